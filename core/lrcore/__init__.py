@@ -1,0 +1,1 @@
+"""lrcore: the numerical core of local refinement. No user interface, no global state."""

@@ -1,0 +1,71 @@
+"""The contrast transfer function: pure array functions, underfocus positive, protein white, CTF(0) = +Q."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.grids import index_grid
+from lrcore.records import Particles
+from lrcore.units import electron_wavelength_A
+
+Float32 = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating]
+
+
+def ctf(
+    kx: FloatArray,
+    ky: FloatArray,
+    defocus_A: FloatArray,
+    defocus_angle_rad: FloatArray,
+    phase_shift_rad: FloatArray,
+    voltage_kV: float,
+    cs_mm: float,
+    amplitude_contrast: float,
+) -> FloatArray:
+    """CTF at frequencies kx, ky (1/Å, broadcast to (h, w)) of n particles: (n, h, w) in [−1, 1].
+
+    χ = π λ Δf(α) k² − (π/2) C_s λ³ k⁴ + φ, CTF = √(1−Q²) sin χ + Q cos χ = sin(χ + asin Q), with
+    Δf(α) = (U+V)/2 + (U−V)/2 cos 2(α − α₀). defocus_A: (n, 2) U, V; angle α₀ and phase shift φ: (n,) rad.
+    Rohou & Grigorieff 2015, eq. 2–5; the sign is RELION's.
+    """
+    wavelength = electron_wavelength_A(voltage_kV)
+    mean = 0.5 * (defocus_A[:, 0] + defocus_A[:, 1])[:, None, None]
+    half = 0.5 * (defocus_A[:, 0] - defocus_A[:, 1])[:, None, None]
+    angle = 2.0 * defocus_angle_rad[:, None, None]
+    squared = kx**2 + ky**2
+    stretch = half * (np.cos(angle) * (kx**2 - ky**2) + np.sin(angle) * (2.0 * kx * ky))
+    chi = np.pi * wavelength * (mean * squared + stretch)
+    chi -= 0.5 * np.pi * (cs_mm * 1e7) * wavelength**3 * squared**2
+    chi += phase_shift_rad[:, None, None] + np.arcsin(amplitude_contrast)
+    return np.sin(chi)
+
+
+def particle_ctf(particles: Particles, rows: Sequence[int] | npt.NDArray[np.integer]) -> Float32:
+    """CTF of the given particles on the half-complex grid of their images: (len(rows), n, n // 2 + 1) float32.
+
+    Includes each particle's `scale` and B-factor envelope exp(−B k² / 4); groups may differ in voltage, Cs and Q.
+    """
+    rows = np.asarray(rows)
+    n = particles.box
+    out = np.empty((len(rows), n, n // 2 + 1), np.float32)
+    for number in np.unique(particles.group[rows]):
+        optics = particles.optics[number]
+        mine = particles.group[rows] == number
+        chosen = rows[mine]
+        ky, kx = (k / (n * optics.pixel_size_A) for k in index_grid(n, 2))
+        values = ctf(
+            kx,
+            ky,
+            particles.defocus_A[chosen],
+            particles.defocus_angle_rad[chosen],
+            particles.phase_shift_rad[chosen],
+            optics.voltage_kV,
+            optics.cs_mm,
+            optics.amplitude_contrast,
+        )
+        envelope = particles.scale[chosen][:, None, None] * np.exp(
+            -0.25 * particles.bfactor_A2[chosen][:, None, None] * (kx**2 + ky**2)
+        )
+        out[mine] = values * envelope
+    return out

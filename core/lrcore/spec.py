@@ -1,0 +1,154 @@
+"""RefineSpec: every parameter of a local refinement with its unit, bounds and help, described once."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+FULCRUM_PATTERN = re.compile(
+    r"^\s*(?P<x>[-+\d.eE]+)\s*,\s*(?P<y>[-+\d.eE]+)\s*,\s*(?P<z>[-+\d.eE]+)\s*(?P<unit>px|A)\s*$"
+)
+
+
+def _meta(label: str, unit: str = "", group: str = "search") -> dict[str, Any]:
+    return {"label": label, "unit": unit, "group": group}
+
+
+class RefineSpec(BaseModel):
+    """What to do with the particles. Frozen; names follow the vocabulary of CryoSPARC's local refinement."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    prior: Literal["gaussian", "none"] = Field(
+        "gaussian",
+        description="Softly hold each pose near the centre of its search by a Gaussian on rotation angle and shift.",
+        json_schema_extra=_meta("Pose prior"),
+    )
+    rotation_prior_sd_deg: float = Field(
+        5.0,
+        gt=0,
+        le=90,
+        description="Standard deviation of the rotation prior about each axis.",
+        json_schema_extra=_meta("Rotation prior SD", "degree"),
+    )
+    shift_prior_sd_A: float = Field(
+        3.0,
+        gt=0,
+        le=200,
+        description="Standard deviation of the shift prior along each image axis.",
+        json_schema_extra=_meta("Shift prior SD", "angstrom"),
+    )
+    rotation_extent_deg: float | None = Field(
+        None,
+        ge=0,
+        le=90,
+        description="No pose further than this from the centre of the search is considered. "
+        "Empty: 3 SD of the prior; 20 without a prior.",
+        json_schema_extra=_meta("Rotation search extent", "degree"),
+    )
+    shift_extent_A: float | None = Field(
+        None,
+        ge=0,
+        le=200,
+        description="No shift longer than this is considered. Empty: 3 SD of the prior; 10 without a prior.",
+        json_schema_extra=_meta("Shift search extent", "angstrom"),
+    )
+    recenter_rotations: bool = Field(
+        False,
+        description="Centre the next iteration's search and prior on the last rotation instead of the input's.",
+        json_schema_extra=_meta("Re-centre rotations"),
+    )
+    recenter_shifts: bool = Field(
+        False,
+        description="Centre the next iteration's search and prior on the last shift instead of the input's.",
+        json_schema_extra=_meta("Re-centre shifts"),
+    )
+    fulcrum: str = Field(
+        "mask",
+        description="The point about which rotations are searched: mask (its centre of mass), box (its centre), "
+        "or 'x, y, z px' or 'x, y, z A' from the corner of the box.",
+        json_schema_extra=_meta("Fulcrum"),
+    )
+    max_align_resolution_A: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Use no information finer than this for the poses. Empty: from the FSC inside the mask.",
+        json_schema_extra=_meta("Alignment resolution limit", "angstrom"),
+    )
+    initial_lowpass_A: float | None = Field(
+        None,
+        gt=0,
+        le=200,
+        description="Low-pass of the reference in the first iteration. "
+        "Empty: FSC 0.5 of the half maps inside the mask, plus 1 Å.",
+        json_schema_extra=_meta("Initial low-pass", "angstrom", "reference"),
+    )
+    subtract_outside: bool = Field(
+        True,
+        description="Subtract what lies outside the mask from each image on the fly, at its input pose.",
+        json_schema_extra=_meta("Subtract outside of mask", "", "reference"),
+    )
+    symmetry: str = Field(
+        "C1",
+        pattern=r"^[CD][1-9][0-9]?$",
+        description="Point group about the box centre, whatever the fulcrum: Cn or Dn.",
+        json_schema_extra=_meta("Symmetry", "", "reference"),
+    )
+    max_iterations: int = Field(
+        8,
+        ge=1,
+        le=200,
+        description="Stop after this many iterations even if poses and resolution still move.",
+        json_schema_extra=_meta("Maximum iterations", "", "run"),
+    )
+    extra_final_passes: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Iterations to run after convergence.",
+        json_schema_extra=_meta("Extra final passes", "", "run"),
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of everything random (phase randomisation, subsets).",
+        json_schema_extra=_meta("Seed", "", "run"),
+    )
+
+    @field_validator("fulcrum")
+    @classmethod
+    def _fulcrum_reads(cls, value: str) -> str:
+        if value in ("mask", "box") or FULCRUM_PATTERN.match(value):
+            return value
+        raise ValueError("write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
+
+    @property
+    def rotation_limit_deg(self) -> float:
+        """The hard rotation extent in force, degree."""
+        if self.rotation_extent_deg is not None:
+            return self.rotation_extent_deg
+        return min(90.0, 3 * self.rotation_prior_sd_deg) if self.prior == "gaussian" else 20.0
+
+    @property
+    def shift_limit_A(self) -> float:
+        """The hard shift extent in force, Å."""
+        if self.shift_extent_A is not None:
+            return self.shift_extent_A
+        return 3 * self.shift_prior_sd_A if self.prior == "gaussian" else 10.0
+
+
+def fulcrum_point(
+    text: str, box: int, pixel_size_A: float, mask_centre_A: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Fulcrum (x, y, z) in Å from the box centre, from a spec's text; the corner is the first voxel's centre."""
+    if text == "mask":
+        return mask_centre_A
+    if text == "box":
+        return (0.0, 0.0, 0.0)
+    found = FULCRUM_PATTERN.match(text)
+    assert found is not None  # the spec was validated
+    unit = pixel_size_A if found["unit"] == "px" else 1.0
+    centre = (box // 2) * pixel_size_A
+    return (float(found["x"]) * unit - centre, float(found["y"]) * unit - centre, float(found["z"]) * unit - centre)

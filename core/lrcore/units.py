@@ -1,0 +1,26 @@
+"""Physical units: Å for lengths, rad inside and degree at every edge a person sees."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+
+DEGREE = math.pi / 180.0
+"""rad per degree."""
+
+PLANCK = 6.62607015e-34
+ELECTRON_MASS = 9.1093837015e-31
+ELECTRON_CHARGE = 1.602176634e-19
+LIGHT_SPEED = 299792458.0
+
+
+def electron_wavelength_A(voltage_kV: float) -> float:
+    """Relativistic de Broglie wavelength in Å of an electron accelerated by `voltage_kV` (kV).
+
+    λ = h / sqrt(2 m e V (1 + e V / (2 m c²))); Reimer & Kohl, Transmission Electron Microscopy, eq. 2.12.
+    """
+    energy = ELECTRON_CHARGE * voltage_kV * 1e3
+    relativistic = 1.0 + energy / (2.0 * ELECTRON_MASS * LIGHT_SPEED**2)
+    return PLANCK / math.sqrt(2.0 * ELECTRON_MASS * energy * relativistic) * 1e10
