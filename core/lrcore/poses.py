@@ -1,0 +1,20 @@
+"""Changes between two sets of poses, as a person reads them: degrees of rotation, Å of the body at the fulcrum."""
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.records import Poses
+from lrcore.rotations import angle_deg
+
+Float64 = npt.NDArray[np.float64]
+
+
+def changes(before: Poses, after: Poses, fulcrum_A: tuple[float, float, float]) -> tuple[Float64, Float64]:
+    """Rotation angle in degrees and displacement of the fulcrum in Å from `before` to `after`: (n,), (n,).
+
+    fulcrum_A: (x, y, z) in Å from the box centre. With A, o before and A', o' after, the body's shift in the image is
+    t = o + ((A' − A) f)_xy − o', the residual shift of a rotation about f: how the image of the point f moves.
+    """
+    moved = (after.rotation - before.rotation) @ np.asarray(fulcrum_A, dtype=np.float64)
+    shift = before.origin_A + moved[:, :2] - after.origin_A
+    return angle_deg(before.rotation, after.rotation), np.hypot(shift[:, 0], shift[:, 1])
