@@ -1,0 +1,40 @@
+"""The definition of `insert` in plain NumPy."""
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.grids import Samples
+from lrcore.kernels.slice.reference import corners
+
+
+def insertion_samples(n: int, limit: int) -> tuple[Samples, npt.NDArray[np.floating]]:
+    """The half plane with its origin, and each sample's weight (½ at the origin, else 1)."""
+    ky, kx = np.mgrid[-limit : limit + 1, 0 : limit + 1]
+    keep = (np.hypot(kx, ky) <= limit) & ((kx > 0) | (ky >= 0))
+    kx, ky = kx[keep].astype(np.int32), ky[keep].astype(np.int32)
+    return Samples(kx, ky, (len(kx),), n), np.where((kx == 0) & (ky == 0), 0.5, 1.0)
+
+
+def insert(
+    numerator: npt.NDArray[np.complex64],
+    denominator: npt.NDArray[np.float32],
+    rotations: npt.NDArray[np.floating],
+    shifts: npt.NDArray[np.floating],
+    data: npt.NDArray[np.complex64],
+    weight: npt.NDArray[np.float32],
+    limit: int,
+) -> None:
+    """See the contract."""
+    n = data.shape[1]
+    samples, share = insertion_samples(n, limit)
+    low, fraction, mate = corners(rotations, samples)
+    turn = -2j * np.pi / n * (shifts[:, :1] * samples.kx + shifts[:, 1:] * samples.ky)
+    values = data[:, samples.ky, samples.kx] * np.exp(turn) * share
+    values = np.where(mate, values.conj(), values)
+    weights = weight[:, samples.ky, samples.kx] * share
+    centre = numerator.shape[0] // 2
+    for corner in np.ndindex(2, 2, 2):
+        x, y, z = (low[..., a] + corner[a] for a in range(3))
+        part = np.prod([np.abs(1 - corner[a] - fraction[..., a]) for a in range(3)], axis=0)
+        np.add.at(numerator, (z + centre, y + centre, x), part * values)
+        np.add.at(denominator, (z + centre, y + centre, x), part * weights)

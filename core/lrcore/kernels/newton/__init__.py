@@ -1,0 +1,60 @@
+"""Contract of `evaluate` and `newton`: the likelihood with its derivatives, and its minima.
+
+The unknowns of an image are θ = (ω, t): a rotation vector about the fulcrum (rad, map frame) and a shift (pixels).
+With R = centre · exp(ω), S(k) the slice at R, l the lever (mask centre − fulcrum, pixels of the map), D the window,
+s = ((R − centre) l)_xy + t and M(k) = S(k) e^{−2πi k·s / D}:
+
+    value(θ) = Σ_k [ −2 Re conj(W) M + w |M|² ]                       (−log p, up to a constant)
+    gradient = ∂value/∂(δ, t), where R → R exp(δ)
+    hessian  = 2 Re Σ_k w conj(J) J,  J = ∂M/∂(δ, t)                  (Gauss–Newton)
+
+The derivatives are those of the trilinear interpolant itself. With q = PADDING · Rᵀ k, ∂S/∂δ = ∇S × q and
+∂s/∂δ = −(R [l]×)_xy.
+
+    evaluate(volume, W: (B, S), w: (B, S), samples, band: int, centres: (B, 3, 3), theta: (B, 5), lever: (3,))
+        -> value (B,), gradient (B, 5), hessian (B, 5, 5)
+
+    newton(volume, W, w, samples, centres, starts: (B, M, 5), valid: (B, M) bool, lever, limits: Limits)
+        -> Modes
+
+`newton` runs Levenberg–Marquardt from every valid start on value + ½ |ω|² / limits.rotation_sd² + ½ |t|² /
+limits.shift_sd², projected onto |ω| ≤ limits.rotation, |t| ≤ limits.shift; band by band, outwards. After each band,
+starts that met are merged and those that lost by more than limits.drop are dropped; at most KEPT go on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+KEPT = 4
+"""Modes kept for an image."""
+STEPS = (8, 6, 12)
+"""Levenberg–Marquardt steps at most in the first, the middle and the last band."""
+TOLERANCE = 1e-3
+"""Predicted gain in log-likelihood at which a mode has converged: an error of 0.045 SD."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Prior and extents. rotation, rotation_sd: rad. shift, shift_sd: pixels. SDs may be inf. drop: log units."""
+
+    rotation: float
+    shift: float
+    rotation_sd: float
+    shift_sd: float
+    drop: float = 20.0
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Up to KEPT modes an image, best first. theta: (B, KEPT, 5). value: (B, KEPT), posterior, inf where absent.
+
+    likelihood: (B, KEPT), without the prior. hessian: (B, KEPT, 5, 5) of the likelihood. steps: (B,) evaluations.
+    """
+
+    theta: npt.NDArray[np.float64]
+    value: npt.NDArray[np.float64]
+    likelihood: npt.NDArray[np.float64]
+    hessian: npt.NDArray[np.float64]
+    steps: npt.NDArray[np.int32]

@@ -1,0 +1,312 @@
+"""`evaluate` and `newton` in Numba: a thread takes an image through its whole descent.
+
+An evaluation works on chunks of samples in two passes: a gather loop that fills small arrays, then an arithmetic
+loop that accumulates the 21 sums; the compiler vectorises both.
+"""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.fourier import PADDING, FourierVolume
+from lrcore.grids import Samples
+from lrcore.kernels.newton import KEPT, STEPS, TOLERANCE, Limits, Modes
+from lrcore.kernels.newton.small import exp_rotation, moved, norm3, solve5
+from lrcore.kernels.slice.cpu import OPTIONS, pairs
+
+Array = npt.NDArray[np.floating]
+CHUNK = 256
+F = np.float32
+
+
+@numba.njit(**OPTIONS)
+def _gather(data, row, plane, centre, turn, kx, ky, begin, end, work):  # type: ignore[no-untyped-def]
+    """Pass 1: value and turned gradient ∇S × q of samples begin … end into work[0:8]."""
+    t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
+    t10, t11, t12 = turn[1, 0], turn[1, 1], turn[1, 2]
+    one = F(1)
+    for i in range(end - begin):
+        x_, y_ = F(kx[begin + i]), F(ky[begin + i])
+        qx = t00 * x_ + t10 * y_
+        sign = one if qx >= F(0) else -one
+        qx *= sign
+        qy = (t01 * x_ + t11 * y_) * sign
+        qz = (t02 * x_ + t12 * y_) * sign
+        sy, sz = qy + centre, qz + centre
+        ix, iy, iz = np.int32(qx), np.int32(sy), np.int32(sz)
+        fx, fy, fz = qx - F(ix), sy - F(iy), sz - F(iz)
+        gx, gy, gz = one - fx, one - fy, one - fz
+        a = np.uint64(2 * (iz * plane + iy * row + ix))
+        b = a + np.uint64(2 * row)
+        c = a + np.uint64(2 * plane)
+        d = c + np.uint64(2 * row)
+        for part in range(2):
+            p = np.uint64(part)
+            q = np.uint64(part + 2)
+            v000, v001 = data[a + p], data[a + q]
+            v010, v011 = data[b + p], data[b + q]
+            v100, v101 = data[c + p], data[c + q]
+            v110, v111 = data[d + p], data[d + q]
+            e00, e01, e10, e11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
+            c00, c01, c10, c11 = v000 + fx * e00, v010 + fx * e01, v100 + fx * e10, v110 + fx * e11
+            c0, c1 = c00 + fy * (c01 - c00), c10 + fy * (c11 - c10)
+            gradient_x = gz * (gy * e00 + fy * e01) + fz * (gy * e10 + fy * e11)
+            gradient_y = gz * (c01 - c00) + fz * (c11 - c10)
+            gradient_z = c1 - c0
+            s = one if part == 0 else sign
+            work[part, i] = s * (c0 + fz * gradient_z)
+            work[2 + part, i] = s * (gradient_y * qz - gradient_z * qy)
+            work[4 + part, i] = s * (gradient_z * qx - gradient_x * qz)
+            work[6 + part, i] = s * (gradient_x * qy - gradient_y * qx)
+
+
+@numba.njit(**OPTIONS)
+def _accumulate(W, w, kx, ky, begin, end, work, wave, sway, sums):  # type: ignore[no-untyped-def]
+    """Pass 2: add value, gradient and upper Hessian of samples begin … end to sums[0:21]."""
+    cos_x, sin_x, cos_y, sin_y = wave[0], wave[1], wave[2], wave[3]
+    m00, m01, m02, m10, m11, m12 = sway[0, 0], sway[0, 1], sway[0, 2], sway[1, 0], sway[1, 1], sway[1, 2]
+    step = sway[2, 0]
+    middle = (len(cos_y) - 1) // 2
+    v = g0 = g1 = g2 = g3 = g4 = F(0)
+    h00 = h01 = h02 = h03 = h04 = h11 = h12 = h13 = h14 = h22 = h23 = h24 = h33 = h34 = h44 = F(0)
+    for i in range(end - begin):
+        x, y = kx[begin + i], ky[begin + i]
+        ux, uy = np.uint64(x), np.uint64(y + middle)
+        c = cos_x[ux] * cos_y[uy] - sin_x[ux] * sin_y[uy]
+        s = sin_x[ux] * cos_y[uy] + cos_x[ux] * sin_y[uy]
+        wr, wi, weight = W[begin + i, 0], W[begin + i, 1], w[begin + i]
+        zr, zi = wr * c - wi * s, wi * c + wr * s
+        sr, si = work[0, i], work[1, i]
+        fx, fy = F(x), F(y)
+        a0, a1, a2 = fx * m00 + fy * m10, fx * m01 + fy * m11, fx * m02 + fy * m12
+        j0r, j0i = work[2, i] + a0 * si, work[3, i] - a0 * sr
+        j1r, j1i = work[4, i] + a1 * si, work[5, i] - a1 * sr
+        j2r, j2i = work[6, i] + a2 * si, work[7, i] - a2 * sr
+        b0, b1 = step * fx, step * fy
+        rr, ri = zr - weight * sr, zi - weight * si
+        power = sr * sr + si * si
+        v += weight * power - F(2) * (zr * sr + zi * si)
+        g0 += j0r * rr + j0i * ri
+        g1 += j1r * rr + j1i * ri
+        g2 += j2r * rr + j2i * ri
+        cross = si * rr - sr * ri
+        g3 += b0 * cross
+        g4 += b1 * cross
+        h00 += weight * (j0r * j0r + j0i * j0i)
+        h01 += weight * (j0r * j1r + j0i * j1i)
+        h02 += weight * (j0r * j2r + j0i * j2i)
+        h11 += weight * (j1r * j1r + j1i * j1i)
+        h12 += weight * (j1r * j2r + j1i * j2i)
+        h22 += weight * (j2r * j2r + j2i * j2i)
+        k0, k1, k2 = (
+            weight * (j0r * si - j0i * sr),
+            weight * (j1r * si - j1i * sr),
+            weight * (j2r * si - j2i * sr),
+        )
+        h03 += k0 * b0
+        h04 += k0 * b1
+        h13 += k1 * b0
+        h14 += k1 * b1
+        h23 += k2 * b0
+        h24 += k2 * b1
+        power *= weight
+        h33 += power * b0 * b0
+        h34 += power * b0 * b1
+        h44 += power * b1 * b1
+    found = (v, g0, g1, g2, g3, g4, h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44)
+    for i in range(21):
+        sums[i] += np.float64(found[i])
+
+
+@numba.njit(**OPTIONS)
+def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, wave, gradient, hessian):  # type: ignore[no-untyped-def]
+    """Value; fills gradient (5,) and hessian (5, 5). `data` is (Z, Z, X, 2) float32."""
+    rotation = centre @ exp_rotation(theta)
+    step = 2 * np.pi / size
+    sway = np.zeros((3, 3), np.float32)
+    shift = np.empty(2)
+    for r in range(2):
+        shift[r] = theta[3 + r]
+        for c in range(3):
+            shift[r] += (rotation[r, c] - centre[r, c]) * lever[c]
+        # −R [l]× row by row: −(R_r × l)
+        sway[r, 0] = -step * (rotation[r, 1] * lever[2] - rotation[r, 2] * lever[1])
+        sway[r, 1] = -step * (rotation[r, 2] * lever[0] - rotation[r, 0] * lever[2])
+        sway[r, 2] = -step * (rotation[r, 0] * lever[1] - rotation[r, 1] * lever[0])
+    sway[2, 0] = step
+    middle = (wave.shape[1] - 1) // 2
+    for k in range(middle + 1):
+        wave[0, k] = np.cos(step * shift[0] * k)
+        wave[1, k] = np.sin(step * shift[0] * k)
+    for k in range(-middle, middle + 1):
+        wave[2, k + middle] = np.cos(step * shift[1] * k)
+        wave[3, k + middle] = np.sin(step * shift[1] * k)
+    turn = (PADDING * rotation).astype(np.float32)
+    flat = data.reshape(-1)
+    row, plane = np.int32(data.shape[2]), np.int32(data.shape[1] * data.shape[2])
+    middle_z = F(data.shape[0] // 2)
+    sums = np.zeros(21)
+    for begin in range(0, count, CHUNK):
+        end = min(begin + CHUNK, count)
+        _gather(flat, row, plane, middle_z, turn, kx, ky, begin, end, work)
+        _accumulate(W, w, kx, ky, begin, end, work, wave, sway, sums)
+    at = 6
+    for i in range(5):
+        gradient[i] = -2 * sums[1 + i]
+        for j in range(i, 5):
+            hessian[i, j] = hessian[j, i] = 2 * sums[at]
+            at += 1
+    return sums[0]
+
+
+@numba.njit(**OPTIONS)
+def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, theta, hessian, work, wave, result):  # type: ignore[no-untyped-def]
+    """Levenberg–Marquardt in one band. Moves theta, fills hessian and result (posterior, likelihood)."""
+    gradient, trial_gradient, trial_hessian = np.empty(5), np.empty(5), np.empty((5, 5))
+    precision = np.empty(5)
+    precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
+    likelihood = _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, wave, gradient, hessian)
+    total = likelihood + 0.5 * np.sum(precision * theta**2)
+    damping, used = 1e-3, 1
+    for _ in range(steps):
+        slope = gradient + precision * theta
+        delta, predicted = solve5(hessian, precision, damping, slope)
+        if predicted < TOLERANCE:
+            break
+        trial = moved(theta, delta, limits[0], limits[1])
+        value = _evaluate(
+            data, W, w, kx, ky, count, centre, trial, lever, size, work, wave, trial_gradient, trial_hessian
+        )
+        used += 1
+        trial_total = value + 0.5 * np.sum(precision * trial**2)
+        if trial_total < total:
+            gained = total - trial_total
+            theta[:] = trial
+            total, likelihood = trial_total, value
+            gradient[:], hessian[:] = trial_gradient, trial_hessian
+            damping = max(damping * 0.1, 1e-6)
+            if gained < TOLERANCE:
+                break
+        else:
+            damping *= 10 if damping > 1e-2 else 100
+            if damping > 1e6:
+                break
+    result[0], result[1] = total, likelihood
+    return used
+
+
+@numba.njit(**OPTIONS)
+def _prune(theta, hessian, results, count, limits):  # type: ignore[no-untyped-def]
+    """Sort `count` modes best first, drop losers and twins in place; returns how many are left."""
+    order = np.argsort(results[:count, 0], kind="mergesort")
+    old_theta, old_hessian, old_results = theta[:count].copy(), hessian[:count].copy(), results[:count].copy()
+    kept = 0
+    for m in order:
+        if kept == KEPT or (kept > 0 and old_results[m, 0] > results[0, 0] + limits[4]):
+            break
+        apart = True
+        for other in range(kept):
+            gap = old_theta[m] - theta[other]
+            squared = norm3(gap) ** 2 * limits[2] ** -2.0 + (gap[3] ** 2 + gap[4] ** 2) * limits[3] ** -2.0
+            for i in range(5):
+                for j in range(5):
+                    squared += gap[i] * hessian[other, i, j] * gap[j]
+            apart = apart and squared > 1.0
+        if apart:
+            theta[kept], hessian[kept], results[kept] = old_theta[m], old_hessian[m], old_results[m]
+            kept += 1
+    return kept
+
+
+@numba.njit(parallel=True, **OPTIONS)
+def _newton(data, W, w, kx, ky, ends, centres, starts, valid, lever, size, limits, plan, out):  # type: ignore[no-untyped-def]
+    out_theta, out_value, out_likelihood, out_hessian, out_steps = out
+    span = max(kx.max(), np.abs(ky).max())
+    for b in numba.prange(W.shape[0]):
+        work = np.empty((8, CHUNK), np.float32)
+        wave = np.empty((4, 2 * span + 1), np.float32)
+        theta = np.empty((starts.shape[1], 5))
+        hessian = np.empty((starts.shape[1], 5, 5))
+        results = np.empty((starts.shape[1], 2))
+        count = 0
+        for m in range(starts.shape[1]):
+            if valid[b, m]:
+                theta[count] = starts[b, m]
+                count += 1
+        used = 0
+        for band in range(len(ends)):
+            for m in range(count):
+                used += _descend(
+                    data, W[b], w[b], kx, ky, ends[band], centres[b], lever, size, limits, plan[band],
+                    theta[m], hessian[m], work, wave, results[m],
+                )  # fmt: skip
+            count = _prune(theta, hessian, results, count, limits)
+        for m in range(count):
+            out_theta[b, m], out_hessian[b, m] = theta[m], hessian[m]
+            out_value[b, m], out_likelihood[b, m] = results[m, 0], results[m, 1]
+        out_steps[b] = used
+
+
+@numba.njit(parallel=True, **OPTIONS)
+def _evaluate_all(data, W, w, kx, ky, count, centres, theta, lever, size, values, gradients, hessians):  # type: ignore[no-untyped-def]
+    span = max(kx.max(), np.abs(ky).max())
+    for b in numba.prange(W.shape[0]):
+        work = np.empty((8, CHUNK), np.float32)
+        wave = np.empty((4, 2 * span + 1), np.float32)
+        values[b] = _evaluate(
+            data, W[b], w[b], kx, ky, count, centres[b], theta[b], lever, size, work, wave, gradients[b], hessians[b]
+        )
+
+
+def evaluate(
+    volume: FourierVolume,
+    W: npt.NDArray[np.complex64],
+    w: npt.NDArray[np.float32],
+    samples: Samples,
+    band: int,
+    centres: Array,
+    theta: Array,
+    lever: Array,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """See the contract."""
+    batch = len(W)
+    values, gradients, hessians = np.empty(batch), np.empty((batch, 5)), np.empty((batch, 5, 5))
+    _evaluate_all(
+        pairs(volume.data), pairs(W), w, samples.kx, samples.ky, samples.ends[band],
+        _f64(centres), _f64(theta), _f64(lever), float(samples.size), values, gradients, hessians,
+    )  # fmt: skip
+    return values, gradients, hessians
+
+
+def newton(
+    volume: FourierVolume,
+    W: npt.NDArray[np.complex64],
+    w: npt.NDArray[np.float32],
+    samples: Samples,
+    centres: Array,
+    starts: Array,
+    valid: npt.NDArray[np.bool_],
+    lever: Array,
+    limits: Limits,
+) -> Modes:
+    """See the contract."""
+    batch, bands = len(W), len(samples.ends)
+    out = Modes(
+        np.zeros((batch, KEPT, 5)),
+        np.full((batch, KEPT), np.inf),
+        np.full((batch, KEPT), np.inf),
+        np.zeros((batch, KEPT, 5, 5)),
+        np.zeros(batch, np.int32),
+    )
+    numbers = np.array([limits.rotation, limits.shift, limits.rotation_sd, limits.shift_sd, limits.drop])
+    plan = np.array([STEPS[2] if i == bands - 1 else STEPS[0] if i == 0 else STEPS[1] for i in range(bands)])
+    _newton(
+        pairs(volume.data), pairs(W), w, samples.kx, samples.ky, np.array(samples.ends), _f64(centres),
+        _f64(starts), valid, _f64(lever), float(samples.size), numbers, plan,
+        (out.theta, out.value, out.likelihood, out.hessian, out.steps),
+    )  # fmt: skip
+    return out
+
+
+def _f64(array: Array) -> npt.NDArray[np.float64]:
+    return np.ascontiguousarray(array, dtype=np.float64)

@@ -1,0 +1,31 @@
+"""The definition of `slices` in plain NumPy."""
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.fourier import PADDING, FourierVolume
+from lrcore.grids import Samples
+
+
+def corners(
+    rotations: npt.NDArray[np.floating], samples: Samples
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.floating], npt.NDArray[np.bool_]]:
+    """Lower corner (B, S, 3) xyz, fraction (B, S, 3) and whether the mate −q was taken (B, S)."""
+    k = np.stack([samples.kx, samples.ky], axis=-1).astype(np.float64)
+    q = PADDING * np.einsum("bij,si->bsj", rotations[:, :2, :], k)
+    mate = q[..., 0] < 0
+    q = np.where(mate[..., None], -q, q)
+    low = np.floor(q).astype(np.intp)
+    return low, q - low, mate
+
+
+def slices(volume: FourierVolume, rotations: npt.NDArray[np.floating], samples: Samples) -> npt.NDArray[np.complex64]:
+    """See the contract."""
+    low, fraction, mate = corners(rotations, samples)
+    centre = volume.data.shape[0] // 2
+    out = np.zeros(mate.shape, np.complex128)
+    for corner in np.ndindex(2, 2, 2):
+        x, y, z = (low[..., a] + corner[a] for a in range(3))
+        weight = np.prod([np.abs(1 - corner[a] - fraction[..., a]) for a in range(3)], axis=0)
+        out += weight * volume.data[z + centre, y + centre, x]
+    return np.where(mate, out.conj(), out).astype(np.complex64)

@@ -1,0 +1,178 @@
+"""The four contracts: laws of the definition, and every backend against it."""
+
+import numpy as np
+import pytest
+from lrcore.backend import pick
+from lrcore.fourier import FourierVolume, from_map, gridding_correction, make_hermitian, shape_for
+from lrcore.grids import ft, half_plane
+from lrcore.kernels.newton import Limits
+from lrcore.rotations import exp, from_euler
+from lrcore.testing import numerical_gradient, smooth_map
+
+SIZE = 24
+LIMIT = 10
+LEVER = np.array([3.0, -2.0, 4.0])
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def kernels(request):
+    return pick(request.param).kernels
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Three images of a smooth map at known poses, with weights: volume, samples, W, w, centres, truth θ."""
+    rng = np.random.default_rng(3)
+    volume = from_map(smooth_map(SIZE, 1, 6.0), LIMIT)
+    samples = half_plane(SIZE, (5.0, 8.0, float(LIMIT)))
+    centres = from_euler(rng.uniform(-180, 180, (3, 3)))
+    theta = np.concatenate([rng.normal(0, 0.06, (3, 3)), rng.normal(0, 0.7, (3, 2))], axis=1)
+    rotations = centres @ exp(theta[:, :3])
+    sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
+    k = np.stack([samples.kx, samples.ky])
+    model = pick("reference").kernels.slices(volume, rotations, samples) * np.exp(-2j * np.pi / SIZE * sway @ k)
+    w = rng.uniform(0.5, 1.5, model.shape) * 0.02
+    noise = rng.normal(size=(*model.shape, 2)) @ [1, 1j] * np.sqrt(w / 2)
+    return volume, samples, (w * model + noise).astype(np.complex64), w.astype(np.float32), centres, theta
+
+
+def test_slice_of_a_quarter_turn_is_the_rotated_image(kernels):
+    array = smooth_map(SIZE + 1, 2, 6.0)
+    volume = from_map(array, LIMIT)
+    samples = half_plane(SIZE + 1, (float(LIMIT),))
+    z, y, x = gridding_correction(SIZE + 1)
+    image = (array / z / y / x).sum(axis=0)
+    straight = kernels.slices(volume, np.eye(3)[None], samples)[0]
+    assert np.allclose(straight, ft(image, 2)[samples.ky, samples.kx], atol=1e-5 * np.abs(straight).max())
+    turned = kernels.slices(volume, from_euler([[0, 0, 90]]), samples)[0]
+    # A(psi = 90°) takes the map point (x, y) to (y, −x): rows y down, columns x right, that is one rot90.
+    assert np.allclose(turned, ft(np.rot90(image), 2)[samples.ky, samples.kx], atol=1e-5 * np.abs(turned).max())
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_slices_of_a_blob_match_its_analytic_transform(kernels, n):
+    """A Gaussian at x, seen at A: exp(−2π² σ² k²/n²) exp(−2πi k·(A x)/n), within the interpolation error."""
+    rng = np.random.default_rng(5)
+    point, sigma = np.array([4.0, -3.0, 2.0]), 1.5
+    grid = np.stack(np.meshgrid(*[np.arange(n) - n // 2] * 3, indexing="ij")[::-1])
+    array = np.exp(-((grid - point[:, None, None, None]) ** 2).sum(axis=0) / (2 * sigma**2))
+    rotations = from_euler(rng.uniform(-180, 180, (40, 3)))
+    samples = half_plane(n, (float(LIMIT),))
+    found = kernels.slices(from_map(array.astype(np.float32), LIMIT), rotations, samples)
+    k = np.stack([samples.kx, samples.ky])
+    amplitude = (2 * np.pi * sigma**2) ** 1.5 * np.exp(-2 * (np.pi * sigma / n) ** 2 * (k**2).sum(axis=0))
+    expected = amplitude * np.exp(-2j * np.pi / n * (rotations @ point)[:, :2] @ k)
+    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_insert_is_the_adjoint_of_slices(kernels, n):
+    rng = np.random.default_rng(n)
+    samples = half_plane(n, (float(LIMIT),))
+    rotations = from_euler(rng.uniform(-180, 180, (5, 3)))
+    volume = from_map(rng.normal(size=(n, n, n)).astype(np.float32), LIMIT)
+    images = np.zeros((5, n, n // 2 + 1), np.complex64)
+    images[:, samples.ky, samples.kx] = rng.normal(size=(5, len(samples.kx), 2)) @ [1, 1j]
+    numerator = np.zeros(shape_for(LIMIT), np.complex64)
+    denominator = np.zeros(shape_for(LIMIT), np.float32)
+    kernels.insert(numerator, denominator, rotations, np.zeros((5, 2)), images, np.abs(images), LIMIT)
+    forward = np.vdot(images[:, samples.ky, samples.kx], kernels.slices(volume, rotations, samples)).real
+    backward = np.vdot(numerator, volume.data).real
+    assert abs(backward - forward) < 1e-5 * np.linalg.norm(images) * np.linalg.norm(volume.data)
+    assert denominator.sum() == pytest.approx(np.abs(images).sum(), rel=1e-4)
+
+
+def test_insert_undoes_the_shift(kernels):
+    rng = np.random.default_rng(8)
+    images = (rng.normal(size=(2, SIZE, SIZE // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)
+    shifts = rng.normal(0, 2, (2, 2))
+    ky, kx = np.fft.fftfreq(SIZE, 1 / SIZE)[:, None], np.arange(SIZE // 2 + 1)
+    moved = images * np.exp(2j * np.pi / SIZE * (shifts[:, :1, None] * kx + shifts[:, 1:, None] * ky))
+    weight = np.ones(images.shape, np.float32)
+    out = []
+    for data, shift in ((images, np.zeros((2, 2))), (moved.astype(np.complex64), shifts)):
+        numerator, denominator = np.zeros(shape_for(LIMIT), np.complex64), np.zeros(shape_for(LIMIT), np.float32)
+        kernels.insert(numerator, denominator, from_euler([[10, 20, 30], [70, 50, 5]]), shift, data, weight, LIMIT)
+        make_hermitian(numerator)
+        out.append(numerator)
+    assert np.allclose(*out, atol=1e-4 * np.abs(out[0]).max())
+
+
+def test_derivatives_agree_with_finite_differences(kernels, problem):
+    """To 1e-4: along R exp(δ) and t, of the trilinear interpolant itself, in a smooth stretch of it."""
+    volume, samples, W, w, centres, theta = problem
+    smooth = FourierVolume(volume.data.astype(np.complex128), volume.size, volume.limit)
+    reference = pick("reference").kernels
+    for b in range(3):
+        row = slice(b, b + 1)
+
+        def value(delta, row=row, b=b):
+            turned = centres[row] @ exp(theta[row, :3]) @ exp(delta[None, :3])
+            moved = np.concatenate([np.zeros(3), theta[b, 3:] + delta[3:]])[None]
+            # The lever acts from the centre of the search: fold what it did there into the shift.
+            moved[:, 3:] += ((turned - centres[row]) @ LEVER)[:, :2]
+            return reference.evaluate(smooth, W[row], w[row], samples, 2, turned, moved, LEVER)[0][0]
+
+        value_here, gradient, hessian = kernels.evaluate(volume, W[row], w[row], samples, 2, centres[row], theta[row], LEVER)
+        assert value_here[0] == pytest.approx(value(np.zeros(5)), rel=1e-4)
+        numeric = numerical_gradient(value, np.zeros(5), np.array([1e-6] * 3 + [1e-5] * 2))
+        scale = np.sqrt(np.diag(hessian[0]))
+        assert np.abs((gradient[0] - numeric) / scale).max() < 1e-4 * max(1, np.abs(numeric / scale).max())
+
+
+def test_hessian_is_the_curvature_of_a_perfect_fit(kernels, problem):
+    volume, samples, _, w, centres, theta = problem
+    reference = pick("reference").kernels
+    rotations = centres @ exp(theta[:, :3])
+    sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
+    k = np.stack([samples.kx, samples.ky])
+    W = w * reference.slices(volume, rotations, samples) * np.exp(-2j * np.pi / SIZE * sway @ k)
+    _, gradient, hessian = kernels.evaluate(volume, W.astype(np.complex64), w, samples, 2, centres, theta, LEVER)
+    scale = np.sqrt(np.einsum("bii->bi", hessian))
+    assert np.abs(gradient / scale).max() < 1e-2
+    for i in (3, 4):
+        step = np.zeros(5)
+        step[i] = 1e-2
+        up = reference.evaluate(volume, W, w, samples, 2, centres, theta + step, LEVER)[1][:, i]
+        down = reference.evaluate(volume, W, w, samples, 2, centres, theta - step, LEVER)[1][:, i]
+        assert np.allclose((up - down) / 2e-2, hessian[:, i, i], rtol=2e-3)
+
+
+def test_twins_agree_on_evaluate_and_score(problem):
+    volume, samples, W, w, centres, theta = problem
+    one, two = pick("reference").kernels, pick("cpu").kernels
+    for band in range(3):
+        a = one.evaluate(volume, W, w, samples, band, centres, theta, LEVER)
+        b = two.evaluate(volume, W, w, samples, band, centres, theta, LEVER)
+        for x, y in zip(a, b, strict=True):
+            assert np.abs(x - y).max() < 1e-4 * np.abs(x).max()
+    shifts = np.linspace(-2, 2, 5)
+    penalty = 0.5 * (shifts[:, None] ** 2 + shifts**2)
+    lattice = exp(np.random.default_rng(0).normal(0, 0.1, (7, 3)))
+    a = one.score(volume, W, w, samples, centres, lattice, LEVER, shifts, penalty)
+    b = two.score(volume, W, w, samples, centres, lattice, LEVER, shifts, penalty)
+    assert np.allclose(a[0], b[0], atol=1e-4 * np.ptp(a[0]))
+    assert (a[1] == b[1]).mean() > 0.9
+
+
+def test_newton_finds_the_pose_and_twins_agree(problem):
+    volume, samples, W, w, centres, theta = problem
+    limits = Limits(0.3, 4.0, 0.1, 2.0)
+    starts = np.zeros((3, 2, 5))
+    starts[:, 1] = theta + 0.02
+    valid = np.array([[True, True], [True, False], [False, True]])
+    found = [pick(n).kernels.newton(volume, W, w, samples, centres, starts, valid, LEVER, limits) for n in ("reference", "cpu")]
+    for modes in found:
+        error = modes.theta[:, 0] - theta
+        curvature = modes.hessian[:, 0] + np.diag([0.1**-2] * 3 + [2.0**-2] * 2)
+        assert np.all(np.einsum("bi,bij,bj->b", error, curvature, error) < 20)
+    assert np.allclose(found[0].theta[:, 0], found[1].theta[:, 0], atol=1e-3)
+    assert np.allclose(found[0].value[:, 0], found[1].value[:, 0], rtol=1e-4)
+
+
+def test_newton_stays_within_the_extents(kernels, problem):
+    volume, samples, W, w, centres, _ = problem
+    limits = Limits(0.01, 0.1, np.inf, np.inf)
+    modes = kernels.newton(volume, W, w, samples, centres, np.zeros((3, 1, 5)), np.ones((3, 1), bool), LEVER, limits)
+    assert np.all(np.linalg.norm(modes.theta[:, 0, :3], axis=1) <= 0.01 + 1e-9)
+    assert np.all(np.linalg.norm(modes.theta[:, 0, 3:], axis=1) <= 0.1 + 1e-9)
