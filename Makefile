@@ -1,0 +1,38 @@
+# Every target makes .venv when needed; nothing but Python >= 3.11 and make has to be there before.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+READY := .venv/.ready
+BENCHMARKS := $(sort $(wildcard benchmarks/[a-z]*.py))
+
+.PHONY: help setup demo test check bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup: $(READY) ## make .venv with everything that the other targets need
+$(READY): pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh
+
+demo: $(READY) ## simulate a flexible particle, refine its moving body, write demo/
+	@$(BIN)/lrwidgets demo --out demo
+
+test: $(READY) ## all tests; what is not on this machine (RELION, data sets) is shown as skipped
+	@scripts/apt.sh apt.txt
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(READY) ## format, lint, types, import directions, sizes
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy --no-error-summary
+	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }
+	@$(BIN)/python -m pytest tests/architecture
+
+bench: $(READY) ## every benchmark, one after the other
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+clean: ## remove what the other targets made
+	@rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find core lrwidgets tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

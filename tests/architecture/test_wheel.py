@@ -1,0 +1,42 @@
+"""The wheel holds the two packages, whole, at its top; core/ is a folder of the repository and never a package."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import lrwidgets
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=60)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_it_holds_both_packages_and_no_core(wheel: Path, root: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    info = f"lrwidgets-{lrwidgets.__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"lrcore", "lrwidgets", info}
+    for base in (root / "core" / "lrcore", root / "lrwidgets"):
+        sources = {path.relative_to(base.parent).as_posix() for path in base.rglob("*.py")}
+        assert sources
+        assert sources <= names
+    assert {"lrcore/py.typed", "lrwidgets/py.typed"} <= names
+
+
+def test_it_names_the_command(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    entry = archive.read(f"lrwidgets-{lrwidgets.__version__}.dist-info/entry_points.txt").decode()
+    assert "lrwidgets = lrwidgets.cli:main" in entry
+
+
+def test_it_is_imported_from_anywhere(wheel: Path, tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(wheel)!r}); import lrcore.errors, lrwidgets; print(lrcore.__file__)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert run.stdout.startswith(str(wheel))

@@ -1,0 +1,46 @@
+"""Fixtures shared by all tests: the outside data sets and RELION's programs, each skipped visibly where absent."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before numba is imported: at least two threads, so that a test of thread counts means something on any machine.
+os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, min(4, len(os.sched_getaffinity(0))))))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Callable[[str], Path]:
+    """`test_data("two_body")` is the folder of an outside data set; skips where it is not on this machine."""
+    base = Path(os.environ.get("LRW_TEST_DATA") or ROOT.parent / "shared" / "data").resolve()
+
+    def find(name: str) -> Path:
+        folder = base / name
+        if not folder.exists():
+            pytest.skip(f"no data set {name} in {base} (set LRW_TEST_DATA)")
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def relion() -> Callable[[str], str]:
+    """`relion("relion_reconstruct")` is the path of that program; skips where it is not installed."""
+
+    def find(program: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            pytest.skip(f"{program} is not installed (Debian: apt-get install relion)")
+        return path
+
+    return find
