@@ -160,7 +160,7 @@ class Expectation:
 
     poses: box frame. covariance: (n, 5, 5) of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum, rad and Å, ω in the map
     frame. ess: (n,) effective number of modes. mode_probability: (n,) of the reported mode. gain: (n,) log-likelihood
-    over the pose at the centre of the search. flags: (n,) uint8, bits of FLAG_NAMES.
+    over the input pose. flags: (n,) uint8, bits of FLAG_NAMES.
     """
 
     poses: Poses

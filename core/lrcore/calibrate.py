@@ -1,0 +1,130 @@
+"""Before the first iteration: bring the half maps to the scale of the images, and measure the noise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.backend import Backend
+from lrcore.errors import InputError
+from lrcore.fourier import FourierVolume, filter_map, from_map
+from lrcore.fsc import masked_correlation, wiener_gain
+from lrcore.grids import Samples, half_plane, shell_index
+from lrcore.images import Batch, batches
+from lrcore.masks import soft_sphere
+from lrcore.records import HalfMaps, Particles, Poses, Progress, Volume
+
+Float64 = npt.NDArray[np.float64]
+
+SAMPLE = 1024
+"""Images of each half set that are looked at."""
+SHRINK = 10.0
+"""A group's noise is drawn towards the mean of all as if that were this many images of its own."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """half_maps: on the scale of the images. noise: (groups, shells), E|FT of the noise|² per coefficient."""
+
+    half_maps: HalfMaps
+    noise: Float64
+
+
+def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
+    """Up to SAMPLE rows of a half set, seeded, in file order; every optics group keeps its share."""
+    rows = np.nonzero(particles.half == half)[0]
+    if len(rows) <= SAMPLE:
+        return rows
+    return np.sort(np.random.default_rng([seed, half]).choice(rows, SAMPLE, replace=False))
+
+
+def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend) -> Iterator[Progress | Calibration]:
+    """Compare images with the *other* half set's map at the input poses: no noise in common.
+
+    Per shell, scale = Σ Re X* C S / Σ C² |S|² with S a slice of the Wiener-filtered map, trusted where the FSC is
+    above 0.5; noise = mean |X − scale · C S|². Raises InputError when map and images have opposite contrast.
+    """
+    n = particles.box
+    sphere = soft_sphere(n, 0.5 * n - 4, 4.0)
+    curve = masked_correlation(maps.first.data, maps.second.data, sphere, backend.threads)
+    gain = wiener_gain(curve)
+    samples = half_plane(n, (float((n - 1) // 2),))
+    sums = np.zeros((len(particles.optics), 4, n // 2 + 1))
+    rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
+    done, total = 0, len(rows[1]) + len(rows[2])
+    for half in (1, 2):
+        other = filter_map(maps.half(3 - half).data * sphere, gain, backend.threads)
+        volume = from_map(other, (n - 1) // 2, backend.threads)
+        for batch in batches(particles, rows[half], backend.threads):
+            _accumulate(sums, batch, particles, volume, samples, backend)
+            done += len(batch.rows)
+            yield Progress(0, "start", done, total)
+    scale = _scale(sums, curve)
+    if np.median(scale) <= 0:
+        raise InputError(
+            f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black)"
+        )
+    yield Calibration(HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second))), _noise(sums, scale))
+
+
+def model_images(
+    volume: FourierVolume, poses: Poses, samples: Samples, pixel_size_A: float, backend: Backend
+) -> npt.NDArray[np.complex64]:
+    """Slices at poses, with their origin shifts, on the grid of `samples`: (B, S), no CTF."""
+    planes = backend.kernels.slices(volume, poses.rotation, samples)
+    step = 2j * np.pi / samples.size / pixel_size_A
+    ramp_x = np.exp(step * poses.origin_A[:, :1] * np.arange(samples.size // 2 + 1)).astype(np.complex64)
+    ramp_y = np.exp(step * poses.origin_A[:, 1:] * np.fft.fftfreq(samples.size, 1 / samples.size)).astype(np.complex64)
+    out: npt.NDArray[np.complex64] = planes * ramp_x[:, samples.kx] * ramp_y[:, samples.ky]
+    return out
+
+
+def _accumulate(
+    sums: Float64, batch: Batch, particles: Particles, volume: FourierVolume, samples: Samples, backend: Backend
+) -> None:
+    """Add each image's Re X* C S, C² |S|², |X|² and count per shell to its group."""
+    model = model_images(volume, particles.poses.select(batch.rows), samples, particles.pixel_size_A, backend)
+    ky, kx = samples.ky, samples.kx
+    model *= batch.ctf[:, ky, kx]
+    image = batch.spectrum[:, ky, kx]
+    shell = shell_index(samples.size, 2)[ky, kx]
+    values = ((image.conj() * model).real, np.abs(model) ** 2, np.abs(image) ** 2, np.ones_like(model.real))
+    good = ~batch.bad
+    groups = particles.group[batch.rows]
+    for number in np.unique(groups[good]):
+        mine = good & (groups == number)
+        for i, value in enumerate(values):
+            total = value[mine].sum(axis=0, dtype=np.float64)
+            sums[number, i] += np.bincount(shell, weights=total, minlength=samples.size)[: sums.shape[2]]
+
+
+def _scale(sums: Float64, curve: Float64) -> Float64:
+    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; smoothed over five shells."""
+    dot, power = sums[:, 0].sum(axis=0), sums[:, 1].sum(axis=0)
+    below = np.nonzero(curve[1:] < 0.5)[0]
+    last = max(3, int(below[0]) if len(below) else len(curve) - 1)
+    kernel = np.ones(5)
+    smooth_dot = np.convolve(dot[1 : last + 1], kernel, "same")
+    smooth_power = np.convolve(power[1 : last + 1], kernel, "same")
+    scale = smooth_dot / np.maximum(smooth_power, np.finfo(float).tiny)
+    return np.concatenate([scale[:1], scale, np.full(len(curve) - last - 1, scale[-1])])
+
+
+def _noise(sums: Float64, scale: Float64) -> Float64:
+    """Residual power per coefficient, shrunk to the mean of all groups; the outermost shells repeat the last."""
+    residual = sums[:, 2] - 2 * scale * sums[:, 0] + scale**2 * sums[:, 1]
+    count = sums[:, 3]
+    mean = residual.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+    per_image = np.maximum(count.max(axis=1, keepdims=True), 1) / np.maximum(count.max(), 1)
+    prior = SHRINK / np.maximum(per_image * SAMPLE, 1)
+    noise = (residual + prior * count * mean) / np.maximum(count * (1 + prior), 1)
+    noise = np.where(count > 0, noise, mean)
+    last = int(np.nonzero(count.sum(axis=0))[0].max())
+    noise[:, 0] = noise[:, 1]
+    noise[:, last + 1 :] = noise[:, last : last + 1]
+    return np.maximum(noise, 1e-6 * noise.max())
+
+
+def _scaled(volume: Volume, scale: Float64, workers: int) -> Volume:
+    return Volume(filter_map(volume.data, scale, workers), volume.pixel_size_A, volume.header_origin_A, volume.path)

@@ -1,0 +1,62 @@
+"""Masks: what a mask must be, where its middle is and how far it reaches."""
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.errors import InputError
+from lrcore.grids import radius_grid
+from lrcore.records import Volume
+
+Float32 = npt.NDArray[np.float32]
+SUPPORT = 1e-3
+"""Mask value below which a voxel counts as outside."""
+
+
+def checked(mask: Volume, box: int, pixel_size_A: float) -> Volume:
+    """The mask, if it fits particles of `box` pixels of `pixel_size_A`; a binary one is warned of.
+
+    Raises InputError for another box, another voxel size, values outside [0, 1] or an empty mask.
+    """
+    name = mask.path or "mask"
+    data = mask.data
+    if mask.box != box:
+        raise InputError(f"{name}: the mask is {mask.box}³ but the particles' box is {box}: re-box the mask")
+    if abs(mask.pixel_size_A / pixel_size_A - 1) > 0.01:
+        raise InputError(
+            f"{name}: voxel size {mask.pixel_size_A:g} Å but the particles' is {pixel_size_A:g} Å: resample the mask"
+        )
+    if data.min() < -1e-3 or data.max() > 1 + 1e-3:
+        raise InputError(f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask lies between 0 and 1")
+    if data.max() <= SUPPORT:
+        raise InputError(f"{name}: the mask is empty; make one that covers the region to refine")
+    if np.all((data < 1e-3) | (data > 1 - 1e-3)):
+        warnings.warn(f"{name}: the mask is binary; a soft edge of several voxels avoids ringing", stacklevel=2)
+    return mask
+
+
+def centre_of_mass(data: Float32) -> npt.NDArray[np.float64]:
+    """(x, y, z) in voxels from the box centre n // 2, weighted by the mask."""
+    total = float(data.sum(dtype=np.float64))
+    n = data.shape[-1]
+    marginals = [data.sum(axis=axes, dtype=np.float64) for axes in ((0, 1), (0, 2), (1, 2))]
+    return np.array([m @ (np.arange(n) - n // 2) / total for m in marginals])
+
+
+def reach(data: Float32, centre_xyz: npt.ArrayLike) -> float:
+    """Distance in voxels from a point (x, y, z from the box centre) to the farthest voxel inside the mask."""
+    n = data.shape[-1]
+    points = np.argwhere(data > SUPPORT)[:, ::-1] - n // 2
+    return float(np.sqrt(((points - np.asarray(centre_xyz)) ** 2).sum(axis=1).max()))
+
+
+def soft_sphere(n: int, radius: float, edge: float) -> Float32:
+    """A sphere of `radius` voxels about the box centre that falls by a cosine over `edge` voxels: (n, n, n)."""
+    return cosine_edge(radius_grid(n, 3), radius, edge)
+
+
+def cosine_edge(distance: Float32, start: float, width: float) -> Float32:
+    """1 up to `start`, 0 beyond `start + width`, a raised cosine between; any shape."""
+    phase = np.clip((distance - start) / width, 0, 1)
+    return (0.5 + 0.5 * np.cos(np.pi * phase)).astype(np.float32)

@@ -1,0 +1,90 @@
+"""Reconstruction: insert images into a padded Fourier volume, divide by what was seen, return to real space."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.backend import Backend
+from lrcore.errors import InputError
+from lrcore.fourier import FourierVolume, make_hermitian, shape_for, shell_radius, to_map
+from lrcore.grids import Complex64, Float32
+from lrcore.images import Batch, batches
+from lrcore.records import Particles, Poses, Progress, Volume
+from lrcore.symmetry import operators
+
+RIDGE = 1e-3
+"""Floor of the denominator, as a fraction of its mean over the shell: unseen voxels stay near zero."""
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """Sums of a reconstruction in progress: numerator (Z, Z, X) complex64, denominator float32; see `insert`."""
+
+    numerator: Complex64
+    denominator: Float32
+    box: int
+    limit: int
+
+
+def empty(box: int) -> Accumulator:
+    """An accumulator for maps of `box` voxels, up to the last whole shell."""
+    limit = (box - 1) // 2
+    return Accumulator(
+        np.zeros(shape_for(limit), np.complex64), np.zeros(shape_for(limit), np.float32), box, limit
+    )
+
+
+def add(
+    sums: Accumulator,
+    batch: Batch,
+    poses: Poses,
+    pixel_size_A: float,
+    inverse_variance: Float32,
+    symmetry: npt.NDArray[np.float64],
+    backend: Backend,
+) -> None:
+    """Add a batch at its poses: C X / σ² and C² / σ², once for every symmetry operator. In place."""
+    weight = batch.ctf * inverse_variance
+    data = weight * batch.spectrum
+    weight *= batch.ctf
+    shifts = poses.origin_A / pixel_size_A
+    for operator in symmetry:
+        rotations = poses.rotation @ operator
+        backend.kernels.insert(sums.numerator, sums.denominator, rotations, shifts, data, weight, sums.limit)
+
+
+def solve(sums: Accumulator, pixel_size_A: float, workers: int = 1) -> Volume:
+    """The map: numerator / (denominator + a small ridge), gridding-corrected, neither masked nor filtered."""
+    numerator, denominator = sums.numerator.copy(), sums.denominator.copy()
+    make_hermitian(numerator)
+    make_hermitian(denominator)
+    shell = np.rint(shell_radius(sums.limit)).astype(np.int64)
+    count = np.bincount(shell.ravel())
+    mean = np.bincount(shell.ravel(), weights=denominator.ravel()) / count
+    floor = np.maximum(RIDGE * mean, np.finfo(np.float32).tiny).astype(np.float32)[shell]
+    numerator /= denominator + floor
+    numerator[shell > sums.limit] = 0
+    return Volume(to_map(FourierVolume(numerator, sums.box, sums.limit), workers), pixel_size_A)
+
+
+def reconstruct(
+    particles: Particles, half: int | None, symmetry: str, backend: Backend
+) -> Iterator[Progress | Volume]:
+    """Reconstruct the particles of one half set (None: of all) at their poses; Progress, then the Volume.
+
+    Images weigh by their CTF alone. Raises InputError when there are no such particles.
+    """
+    chosen = np.arange(len(particles)) if half is None else np.nonzero(particles.half == half)[0]
+    if len(chosen) == 0:
+        raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
+    sums = empty(particles.box)
+    group = operators(symmetry)
+    done = 0
+    for batch in batches(particles, chosen, backend.threads):
+        poses = particles.poses.select(batch.rows)
+        add(sums, batch, poses, particles.pixel_size_A, np.ones_like(batch.ctf), group, backend)
+        done += len(batch.rows)
+        yield Progress(0, "reconstruct", done, len(chosen))
+    yield solve(sums, particles.pixel_size_A, backend.threads)

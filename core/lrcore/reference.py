@@ -1,0 +1,137 @@
+"""What the images of one half set are compared with: masked reference, its error, and the rest of the particle."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from lrcore.fourier import FourierVolume, filter_map, from_map
+from lrcore.fsc import masked_correlation, wiener_gain
+from lrcore.grids import Samples, ft, half_plane, shell_mean, window_at
+from lrcore.kernels.newton import Limits
+from lrcore.masks import centre_of_mass, reach, soft_sphere
+from lrcore.records import Fsc, HalfMaps, Step, Volume
+from lrcore.search import Frame, Lattice, coarse_resolution, make_lattice
+from lrcore.spec import RefineSpec, fulcrum_point
+from lrcore.units import DEGREE
+
+Float64 = npt.NDArray[np.float64]
+
+ALIGN_THRESHOLD = 0.5
+"""Information is used for the poses up to where the corrected FSC falls below this."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the mask, the fulcrum and the spec fix for a whole run. Lengths in pixels, (x, y, z) from n // 2.
+
+    centre: voxel nearest the mask's centre of mass, the middle of the window. fulcrum: (3,). window: D. diameter: of
+    the sphere with the mask's volume. area: of that sphere's shadow.
+    """
+
+    box: int
+    pixel_size_A: float
+    centre: Float64
+    fulcrum: Float64
+    limits: Limits
+    window: int
+    diameter: float
+    area: float
+
+    @property
+    def fulcrum_A(self) -> tuple[float, float, float]:
+        """The fulcrum (x, y, z) in Å from the box centre."""
+        x, y, z = (float(f) for f in self.fulcrum * self.pixel_size_A)
+        return (x, y, z)
+
+
+def geometry(mask: Volume, spec: RefineSpec) -> Geometry:
+    """The geometry of a job; the window holds the mask wherever the extents let it go, up to the box."""
+    apix = mask.pixel_size_A
+    mass = centre_of_mass(mask.data)
+    centre = np.rint(mass)
+    x, y, z = (float(m) for m in mass * apix)
+    fulcrum = np.array(fulcrum_point(spec.fulcrum, mask.box, apix, (x, y, z))) / apix
+    held = spec.prior == "gaussian"
+    limits = Limits(
+        spec.rotation_limit_deg * DEGREE,
+        spec.shift_limit_A / apix,
+        spec.rotation_prior_sd_deg * DEGREE if held else np.inf,
+        spec.shift_prior_sd_A / apix if held else np.inf,
+    )
+    radius = reach(mask.data, centre) + limits.shift + limits.rotation * float(np.linalg.norm(centre - fulcrum))
+    window = min(scipy.fft.next_fast_len(2 * int(np.ceil(radius) + 1), real=True), mask.box)
+    ball = (3 * float(mask.data.sum(dtype=np.float64)) / (4 * np.pi)) ** (1 / 3)
+    return Geometry(mask.box, apix, centre, fulcrum, limits, window, 2 * ball, np.pi * ball**2)
+
+
+def align_resolution_A(fsc: Fsc, spec: RefineSpec, lowpass_A: float) -> float:
+    """The finest resolution used for the poses: FSC 0.5, not beyond the low-pass or the spec's maximum."""
+    limits = [fsc.resolution_A(ALIGN_THRESHOLD), lowpass_A, spec.max_align_resolution_A or 0.0]
+    return max(limits)
+
+
+def bands(shape: Geometry, resolution_A: float) -> tuple[Samples, float, float]:
+    """The window's samples in up to three bands, and the period (px) and spacing (rad) of the lattice."""
+    finest = min(shape.window * shape.pixel_size_A / resolution_A, (shape.window - 1) // 2)
+    period, spacing = coarse_resolution(shape.limits.rotation, shape.diameter)
+    coarse = shape.window / period if period > 0 else finest
+    radii = [finest]
+    if coarse < 0.8 * finest:
+        radii = [coarse, finest] if finest < 2 * coarse else [coarse, float(np.sqrt(coarse * finest)), finest]
+    return half_plane(shape.window, tuple(radii)), max(period, shape.window / finest), spacing
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One half set's model in one iteration.
+
+    frame: for the search. variance: (shells,) of the error of the masked reference's FT, as noise of the whole image.
+    outside: what lies outside the mask, at the input poses, or None.
+    """
+
+    frame: Frame
+    variance: Float64
+    outside: FourierVolume | None
+
+
+def prepare(
+    step: Step, first: Step, half: int, mask: Volume, spec: RefineSpec, shape: Geometry, workers: int
+) -> Reference:
+    """The reference that half set `half` is searched against after `step`."""
+    gain = wiener_gain(step.fsc["corrected"].value)
+    resolution = align_resolution_A(step.fsc["corrected"], spec, step.initial_lowpass_A)
+    samples, period, spacing = bands(shape, resolution)
+    masked = step.half_maps.half(half).data * mask.data
+    raw_power = shell_mean(np.abs(ft(masked, 3, workers)) ** 2, shape.box, 3)
+    variance = raw_power * gain * (1 - gain) * (shape.box**2 / shape.area)
+    filtered = filter_map(step.half_maps.half(half).data, gain, workers) * mask.data
+    z, y, x = (int(c) for c in (shape.centre + shape.box // 2)[::-1])
+    window = window_at(filtered, (z, y, x), shape.window)
+    limit = int(np.ceil(np.hypot(samples.kx, samples.ky).max()))
+    lattice: Lattice = make_lattice(shape.limits, period, spacing)
+    frame = Frame(
+        from_map(window, limit, workers),
+        samples,
+        shape.centre - shape.fulcrum,
+        shape.fulcrum * shape.pixel_size_A,
+        shape.limits,
+        lattice,
+        shape.pixel_size_A,
+    )
+    rest = outside(first.half_maps, half, mask, workers) if spec.subtract_outside else None
+    return Reference(frame, variance, rest)
+
+
+def outside(maps: HalfMaps, half: int, mask: Volume, workers: int) -> FourierVolume | None:
+    """Half map × (1 − mask), Wiener-filtered by the half maps' FSC there; None when the mask leaves nothing out."""
+    n = mask.box
+    keep = (1 - mask.data) * soft_sphere(n, 0.5 * n - 4, 4.0)
+    curve = masked_correlation(maps.first.data, maps.second.data, keep, workers)
+    gain = wiener_gain(curve)
+    if gain[1:].max(initial=0.0) == 0:
+        return None
+    last = int(np.nonzero(gain)[0].max()) + 1
+    rest = filter_map(maps.half(half).data, gain, workers) * keep
+    return from_map(rest, min(last, (n - 1) // 2), workers)

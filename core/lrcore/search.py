@@ -1,0 +1,189 @@
+"""Expectation: for a batch of windowed images, lattice → Levenberg–Marquardt → posterior (see the kernels)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.backend import Backend
+from lrcore.fourier import FourierVolume
+from lrcore.grids import Complex64, Float32, Samples
+from lrcore.kernels.newton import Limits, Modes
+from lrcore.records import (
+    FLAG_AMBIGUOUS,
+    FLAG_AT_ROTATION_EXTENT,
+    FLAG_AT_SHIFT_EXTENT,
+    FLAG_BAD_IMAGE,
+    Expectation,
+    Poses,
+)
+from lrcore.rotations import ball_lattice, exp, relative
+
+Float64 = npt.NDArray[np.float64]
+
+LATTICE_POINTS = 320
+"""Rotations on the lattice at most."""
+STARTS = 4
+"""Lattice maxima that Newton starts from, besides the last pose."""
+AMBIGUOUS_BELOW = 0.75
+"""A particle whose best mode is less probable than this is flagged."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Rotations (L, 3, 3), their rotation vectors (L, 3), shifts along an axis (T,) px, penalties (L,) and (T, T)."""
+
+    rotations: Float64
+    vectors: Float64
+    shifts: Float64
+    penalty_rotation: Float64
+    penalty_shift: Float64
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the search of one half set shares. All lengths in pixels.
+
+    volume: the masked reference about the mask's centre. lever: mask centre − fulcrum (x, y, z). fulcrum_A: (x, y, z)
+    from the box centre. samples: the window's bands. limits: prior and extents. lattice: where to look first.
+    """
+
+    volume: FourierVolume
+    samples: Samples
+    lever: Float64
+    fulcrum_A: Float64
+    limits: Limits
+    lattice: Lattice
+    pixel_size_A: float
+
+
+def coarse_resolution(rotation: float, diameter: float) -> tuple[float, float]:
+    """Finest period (px) whose lattice holds at most LATTICE_POINTS, and the lattice spacing in rad.
+
+    rotation: extent, rad. diameter: of the mask, px. Spacing 0.7 · period / diameter; two points in a cell.
+    """
+    spacing = (2 * 4 / 3 * np.pi * rotation**3 / LATTICE_POINTS) ** (1 / 3)
+    return float(spacing * diameter / 0.7), float(spacing)
+
+
+def make_lattice(limits: Limits, period: float, spacing: float) -> Lattice:
+    """The lattice inside the extents; shifts a fifth of the coarse `period` (px) apart."""
+    vectors = ball_lattice(limits.rotation, spacing) if spacing > 0 else np.zeros((1, 3))
+    count = int(np.ceil(limits.shift / max(period / 5, 0.5)))
+    shifts = np.linspace(-limits.shift, limits.shift, 2 * count + 1)
+    squared = shifts[:, None] ** 2 + shifts**2
+    penalty = 0.5 * squared / limits.shift_sd**2
+    penalty[squared > limits.shift**2 * (1 + 1e-9)] = 1e30
+    penalty_rotation = 0.5 * (vectors**2).sum(axis=1) / limits.rotation_sd**2
+    return Lattice(exp(vectors), vectors, shifts, penalty_rotation, penalty)
+
+
+def search(
+    W: Complex64, w: Float32, frame: Frame, centres: Poses, last: Poses, given: Poses, bad: npt.NDArray[np.bool_],
+    backend: Backend,
+) -> Expectation:  # fmt: skip
+    """Poses, covariance and flags of B images.
+
+    W, w: (B, S) from `images.windowed`, cut about the mask's centre as `centres` sees it. centres: the middle of the
+    search and of the prior. last: the pose to start from besides the lattice. given: the input pose, for the gain.
+    """
+    current = to_frame(centres, last, frame)
+    starts, valid = _starts(W, w, frame, centres, current, backend)
+    modes = backend.kernels.newton(
+        frame.volume, W, w, frame.samples, centres.rotation, starts, valid, frame.lever, frame.limits
+    )
+    covariance, probability, ess = posterior(modes, frame.limits)
+    theta = np.where(bad[:, None], current, modes.theta[:, 0])
+    band = len(frame.samples.ends) - 1
+    before = backend.kernels.evaluate(
+        frame.volume, W, w, frame.samples, band, centres.rotation, to_frame(centres, given, frame), frame.lever
+    )[0]
+    unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
+    return Expectation(
+        from_frame(centres, theta, frame),
+        covariance * np.outer(unit, unit),
+        ess,
+        probability,
+        np.where(bad, 0.0, before - modes.likelihood[:, 0]),
+        _flags(theta, probability, bad, frame.limits),
+    )
+
+
+def _starts(
+    W: Complex64, w: Float32, frame: Frame, centres: Poses, current: Float64, backend: Backend
+) -> tuple[Float64, npt.NDArray[np.bool_]]:
+    """(B, 1 + STARTS, 5) poses to start from and which of them are there: the last pose and lattice maxima."""
+    lattice = frame.lattice
+    value, where = backend.kernels.score(
+        frame.volume, W, w, frame.samples, centres.rotation, lattice.rotations, frame.lever, lattice.shifts,
+        lattice.penalty_shift,
+    )  # fmt: skip
+    value = value + lattice.penalty_rotation
+    near = np.linalg.norm(lattice.vectors[:, None] - lattice.vectors[None], axis=2) < _separation(lattice.vectors)
+    starts = np.zeros((len(W), 1 + STARTS, 5))
+    valid = np.ones((len(W), 1 + STARTS), np.bool_)
+    starts[:, 0] = current
+    rows = np.arange(len(W))
+    grid = len(lattice.shifts)
+    for m in range(STARTS):
+        best = value.argmin(axis=1)
+        valid[:, 1 + m] = np.isfinite(value[rows, best])
+        at = where[rows, best]
+        starts[:, 1 + m, :3] = lattice.vectors[best]
+        starts[:, 1 + m, 3] = lattice.shifts[at % grid]
+        starts[:, 1 + m, 4] = lattice.shifts[at // grid]
+        value[near[best]] = np.inf
+    return starts, valid
+
+
+def _separation(vectors: Float64) -> float:
+    """Lattice points closer than this belong to one maximum: 1.2 cells, so the 14 nearest of a point."""
+    if len(vectors) < 2:
+        return 1.0
+    nearest = np.linalg.norm(vectors[1:], axis=1).min()
+    return float(1.2 * nearest / np.sqrt(0.75))
+
+
+def posterior(modes: Modes, limits: Limits) -> tuple[Float64, Float64, Float64]:
+    """Covariance (B, 5, 5) and probability (B,) of the best mode, and the effective number of modes (B,).
+
+    Laplace: Σ = (H + Ψ⁻¹)⁻¹, log evidence = −value + ½ log det Σ; ess = 1 / Σ p².
+    """
+    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
+    curvature = modes.hessian + np.diag(precision)
+    # A direction that the data say nothing about and no prior holds keeps the extent as its width.
+    extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
+    curvature = curvature + np.diag(1e-3 / extent**2)
+    evidence = -modes.value - 0.5 * np.linalg.slogdet(curvature)[1]
+    present = np.isfinite(modes.value)
+    weight = np.where(present, np.exp(np.where(present, evidence - evidence.max(axis=1, where=present, initial=-np.inf, keepdims=True), 0)), 0)
+    weight /= weight.sum(axis=1, keepdims=True)
+    return np.linalg.inv(curvature[:, 0]), weight[:, 0], 1 / (weight**2).sum(axis=1)
+
+
+def to_frame(centres: Poses, poses: Poses, frame: Frame) -> Float64:
+    """θ (B, 5; rad, px) of box-frame poses, seen from the centres of the search, pulled inside the extents."""
+    omega = relative(centres.rotation, poses.rotation)
+    moved = ((poses.rotation - centres.rotation) @ frame.fulcrum_A)[:, :2]
+    shift = (centres.origin_A + moved - poses.origin_A) / frame.pixel_size_A
+    for part, limit in ((omega, frame.limits.rotation), (shift, frame.limits.shift)):
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        part *= np.minimum(1.0, limit / np.maximum(length, 1e-30))
+    return np.concatenate([omega, shift], axis=1)
+
+
+def from_frame(centres: Poses, theta: Float64, frame: Frame) -> Poses:
+    """Box-frame poses of θ: A' = A exp(ω), o' = o + ((A' − A) f)_xy − t."""
+    rotation = centres.rotation @ exp(theta[:, :3])
+    moved = ((rotation - centres.rotation) @ frame.fulcrum_A)[:, :2]
+    return Poses(rotation, centres.origin_A + moved - theta[:, 3:] * frame.pixel_size_A)
+
+
+def _flags(
+    theta: Float64, probability: Float64, bad: npt.NDArray[np.bool_], limits: Limits
+) -> npt.NDArray[np.uint8]:
+    rotation = np.linalg.norm(theta[:, :3], axis=1) > 0.99 * limits.rotation
+    shift = np.linalg.norm(theta[:, 3:], axis=1) > 0.99 * limits.shift
+    flags = FLAG_AT_ROTATION_EXTENT * rotation + FLAG_AT_SHIFT_EXTENT * shift
+    flags = flags + FLAG_AMBIGUOUS * (probability < AMBIGUOUS_BELOW)
+    return np.where(bad, FLAG_BAD_IMAGE, flags).astype(np.uint8)
