@@ -87,7 +87,7 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         fsc={kind: Fsc(kind, frequency, random.uniform(-0.1, 1, len(frequency))) for kind in kinds},
         noise=random.uniform(0.1, 1, (1, BOX // 2 + 1)),
         initial_lowpass_A=11.1 if last is None else 0.0,
-        history=(*last.history, make_summary(iteration, random)) if last else (),
+        history=(*(last.history if last else ()), make_summary(iteration, random)),
         converged=iteration >= 4,
     )
 
@@ -95,8 +95,10 @@ def make_step(job: Job, last: Step | None = None) -> Step:
 def make_summary(iteration: int, random: np.random.Generator) -> Summary:
     plain = [f.name for f in fields(Summary) if f.name not in ("iteration", "seconds", "particles_per_s")]
     numbers = dict(zip(plain, random.uniform(0, 10, len(plain)), strict=True))
-    seconds = {"search": float(random.uniform(1, 2)), "reconstruct": 0.5}
-    return Summary(iteration, seconds=seconds, particles_per_s={k: 10 / v for k, v in seconds.items()}, **numbers)
+    seconds = {"search": float(random.uniform(1, 2)), "insert": 0.5} if iteration else {"start": 3.0}
+    return Summary(
+        iteration, seconds=seconds, particles_per_s={k: 10 / v for k, v in seconds.items() if k != "start"}, **numbers
+    )
 
 
 @dataclass

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 
 from lrcore.fingerprints import fingerprints, versions
-from lrcore.masks import centre_of_mass
 from lrcore.poses import changes
 from lrcore.records import FLAG_NAMES, Expectation, Fsc, HalfMaps, Poses, Step, Summary, Volume
+from lrcore.reference import geometry
 from lrcore.refine import Job
 from lrcore.schema import SCHEMA, STAGE_VARIABLES, VERSION, Variable, validate
-from lrcore.spec import RefineSpec, fulcrum_point
+from lrcore.spec import RefineSpec
 from lrcore.units import DEGREE
 
 __all__ = ["covariance_in_degrees", "fulcrum_A", "join", "mask_dataset", "step_tree", "to_step", "to_tree", "validate"]
@@ -156,8 +156,7 @@ def covariance_in_degrees(tree: xr.DataTree) -> xr.DataArray:
 
 def fulcrum_A(job: Job) -> tuple[float, float, float]:
     """The job's fulcrum (x, y, z) in Å from the box centre."""
-    x, y, z = (float(c) for c in centre_of_mass(job.mask.data) * job.mask.pixel_size_A)
-    return fulcrum_point(job.spec.fulcrum, job.mask.box, job.mask.pixel_size_A, (x, y, z))
+    return geometry(job.mask, job.spec).fulcrum_A
 
 
 def mask_dataset(mask: Volume) -> xr.Dataset:
@@ -188,7 +187,7 @@ def _fsc(step: Step) -> xr.Dataset:
     frequency = next(iter(step.fsc.values())).frequency
     with np.errstate(divide="ignore"):
         resolution = 1.0 / frequency
-    values = {kind: curve.value[None] for kind, curve in step.fsc.items()}
+    values: dict[str, Any] = {kind: curve.value[None] for kind, curve in step.fsc.items()}
     values |= {"iteration": [step.iteration], "frequency": frequency, "resolution": resolution}
     return _dataset("fsc", values, ("frequency", "resolution"), kinds=" ".join(step.fsc))
 
