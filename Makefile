@@ -35,4 +35,4 @@ bench: $(READY) ## every benchmark, one after the other
 
 clean: ## remove what the other targets made
 	@rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@find core lrwidgets tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,29 +18,35 @@ find_python() {
             return
         fi
     done
-    fail "no Python >= 3.11 found; install one (Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12"
+    fail "no Python >= 3.11 found; install one (Debian: apt-get install python3 python3-venv)" \
+        "or name it: make PYTHON=/path/to/python3.12"
 }
 
 make_venv() {
     local python
     python=$(find_python)
-    if command -v uv >/dev/null; then
-        uv venv --quiet --python "$python" .venv
-    else
-        "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-            fail "$python has no venv module; install it (Debian: apt-get install python3-venv) or install uv"
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         "$python" -m venv .venv
+    elif command -v uv >/dev/null; then
+        uv venv --quiet --seed --python "$python" .venv
+    else
+        fail "$python has no venv module; install it (Debian: apt-get install python3-venv), or uv"
     fi
 }
 
+# uv, from PATH or put into .venv, takes seconds where pip takes a minute. pip is the fallback: it alone reads pip.conf.
+install() {
+    local pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt) uv
+    uv=$(command -v uv) || uv=.venv/bin/uv
+    [ -x "$uv" ] || "${pip[@]}" uv || fail "nothing can be installed; pip says why above"
+    "$uv" pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[dev]' 2>/dev/null ||
+        "${pip[@]}" --editable '.[dev]' || fail "the installation failed; pip says why above"
+}
+
 if ! is_new_enough .venv/bin/python; then
+    echo "setup: making .venv (once)" >&2
     rm -rf .venv
-    echo "setup: making .venv (once; about a minute)" >&2
     make_venv
 fi
-if command -v uv >/dev/null; then
-    uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[dev]'
-else
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-fi
+install
 touch .venv/.ready
