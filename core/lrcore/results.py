@@ -56,13 +56,14 @@ def to_tree(
     inputs = fingerprints(job) if inputs is None else inputs
     trees = []
     for step, spec in zip(steps, specs, strict=True):
-        trees.append(step_tree(replace(job, spec=spec), step, before, inputs))
+        poses = before.expectation.poses if before else None
+        trees.append(step_tree(replace(job, spec=spec), step, poses, inputs))
         before = step
     return with_mask(join(trees), mask_dataset(job.mask)).copy(deep=True)
 
 
-def step_tree(job: Job, step: Step, before: Step | None, inputs: dict[str, Any]) -> xr.DataTree:
-    """One step by the schema, without /mask; `job.spec` is what it was run with, `before` what it grew from."""
+def step_tree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]) -> xr.DataTree:
+    """One step by the schema, without /mask; `job.spec` is what it was run with, `before` the poses it grew from."""
     fulcrum = fulcrum_A(job)
     attributes = {
         "schema": "lrwidgets results, docs/results.md",
@@ -192,10 +193,10 @@ def _fsc(step: Step) -> xr.Dataset:
     return _dataset("fsc", values, ("frequency", "resolution"), kinds=" ".join(step.fsc))
 
 
-def _particles(job: Job, step: Step, before: Step | None, fulcrum: tuple[float, float, float]) -> xr.Dataset:
+def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float, float, float]) -> xr.Dataset:
     found, start = step.expectation, job.particles.poses
     angle, shift = changes(start, found.poses, fulcrum)
-    angle_last, shift_last = changes(before.expectation.poses if before else start, found.poses, fulcrum)
+    angle_last, shift_last = changes(start if before is None else before, found.poses, fulcrum)
     sd = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
     values = {
         "rotation": found.poses.rotation,

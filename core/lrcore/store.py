@@ -1,0 +1,357 @@
+"""Runs as trees of whole steps: on disk (Zarr v3; written whole or not at all, verified, resumable) or in memory."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import xarray as xr
+
+from lrcore.errors import InputError
+from lrcore.fingerprints import fingerprints, versions
+from lrcore.records import Poses, Step
+from lrcore.refine import Job
+from lrcore.results import join, mask_dataset, step_tree, to_step, to_tree, with_mask
+from lrcore.spec import RefineSpec
+
+FORMAT = "lrwidgets run"
+FORMAT_VERSION = 1
+CHUNK = 2**18
+"""Most particles in one chunk of a variable."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step's place in the tree. parent: None for a start. spec: what the step was run with."""
+
+    id: str
+    parent: str | None
+    iteration: int
+    spec: RefineSpec
+
+
+class Steps(ABC):
+    """A tree of steps that only grows."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+
+    @abstractmethod
+    def append(self, step: Step, parent: str | None, job: Job) -> Node:
+        """Keep a step that grew from `parent` (None: a start) with `job.spec`; it becomes the head."""
+
+    @abstractmethod
+    def load(self, node: str) -> Step:
+        """The step of a node, bit for bit as it was appended."""
+
+    @abstractmethod
+    def results(self, node: str | None = None) -> xr.DataTree:
+        """Results by the schema along the path from the start to `node` (the head by default)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is held; nothing can be appended afterwards."""
+
+    def tree(self) -> tuple[Node, ...]:
+        """All nodes in the order of writing."""
+        return tuple(self._nodes.values())
+
+    @property
+    def head(self) -> Node | None:
+        """The newest node; None in an empty run."""
+        return next(reversed(self._nodes.values()), None)
+
+    def node(self, node: str | None = None) -> Node:
+        """The node of that id, or the head. Raises InputError if there is none."""
+        found = self.head if node is None else self._nodes.get(node)
+        if found is None:
+            raise InputError(
+                f"run: there is no step {node}: choose one of its tree" if node else "run: has no step yet"
+            )
+        return found
+
+    def path_to(self, node: str | None = None) -> tuple[Node, ...]:
+        """The nodes from the start to `node` (the head by default)."""
+        path = [self.node(node)]
+        while path[0].parent is not None:
+            path.insert(0, self._nodes[path[0].parent])
+        return tuple(path)
+
+
+class MemoryStore(Steps):
+    """A run that is not written down."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+        self._steps: dict[str, Step] = {}
+
+    def append(self, step: Step, parent: str | None, job: Job) -> Node:
+        """Keep a step; see `Steps`."""
+        node = Node(f"{step.iteration:04d}-{len(self._nodes):04d}", parent, step.iteration, job.spec)
+        self._steps[node.id] = step
+        self._nodes[node.id] = node
+        return node
+
+    def load(self, node: str) -> Step:
+        """The step itself."""
+        return self._steps[self.node(node).id]
+
+    def results(self, node: str | None = None) -> xr.DataTree:
+        """Results by the schema; see `Steps`."""
+        path = self.path_to(node)
+        job = replace(self._job, spec=path[-1].spec)
+        return to_tree(job, [self._steps[n.id] for n in path], specs=[n.spec for n in path])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Store(Steps):
+    """A run in a folder; docs/results.md describes it."""
+
+    def __init__(self, path: Path, attributes: dict[str, Any], lock: IO[bytes] | None) -> None:
+        super().__init__()
+        self.path = path
+        self.inputs: dict[str, Any] = json.loads(attributes["inputs"])
+        self.source: dict[str, Any] = json.loads(attributes["source"])
+        self._lock = lock
+        self._next = 0
+
+    @classmethod
+    def create(cls, path: str | Path, job: Job, source: dict[str, Any] | None = None) -> "Store":
+        """A new, empty run of a job. source: how the job was loaded (JSON), for whoever resumes it.
+
+        Raises InputError if the path exists or cannot be written; then nothing is left.
+        """
+        path = Path(path)
+        check_new(path)
+        attributes = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "inputs": json.dumps(fingerprints(job)),
+            "source": json.dumps(source or {}),
+            "versions": json.dumps(versions()),
+        }
+        groups = {"/": xr.Dataset(attrs=attributes), "/mask": mask_dataset(job.mask), "/steps": xr.Dataset()}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with _cleared(temporary, f"{path}: cannot be written"):
+            _write(xr.DataTree.from_dict(groups), temporary)
+            _rename(temporary, path)
+        return cls(path, attributes, _locked(path))
+
+    @classmethod
+    def open(cls, path: str | Path, write: bool = True) -> "Store":
+        """A run at its last whole step. write: take the writer's lock and clear what a crash has left.
+
+        Warns of damaged steps and leaves them out. Raises InputError if the path is no run, or if another process
+        holds it for writing.
+        """
+        path = Path(path)
+        attributes = _attributes(path)
+        if attributes.get("format") != FORMAT:
+            raise InputError(f"{path}: is no run of lrwidgets: give the folder that --out named")
+        if attributes["format_version"] != FORMAT_VERSION:
+            raise InputError(f"{path}: format version {attributes['format_version']}: use the lrwidgets that wrote it")
+        store = cls(path, attributes, _locked(path) if write else None)
+        if write:
+            shutil.rmtree(path / ".partial", ignore_errors=True)
+        store._scan()
+        return store
+
+    def append(self, step: Step, parent: str | None, job: Job) -> Node:
+        """Write a step to a temporary name, sync it, rename it to its checksum.
+
+        Raises InputError when the disk is full or refuses; then nothing is left of the step.
+        """
+        tree = step_tree(job, step, self._poses(parent) if parent else None, self.inputs)
+        tree.attrs |= {"parent": parent or "", "sequence": self._next}
+        partial = self.path / ".partial"
+        problem = f"{self.path}: step {step.iteration} cannot be written"
+        with _cleared(partial, problem):
+            _write(tree, partial / "step")
+            node = Node(f"{step.iteration:04d}-{_digest(partial / 'step')}", parent, step.iteration, job.spec)
+            _rename(partial / "step", self._folder(node.id))
+        self._nodes[node.id] = node
+        self._next += 1
+        return node
+
+    def load(self, node: str) -> Step:
+        """The step of a node. Raises InputError if it is damaged."""
+        found = self.node(node)
+        if not self._whole(found.id):
+            raise InputError(f"{self._folder(found.id)}: is damaged (its checksum differs): rewind to an earlier step")
+        with self._opened(found.id) as tree:
+            return to_step(tree)
+
+    def results(self, node: str | None = None) -> xr.DataTree:
+        """Results by the schema; maps and mask are read when they are used."""
+        trees = [_open(self._folder(n.id)) for n in self.path_to(node)]
+        return with_mask(join(trees), _open(self.path / "mask").to_dataset())
+
+    def check_inputs(self, job: Job) -> None:
+        """Raise InputError naming the first input that is not what the run was begun with."""
+        now = fingerprints(job)
+        for name in dict.fromkeys([*self.inputs, *now]):
+            if self.inputs.get(name, {}).get("digest") != now.get(name, {}).get("digest"):
+                path = now.get(name, self.inputs.get(name, {})).get("path") or name
+                what = name.replace("_", " ")
+                raise InputError(f"{path}: {what} differ from what {self.path} was begun with: use another --out")
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _folder(self, node: str) -> Path:
+        return self.path / "steps" / node
+
+    def _whole(self, node: str) -> bool:
+        return _digest(self._folder(node)) == node.partition("-")[2]
+
+    @contextlib.contextmanager
+    def _opened(self, node: str) -> Iterator[xr.DataTree]:
+        with _open(self._folder(node)) as tree:
+            yield tree
+
+    def _poses(self, node: str) -> Poses:
+        with self._opened(node) as tree:
+            particles = tree["particles"].to_dataset().isel(iteration=-1)
+            return Poses(particles["rotation"].values, particles["origin"].values)
+
+    def _scan(self) -> None:
+        """Read the tree; leave out a damaged newest step and whatever has lost its parent."""
+        found: dict[str, dict[str, Any]] = {}
+        for folder in (self.path / "steps").iterdir():
+            if folder.is_dir():
+                with _left_out(folder):
+                    found[folder.name] = _attributes(folder)
+        order = sorted(found, key=lambda name: found[name]["sequence"])
+        self._next = 1 + max((found[name]["sequence"] for name in order), default=-1)
+        while order and not self._whole(order[-1]):
+            _warn(f"{self._folder(order.pop())}: is damaged (its checksum differs) and left out")
+        for name in order:
+            parent = found[name]["parent"] or None
+            if parent is not None and parent not in self._nodes:
+                _warn(f"{self._folder(name)}: its parent {parent} is damaged or missing: left out")
+                continue
+            spec = RefineSpec.model_validate_json(found[name]["spec"])
+            self._nodes[name] = Node(name, parent, int(name.partition("-")[0]), spec)
+
+
+def check_new(path: Path) -> None:
+    """Raise InputError unless a run can be made at `path`: it is free, and the folder above it lets us write."""
+    if path.exists():
+        raise InputError(f"{path}: exists already: go on with it by --resume, or choose another --out")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}: make it, or choose another --out")
+    with _cleared(path.with_name(f".{path.name}.{os.getpid()}.partial"), f"{path}: cannot be written") as probe:
+        probe.mkdir()
+
+
+@contextlib.contextmanager
+def _cleared(folder: Path, problem: str) -> Iterator[Path]:
+    """Clear `folder` before and after; whatever the system refuses meanwhile is an InputError that begins so."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make room and go on with --resume" if full else "check its permissions, or choose another --out"
+        raise InputError(f"{problem} ({error.strerror or error}): {remedy}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(tree: xr.DataTree, folder: Path) -> None:
+    """Write a tree as a Zarr v3 hierarchy and sync every file and folder of it to the disk."""
+    encoding = {node.path: {str(k): _encoding(v) for k, v in node.variables.items()} for node in tree.subtree}
+    folder.parent.mkdir(exist_ok=True)
+    tree.to_zarr(folder, mode="w-", zarr_format=3, consolidated=False, encoding=encoding)
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _encoding(variable: xr.Variable) -> dict[str, Any]:
+    """One chunk for each iteration and half; maps as they are, since noise does not shrink."""
+    whole = {"iteration": 1, "half": 1, "particle": CHUNK}
+    sizes = zip(variable.dims, variable.shape, strict=True)
+    chunks = tuple(max(1, min(n, whole.get(str(dim), n))) for dim, n in sizes)
+    return {"chunks": chunks, **({"compressors": None} if variable.dtype == np.float32 else {})}
+
+
+def _rename(folder: Path, target: Path) -> None:
+    os.rename(folder, target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(folder: Path) -> str:
+    """BLAKE2b over the names and contents of all files below a folder, as 16 hexadecimal digits."""
+    total = hashlib.blake2b(digest_size=8)
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _open(folder: Path) -> xr.DataTree:
+    return xr.open_datatree(folder, engine="zarr", consolidated=False)
+
+
+@contextlib.contextmanager
+def _left_out(folder: Path) -> Iterator[None]:
+    """A step that cannot be read is warned of."""
+    try:
+        yield
+    except InputError as error:
+        _warn(f"{folder}: is damaged ({error}) and left out")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """The attributes of a Zarr v3 group."""
+    try:
+        found = json.loads((folder / "zarr.json").read_text())
+        attributes: dict[str, Any] = found["attributes"]
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: is no run of lrwidgets: give the folder that --out named") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}/zarr.json: cannot be read ({error}): restore it from a copy") from error
+    return attributes
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The run's own metadata file, opened and locked until it is closed."""
+    try:
+        file = (path / "zarr.json").open("r+b")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): check its permissions") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(f"{path}: another process is writing this run: wait for it or choose another --out") from error
+    return file
