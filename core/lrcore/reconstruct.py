@@ -14,8 +14,8 @@ from lrcore.images import Batch, batches
 from lrcore.records import Particles, Poses, Progress, Volume
 from lrcore.symmetry import operators
 
-RIDGE = 1e-3
-"""Floor of the denominator, as a fraction of its mean over the shell: unseen voxels stay near zero."""
+RIDGE = 0.3
+"""ρ of `solve` where no FSC is known yet: damps the noise of what few images saw."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,36 @@ def add(
         backend.kernels.insert(sums.numerator, sums.denominator, rotations, shifts, data, weight, sums.limit)
 
 
-def solve(sums: Accumulator, pixel_size_A: float, workers: int = 1) -> Volume:
-    """The map: numerator / (denominator + a small ridge), gridding-corrected, neither masked nor filtered."""
+def solve(
+    sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike = RIDGE, workers: int = 1
+) -> Volume:
+    """The map, gridding-corrected, neither masked nor filtered: F = (1 + ρ) numerator / (denominator + ρ mean).
+
+    mean: of the denominator over the shell. regularisation: ρ, one for all or one per shell; (1 − FSC) / FSC makes
+    this the Wiener filter within a shell, and the factor 1 + ρ leaves a well-sampled shell's amplitude as it is.
+    """
     numerator, denominator = sums.numerator.copy(), sums.denominator.copy()
     make_hermitian(numerator)
     make_hermitian(denominator)
     shell = np.rint(shell_radius(sums.limit)).astype(np.int64)
-    count = np.bincount(shell.ravel())
-    mean = np.bincount(shell.ravel(), weights=denominator.ravel()) / count
-    floor = np.maximum(RIDGE * mean, np.finfo(np.float32).tiny).astype(np.float32)[shell]
-    numerator /= denominator + floor
-    numerator[shell > sums.limit] = 0
+    mean = np.bincount(shell.ravel(), weights=denominator.ravel()) / np.bincount(shell.ravel())
+    given = np.ravel(np.asarray(regularisation, dtype=np.float64))
+    rho = given[np.minimum(np.arange(len(mean)), len(given) - 1)]
+    floor = np.maximum(rho, 1e-6) * mean
+    gain = np.zeros_like(denominator)
+    seen = (shell <= sums.limit) & (floor > 0)[shell]
+    gain[seen] = (1 + rho).astype(np.float32)[shell[seen]] / (denominator + floor.astype(np.float32)[shell])[seen]
+    numerator *= gain
     return Volume(to_map(FourierVolume(numerator, sums.box, sums.limit), workers), pixel_size_A)
+
+
+def regularisation(fsc: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """ρ = (1 − FSC) / FSC per shell, between 1/50 and 10; it stays at 10 from the first FSC below 0.09."""
+    below = np.nonzero(fsc[1:] < 1 / 11)[0]
+    rho = 1 / np.clip(fsc, 1 / 11, 50 / 51) - 1
+    if len(below):
+        rho[below[0] + 1 :] = 10.0
+    return np.asarray(rho, dtype=np.float64)
 
 
 def reconstruct(
@@ -87,4 +105,4 @@ def reconstruct(
         add(sums, batch, poses, particles.pixel_size_A, np.ones_like(batch.ctf), group, backend)
         done += len(batch.rows)
         yield Progress(0, "reconstruct", done, len(chosen))
-    yield solve(sums, particles.pixel_size_A, backend.threads)
+    yield solve(sums, particles.pixel_size_A, RIDGE, backend.threads)

@@ -18,7 +18,7 @@ from lrcore.units import DEGREE
 
 Float64 = npt.NDArray[np.float64]
 
-ALIGN_THRESHOLD = 0.5
+ALIGN_THRESHOLD = 0.143
 """Information is used for the poses up to where the corrected FSC falls below this."""
 
 

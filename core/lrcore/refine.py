@@ -17,7 +17,7 @@ from lrcore.grids import Float32, half_plane, shell_index
 from lrcore.images import Batch, batches, windowed
 from lrcore.masks import checked
 from lrcore.poses import changes
-from lrcore.reconstruct import Accumulator, add, empty, reconstruct, solve
+from lrcore.reconstruct import Accumulator, add, empty, reconstruct, regularisation, solve
 from lrcore.records import (
     FLAG_AT_ROTATION_EXTENT,
     FLAG_AT_SHIFT_EXTENT,
@@ -39,7 +39,7 @@ Float64 = npt.NDArray[np.float64]
 
 STALLED_RESOLUTION = 0.01
 """A relative gain in resolution below this is none."""
-STALLED_CHANGE = 0.5
+STALLED_CHANGE = 0.2
 """A median pose change below this many posterior SDs is none."""
 
 
@@ -111,6 +111,7 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     particles, spec = job.particles, job.spec
     shape = geometry(job.mask, spec)
     group = operators(spec.symmetry)
+    rho = regularisation(last.fsc["corrected"].value)
     clock = _Clock()
     parts: list[tuple[npt.NDArray[np.int64], Expectation]] = []
     volumes: list[Volume] = []
@@ -128,7 +129,7 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
             done += len(batch.rows)
             yield Progress(last.iteration + 1, "search", done, len(particles))
         with clock("reconstruct"):
-            volumes.append(solve(sums, particles.pixel_size_A, backend.threads))
+            volumes.append(solve(sums, particles.pixel_size_A, rho, backend.threads))
     with clock("fsc"):
         maps = HalfMaps(*volumes)
         fsc = family(maps.first, maps.second, job.mask, spec.seed, backend.threads)
