@@ -1,0 +1,34 @@
+"""What every reader of particles checks before it hands them on."""
+
+from pathlib import Path
+
+from lrcore.errors import InputError
+from lrcore.records import Optics
+
+
+def require_one_size(path: Path, optics: tuple[Optics, ...]) -> None:
+    """Raise InputError unless all groups share one box and one pixel size."""
+    for field, what in (("box", "boxes"), ("pixel_size_A", "pixel sizes")):
+        values = sorted({getattr(group, field) for group in optics})
+        if len(values) > 1:
+            listed = ", ".join(f"{group.name}: {getattr(group, field):g}" for group in optics)
+            raise InputError(f"{path}: several {what} in one file ({listed}): refine one of them at a time or rescale")
+
+
+def check_optics(path: Path, optics: Optics) -> Optics:
+    """The same group. Raises InputError naming the group if a value is impossible."""
+    bounds = {
+        "voltage": (optics.voltage_kV > 0, f"{optics.voltage_kV:g} kV", "above 0"),
+        "spherical aberration": (optics.cs_mm >= 0, f"{optics.cs_mm:g} mm", "0 or more"),
+        "amplitude contrast": (
+            0 <= optics.amplitude_contrast < 1,
+            f"{optics.amplitude_contrast:g}",
+            "from 0 to below 1",
+        ),
+        "pixel size": (optics.pixel_size_A > 0, f"{optics.pixel_size_A:g} A", "above 0"),
+        "box": (optics.box > 1, f"{optics.box} px", "at least 2"),
+    }
+    for what, (good, value, bound) in bounds.items():
+        if not good:
+            raise InputError(f"{path}: optics group {optics.name}: {what} is {value}, must be {bound}: correct it")
+    return optics

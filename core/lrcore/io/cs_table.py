@@ -1,0 +1,213 @@
+"""CryoSPARC tables: .cs arrays and .csg groups joined by uid into one array, never by row, never unpickled."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from lrcore.errors import InputError
+
+Table = npt.NDArray[np.void]
+Uid = npt.NDArray[np.uint64]
+
+NPY_MAGIC = b"\x93NUMPY"
+PRIMARY = ("alignments3D", "alignments3D_multi", "ctf", "blob")
+JOB = re.compile(r"J\d+")
+
+
+@dataclass(frozen=True)
+class CsSource:
+    """Particles or volumes of CryoSPARC as they were read, their files joined by uid.
+
+    table: (n,) structured array with the fields `slot/name`. slots: type of every slot, as a .csg lists it.
+    absent: for every slot whose file is missing, that file. files: all that were read. version: of the CryoSPARC
+    that wrote them.
+    """
+
+    path: Path
+    table: Table
+    slots: dict[str, str]
+    absent: dict[str, Path]
+    files: tuple[Path, ...]
+    version: str
+
+    @property
+    def fields(self) -> set[str]:
+        """Names of all fields."""
+        return set(self.table.dtype.names or ())
+
+
+def read_source(path: Path) -> CsSource:
+    """Read a .csg with its .cs files, or a .cs with the passthrough beside it.
+
+    A missing file of a .csg is noted in `absent`. Raises InputError if nothing can be read.
+    """
+    return _read_group(path) if path.suffix.lower() == ".csg" else _read_single(path)
+
+
+def read_array(path: Path) -> Table:
+    """A .cs file as a structured array. Raises InputError if it is none, or holds pickled objects."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(NPY_MAGIC))
+        table = np.load(path, allow_pickle=False) if magic == NPY_MAGIC else None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
+    except (ValueError, EOFError) as error:
+        pickled = "Object arrays" in str(error)
+        reason = "holds pickled Python objects, which are never loaded" if pickled else "is truncated or damaged"
+        raise InputError(f"{path}: {reason}: export it from CryoSPARC again") from error
+    if table is None or table.dtype.names is None or "uid" not in table.dtype.names:
+        raise InputError(f"{path}: is no CryoSPARC .cs file (a NumPy table with uid): export it from CryoSPARC again")
+    if len(table) == 0:
+        raise InputError(f"{path}: has no rows: give the output of a job that kept particles")
+    if len(np.unique(table["uid"])) < len(table):
+        raise InputError(f"{path}: some uid stand twice, so rows cannot be told apart: remove duplicates first")
+    return table
+
+
+def absent_files(path: Path, absent: dict[str, Path]) -> InputError:
+    """Say in one line which files of a .csg are missing, and which slots are in them."""
+    by_file: dict[Path, list[str]] = {}
+    for slot, file in absent.items():
+        by_file.setdefault(file, []).append(slot)
+    listed = "; ".join(f"{file.name} (slot {', '.join(slots)})" for file, slots in by_file.items())
+    return InputError(f"{path}: metafile not there: {listed}: copy it beside the .csg")
+
+
+def rows_of(table_uid: Uid, wanted: Uid) -> npt.NDArray[np.int64]:
+    """Row of each wanted uid in a table, −1 where there is none: (len(wanted),)."""
+    order = np.argsort(table_uid, kind="stable")
+    place = np.minimum(np.searchsorted(table_uid, wanted, sorter=order), len(order) - 1)
+    rows = order[place]
+    return np.where(table_uid[rows] == wanted, rows, -1)
+
+
+def with_columns(table: Table, columns: dict[str, npt.NDArray[Any]]) -> Table:
+    """The table with columns replaced or added; a replaced one keeps its type unless it is text that needs room."""
+    replaced = {name: _fitting(table, name, column) for name, column in columns.items()}
+    fields = {name: table[name] for name in table.dtype.names or ()} | replaced
+    dtype = [(name, column.dtype, column.shape[1:]) for name, column in fields.items()]
+    out = np.zeros(len(table), dtype)
+    for name, column in fields.items():
+        out[name] = column
+    return out
+
+
+def texts(column: npt.NDArray[Any]) -> list[str]:
+    """A text column of a .cs file, without the `>` that CryoSPARC puts before exported paths."""
+    return [(text.decode() if isinstance(text, bytes) else str(text)).lstrip(">") for text in column.tolist()]
+
+
+def stack_names(source: CsSource, uid: Uid) -> list[str]:
+    """(len(uid),) the stack's path as the table has it."""
+    return texts(source.table["blob/path"][rows_of(source.table["uid"], uid)])
+
+
+def micrographs(source: CsSource, uid: Uid) -> dict[str, list[str]]:
+    """RELION's micrograph name and coordinates (px) of the given particles, as far as the table has them."""
+    rows = source.table[rows_of(source.table["uid"], uid)]
+    out = {}
+    if "location/micrograph_path" in source.fields:
+        out["rlnMicrographName"] = texts(rows["location/micrograph_path"])
+    if {"location/micrograph_shape", "location/center_x_frac", "location/center_y_frac"} <= source.fields:
+        height, width = rows["location/micrograph_shape"].T
+        # CryoSPARC counts y from the bottom of the micrograph, RELION from the first row of the file.
+        out["rlnCoordinateX"] = list(np.char.mod("%.6f", rows["location/center_x_frac"] * width))
+        out["rlnCoordinateY"] = list(np.char.mod("%.6f", (1.0 - rows["location/center_y_frac"]) * height))
+    return out
+
+
+def _read_single(path: Path) -> CsSource:
+    table = read_array(path)
+    files = [path]
+    if set(_slots(table)) & set(PRIMARY):
+        for beside in _passthroughs(path):
+            more = read_array(beside)
+            new = [slot for slot in _slots(more) if slot not in _slots(table)]
+            if new:
+                table = _join(table, more, [name for slot in new for name in _fields(more, slot)], beside, path)
+                files.append(beside)
+    return CsSource(path, table, _types(table), {}, tuple(files), "")
+
+
+def _passthroughs(path: Path) -> Iterator[Path]:
+    """The passthrough files of particles of the same job in the same folder."""
+    job = JOB.search(path.name)
+    for beside in sorted(path.parent.glob("*passthrough*particles*.cs")):
+        theirs = JOB.search(beside.name)
+        same = job is None or theirs is None or job.group() == theirs.group()
+        if beside != path and same:
+            yield beside
+
+
+def _read_group(path: Path) -> CsSource:
+    group = _read_yaml(path)
+    files: dict[str, Path] = {}
+    slots: dict[str, str] = {}
+    for slot, entry in group["results"].items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("metafile"), str):
+            raise InputError(f"{path}: results/{slot} names no metafile: export the group from CryoSPARC again")
+        files[slot] = path.parent / entry["metafile"].lstrip(">")
+        slots[slot] = str(entry.get("type", f"particle.{slot}"))
+    absent = {slot: file for slot, file in files.items() if not file.is_file()}
+    present = {slot: file for slot, file in files.items() if slot not in absent}
+    if not present:
+        raise absent_files(path, absent)
+    arrays = {file: read_array(file) for file in dict.fromkeys(present.values())}
+    first = next((slot for slot in PRIMARY if slot in present), next(iter(present)))
+    primary = arrays[present[first]]
+    table = primary[["uid"]].copy()
+    for slot, file in present.items():
+        fields = _fields(arrays[file], slot)
+        if not fields:
+            raise InputError(f"{path}: slot {slot} has no field in {file}: export the group from CryoSPARC again")
+        table = _join(table, arrays[file], fields, file, path)
+    slots = {slot: slots[slot] for slot in present}
+    return CsSource(path, table, slots, absent, (path, *arrays), str(group.get("version", "")))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        group = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no .csg file (not YAML): export the group from CryoSPARC again") from error
+    if not isinstance(group, dict) or not isinstance(group.get("results"), dict) or not group["results"]:
+        raise InputError(f"{path}: is no .csg file (it lists no results): export the group from CryoSPARC again")
+    return group
+
+
+def _join(table: Table, more: Table, fields: list[str], file: Path, path: Path) -> Table:
+    rows = rows_of(more["uid"], table["uid"])
+    if (rows < 0).any():
+        missing = int((rows < 0).sum())
+        raise InputError(
+            f"{path}: {missing} of {len(table)} particles (first: uid {table['uid'][rows < 0][0]}) are not in {file}: "
+            "give the files of one job"
+        )
+    return with_columns(table, {name: more[name][rows] for name in fields})
+
+
+def _slots(table: Table) -> list[str]:
+    return list(dict.fromkeys(name.partition("/")[0] for name in table.dtype.names or () if "/" in name))
+
+
+def _fields(table: Table, slot: str) -> list[str]:
+    return [name for name in table.dtype.names or () if name.startswith(slot + "/")]
+
+
+def _types(table: Table) -> dict[str, str]:
+    return {slot: f"particle.{slot}" for slot in _slots(table)}
+
+
+def _fitting(table: Table, name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if name not in (table.dtype.names or ()) or table.dtype[name].base.kind in "SU":
+        return np.asarray(column)
+    return np.asarray(column).astype(table.dtype[name].base)

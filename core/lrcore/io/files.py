@@ -1,0 +1,77 @@
+"""Files: written whole or not at all, and image stacks found from the names that a table gives them."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from lrcore.errors import InputError
+
+LEVELS = 4
+"""How many folders above a table's own are searched: a RELION or CryoSPARC project folder is among them."""
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, which takes its place at the end; a failure leaves nothing behind.
+
+    Raises InputError when the system refuses: no such folder, no permission, disk full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}): free some space or choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def folders_above(folder: Path) -> list[Path]:
+    """`folder` and the folders above it, nearest first, `LEVELS` of them."""
+    folder = Path(os.path.abspath(folder))  # `a/../b` is not below `a`
+    return [folder, *folder.parents][: LEVELS + 1]
+
+
+def find_near(name: str, folder: Path) -> Path | None:
+    """Where `name` leads from `folder` or a folder above it; an absolute name leads only to itself."""
+    candidates = [base / name for base in folders_above(folder)]
+    return next((found for found in candidates if found.is_file()), None)
+
+
+def find_stacks(names: Sequence[str], folder: Path, images_dir: Path | None) -> list[Path | None]:
+    """Path of each named stack, None where there is none.
+
+    Order: below `images_dir` under the whole name, then under the last part of the name (if no two stacks share
+    it); beside the table; then from the folders above it, of which the project folder is one. Raises InputError if
+    `images_dir` is no folder.
+    """
+    if images_dir is None:
+        return [find_near(name, folder) for name in names]
+    if not images_dir.is_dir():
+        raise InputError(f"--images {images_dir}: there is no such folder")
+    last = [Path(name).name for name in names]
+    distinct = len(set(last)) == len(last)
+    found: list[Path | None] = []
+    for name, short in zip(names, last, strict=True):
+        candidates = [images_dir / name] + ([images_dir / short] if distinct else [])
+        below = next((path.absolute() for path in candidates if path.is_file()), None)
+        found.append(below or find_near(name, folder))
+    return found
+
+
+def name_from(folder: Path, stack: Path, name: str) -> str:
+    """How a table in `folder` names `stack`: `name` as it was if that still leads there, else relative to `folder`."""
+    found = find_near(name, folder)
+    if found is not None and stack.is_file() and found.samefile(stack):
+        return name
+    # A linked folder's `..` leads elsewhere, so folders are resolved; the stack's own name may be a link on purpose.
+    return os.path.relpath(stack.parent.resolve() / stack.name, folder.resolve())
+
+
+def keep_inputs(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise InputError if writing `path` would replace one of the files that were read."""
+    if path.exists() and any(one.exists() and path.samefile(one) for one in inputs):
+        raise InputError(f"{path}: is the input itself: choose another name")

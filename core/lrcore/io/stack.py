@@ -1,0 +1,155 @@
+"""Image stacks: only the slices asked for are read, and every stack is checked before the work begins."""
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.errors import InputError
+from lrcore.io import mrc
+from lrcore.records import Images, Particles
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+MAX_OPEN = 16
+PIXEL_TOLERANCE = 0.02
+
+
+class StackReader:
+    """Reads images of a data set by row, as float32 times their sign, a few files open at a time. Thread-safe."""
+
+    def __init__(self, images: Images, box: int, max_open: int = MAX_OPEN) -> None:
+        self._images = images
+        self._box = box
+        self._max_open = max_open
+        self._open: OrderedDict[int, tuple[BinaryIO, mrc.Header]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> Float32:
+        """Images of the given rows, in their order: (len(rows), box, box) float32.
+
+        Neighbouring slices of a stack are read in one go, whatever the order of the rows. Raises InputError if a
+        stack has vanished, is cut short or of another box, or if an image holds NaN or infinite pixels.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        out = np.empty((len(rows), self._box, self._box), np.float32)
+        stack, index = self._images.stack[rows], self._images.index[rows]
+        order = np.lexsort((index, stack))
+        broken = np.nonzero((np.diff(stack[order]) != 0) | (np.diff(index[order]) != 1))[0] + 1
+        for run in np.split(order, broken):
+            if len(run):
+                self._read_run(int(stack[run[0]]), int(index[run[0]]), run, out)
+        sign = self._images.sign[rows]
+        if (sign != 1).any():
+            out *= sign[:, None, None]
+        return out
+
+    def close(self) -> None:
+        """Close the files; a later `read` opens them again."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1][0].close()
+
+    def __enter__(self) -> "StackReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_run(self, stack: int, first: int, run: Int64, out: Float32) -> None:
+        path = self._images.stacks[stack]
+        with self._lock:
+            try:
+                file, header = self._file(stack)
+                raw = np.empty((len(run), self._box, self._box), header.dtype)
+                file.seek(header.offset + first * header.section_bytes)
+                done = mrc.fill(file, raw)
+            except OSError as error:
+                raise mrc.unreadable(path, error) from error
+        if done < raw.nbytes:
+            raise InputError(f"{path}: ends before image {first + 1 + done // header.section_bytes}: copy it again")
+        # A sum over an image is finite unless a pixel is not: far cheaper than a look at every pixel.
+        finite = np.isfinite(raw.sum(axis=(1, 2), dtype=np.float64))
+        if not finite.all():
+            bad = first + 1 + int(np.argmin(finite))
+            raise InputError(f"{path}: image {bad} holds NaN or infinite pixels: remove it from the particles")
+        out[run] = raw
+
+    def _file(self, stack: int) -> tuple[BinaryIO, mrc.Header]:
+        if stack in self._open:
+            self._open.move_to_end(stack)
+            return self._open[stack]
+        path = self._images.stacks[stack]
+        header = stack_header(path)
+        _check_box(header, self._box, "the particles")
+        while len(self._open) >= self._max_open:
+            self._open.popitem(last=False)[1][0].close()
+        self._open[stack] = (path.open("rb"), header)
+        return self._open[stack]
+
+
+def stack_header(path: Path) -> mrc.Header:
+    """Header of a stack. Raises InputError if it is compressed or no MRC file."""
+    if path.suffix.lower() in mrc.OPENERS:
+        raise InputError(f"{path}: is compressed, so single images cannot be read: unpack it")
+    return mrc.read_header(path)
+
+
+def check_stacks(particles: Particles) -> None:
+    """Check every stack of the particles before any work: there, readable, whole, of the right box and length.
+
+    Warns in one line where the pixel size of a header differs by more than 2 %. Raises InputError otherwise.
+    """
+    images = particles.images
+    order = np.lexsort((images.index, images.stack))
+    last = order[np.nonzero(np.diff(images.stack[order], append=-1))[0]]
+    other_pixel = []
+    for row in last:
+        path = images.stacks[images.stack[row]]
+        header = stack_header(path)
+        _check_box(header, particles.box, str(particles.path))
+        wanted, held = int(images.index[row]) + 1, header.shape[0]
+        if wanted > held:
+            raise InputError(
+                f"{particles.path}: row {row + 1} says image {wanted} of {path}, which holds only {held}: "
+                "check that this is the stack that belongs to the table"
+            )
+        _check_length(header)
+        pixel = header.voxel_A[0]
+        if pixel > 0 and abs(pixel / particles.pixel_size_A - 1) > PIXEL_TOLERANCE:
+            other_pixel.append((path, pixel))
+    if other_pixel:
+        path, pixel = other_pixel[0]
+        more = f" (and {len(other_pixel) - 1} more stacks)" if len(other_pixel) > 1 else ""
+        warnings.warn(
+            f"{path}{more}: the header says {pixel:g} A per pixel, {particles.path} {particles.pixel_size_A:g} A: "
+            "the latter is used",
+            stacklevel=2,
+        )
+
+
+def _check_box(header: mrc.Header, box: int, who: str) -> None:
+    _, rows, columns = header.shape
+    if (rows, columns) != (box, box):
+        raise InputError(
+            f"{header.path}: size {columns} px x {rows} px, but {who} say {box} px: give the stack they were made from"
+        )
+
+
+def _check_length(header: mrc.Header) -> None:
+    try:
+        length = header.path.stat().st_size
+    except OSError as error:
+        raise mrc.unreadable(header.path, error) from error
+    wanted = header.offset + header.shape[0] * header.section_bytes
+    if length < wanted:
+        raise InputError(f"{header.path}: is truncated: {length} bytes instead of {wanted}: copy it again")

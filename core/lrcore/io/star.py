@@ -1,0 +1,235 @@
+"""STAR particles: RELION 3.0 to 5 read into records; the original table written back with new poses."""
+
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import starfile
+
+from lrcore import rotations
+from lrcore.errors import InputError
+from lrcore.io.checks import require_one_size
+from lrcore.io.cs_table import CsSource, micrographs, stack_names
+from lrcore.io.files import find_stacks, keep_inputs, name_from, written_whole
+from lrcore.io.stack import stack_header
+from lrcore.io.star_optics import GROUP, MOVED, BoxOf, optics_table, read_groups
+from lrcore.io.star_table import IMAGE, STACK_SUFFIX, StarSource, as_stack, image_names, numbers, read_source
+from lrcore.records import Float64, Images, Particles, Poses
+from lrcore.units import DEGREE
+
+ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+ORIGIN_A = ["rlnOriginXAngst", "rlnOriginYAngst"]
+ORIGIN_PX = ["rlnOriginX", "rlnOriginY"]
+HALF = "rlnRandomSubset"
+DEFOCUS = ["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"]
+MICROGRAPH = "rlnMicrographName"
+OPTIONAL = {"rlnPhaseShift": 0.0, "rlnCtfBfactor": 0.0, "rlnCtfScalefactor": 1.0}
+DECIMALS = "%.6f"
+HEAD = "\n# version 30001\n\n"
+
+
+def read_particles(path: str | Path, images_dir: Path | None = None) -> Particles:
+    """Read particles with poses, CTF and half sets from a STAR file of RELION 3.0 to 5.
+
+    A stack is looked for below `images_dir`, then beside the table and in the folders above it (the RELION
+    project). Raises InputError in one line if anything a local refinement needs is missing or makes no sense.
+    """
+    source = read_source(Path(path))
+    path, table = source.path, source.table
+    _require_columns(source)
+    images = read_images(source, images_dir)
+    group, optics = read_groups(source, box_reader(images))
+    require_one_size(path, optics)
+    defocus = np.stack([numbers(path, table, name) for name in DEFOCUS], axis=1)
+    phase, bfactor, scale = (
+        numbers(path, table, name) if name in table.columns else np.full(len(table), default)
+        for name, default in OPTIONAL.items()
+    )
+    return Particles(
+        uid=source.uid,
+        half=_halves(path, table),
+        group=group,
+        optics=optics,
+        poses=read_poses(source, np.array([one.pixel_size_A for one in optics])[group]),
+        defocus_A=defocus[:, :2].copy(),
+        defocus_angle_rad=defocus[:, 2] * DEGREE,
+        phase_shift_rad=phase * DEGREE,
+        bfactor_A2=bfactor,
+        scale=scale,
+        images=images,
+        path=path,
+        source=source,
+    )
+
+
+def missing_columns(source: StarSource) -> dict[str, list[str]]:
+    """What a local refinement needs and the table has not, by purpose: poses, half sets, CTF."""
+    have = set(source.table.columns)
+    origins = [] if have.issuperset(ORIGIN_A) or have.issuperset(ORIGIN_PX) else ORIGIN_A
+    needed = {"poses": [*ANGLES, *origins], "half sets": [HALF], "CTF": DEFOCUS}
+    missing = {purpose: [name for name in names if name not in have] for purpose, names in needed.items()}
+    return {purpose: names for purpose, names in missing.items() if names}
+
+
+def read_images(source: StarSource, images_dir: Path | None = None) -> Images:
+    """Where the images are. Raises InputError naming the first row whose stack is nowhere."""
+    index, name = image_names(source.path, source.table)
+    stack, names = pd.factorize(name)
+    found = find_stacks([str(one) for one in names], source.path.parent, images_dir)
+    stacks = tuple(one for one in found if one is not None)
+    if len(stacks) < len(found):
+        number = found.index(None)
+        row = int(np.argmax(stack == number)) + 1
+        raise InputError(
+            f"{source.path}: row {row}: the stack {names[number]} is not there: give its folder by --images DIR"
+        )
+    return Images(stacks, stack.astype(np.int32), index, np.ones(len(index), np.float32))
+
+
+def box_reader(images: Images) -> BoxOf:
+    """What tells the box of a row's image, from the header of its stack."""
+
+    @cache
+    def box_of(row: int) -> int:
+        return stack_header(images.stacks[images.stack[row]]).shape[2]
+
+    return box_of
+
+
+def read_poses(source: StarSource, pixel_size_A: Float64) -> Poses:
+    """Poses of every row; pixel_size_A (n,) turns origins in pixels (RELION 3.0) into Å."""
+    path, table = source.path, source.table
+    angles = np.stack([numbers(path, table, name) for name in ANGLES], axis=1)
+    in_A = all(name in table.columns for name in ORIGIN_A)
+    origin = np.stack([numbers(path, table, name) for name in (ORIGIN_A if in_A else ORIGIN_PX)], axis=1)
+    return Poses(rotations.from_euler(angles), origin if in_A else origin * pixel_size_A[:, None])
+
+
+def write_particles(
+    path: str | Path, particles: Particles, poses: Poses, extra: dict[str, npt.NDArray[np.generic]] | None = None
+) -> None:
+    """Write a STAR file of RELION 3.1 with new poses; `extra` adds columns (named lrw…), all in the particles' order.
+
+    Of particles that came from a STAR file, the original rows are written with every other column untouched; a
+    RELION 3.0 table gets a data_optics. An image keeps its name if that still leads to its stack from the new
+    file's folder or one above it (the project folder, where RELION runs); otherwise the name becomes relative to
+    the new file's folder, where RELION must then be run. A stack called .mrc is named `.mrc:mrcs`, which RELION
+    needs to see a stack in it. Raises InputError if the file cannot be written.
+    """
+    path = Path(path)
+    if (particles.images.sign < 0).any():
+        warnings.warn(
+            f"{path}: the images have inverted contrast (blob/sign -1), which STAR cannot say: "
+            "invert them before RELION uses this file",
+            stacklevel=2,
+        )
+    if isinstance(particles.source, StarSource):
+        keep_inputs(path, [particles.source.path])
+        blocks, table = _original(particles, particles.source)
+    else:
+        table = _from_records(particles)
+        blocks = {"optics": optics_table(particles.optics), "particles": table}
+    table = table.drop(columns=ORIGIN_PX, errors="ignore")
+    table[IMAGE] = _image_names(path.parent, particles, table[IMAGE].tolist())
+    values = np.concatenate([rotations.to_euler(poses.rotation), poses.origin_A], axis=1)
+    for name, column in zip([*ANGLES, *ORIGIN_A], values.T, strict=True):
+        table[name] = np.char.mod(DECIMALS, column)
+    for name, column in (extra or {}).items():
+        table[name] = _text(column)
+    blocks["particles"] = table
+    _write(path, blocks)
+
+
+def _require_columns(source: StarSource) -> None:
+    first = {
+        "poses": "the particles have no 3D poses: run a 3D refinement first",
+        "half sets": "the particles are not split into half sets: run a 3D auto-refinement first",
+        "CTF": "the particles have no CTF: estimate it first",
+    }
+    for purpose, names in missing_columns(source).items():
+        raise InputError(f"{source.path}: no column {', '.join(names)}: {first[purpose]}")
+
+
+def _halves(path: Path, table: pd.DataFrame) -> npt.NDArray[np.int8]:
+    half = numbers(path, table, HALF)
+    bad = ~np.isin(half, (1, 2))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{path}: row {row + 1}: {HALF} is {half[row]:g}, must be 1 or 2: run a 3D auto-refinement first"
+        )
+    if len(np.unique(half)) < 2:
+        raise InputError(f"{path}: {HALF} is {half[0]:g} in every row: give both half sets in one file")
+    return half.astype(np.int8)
+
+
+def _original(particles: Particles, source: StarSource) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """The tables of the file, optics first, and the particles' own rows of it."""
+    rows = pd.Index(source.uid).get_indexer(pd.Index(particles.uid))
+    table = source.table.iloc[rows].reset_index(drop=True)
+    others = {name: block for name, block in source.blocks.items() if name not in (source.particles, source.optics)}
+    if source.optics is not None:
+        return {"optics": source.blocks[source.optics], "particles": table, **others}, table
+    table = table.drop(columns=MOVED, errors="ignore")
+    table[GROUP] = (particles.group + 1).astype(str)
+    return {"optics": optics_table(particles.optics), "particles": table, **others}, table
+
+
+def _from_records(particles: Particles) -> pd.DataFrame:
+    """A table of RELION 3.1 with all that the records know, but names and poses; all text."""
+    columns = dict(
+        zip(
+            [*DEFOCUS, *OPTIONAL],
+            [
+                *particles.defocus_A.T,
+                particles.defocus_angle_rad / DEGREE,
+                particles.phase_shift_rad / DEGREE,
+                particles.bfactor_A2,
+                particles.scale,
+            ],
+            strict=True,
+        )
+    )
+    table = pd.DataFrame({name: np.char.mod(DECIMALS, column) for name, column in columns.items()})
+    table[GROUP] = (particles.group + 1).astype(str)
+    table[HALF] = particles.half.astype(str)
+    names = [""] * len(particles)
+    table[MICROGRAPH] = [particles.images.stacks[number].name for number in particles.images.stack]
+    if isinstance(particles.source, CsSource):
+        names = stack_names(particles.source, particles.uid)
+        for name, texts in micrographs(particles.source, particles.uid).items():
+            table[name] = texts
+    table[IMAGE] = [
+        f"{index + 1:06d}@{as_stack(name)}" for index, name in zip(particles.images.index, names, strict=True)
+    ]
+    return table
+
+
+def _image_names(folder: Path, particles: Particles, original: list[str]) -> list[str]:
+    """(n,) names that lead to the particles' stacks from `folder`; an original that does is kept to the letter."""
+    images = particles.images
+    moved: dict[int, str] = {}
+    for number, row in zip(*np.unique(images.stack, return_index=True), strict=True):
+        name = original[row].partition("@")[2].removesuffix(STACK_SUFFIX)
+        leads = name_from(folder, images.stacks[number], name)
+        if leads != name:
+            moved[int(number)] = as_stack(leads)
+    return [
+        f"{index + 1:06d}@{moved[stack]}" if stack in moved else name
+        for name, stack, index in zip(original, images.stack.tolist(), images.index.tolist(), strict=True)
+    ]
+
+
+def _text(column: npt.NDArray[np.generic]) -> npt.NDArray[np.str_]:
+    values = np.asarray(column)
+    return np.char.mod(DECIMALS, values) if values.dtype.kind == "f" else values.astype(np.int64).astype(str)
+
+
+def _write(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+    # starfile dates its first line; without it the same particles give the same bytes.
+    body = starfile.to_string(blocks).partition("\n")[2]
+    with written_whole(path) as temporary:
+        temporary.write_text(HEAD + body, encoding="utf-8")

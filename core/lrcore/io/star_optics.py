@@ -1,0 +1,174 @@
+"""Optics groups: from the tables of a STAR file of any age, and into a table of RELION 3.1."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lrcore.errors import InputError
+from lrcore.io.checks import check_optics
+from lrcore.io.star_table import StarSource, numbers
+from lrcore.records import Optics
+
+Int32 = npt.NDArray[np.int32]
+
+GROUP = "rlnOpticsGroup"
+NAME = "rlnOpticsGroupName"
+PIXEL = "rlnImagePixelSize"
+SIZE = "rlnImageSize"
+MICROSCOPE = ["rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"]
+TILT = ["rlnBeamTiltX", "rlnBeamTiltY"]
+MAGNIFICATION = ["rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"]
+ODD, EVEN = "rlnOddZernike", "rlnEvenZernike"
+PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
+DETECTOR = ["rlnDetectorPixelSize", "rlnMagnification"]
+MOVED = [*MICROSCOPE, *TILT, PIXEL, "rlnPixelSize", *DETECTOR]
+"""Columns of a RELION 3.0 table that RELION 3.1 keeps in its table of optics groups."""
+
+BoxOf = Callable[[int], int]
+"""Box in pixels of the image in a given row, from its stack."""
+
+
+def read_groups(source: StarSource, box_of: BoxOf) -> tuple[Int32, tuple[Optics, ...]]:
+    """Group (n,) of every row and the groups in use. `box_of(row)` is asked where the table does not say the box.
+
+    Raises InputError naming the group and field, or the row whose group is not in the table.
+    """
+    if source.optics is None:
+        group, table = _groups_of_old(source)
+    else:
+        group, table = _groups_of_new(source)
+    used, first, compact = np.unique(group, return_index=True, return_inverse=True)
+    boxes = [partial(box_of, int(row)) for row in first]
+    optics = tuple(_optics(source.path, table, int(row), box) for row, box in zip(used, boxes, strict=True))
+    return compact.astype(np.int32), optics
+
+
+def pixel_sizes(path: Path, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Pixel size in Å of every row of a table, whichever columns give it."""
+    column = next((name for name in (PIXEL, "rlnPixelSize") if name in table.columns), None)
+    if column is not None:
+        return numbers(path, table, column)
+    if not set(DETECTOR) <= set(table.columns):
+        raise InputError(f"{path}: no column {PIXEL} (nor {' and '.join(DETECTOR)}): add the pixel size")
+    size, magnification = (numbers(path, table, name) for name in DETECTOR)
+    if (magnification <= 0).any():
+        row = int(np.argmax(magnification <= 0)) + 1
+        raise InputError(f"{path}: row {row}: rlnMagnification must be above 0: correct it")
+    return size * 1e4 / magnification
+
+
+def optics_table(optics: tuple[Optics, ...]) -> pd.DataFrame:
+    """The groups as a RELION 3.1 data_optics table, all text, numbered from 1."""
+    rows = [_row(number, group) for number, group in enumerate(optics, start=1)]
+    table = pd.DataFrame(rows)
+    if not any(group.odd_zernike for group in optics):
+        table = table.drop(columns=ODD)
+    if not any(group.even_zernike for group in optics):
+        table = table.drop(columns=EVEN)
+    return table
+
+
+def _groups_of_old(source: StarSource) -> tuple[Int32, pd.DataFrame]:
+    """RELION 3.0: rows that agree in everything of the microscope are a group, in order of appearance."""
+    path, table = source.path, source.table
+    _require(path, table, MICROSCOPE)
+    columns = {name: numbers(path, table, name) for name in MICROSCOPE}
+    columns[PIXEL] = pixel_sizes(path, table)
+    columns |= {name: numbers(path, table, name) for name in TILT if name in table.columns}
+    distinct, first, inverse = np.unique(
+        np.stack(list(columns.values()), axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    appearance = np.argsort(first)
+    optics = pd.DataFrame(distinct[appearance], columns=list(columns))
+    optics[NAME] = [f"opticsGroup{number + 1}" for number in range(len(optics))]
+    rank = np.argsort(appearance)
+    return rank[inverse.reshape(-1)].astype(np.int32), optics
+
+
+def _groups_of_new(source: StarSource) -> tuple[Int32, pd.DataFrame]:
+    """RELION 3.1 and later: rows of data_optics by their number."""
+    path, table, optics = source.path, source.table, source.blocks[source.optics or ""]
+    _require(path, optics, [GROUP, *MICROSCOPE])
+    _require(path, table, [GROUP])
+    wanted = numbers(path, table, GROUP)
+    known = {number: row for row, number in enumerate(numbers(path, optics, GROUP))}
+    group = pd.Series(wanted).map(known)
+    if group.isna().any():
+        row = int(np.argmax(group.isna().to_numpy()))
+        raise InputError(f"{path}: row {row + 1}: optics group {wanted[row]:g} is not in data_optics: add it there")
+    return group.to_numpy(dtype=np.int32), optics
+
+
+def _require(path: Path, table: pd.DataFrame, columns: list[str]) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}, which the CTF needs: estimate the CTF first")
+
+
+def _optics(path: Path, table: pd.DataFrame, row: int, box: Callable[[], int]) -> Optics:
+    one = table.iloc[[row]]
+
+    def number(column: str, default: float) -> float:
+        return float(numbers(path, one, column)[0]) if column in one.columns else default
+
+    return check_optics(
+        path,
+        Optics(
+            name=str(one[NAME].iloc[0]) if NAME in one.columns else f"opticsGroup{row + 1}",
+            voltage_kV=number(MICROSCOPE[0], 0.0),
+            cs_mm=number(MICROSCOPE[1], 0.0),
+            amplitude_contrast=number(MICROSCOPE[2], 0.0),
+            pixel_size_A=float(pixel_sizes(path, one)[0]),
+            box=int(number(SIZE, 0)) if SIZE in one.columns else box(),
+            beam_tilt_mrad=(number(TILT[0], 0.0), number(TILT[1], 0.0)),
+            odd_zernike=_coefficients(path, one, ODD),
+            even_zernike=_coefficients(path, one, EVEN),
+            mag_matrix=(
+                number(MAGNIFICATION[0], 1.0),
+                number(MAGNIFICATION[1], 0.0),
+                number(MAGNIFICATION[2], 0.0),
+                number(MAGNIFICATION[3], 1.0),
+            ),
+            ctf_premultiplied=bool(number(PREMULTIPLIED, 0)),
+        ),
+    )
+
+
+def _coefficients(path: Path, table: pd.DataFrame, column: str) -> tuple[float, ...]:
+    if column not in table.columns:
+        return ()
+    text = str(table[column].iloc[0])
+    inside = text.strip("[] ")
+    try:
+        return tuple(float(value) for value in inside.split(",")) if inside else ()
+    except ValueError as error:
+        raise InputError(f"{path}: {column} is '{text}': it must be a list like [0.1,0.2]") from error
+
+
+def _row(number: int, group: Optics) -> dict[str, str]:
+    values = dataclasses.asdict(group)
+    return {
+        GROUP: str(number),
+        NAME: group.name,
+        **{
+            name: repr(values[key])
+            for name, key in zip(MICROSCOPE, ("voltage_kV", "cs_mm", "amplitude_contrast"), strict=True)
+        },
+        PIXEL: repr(group.pixel_size_A),
+        SIZE: str(group.box),
+        "rlnImageDimensionality": "2",
+        **{name: repr(value) for name, value in zip(TILT, group.beam_tilt_mrad, strict=True)},
+        ODD: _list(group.odd_zernike),
+        EVEN: _list(group.even_zernike),
+        **{name: repr(value) for name, value in zip(MAGNIFICATION, group.mag_matrix, strict=True)},
+        PREMULTIPLIED: str(int(group.ctf_premultiplied)),
+    }
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return "[" + ",".join(repr(value) for value in values) + "]"
