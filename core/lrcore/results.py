@@ -18,7 +18,18 @@ from lrcore.schema import SCHEMA, STAGE_VARIABLES, VERSION, Variable, validate
 from lrcore.spec import RefineSpec
 from lrcore.units import DEGREE
 
-__all__ = ["covariance_in_degrees", "fulcrum_A", "join", "mask_dataset", "step_tree", "to_step", "to_tree", "validate"]
+__all__ = [
+    "covariance_in_degrees",
+    "fulcrum_A",
+    "join",
+    "mask_dataset",
+    "step_tree",
+    "summaries",
+    "to_step",
+    "to_tree",
+    "validate",
+    "with_mask",
+]
 
 UNKNOWNS = "rotation_x rotation_y rotation_z shift_x shift_y"
 UNKNOWN_UNITS = "radian radian radian angstrom angstrom"
@@ -141,7 +152,7 @@ def to_step(tree: xr.DataTree) -> Step:
         fsc=_curves(tree["fsc"].to_dataset()),
         noise=_array(state["noise"]),
         initial_lowpass_A=float(state["initial_lowpass"]),
-        history=_summaries(tree["history"].to_dataset()),
+        history=summaries(tree["history"].to_dataset()),
         converged=bool(state["converged"]),
     )
 
@@ -260,7 +271,8 @@ def _history(history: Sequence[Summary]) -> xr.Dataset:
     return data
 
 
-def _summaries(data: xr.Dataset) -> tuple[Summary, ...]:
+def summaries(data: xr.Dataset) -> tuple[Summary, ...]:
+    """The history in a /history group."""
     return tuple(_summary(data.isel(iteration=i)) for i in range(data.sizes["iteration"]))
 
 

@@ -19,9 +19,9 @@ import xarray as xr
 
 from lrcore.errors import InputError
 from lrcore.fingerprints import fingerprints, versions
-from lrcore.records import Poses, Step
+from lrcore.records import Poses, Step, Summary
 from lrcore.refine import Job
-from lrcore.results import join, mask_dataset, step_tree, to_step, to_tree, with_mask
+from lrcore.results import join, mask_dataset, step_tree, summaries, to_step, to_tree, with_mask
 from lrcore.spec import RefineSpec
 
 FORMAT = "lrwidgets run"
@@ -53,6 +53,10 @@ class Steps(ABC):
     @abstractmethod
     def load(self, node: str) -> Step:
         """The step of a node, bit for bit as it was appended."""
+
+    @abstractmethod
+    def history(self, node: str) -> tuple[Summary, ...]:
+        """The history up to a node."""
 
     @abstractmethod
     def results(self, node: str | None = None) -> xr.DataTree:
@@ -106,6 +110,10 @@ class MemoryStore(Steps):
     def load(self, node: str) -> Step:
         """The step itself."""
         return self._steps[self.node(node).id]
+
+    def history(self, node: str) -> tuple[Summary, ...]:
+        """The history up to a node."""
+        return self.load(node).history
 
     def results(self, node: str | None = None) -> xr.DataTree:
         """Results by the schema; see `Steps`."""
@@ -174,6 +182,8 @@ class Store(Steps):
 
         Raises InputError when the disk is full or refuses; then nothing is left of the step.
         """
+        if self._lock is None:
+            raise InputError(f"{self.path}: was opened for reading: open it for writing to go on with it")
         tree = step_tree(job, step, self._poses(parent) if parent else None, self.inputs)
         tree.attrs |= {"parent": parent or "", "sequence": self._next}
         partial = self.path / ".partial"
@@ -193,6 +203,11 @@ class Store(Steps):
             raise InputError(f"{self._folder(found.id)}: is damaged (its checksum differs): rewind to an earlier step")
         with self._opened(found.id) as tree:
             return to_step(tree)
+
+    def history(self, node: str) -> tuple[Summary, ...]:
+        """The history up to a node; maps are not read."""
+        with self._opened(node) as tree:
+            return summaries(tree["history"].to_dataset())
 
     def results(self, node: str | None = None) -> xr.DataTree:
         """Results by the schema; maps and mask are read when they are used."""

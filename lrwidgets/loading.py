@@ -1,0 +1,85 @@
+"""Files → the job of a refinement, with a note of how it was loaded so that a run can load it again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lrcore import io
+from lrcore.errors import InputError
+from lrcore.records import HalfMaps, Particles
+from lrcore.refine import Job
+from lrcore.spec import RefineSpec
+from lrcore.subset import half_balanced
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a job was loaded. half_maps: two maps, or one volume group (.csg); empty: none."""
+
+    particles: str
+    mask: str
+    half_maps: tuple[str, ...] = ()
+    images: str | None = None
+    apix: float | None = None
+    subset: int | None = None
+    subset_seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        particles: PathLike,
+        mask: PathLike,
+        half_maps: PathLike | tuple[PathLike, ...] = (),
+        images: PathLike | None = None,
+        **numbers: Any,
+    ) -> "Source":
+        """A source with its paths made absolute; `half_maps` may be one volume group."""
+        maps = half_maps if isinstance(half_maps, tuple) else (half_maps,)
+        paths = {"particles": particles, "mask": mask, "half_maps": maps, "images": images}
+        return cls(**{name: _absolute(path) for name, path in paths.items()}, **numbers)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Source":
+        """The source that a run has noted."""
+        return cls(**{**fields, "half_maps": tuple(fields["half_maps"])})
+
+    def with_paths(self, **paths: PathLike | tuple[PathLike, ...] | None) -> "Source":
+        """The source with some of its paths given anew; None keeps what was noted."""
+        return replace(self, **{name: _absolute(value) for name, value in paths.items() if value is not None})
+
+
+def load_job(source: Source, spec: RefineSpec) -> Job:
+    """Read and check everything a job needs. Raises InputError in one line for whatever is unusable."""
+    particles = io.read_particles(source.particles, source.images)
+    mask = io.read_volume(source.mask, source.apix)
+    return Job(subset(particles, source), mask, spec, read_half_maps(source.half_maps, source.apix))
+
+
+def subset(particles: Particles, source: Source) -> Particles:
+    """The particles, or the subset of them that the source asks for."""
+    if source.subset is None or source.subset >= len(particles):
+        return particles
+    return particles.select(half_balanced(particles.half, source.subset, source.subset_seed))
+
+
+def read_half_maps(paths: tuple[str, ...], apix: float | None) -> HalfMaps | None:
+    """Two maps, or the two of a volume group; None for no paths."""
+    if not paths:
+        return None
+    if len(paths) > 2:
+        raise InputError(f"half maps: {len(paths)} files are given; give two maps or one .csg")
+    if len(paths) == 1:
+        if Path(paths[0]).suffix.lower() not in (".csg", ".cs"):
+            raise InputError(f"{paths[0]}: one half map is not enough: give both, or a volume group (.csg)")
+        paths = tuple(map(str, io.read_half_maps(paths[0])))
+    first, second = (io.read_volume(path, apix) for path in paths)
+    return HalfMaps(first, second)
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_absolute, value))
+    return None if value is None else str(Path(value).absolute())

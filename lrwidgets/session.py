@@ -1,0 +1,537 @@
+"""Session: the one mutable object. A worker thread owns the run; whoever calls only asks."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import xarray as xr
+from psygnal import EmitLoopError, Signal, SignalInstance
+
+from lrcore import backend as backends
+from lrcore import refine
+from lrcore.backend import Backend
+from lrcore.errors import InputError
+from lrcore.records import Progress, Step, Summary
+from lrcore.refine import Job
+from lrcore.spec import RefineSpec
+from lrcore.store import MemoryStore, Node, Steps, Store, check_new
+from lrcore.subset import half_balanced, of_step
+from lrwidgets import export
+from lrwidgets.loading import PathLike, Source, load_job
+from lrwidgets.params import DEFAULTS, edited
+from lrwidgets.state import Phase, RunState
+
+log = logging.getLogger(__name__)
+
+START_FIELDS = ("initial_lowpass_A", "symmetry", "seed")
+"""Fields that the start depends on: after a change of one, a run from the start makes a new start."""
+
+Events = Iterator[Progress | Step]
+
+
+class Engine(Protocol):
+    """What computes; `CORE` is lrcore."""
+
+    def pick(self, name: str, threads: int | None) -> Backend:
+        """The backend of that name."""
+
+    def start(self, job: Job, backend: Backend) -> Events:
+        """See lrcore.refine.start."""
+
+    def advance(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
+        """See lrcore.refine.advance."""
+
+    def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
+        """See lrcore.refine.iterate."""
+
+
+class _Core:
+    pick = staticmethod(backends.pick)
+    start = staticmethod(refine.start)
+    advance = staticmethod(refine.advance)
+    iterate = staticmethod(refine.iterate)
+
+
+CORE: Engine = _Core()
+
+
+@dataclass
+class _Work:
+    """Unfinished work of the worker: it goes on by one chunk at a time. pausable: the run, not a preview."""
+
+    chunks: Generator[None, None, None]
+    pausable: bool
+    waiting: list[Future[None]] = field(default_factory=list)
+
+
+class Session:
+    """A refinement as a person drives it: data, spec, run and branches.
+
+    Methods that drive return at once, after asking the worker; with `wait=True` they return when it is done and
+    raise what went wrong. Pause, stop, rewind and the like act between two chunks of particles. An edit takes effect
+    with the next iteration. Signals are emitted on the worker's thread and carry frozen snapshots.
+    """
+
+    state_changed = Signal(RunState)
+    progress = Signal(Progress)
+    step_done = Signal(Node, Step)
+    spec_changed = Signal(RefineSpec)
+    error = Signal(Exception)
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        out: PathLike | None = None,
+        store: Steps | None = None,
+        source: Source | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        engine: Engine = CORE,
+    ) -> None:
+        """A session on a job. out: where its run will be written; store: a run to go on with; neither: in memory.
+
+        Raises InputError if `out` exists or cannot be written.
+        """
+        self._out = None if out is None else Path(out)
+        if self._out is not None:
+            check_new(self._out)
+        self._job, self._source, self._engine = job, source, engine
+        self._spec = job.spec
+        self._store = store if store is not None or out is not None else MemoryStore(job)
+        self._pick: Callable[[], Backend] = lambda: engine.pick(backend, threads)
+        self._backend: Backend | None = None
+        self._lock = threading.Lock()
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        # From here on, only the worker's.
+        self._work: list[_Work] = []
+        self._paused = False
+        self._left: int | None = None
+        self._once = False
+        self._steps: tuple[Step, Step] | None = None
+        self._state = RunState(**self._place(store.head if store else None))
+
+    @classmethod
+    def load(
+        cls,
+        particles: PathLike,
+        mask: PathLike,
+        half_maps: PathLike | tuple[PathLike, ...] = (),
+        *,
+        spec: RefineSpec = DEFAULTS,
+        images: PathLike | None = None,
+        apix: float | None = None,
+        subset: int | None = None,
+        out: PathLike | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        engine: Engine = CORE,
+    ) -> "Session":
+        """A session on files. half_maps: two maps or a volume .csg; none: made from the input poses.
+
+        images: folder of the stacks. apix: voxel size in Å of mask and maps, over their headers. subset: so many
+        particles only, drawn by the spec's seed. out: as in the constructor. Raises InputError for unusable input.
+        """
+        if out is not None:
+            check_new(Path(out))
+        source = Source.of(particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed)
+        job = load_job(source, spec)
+        return cls(job, out=out, source=source, backend=backend, threads=threads, engine=engine)
+
+    @classmethod
+    def open(
+        cls,
+        run: PathLike,
+        *,
+        write: bool = True,
+        particles: PathLike | None = None,
+        mask: PathLike | None = None,
+        half_maps: tuple[PathLike, ...] | None = None,
+        images: PathLike | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        engine: Engine = CORE,
+    ) -> "Session":
+        """A session on a run, at its newest whole step and with that step's spec; paths only for moved files.
+
+        write: False to look and export while another process goes on with it. Raises InputError if the path is no
+        run, or an input is not what the run was begun with.
+        """
+        store = Store.open(run, write)
+        try:
+            source = Source.from_json(store.source)
+            source = source.with_paths(particles=particles, mask=mask, half_maps=half_maps, images=images)
+            job = load_job(source, store.head.spec if store.head else DEFAULTS)
+            store.check_inputs(job)
+        except BaseException:
+            store.close()
+            raise
+        return cls(job, store=store, source=source, backend=backend, threads=threads, engine=engine)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def state(self) -> RunState:
+        """The newest snapshot."""
+        return self._state
+
+    @property
+    def spec(self) -> RefineSpec:
+        """The spec of the next iteration."""
+        return self._spec
+
+    @property
+    def job(self) -> Job:
+        """The job with the spec of the next iteration."""
+        return replace(self._job, spec=self._spec)
+
+    def edit(self, **changes: Any) -> RefineSpec:
+        """Change fields of the spec, from the next iteration on. Raises InputError naming a field that is refused."""
+        with self._lock:
+            spec = edited(self._spec, changes)
+            if spec == self._spec:
+                return spec
+            self._spec = spec
+        self._ask(lambda: self._emit(self.spec_changed, spec))
+        return spec
+
+    def step(self, wait: bool = False) -> None:
+        """One iteration, even past convergence; before it the start, if there is none."""
+        self._drive(1, True, wait)
+
+    def run(self, n: int | None = None, wait: bool = False) -> None:
+        """Iterate until converged or `max_iterations`, or `n` times at most; goes on with what is paused.
+
+        With `wait`, Ctrl-C stops at the next chunk; every whole step is kept.
+        """
+        self._drive(n, False, wait)
+
+    def preview(self, n: int = 500, wait: bool = False) -> None:
+        """One iteration of `n` particles under the present spec, in no tree: `state.preview` is its step."""
+        done: Future[None] = Future()
+        self._request(lambda: self._begin_preview(n, done), done, wait)
+
+    def pause(self) -> None:
+        """Halt at the next chunk; `resume`, `run` or `step` goes on from there."""
+        self._mark("pausing", {"running"})
+        self._ask(self._pause)
+
+    def resume(self) -> None:
+        """Go on with what is paused."""
+        self._ask(self._resume)
+
+    def stop(self, wait: bool = False) -> None:
+        """End at the next chunk and drop the unfinished step; whole steps are kept."""
+        self._mark("stopping", {"running", "pausing", "paused"})
+        self._do(lambda: self._drop("stopped"), wait)
+
+    def rewind(self, node: str | None, wait: bool = False) -> None:
+        """Go on from another step (None: before the start) with the spec as it is; drops an unfinished step.
+
+        Raises InputError if there is no such step.
+        """
+        found = None if node is None else self._whole_run().node(node)
+        self._do(lambda: self._rewind(found), wait)
+
+    def branch(self, node: str | None, wait: bool = False, **changes: Any) -> None:
+        """Rewind, and go on from there with that step's spec, changed. Raises InputError as `edit` and `rewind` do."""
+        found = None if node is None else self._whole_run().node(node)
+        spec = edited(found.spec if found else self._spec, changes)
+        self.rewind(node)
+        self.edit(**spec.model_dump())
+        self._do(lambda: None, wait)
+
+    def results(self, node: str | None = None) -> xr.DataTree:
+        """Results by the schema (docs/results.md) along the path to a step, the present one by default."""
+        return self._whole_run().results(node or self._state.node)
+
+    def load_step(self, node: str | None = None) -> tuple[Node, Step]:
+        """A step of the tree, the present one by default."""
+        store = self._whole_run()
+        found = store.node(node or self._state.node)
+        return found, store.load(found.id)
+
+    def export(
+        self,
+        *,
+        node: str | None = None,
+        star: PathLike | None = None,
+        cs: PathLike | None = None,
+        maps: PathLike | None = None,
+        netcdf: PathLike | None = None,
+    ) -> list[Path]:
+        """Write a step (the present one by default) for other programs: the paths written.
+
+        maps: a folder for half1, half2, map and mask. Raises InputError if something cannot be written.
+        """
+        found, step = self.load_step(node)
+        job = replace(self._job, spec=found.spec)
+        written = [Path(path) for path in (star, cs) if path is not None]
+        for path in written:
+            export.particles(path, job, step)
+        if maps is not None:
+            written += export.maps(Path(maps), job, step)
+        if netcdf is not None:
+            export.netcdf(Path(netcdf), self.results(found.id))
+            written.append(Path(netcdf))
+        return written
+
+    def close(self) -> None:
+        """Drop unfinished work, end the worker and let go of the run."""
+        with self._lock:
+            self._closed, thread = True, self._thread
+        if thread is not None:
+            self._inbox.put(None)
+            if thread is not threading.current_thread():
+                thread.join()
+        if self._store is not None:
+            self._store.close()
+
+    # --- asking, on any thread ---
+
+    def _ask(self, command: Callable[[], None]) -> None:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the session is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="lrwidgets-session", daemon=True)
+                self._thread.start()
+            self._inbox.put(command)
+
+    def _do(self, command: Callable[[], None], wait: bool) -> None:
+        done: Future[None] = Future()
+
+        def act() -> None:
+            try:
+                command()
+            except Exception as error:
+                done.set_exception(error)
+                raise
+            done.set_result(None)
+
+        self._request(act, done, wait)
+
+    def _drive(self, n: int | None, once: bool, wait: bool) -> None:
+        done: Future[None] = Future()
+        self._request(lambda: self._begin(n, once, done), done, wait)
+
+    def _request(self, command: Callable[[], None], done: Future[None], wait: bool) -> None:
+        """Ask for `command` and, with `wait`, for the end of what it begins; Ctrl-C then stops it."""
+        if wait and threading.current_thread() is self._thread:
+            raise RuntimeError("a listener of a session cannot wait for it")
+        try:
+            self._ask(command)
+            if wait:
+                done.result()
+        except KeyboardInterrupt:
+            self.stop(wait=True)
+            raise
+
+    def _mark(self, phase: Phase, of: set[Phase]) -> None:
+        with self._lock:
+            if self._state.phase in of:
+                self._state = replace(self._state, phase=phase)
+
+    def _whole_run(self) -> Steps:
+        if self._store is None:
+            raise InputError(f"{self._out}: has no step yet: run one first")
+        return self._store
+
+    # --- the worker ---
+
+    def _serve(self) -> None:
+        while True:
+            resting = not self._work or (self._paused and self._work[-1].pausable)
+            try:
+                command = self._inbox.get(block=resting)
+            except queue.Empty:
+                self._go_on()
+                continue
+            if command is None:
+                self._drop("closed")
+                return
+            try:
+                command()
+            except Exception as error:
+                self._failed(error)
+
+    def _go_on(self) -> None:
+        """The next chunk of the newest work."""
+        work = self._work[-1]
+        try:
+            next(work.chunks)
+        except StopIteration:
+            self._work.pop()
+            self._settle()
+            for done in work.waiting:
+                done.set_result(None)
+        except Exception as error:
+            self._work.pop()
+            self._failed(error)
+            for done in work.waiting:
+                done.set_exception(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._settle(message="failed", error=str(error) or type(error).__name__)
+        self._emit(self.error, error)
+
+    def _begin(self, n: int | None, once: bool, done: Future[None]) -> None:
+        """Start the run or, if one is unfinished, go on with it; `once`: whether it has converged or not."""
+        self._left, self._once = n, once
+        unfinished = next((work for work in self._work if work.pausable), None)
+        if unfinished is None:
+            self._work.insert(0, _Work(self._iterations(), True, [done]))
+        else:
+            unfinished.waiting.append(done)
+        self._resume()
+
+    def _begin_preview(self, n: int, done: Future[None]) -> None:
+        self._work.append(_Work(self._previewed(n), False, [done]))
+        self._settle(error="")
+
+    def _pause(self) -> None:
+        self._paused = any(work.pausable for work in self._work)
+        self._settle()
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._settle(error="")
+
+    def _drop(self, message: str) -> None:
+        dropped, self._work, self._paused = self._work, [], False
+        for work in dropped:
+            work.chunks.close()
+        self._settle(message=message if dropped else self._state.message)
+        for work in dropped:
+            for done in work.waiting:
+                done.set_result(None)
+
+    def _rewind(self, node: Node | None) -> None:
+        self._drop("stopped")
+        self._steps = None
+        self._publish(**self._place(node), message=f"at iteration {node.iteration}" if node else "before the start")
+
+    def _settle(self, **changes: Any) -> None:
+        phase: Phase = "paused" if self._paused else "running" if self._work else "idle"
+        self._publish(phase=phase, **changes)
+
+    # --- the work ---
+
+    def _iterations(self) -> Generator[None, None, None]:
+        """The run: a start if one is due, then iterations until done; one chunk between two yields."""
+        while self._start_is_due():
+            self._steps = None
+            self._publish(**self._place(None))
+            job = self.job
+            for event in self._engine.start(job, self._computer()):
+                self._take(event, job)
+                yield
+        stepped = True
+        while stepped and self._left != 0:
+            job, once, stepped = self.job, self._once, False
+            engine = self._engine.advance if once else self._engine.iterate
+            for event in engine(job, *self._present(), self._computer()):
+                self._take(event, job)
+                if isinstance(event, Step):
+                    stepped = True
+                    self._left = None if self._left is None else self._left - 1
+                yield
+                if isinstance(event, Step) and (self._left == 0 or self._once != once or self._spec is not job.spec):
+                    break
+
+    def _previewed(self, n: int) -> Generator[None, None, None]:
+        """One iteration of a subset: from the present step, or from a start of its own."""
+        rows = half_balanced(self._job.particles.half, n, self._spec.seed)
+        job = replace(self.job, particles=self._job.particles.select(rows))
+        if self._start_is_due():
+            first = last = yield from self._only_step(self._engine.start(job, self._computer()))
+        else:
+            first, last = (of_step(step, rows) for step in self._present())
+        step = yield from self._only_step(self._engine.advance(job, first, last, self._computer()))
+        self._publish(preview=step, message=f"previewed {len(rows)} particles")
+
+    def _only_step(self, events: Events) -> Generator[None, None, Step]:
+        for event in events:
+            if isinstance(event, Step):
+                return event
+            self._report(event)
+            yield
+        raise RuntimeError("the engine ended without a step")
+
+    def _start_is_due(self) -> bool:
+        """Nothing to grow from, or only a start that the spec in force would have made otherwise."""
+        if self._state.node is None:
+            return True
+        node = self._whole_run().node(self._state.node)
+        changed = any(getattr(node.spec, name) != getattr(self._spec, name) for name in START_FIELDS)
+        return node.parent is None and changed
+
+    def _present(self) -> tuple[Step, Step]:
+        """The start of the present path, and the step to grow from."""
+        if self._steps is None:
+            store = self._whole_run()
+            path = store.path_to(self._state.node)
+            last = store.load(path[-1].id)
+            self._steps = (store.load(path[0].id) if len(path) > 1 else last, last)
+        return self._steps
+
+    def _computer(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._pick()
+        return self._backend
+
+    def _take(self, event: Progress | Step, job: Job) -> None:
+        """Report progress; keep a step and make it the present one."""
+        if isinstance(event, Progress):
+            self._report(event)
+            return
+        if self._store is None:
+            assert self._out is not None
+            self._store = Store.create(self._out, self._job, asdict(self._source) if self._source else None)
+        node = self._store.append(event, self._state.node, job)
+        self._steps = (self._steps[0] if self._steps else event, event)
+        message = f"iteration {event.iteration} done" + (", converged" if event.converged else "")
+        self._publish(**self._place(node, event.history), message=message)
+        self._emit(self.step_done, node, event)
+
+    def _report(self, event: Progress) -> None:
+        self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total)
+        self._emit(self.progress, event)
+
+    def _place(self, node: Node | None, history: tuple[Summary, ...] | None = None) -> dict[str, Any]:
+        """The part of the state that says where in the tree we are."""
+        if history is None:
+            history = self._store.history(node.id) if node and self._store else ()
+        return {
+            "node": node.id if node else None,
+            "iteration": node.iteration if node else 0,
+            "tree": self._store.tree() if self._store else (),
+            "summaries": history,
+            "stage": "",
+            "done": 0,
+            "total": 0,
+        }
+
+    def _publish(self, **changes: Any) -> None:
+        with self._lock:
+            # A pause or stop that was asked for meanwhile stays announced until it is obeyed.
+            self._state = state = replace(self._state, **changes)
+        self._emit(self.state_changed, state)
+
+    def _emit(self, signal: SignalInstance, *values: Any) -> None:
+        """Tell the listeners; one that fails must not end the run."""
+        try:
+            signal.emit(*values)
+        except EmitLoopError:
+            log.exception("a listener of the session failed")
