@@ -13,19 +13,15 @@ from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane, shell_index
 from lrcore.images import Batch, batches
 from lrcore.masks import soft_sphere
+from lrcore.noise import SAMPLE, SHRINK
 from lrcore.records import HalfMaps, Particles, Poses, Progress, Volume
 
 Float64 = npt.NDArray[np.float64]
 
-SAMPLE = 1024
-"""Images of each half set that are looked at."""
-SHRINK = 10.0
-"""A group's noise is drawn towards the mean of all as if that were this many images of its own."""
-
 
 @dataclass(frozen=True)
 class Calibration:
-    """half_maps: on the scale of the images. noise: (groups, shells), E|FT of the noise|² per coefficient."""
+    """half_maps: on the scale of the images. noise: (2, groups, shells), E|FT of the noise|² per coefficient."""
 
     half_maps: HalfMaps
     noise: Float64
@@ -50,22 +46,23 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
     curve = masked_correlation(maps.first.data, maps.second.data, sphere, backend.threads)
     gain = wiener_gain(curve)
     samples = half_plane(n, (float((n - 1) // 2),))
-    sums = np.zeros((len(particles.optics), 4, n // 2 + 1))
+    sums = np.zeros((2, len(particles.optics), 4, n // 2 + 1))
     rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, len(rows[1]) + len(rows[2])
     for half in (1, 2):
         other = filter_map(maps.half(3 - half).data * sphere, gain, backend.threads)
         volume = from_map(other, (n - 1) // 2, backend.threads)
         for batch in batches(particles, rows[half], backend.threads):
-            _accumulate(sums, batch, particles, volume, samples, backend)
+            _accumulate(sums[half - 1], batch, particles, volume, samples, backend)
             done += len(batch.rows)
             yield Progress(0, "start", done, total)
-    scale = _scale(sums, curve)
+    scale = _scale(sums.sum(axis=0), curve)
     if np.median(scale) <= 0:
         raise InputError(
             f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black)"
         )
-    yield Calibration(HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second))), _noise(sums, scale))
+    scaled = HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second)))
+    yield Calibration(scaled, np.stack([_noise(half_sums, scale) for half_sums in sums]))
 
 
 def model_images(

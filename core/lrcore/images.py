@@ -73,6 +73,12 @@ def phase_ramp(n: int, points: Float64) -> Complex64:
     return along_y[:, :, None] * along_x[:, None, :]
 
 
+def complete_column(spectra: Complex64, samples: Samples) -> None:
+    """After the samples (kx = 0, ky > 0) were written: make the column kx = 0 Hermitian again. In place."""
+    ky = samples.ky[samples.kx == 0]
+    spectra[:, -ky, 0] = spectra[:, ky, 0].conj()
+
+
 def windowed(
     batch: Batch, inverse_variance: Float32, points: Float64, samples: Samples, workers: int = 1
 ) -> tuple[Complex64, Float32]:

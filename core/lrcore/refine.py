@@ -14,10 +14,11 @@ from lrcore.errors import InputError
 from lrcore.fourier import filter_map
 from lrcore.fsc import family, wiener_gain
 from lrcore.grids import Float32, half_plane, shell_index
-from lrcore.images import Batch, batches, windowed
+from lrcore.images import Batch, batches, complete_column, windowed
 from lrcore.masks import checked
+from lrcore.noise import measured, spectrum
 from lrcore.poses import changes
-from lrcore.reconstruct import Accumulator, add, empty, reconstruct, regularisation, solve
+from lrcore.reconstruct import add, empty, reconstruct, regularisation, solve
 from lrcore.records import (
     FLAG_AT_ROTATION_EXTENT,
     FLAG_AT_SHIFT_EXTENT,
@@ -115,80 +116,83 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     clock = _Clock()
     parts: list[tuple[npt.NDArray[np.int64], Expectation]] = []
     volumes: list[Volume] = []
+    spectra: list[Float64] = []
     done = 0
     for half in (1, 2):
         with clock("reference"):
             reference = prepare(last, first, half, job.mask, spec, shape, backend.threads)
+        noise = last.noise[half - 1]
+        left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
         sums = empty(particles.box)
         rows = np.nonzero(particles.half == half)[0]
         for batch in clock.over("read", batches(particles, rows, backend.threads)):
-            found = expect(job, batch, reference, shape, last, backend, clock)
+            with clock("window"):
+                rest = subtracted(batch, reference, particles, backend)
+            found = expect(job, rest, reference, shape, last, backend, clock)
+            with clock("noise"):
+                left.append(measured(rest, len(rows), particles, found.poses, reference, shape, backend))
             with clock("insert"):
-                _insert(sums, batch, found.poses, particles, last.noise, group, backend)
+                weights = inverse_variance(batch, particles, noise)
+                add(sums, batch, found.poses, particles.pixel_size_A, weights, group, backend)
             parts.append((batch.rows, found))
             done += len(batch.rows)
             yield Progress(last.iteration + 1, "search", done, len(particles))
         with clock("reconstruct"):
             volumes.append(solve(sums, particles.pixel_size_A, rho, backend.threads))
+        power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
+        spectra.append(spectrum(power, groups, len(particles.optics)))
     with clock("fsc"):
         maps = HalfMaps(*volumes)
         fsc = family(maps.first, maps.second, job.mask, spec.seed, backend.threads)
-    step = Step(last.iteration + 1, _joined(parts, len(particles)), maps, fsc, last.noise, 0.0, last.history)
+    noise_now = np.stack(spectra)
+    step = Step(last.iteration + 1, _joined(parts, len(particles)), maps, fsc, noise_now, 0.0, last.history)
     summary = _summary(job, last, step, shape, clock.seconds)
     step = replace(step, history=(*last.history, summary))
     yield replace(step, converged=converged(step.history))
 
 
 def expect(
-    job: Job, batch: Batch, reference: Reference, shape: Geometry, last: Step, backend: Backend, clock: "_Clock"
+    job: Job, rest: Batch, reference: Reference, shape: Geometry, last: Step, backend: Backend, clock: "_Clock"
 ) -> Expectation:
-    """The E-step of one batch: subtract, cut the window, search."""
+    """The E-step of one batch that holds no more of what lies outside the mask: cut the window, search."""
     spec, particles = job.spec, job.particles
-    given, before = particles.poses.select(batch.rows), last.expectation.poses.select(batch.rows)
+    given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
     centres = Poses(
         before.rotation if spec.recenter_rotations else given.rotation,
         before.origin_A if spec.recenter_shifts else given.origin_A,
     )
     with clock("window"):
-        rest = subtracted(batch, reference, given, particles, backend)
-        variance = inverse_variance(batch, particles, last.noise, reference.variance)
+        noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
+        weights = inverse_variance(rest, particles, noise, reference.variance)
         centre_A = shape.centre * shape.pixel_size_A
         points = ((centres.rotation @ centre_A)[:, :2] - centres.origin_A) / shape.pixel_size_A
-        W, w = windowed(rest, variance, points, reference.frame.samples, backend.threads)
+        W, w = windowed(rest, weights, points, reference.frame.samples, backend.threads)
     with clock("search"):
-        return search(W, w, reference.frame, centres, before, given, batch.bad, backend)
+        return search(W, w, reference.frame, centres, before, given, rest.bad, backend)
 
 
-def subtracted(batch: Batch, reference: Reference, given: Poses, particles: Particles, backend: Backend) -> Batch:
+def subtracted(batch: Batch, reference: Reference, particles: Particles, backend: Backend) -> Batch:
     """The batch without what lies outside the mask, as seen from the input poses."""
     if reference.outside is None:
         return batch
-    n = particles.box
-    samples = half_plane(n, (float(reference.outside.limit),))
+    samples = half_plane(particles.box, (float(reference.outside.limit),))
+    given = particles.poses.select(batch.rows)
     model = model_images(reference.outside, given, samples, particles.pixel_size_A, backend)
     spectrum = batch.spectrum.copy()
     spectrum[:, samples.ky, samples.kx] -= batch.ctf[:, samples.ky, samples.kx] * model
-    column = spectrum[:, :, 0]
-    negative = samples.kx == 0
-    column[:, -samples.ky[negative]] = column[:, samples.ky[negative]].conj()
+    complete_column(spectrum, samples)
     return replace(batch, spectrum=spectrum)
 
 
-def inverse_variance(batch: Batch, particles: Particles, noise: Float64, reference_variance: Float64) -> Float32:
-    """1 / (σ² + C² var_ref) of every Fourier coefficient: (B, n, n // 2 + 1)."""
+def inverse_variance(
+    batch: Batch, particles: Particles, noise: Float64, reference_variance: Float64 | None = None
+) -> Float32:
+    """1 / (σ² + C² var_ref) of every Fourier coefficient: (B, n, n // 2 + 1). noise: (groups, shells)."""
     shells = np.minimum(shell_index(particles.box, 2), noise.shape[1] - 1)
     sigma = noise.astype(np.float32)[:, shells][particles.group[batch.rows]]
-    if np.any(reference_variance):
+    if reference_variance is not None:
         sigma += batch.ctf**2 * reference_variance.astype(np.float32)[shells]
     return 1 / sigma
-
-
-def _insert(
-    sums: Accumulator, batch: Batch, poses: Poses, particles: Particles, noise: Float64,
-    group: Float64, backend: Backend,
-) -> None:  # fmt: skip
-    weights = inverse_variance(batch, particles, noise, np.zeros(noise.shape[1]))
-    add(sums, batch, poses, particles.pixel_size_A, weights, group, backend)
 
 
 def _joined(parts: list[tuple[npt.NDArray[np.int64], Expectation]], n: int) -> Expectation:
