@@ -38,9 +38,9 @@ make_venv() {
 install() {
     local pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt) uv
     uv=$(command -v uv) || uv=.venv/bin/uv
-    [ -x "$uv" ] || "${pip[@]}" uv || fail "nothing can be installed; pip says why above"
+    [ -x "$uv" ] || "${pip[@]}" uv || fail "nothing can be installed: is there a network, and a package index?"
     "$uv" pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[dev]' 2>/dev/null ||
-        "${pip[@]}" --editable '.[dev]' || fail "the installation failed; pip says why above"
+        "${pip[@]}" --editable '.[dev]' || fail "the installation failed: is there a network, and a package index?"
 }
 
 if ! is_new_enough .venv/bin/python; then
