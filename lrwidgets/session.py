@@ -192,6 +192,11 @@ class Session:
         return self._spec
 
     @property
+    def source(self) -> Source | None:
+        """How the job was loaded, if from files."""
+        return self._source
+
+    @property
     def job(self) -> Job:
         """The job with the spec of the next iteration."""
         return replace(self._job, spec=self._spec)
@@ -255,6 +260,10 @@ class Session:
     def results(self, node: str | None = None) -> xr.DataTree:
         """Results by the schema (docs/results.md) along the path to a step, the present one by default."""
         return self._whole_run().results(node or self._state.node)
+
+    def path(self) -> tuple[Node, ...]:
+        """The steps from the start to the present one; empty before the start."""
+        return self._whole_run().path_to(self._state.node) if self._state.node else ()
 
     def load_step(self, node: str | None = None) -> tuple[Node, Step]:
         """A step of the tree, the present one by default."""

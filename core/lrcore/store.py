@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from lrcore.errors import InputError
 from lrcore.fingerprints import fingerprints, versions
@@ -201,12 +202,12 @@ class Store(Steps):
         found = self.node(node)
         if not self._whole(found.id):
             raise InputError(f"{self._folder(found.id)}: is damaged (its checksum differs): rewind to an earlier step")
-        with self._opened(found.id) as tree:
+        with _open(self._folder(found.id)) as tree:
             return to_step(tree)
 
     def history(self, node: str) -> tuple[Summary, ...]:
         """The history up to a node; maps are not read."""
-        with self._opened(node) as tree:
+        with _open(self._folder(node)) as tree:
             return summaries(tree["history"].to_dataset())
 
     def results(self, node: str | None = None) -> xr.DataTree:
@@ -235,15 +236,9 @@ class Store(Steps):
     def _whole(self, node: str) -> bool:
         return _digest(self._folder(node)) == node.partition("-")[2]
 
-    @contextlib.contextmanager
-    def _opened(self, node: str) -> Iterator[xr.DataTree]:
-        with _open(self._folder(node)) as tree:
-            yield tree
-
     def _poses(self, node: str) -> Poses:
-        with self._opened(node) as tree:
-            particles = tree["particles"].to_dataset().isel(iteration=-1)
-            return Poses(particles["rotation"].values, particles["origin"].values)
+        rotation, origin = (zarr.open_array(self._folder(node) / "particles" / name) for name in ("rotation", "origin"))
+        return Poses(np.asarray(rotation[-1]), np.asarray(origin[-1]))
 
     def _scan(self) -> None:
         """Read the tree; leave out a damaged newest step and whatever has lost its parent."""

@@ -1,0 +1,158 @@
+"""The command line: arguments in, exit status out. 0 is success, 2 unusable input told in one line."""
+
+import argparse
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lrcore.errors import InputError
+from lrwidgets import __version__
+
+UNUSABLE, INTERNAL, INTERRUPTED = 2, 1, 130
+DEBUG = "LRW_DEBUG"
+"""With this variable set, an internal error shows its traceback."""
+
+
+def main(argv: list[str] | None = None, **hooks: Any) -> int:
+    """Run a command and return its exit status. hooks: `engine`, for tests."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn  # type: ignore[assignment]
+            arguments = parser().parse_args(argv, argparse.Namespace(json=False))
+            from lrwidgets import commands
+
+            getattr(commands, arguments.command)(arguments, **hooks)
+    except InputError as error:
+        return _refuse(str(error))
+    except BrokenPipeError:
+        # Whoever reads our output has enough; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _refuse(f"{error.filename or 'system'}: {error.strerror or error}: check the file and its folder")
+    except MemoryError as error:
+        return _refuse(f"not enough memory ({error}): use fewer particles (--subset) or a smaller box")
+    except KeyboardInterrupt as error:
+        return _refuse(str(error) or "interrupted", INTERRUPTED)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return _refuse(f"internal error, {type(error).__name__}: {error} (set {DEBUG}=1 to see where)", INTERNAL)
+    return 0
+
+
+def _refuse(message: str, status: int = UNUSABLE) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusals are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}: see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    shared = _Parser(add_help=False)
+    shared.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object a line, for programs"
+    )
+    top = _Parser(
+        prog="lrwidgets", description="Local refinement of cryo-EM particles, step by step.", parents=[shared]
+    )
+    top.add_argument("--version", action="version", version=f"lrwidgets {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (build, text) in COMMANDS.items():
+        build(commands.add_parser(name, help=text, description=text, parents=[shared]))
+    return top
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder to write (default: demo)"
+    )
+    _computing(command)
+
+
+def _refine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg with 3D poses")
+    command.add_argument("--mask", type=Path, help="soft mask of the region (may be left out with --resume)")
+    command.add_argument(
+        "--half-maps", type=Path, nargs="+", default=[], metavar="MAP", help="two half maps, or a volume .csg"
+    )
+    command.add_argument("--spec", type=Path, metavar="FILE.toml", help="parameters, one name = value a line")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter; beats --spec; may be repeated"
+    )
+    command.add_argument("--iterations", type=int, metavar="N", help="at most so many: the same as max_iterations=N")
+    command.add_argument("--seed", type=int, metavar="N", help="seed of everything random")
+    command.add_argument(
+        "--subset", type=_positive, metavar="N", help="only N particles, drawn at random, halves balanced"
+    )
+    command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
+    command.add_argument("--apix", type=float, metavar="A", help="voxel size of mask and half maps, over their headers")
+    command.add_argument("--out", type=Path, required=True, metavar="RUN.zarr", help="the run: a new folder")
+    command.add_argument("--resume", action="store_true", help="go on with RUN.zarr from its last whole iteration")
+    _computing(command)
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN.zarr")
+    command.add_argument("--iteration", type=int, metavar="N", help="of the newest branch (default: its last)")
+    command.add_argument("--star", type=Path, metavar="FILE", help="particles with new poses for RELION")
+    command.add_argument("--cs", type=Path, metavar="FILE", help="the same for CryoSPARC, with a .csg beside it")
+    command.add_argument("--maps", type=Path, metavar="DIR", help="half maps, filtered map and mask as MRC")
+    command.add_argument("--netcdf", type=Path, metavar="FILE", help="all results as netCDF")
+
+
+def _reconstruct(command: argparse.ArgumentParser) -> None:
+    command.add_argument("particles", type=Path, metavar="PARTICLES")
+    command.add_argument("--out", type=Path, required=True, metavar="MAP")
+    command.add_argument("--half", type=int, choices=(1, 2), help="one half set only")
+    command.add_argument("--symmetry", default="C1", help="point group about the box centre (default: C1)")
+    command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
+    _computing(command)
+
+
+def _fsc(command: argparse.ArgumentParser) -> None:
+    command.add_argument("first", type=Path, metavar="MAP1")
+    command.add_argument("second", type=Path, metavar="MAP2")
+    command.add_argument("--mask", type=Path, help="adds the FSC inside the mask, and corrected for it")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the phase randomisation")
+    command.add_argument("--apix", type=float, metavar="A", help="voxel size, over the headers")
+
+
+def _info(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, metavar="FILE")
+
+
+def _computing(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backend", choices=("auto", "cpu", "cuda", "reference"), default="auto")
+    command.add_argument("--threads", type=_positive, metavar="N", help="default: all cores of this process")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "demo": (_demo, "simulate a flexible particle, refine its moving body, write figures and a run"),
+    "refine": (_refine, "refine a masked region against particles with known poses"),
+    "export": (_export, "write an iteration of a run for other programs"),
+    "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses"),
+    "fsc": (_fsc, "Fourier shell correlation of two maps"),
+    "info": (_info, "say what is in a particle file, map, stack or run"),
+}

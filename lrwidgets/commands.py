@@ -1,0 +1,230 @@
+"""The commands of the command line: a Session, or a call of the core, without a view."""
+
+import json
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lrcore import io
+from lrcore.errors import InputError
+from lrcore.fsc import family
+from lrcore.masks import checked
+from lrcore.records import Fsc, Particles, Progress, Summary, Volume
+from lrcore.spec import RefineSpec
+from lrcore.store import Node, Store
+from lrwidgets.params import DEFAULTS, edited, from_text, from_toml
+from lrwidgets.session import CORE, Engine, Session
+from lrwidgets.table import Printer
+
+FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
+"""Fields that say how long to go on and change no step, so a resumed run may be given other ones."""
+
+
+def refine(arguments: Namespace, engine: Engine = CORE) -> None:
+    """Refine, print a line for each iteration and keep each in the run."""
+    changes = _changes(arguments)
+    printer = Printer(arguments.json)
+    with _session(arguments, changes, engine) as session:
+        if arguments.resume and not printer.as_json:
+            _print_history(printer, session.state.summaries)
+        session.progress.connect(printer.progress)
+        session.step_done.connect(lambda node, step: printer.iteration(node.id, step.history[-1]))
+        try:
+            session.run(wait=True)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_interrupted(session, arguments.out)) from None
+        finally:
+            printer.close()
+        state = session.state
+    first, last = state.summaries[0], state.summaries[-1]
+    gain = f"{first.resolution_masked_A:.2f} → {last.resolution_masked_A:.2f} Å inside the mask"
+    text = f"{arguments.out}: {state.message or f'iteration {state.iteration}'}; {gain}"
+    printer.tell(text, "end", run=arguments.out, node=state.node, iteration=state.iteration)
+
+
+def _interrupted(session: Session, out: Path) -> str:
+    if session.state.node is None:
+        return f"interrupted before the start was whole: there is no {out}"
+    return f"interrupted; {out} holds iterations 0 to {session.state.iteration}: go on with it by --resume"
+
+
+def _changes(arguments: Namespace) -> dict[str, Any]:
+    """The fields that the person has set: --spec, then --set, then the options of their own."""
+    changes = from_toml(arguments.spec) if arguments.spec else {}
+    changes |= from_text(arguments.set)
+    options = {"max_iterations": arguments.iterations, "seed": arguments.seed}
+    return changes | {name: value for name, value in options.items() if value is not None}
+
+
+def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine) -> Session:
+    a, spec = arguments, edited(DEFAULTS, changes)
+    computing = {"backend": a.backend, "threads": a.threads, "engine": engine}
+    if not a.resume:
+        if a.mask is None:
+            raise InputError("--mask is missing: give the soft mask of the region to refine")
+        maps = tuple(a.half_maps)
+        inputs = {"images": a.images, "apix": a.apix, "subset": a.subset}
+        return Session.load(a.particles, a.mask, maps, spec=spec, out=a.out, **inputs, **computing)
+    if not a.out.exists():
+        raise InputError(f"{a.out}: there is no such run: leave out --resume to begin it")
+    inputs = {"particles": a.particles, "mask": a.mask, "half_maps": tuple(a.half_maps) or None, "images": a.images}
+    session = Session.open(a.out, **inputs, **computing)
+    try:
+        _check_resumed(session, arguments, changes, spec)
+    except InputError:
+        session.close()
+        raise
+    return session
+
+
+def _check_resumed(session: Session, arguments: Namespace, changes: dict[str, Any], spec: RefineSpec) -> None:
+    """Raise InputError for whatever is set otherwise than in the run; an equal value is welcome."""
+    source = session.source
+    for name in ("subset", "apix"):
+        given, kept = getattr(arguments, name), getattr(source, name) if source else None
+        if given is not None and given != kept:
+            raise InputError(
+                f"--{name} {given}: the run {arguments.out} has {kept}: leave it out, or use another --out"
+            )
+    begun = session.state.node is not None
+    for name in changes:
+        given, kept = getattr(spec, name), getattr(session.spec, name)
+        if begun and given != kept and name not in FREE_ON_RESUME:
+            raise InputError(
+                f"{name} = {given}: the run {arguments.out} has {kept}: leave it out, or use another --out"
+            )
+    session.edit(**{name: getattr(spec, name) for name in changes})
+
+
+def _print_history(printer: Printer, history: tuple[Summary, ...]) -> None:
+    for summary in history:
+        printer.iteration("", summary)
+
+
+def export(arguments: Namespace) -> None:
+    """Write a step for other programs."""
+    targets = {name: getattr(arguments, name) for name in ("star", "cs", "maps", "netcdf")}
+    if not any(targets.values()):
+        raise InputError("nothing to write: give --star, --cs, --maps or --netcdf")
+    printer = Printer(arguments.json)
+    with Session.open(arguments.run, write=False) as session:
+        node = _node_of(session, arguments.run, arguments.iteration)
+        for path in session.export(node=node.id, **targets):
+            printer.tell(f"wrote {path} (iteration {node.iteration})", "written", path=path, node=node.id)
+
+
+def _node_of(session: Session, run: Path, iteration: int | None) -> Node:
+    """The step of that iteration on the newest branch."""
+    path = session.path()
+    if not path:
+        raise InputError(f"{run}: has no whole step yet: go on with it by lrwidgets refine ... --resume")
+    if iteration is None:
+        return path[-1]
+    found = [node for node in path if node.iteration == iteration]
+    if not found:
+        raise InputError(f"--iteration {iteration}: {run} has iterations 0 to {path[-1].iteration}")
+    return found[0]
+
+
+def reconstruct(arguments: Namespace) -> None:
+    """Reconstruct a map from particles at their poses."""
+    from lrcore.backend import pick
+    from lrcore.reconstruct import reconstruct as run
+
+    symmetry = edited(DEFAULTS, {"symmetry": arguments.symmetry}).symmetry
+    if not arguments.out.parent.is_dir():
+        raise InputError(f"{arguments.out}: there is no folder {arguments.out.parent}: make it, or write elsewhere")
+    particles: Particles = io.read_particles(arguments.particles, arguments.images)
+    printer = Printer(arguments.json)
+    count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
+    try:
+        for event in run(particles, arguments.half, symmetry, pick(arguments.backend, arguments.threads)):
+            if isinstance(event, Progress):
+                printer.progress(event)
+            else:
+                io.write_volume(arguments.out, event)
+    finally:
+        printer.close()
+    printer.tell(f"wrote {arguments.out} ({count} particles)", "written", path=arguments.out, particles=count)
+
+
+def fsc(arguments: Namespace) -> None:
+    """Print every FSC curve of two maps: where it crosses, or with --json all of it."""
+    first, second = (io.read_volume(path, arguments.apix) for path in (arguments.first, arguments.second))
+    _check_alike(first, second)
+    mask = arguments.mask and checked(io.read_volume(arguments.mask, arguments.apix), first.box, first.pixel_size_A)
+    printer = Printer(arguments.json)
+    if not printer.as_json:
+        printer.say("FSC          0.143 at Å   0.5 at Å")
+    for curve in family(first, second, mask or None, arguments.seed).values():
+        _print_curve(printer, curve)
+
+
+def _print_curve(printer: Printer, curve: Fsc) -> None:
+    at = {threshold: curve.resolution_A(threshold) for threshold in (0.143, 0.5)}
+    printer.tell(
+        f"{curve.kind:12s} {at[0.143]:10.2f} {at[0.5]:10.2f}",
+        "fsc",
+        kind=curve.kind,
+        resolution_0143_A=at[0.143],
+        resolution_05_A=at[0.5],
+        frequency_per_A=curve.frequency,
+        fsc=curve.value,
+    )
+
+
+def _check_alike(first: Volume, second: Volume) -> None:
+    if first.box != second.box:
+        raise InputError(
+            f"{second.path}: its box is {second.box}, that of {first.path} {first.box}: re-box one of them"
+        )
+    if abs(first.pixel_size_A / second.pixel_size_A - 1) > 0.01:
+        sizes = f"voxels of {second.pixel_size_A:g} Å, those of {first.path} {first.pixel_size_A:g} Å"
+        raise InputError(f"{second.path}: has {sizes}: resample one of them, or give --apix")
+
+
+def info(arguments: Namespace) -> None:
+    """Say what is in a file or a run."""
+    printer = Printer(arguments.json)
+    if arguments.file.is_dir():
+        _run_info(printer, arguments.file)
+        return
+    facts = io.info(arguments.file)
+    if printer.as_json:
+        printer.tell("", "info", **facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        printer.say(f"{name:{width}s}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value)) if value else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _run_info(printer: Printer, path: Path) -> None:
+    """The run's inputs, its tree, and the history of its newest branch."""
+    store = Store.open(path, write=False)
+    tree, head = store.tree(), store.head
+    history = store.history(head.id) if head else ()
+    if printer.as_json:
+        nodes = [{"node": n.id, "parent": n.parent, "iteration": n.iteration} for n in tree]
+        spec = head.spec.model_dump() if head else None
+        summaries = [asdict(summary) for summary in history]
+        printer.tell("", "info", file=path, kind="run", inputs=store.inputs, spec=spec, tree=nodes, history=summaries)
+        return
+    for name, one in store.inputs.items():
+        printer.say(f"{name}: {one.get('path') or _text(one)}")
+    if head is None:
+        printer.say("no whole step yet")
+        return
+    changed = {k: v for k, v in head.spec.model_dump().items() if v != getattr(DEFAULTS, k)}
+    printer.say(f"parameters other than default: {json.dumps(changed) if changed else 'none'}")
+    leaves = len(tree) - len({node.parent for node in tree if node.parent})
+    printer.say(f"steps: {len(tree)}, branches: {leaves}; the newest:")
+    _print_history(printer, history)
