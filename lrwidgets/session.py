@@ -432,7 +432,11 @@ class Session:
         self._publish(**self._place(node), message=f"at iteration {node.iteration}" if node else "before the start")
 
     def _settle(self, **changes: Any) -> None:
+        """Say what phase we are in; at rest, the state is that of the present step."""
         phase: Phase = "paused" if self._paused else "running" if self._work else "idle"
+        if phase == "idle":
+            node = self._whole_run().node(self._state.node) if self._state.node else None
+            changes |= {"iteration": node.iteration if node else 0, "stage": "", "done": 0, "total": 0}
         self._publish(phase=phase, **changes)
 
     # --- the work ---

@@ -156,6 +156,8 @@ def test_stop_drops_the_unfinished_step_and_keeps_the_whole_ones(
     permit(gate, 1)
     until(lambda: session.state.phase == "idle")
     assert [node.iteration for node in session.state.tree] == [0, 1]
+    assert session.state.iteration == 1
+    assert session.state.stage == ""
     permit(gate, 100)
     session.run(wait=True)
     assert same_bits(session.load_step()[1], expected_steps(4)[-1]), "as if it had never been stopped"
