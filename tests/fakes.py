@@ -85,7 +85,7 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         expectation=expectation,
         half_maps=HalfMaps(*maps),
         fsc={kind: Fsc(kind, frequency, random.uniform(-0.1, 1, len(frequency))) for kind in kinds},
-        noise=random.uniform(0.1, 1, (1, BOX // 2 + 1)),
+        noise=random.uniform(0.1, 1, (2, 1, BOX // 2 + 1)),
         initial_lowpass_A=11.1 if last is None else 0.0,
         history=(*(last.history if last else ()), make_summary(iteration, random)),
         converged=iteration >= 4,

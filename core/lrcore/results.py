@@ -288,6 +288,7 @@ def _summary(row: xr.Dataset) -> Summary:
 def _state(step: Step) -> xr.Dataset:
     values = {
         "iteration": [step.iteration],
+        "half": [1, 2],
         "noise": step.noise[None],
         "initial_lowpass": [step.initial_lowpass_A],
         "converged": [step.converged],

@@ -27,6 +27,7 @@ class Variable:
 
 _EACH = ("iteration", "particle")
 _GRID = ("z", "y", "x")
+_HALF = Variable(("half",), "i8", "1", "Half set, 1 or 2")
 _ITERATION = Variable(("iteration",), "i8", "1", "Iteration; 0 is the start")
 _AXES = {
     axis: Variable((axis,), "f8", "angstrom", f"Distance of a voxel's centre from the box centre along {axis}")
@@ -61,11 +62,11 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "covariance": Variable((*_EACH, "unknown", "unknown_"), "f8", "1", "Posterior covariance in unknown_units"),
         "ess": Variable(_EACH, "f8", "1", "Effective number of modes"),
         "mode_probability": Variable(_EACH, "f8", "1", "Probability of the reported mode"),
-        "log_likelihood_gain": Variable(_EACH, "f8", "1", "Log-likelihood gain over the centre of the search"),
+        "log_likelihood_gain": Variable(_EACH, "f8", "1", "Log-likelihood gain over the input pose"),
         "flags": Variable(_EACH, "u1", "1", "Flags: bits of flag_masks"),
     },
     "volumes": {
-        "half": Variable(("half",), "i8", "1", "Half set, 1 or 2"),
+        "half": _HALF,
         **_AXES,
         "half_map": Variable(("half", *_GRID), "f4", "1", "Half map of the last iteration, unmasked and unfiltered"),
         "pixel_size": Variable(("half",), "f8", "angstrom", "Voxel size"),
@@ -88,7 +89,10 @@ SCHEMA: dict[str, dict[str, Variable]] = {
     },
     "state": {
         "iteration": _ITERATION,
-        "noise": Variable(("iteration", "optics_group", "shell"), "f8", "1", "Variance of an image's Fourier samples"),
+        "half": _HALF,
+        "noise": Variable(
+            ("iteration", "half", "optics_group", "shell"), "f8", "1", "Variance of an image's Fourier samples"
+        ),
         "initial_lowpass": Variable(("iteration",), "f8", "angstrom", "Low-pass of the next reference; 0: none"),
         "converged": Variable(("iteration",), "b1", "1", "Nothing more to gain"),
     },
