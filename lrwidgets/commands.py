@@ -21,6 +21,13 @@ FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
 """Fields that say how long to go on and change no step, so a resumed run may be given other ones."""
 
 
+def demo(arguments: Namespace) -> None:
+    """Simulate, refine, judge by the truth."""
+    from lrwidgets.demo import run
+
+    run(arguments.out, Printer(arguments.json), backend=arguments.backend, threads=arguments.threads)
+
+
 def refine(arguments: Namespace, engine: Engine = CORE) -> None:
     """Refine, print a line for each iteration and keep each in the run."""
     changes = _changes(arguments)

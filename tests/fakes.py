@@ -74,18 +74,17 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         gain=random.normal(0, 10, n),
         flags=random.integers(0, 16, n).astype(np.uint8),
     )
-    maps = [Volume(random.normal(0, 1, (BOX,) * 3).astype(np.float32), PIXEL, (1.5, 0.0, -2.0)) for _ in (1, 2)]
+    box, pixel = job.mask.box, job.mask.pixel_size_A
+    maps = [Volume(random.normal(0, 1, (box,) * 3).astype(np.float32), pixel, (1.5, 0.0, -2.0)) for _ in (1, 2)]
     maps[0].data[0, 0, :3] = (-0.0, 1e-42, 0.0)
-    frequency = np.arange(BOX // 2 + 1) / (BOX * PIXEL)
-    kinds = (
-        ("unmasked", "spherical") if last is None else ("unmasked", "spherical", "masked", "randomised", "corrected")
-    )
+    frequency = np.arange(box // 2 + 1) / (box * pixel)
+    kinds = ("unmasked", "spherical", "masked", "corrected", "randomised")[: 4 if last is None else 5]
     return Step(
         iteration=iteration,
         expectation=expectation,
         half_maps=HalfMaps(*maps),
         fsc={kind: Fsc(kind, frequency, random.uniform(-0.1, 1, len(frequency))) for kind in kinds},
-        noise=random.uniform(0.1, 1, (2, 1, BOX // 2 + 1)),
+        noise=random.uniform(0.1, 1, (2, 1, len(frequency))),
         initial_lowpass_A=11.1 if last is None else 0.0,
         history=(*(last.history if last else ()), make_summary(iteration, random)),
         converged=iteration >= 4,

@@ -107,8 +107,8 @@ def test_coordinates_in_angstrom_about_the_box_centre(tree: xr.DataTree) -> None
 
 
 def test_a_curve_that_a_step_lacks_is_nan_there(steps: list[Step], tree: xr.DataTree) -> None:
-    assert np.isnan(tree["fsc"]["corrected"][0]).all()
-    assert np.array_equal(tree["fsc"]["corrected"][1], steps[1].fsc["corrected"].value)
+    assert np.isnan(tree["fsc"]["randomised"][0]).all()
+    assert np.array_equal(tree["fsc"]["randomised"][1], steps[1].fsc["randomised"].value)
     assert np.array_equal(tree["fsc"]["unmasked"][0], steps[0].fsc["unmasked"].value)
 
 
