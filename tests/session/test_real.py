@@ -1,0 +1,63 @@
+"""The command line with the real engine on a small simulated set: resumed runs, previews and bad images."""
+
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from lrcore.simulate import flexible_particle
+from lrcore.store import Store
+from lrwidgets.cli import main
+from lrwidgets.session import Session
+from tests.fakes import same_bits
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    flexible_particle(folder, n=60, box=40, pixel_size_A=4.6, snr=0.2)
+    return folder
+
+
+def refine(data: Path, out: Path, *more: str) -> list[str]:
+    return ["refine", str(data / "particles.star"), "--mask", str(data / "mask_b.mrc"), "--out", str(out), *more]
+
+
+def test_a_resumed_run_has_the_same_bits_whatever_the_threads(data: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole.zarr", tmp_path / "parts.zarr"
+    assert main(refine(data, whole, "--iterations", "2", "--threads", "2")) == 0
+    assert main(refine(data, parts, "--iterations", "1", "--threads", "1")) == 0
+    assert main(refine(data, parts, "--iterations", "2", "--threads", "1", "--resume")) == 0
+    stores = [Store.open(path, write=False) for path in (whole, parts)]
+    first, second = (store.load(store.node().id) for store in stores)
+    assert first.iteration == second.iteration == 2
+    for name in ("expectation", "half_maps", "fsc", "noise"):
+        assert same_bits(getattr(first, name), getattr(second, name)), name
+
+
+def test_a_preview_shows_a_setting_on_a_few_particles(data: Path) -> None:
+    with Session.load(data / "particles.star", data / "mask_b.mrc", threads=1) as session:
+        session.run(0, wait=True)
+        session.edit(rotation_extent_deg=1.0)
+        session.preview(20, wait=True)
+        preview = session.state.preview
+        assert preview is not None
+        assert len(preview.expectation.poses) == 20
+        assert preview.history[-1].angle_from_input_deg <= 1.0 + 1e-6
+        assert len(session.state.tree) == 1
+
+
+def test_images_that_are_not_numbers(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with mrcfile.open(data / "particles.mrcs", "r+") as mrc:
+        kept = mrc.data[7].copy()
+        mrc.data[7] = np.nan
+    try:
+        assert main(refine(data, tmp_path / "run.zarr")) == 2
+    finally:
+        with mrcfile.open(data / "particles.mrcs", "r+") as mrc:
+            mrc.data[7] = kept
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "particles.mrcs" in error
+    assert list(tmp_path.iterdir()) == []
