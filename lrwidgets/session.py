@@ -509,14 +509,23 @@ class Session:
         if isinstance(event, Progress):
             self._report(event)
             return
-        if self._store is None:
-            assert self._out is not None
-            self._store = Store.create(self._out, self._job, asdict(self._source) if self._source else None)
-        node = self._store.append(event, self._state.node, job)
+        node = self._begun(event, job) if self._store is None else self._store.append(event, self._state.node, job)
         self._steps = (self._steps[0] if self._steps else event, event)
         message = f"iteration {event.iteration} done" + (", converged" if event.converged else "")
         self._publish(**self._place(node, event.history), message=message)
         self._emit(self.step_done, node, event)
+
+    def _begun(self, start: Step, job: Job) -> Node:
+        """Make the run on disk with its first step, or nothing."""
+        assert self._out is not None
+        store = Store.create(self._out, self._job, asdict(self._source) if self._source else None)
+        try:
+            node = store.append(start, None, job)
+        except BaseException:
+            store.discard()
+            raise
+        self._store = store
+        return node
 
     def _report(self, event: Progress) -> None:
         self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total)

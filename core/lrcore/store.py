@@ -189,7 +189,8 @@ class Store(Steps):
         tree.attrs |= {"parent": parent or "", "sequence": self._next}
         partial = self.path / ".partial"
         problem = f"{self.path}: step {step.iteration} cannot be written"
-        with _cleared(partial, problem):
+        again = "go on with --resume" if self._nodes else "begin again"
+        with _cleared(partial, problem, again):
             _write(tree, partial / "step")
             node = Node(f"{step.iteration:04d}-{_digest(partial / 'step')}", parent, step.iteration, job.spec)
             _rename(partial / "step", self._folder(node.id))
@@ -229,6 +230,12 @@ class Store(Steps):
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def discard(self) -> None:
+        """Close an empty run and remove its folder; a run that has a step stays."""
+        self.close()
+        if not self._nodes:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _folder(self, node: str) -> Path:
         return self.path / "steps" / node
@@ -271,14 +278,14 @@ def check_new(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _cleared(folder: Path, problem: str) -> Iterator[Path]:
+def _cleared(folder: Path, problem: str, again: str = "begin again") -> Iterator[Path]:
     """Clear `folder` before and after; whatever the system refuses meanwhile is an InputError that begins so."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield folder
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room and go on with --resume" if full else "check its permissions, or choose another --out"
+        remedy = f"make room and {again}" if full else "check its permissions, or choose another --out"
         raise InputError(f"{problem} ({error.strerror or error}): {remedy}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -207,7 +207,9 @@ def test_a_full_disk_leaves_nothing_half_written(
     before = files(path)
     with monkeypatch.context() as patch:
         patch.setattr(*((xr.DataTree, "to_zarr") if moment == "to_zarr" else (store_module, "_rename")), full)
-        with pytest.raises(InputError, match=r"step 3 cannot be written \(No space left on device\): make room"):
+        with pytest.raises(
+            InputError, match=r"step 3 cannot be written \(No space left on device\): make room and go on with --resume"
+        ):
             store.append(make_step(job, steps[2]), run[-1], job)
     assert files(path) == before
     assert len(store.tree()) == 3
@@ -235,11 +237,18 @@ def test_a_file_that_the_system_refuses(path: Path, root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'core'}"}
     command = [sys.executable, "-c", LIMITED, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-    assert "step 0 cannot be written (File too large): make room" in done.stdout
+    assert "step 0 cannot be written (File too large): make room and begin again" in done.stdout
     assert done.stdout.count("\n") == 1
     assert os.listdir(path / "steps") == ["zarr.json"]
     assert not (path / ".partial").exists()
     assert Store.open(path).head is None
+
+
+def test_only_an_empty_run_is_discarded(tmp_path: Path, path: Path, run: list[str], job: Job) -> None:
+    Store.create(tmp_path / "empty.zarr", job).discard()
+    Store.open(path).discard()
+    assert os.listdir(tmp_path) == ["run.zarr"]
+    assert len(Store.open(path).tree()) == 3
 
 
 def test_changed_inputs_are_named(path: Path, run: list[str], job: Job) -> None:

@@ -416,6 +416,20 @@ def test_a_run_on_disk_is_made_with_its_first_step(tmp_path: Path) -> None:
         Session(make_job(), out=out, engine=FakeEngine())
 
 
+def test_a_run_whose_first_step_cannot_be_written_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise InputError("run.zarr: step 0 cannot be written (No space left on device): make room and begin again")
+
+    with Session(make_job(), out=tmp_path / "run.zarr", engine=FakeEngine()) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "append", full)
+            with pytest.raises(InputError, match="No space left"):
+                session.run(wait=True)
+        assert list(tmp_path.iterdir()) == []
+        session.run(1, wait=True)
+        assert session.state.iteration == 1
+
+
 def test_a_reopened_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     out, job = tmp_path / "run.zarr", make_job()
     with Session(job, out=out, engine=FakeEngine()) as session:
