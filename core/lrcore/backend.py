@@ -1,8 +1,10 @@
 """Backends: where the hot loops run. Kernels are looked up here, so that importing lrcore compiles nothing."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -50,6 +52,7 @@ def pick(name: str = "auto", threads: int | None = None) -> Backend:
 def _cpu_kernels(threads: int) -> Kernels:
     import numba
 
+    numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
     from lrcore.kernels.insert import cpu as insert
     from lrcore.kernels.newton import cpu as newton
     from lrcore.kernels.score import cpu as score
@@ -57,6 +60,18 @@ def _cpu_kernels(threads: int) -> Kernels:
 
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     return Kernels(slices.slices, insert.insert, score.score, newton.evaluate, newton.newton)
+
+
+def _cache_folder() -> Path:
+    """Where compiled kernels are kept: a folder for each state of their sources.
+
+    Numba looks at the file of a function, not at those it inlines from; a changed helper would leave stale code.
+    """
+    root = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for path in [root / "fourier.py", *sorted((root / "kernels").rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrwidgets" / digest.hexdigest()
 
 
 def _reference_kernels() -> Kernels:

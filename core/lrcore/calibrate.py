@@ -11,7 +11,7 @@ from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane, shell_index
-from lrcore.images import Batch, batches
+from lrcore.images import Batch, batches, reading_order
 from lrcore.masks import soft_sphere
 from lrcore.noise import SAMPLE, SHRINK
 from lrcore.records import HalfMaps, Particles, Poses, Progress, Volume
@@ -28,11 +28,12 @@ class Calibration:
 
 
 def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
-    """Up to SAMPLE rows of a half set, seeded, in file order; every optics group keeps its share."""
-    rows = np.nonzero(particles.half == half)[0]
+    """Up to SAMPLE rows of a half set, drawn by the seed, in the order they are read."""
+    rows = reading_order(particles, half)
     if len(rows) <= SAMPLE:
         return rows
-    return np.sort(np.random.default_rng([seed, half]).choice(rows, SAMPLE, replace=False))
+    chosen = np.random.default_rng([seed, half]).choice(len(rows), SAMPLE, replace=False)
+    return rows[np.sort(chosen)]
 
 
 def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend) -> Iterator[Progress | Calibration]:

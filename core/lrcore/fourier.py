@@ -15,8 +15,9 @@ PADDING = 2
 class FourierVolume:
     """The half x ≥ 0 of the FT of a map of `size` voxels padded to `PADDING · size`, up to a radius.
 
-    data: (Z, Z, X) complex64; sample (kz, ky, kx) of the padded FT is data[c + kz, c + ky, kx] with c = Z // 2. It
-    holds |k| ≤ PADDING · limit + 1, so a trilinear read at radius ≤ limit (index units of the unpadded box) stays in.
+    data: (Z, Z, X) complex64; sample (kz, ky, kx) of the padded FT is data[c + kz, c + ky, 1 + kx] with c = Z // 2,
+    kx from −1. It holds |k| ≤ PADDING · limit + 1, so a trilinear or quadratic read at radius ≤ limit (index units of
+    the unpadded box) stays in.
     """
 
     data: Complex64
@@ -27,53 +28,61 @@ class FourierVolume:
 def shape_for(limit: int) -> tuple[int, int, int]:
     """Shape of the data of a FourierVolume that can be read up to `limit` (index units of the unpadded box)."""
     reach = PADDING * limit + 1
-    return (2 * reach + 1, 2 * reach + 1, reach + 1)
+    return (2 * reach + 1, 2 * reach + 1, reach + 2)
 
 
-def gridding_correction(size: int) -> tuple[Float32, Float32, Float32]:
-    """The FT of the trilinear kernel in real space, sinc²(x / (PADDING · size)), as three broadcastable factors.
+TRILINEAR, QUADRATIC = 2, 3
+"""Powers of sinc that are the transforms of the linear and of the quadratic B-spline."""
 
-    Sampled on size voxels. A map is divided by it before a trilinear read, and after a trilinear insertion.
+
+def gridding_correction(size: int, kernel: int = TRILINEAR) -> tuple[Float32, Float32, Float32]:
+    """The FT of the interpolation kernel in real space, sinc(x / (PADDING · size))^kernel, as three factors.
+
+    Sampled on size voxels, broadcastable. A map is divided by it before it is read, and after an insertion.
     """
-    axis = (np.sinc((np.arange(size) - size // 2) / (PADDING * size)) ** 2).astype(np.float32)
+    axis = (np.sinc((np.arange(size) - size // 2) / (PADDING * size)) ** kernel).astype(np.float32)
     return axis[:, None, None], axis[None, :, None], axis[None, None, :]
 
 
-def from_map(array: npt.NDArray[np.floating], limit: int, workers: int = 1) -> FourierVolume:
-    """(n, n, n) real map → its FourierVolume, readable up to `limit` ≤ (n − 1) // 2."""
+def from_map(
+    array: npt.NDArray[np.floating], limit: int, workers: int = 1, kernel: int = TRILINEAR
+) -> FourierVolume:
+    """(n, n, n) real map → its FourierVolume, readable up to `limit` ≤ (n − 1) // 2 with the given kernel."""
     size = array.shape[-1]
-    z, y, x = gridding_correction(size)
+    z, y, x = gridding_correction(size, kernel)
     padded = resize((array / z / y / x).astype(np.float32), PADDING * size, 3)
     spectrum = ft(padded, 3, workers)
     reach = PADDING * limit + 1
     rows = np.arange(-reach, reach + 1)
-    data = spectrum[rows[:, None], rows[None, :], : reach + 1]
-    return FourierVolume(np.ascontiguousarray(data, dtype=np.complex64), size, limit)
+    data = np.empty(shape_for(limit), np.complex64)
+    data[:, :, 1:] = spectrum[rows[:, None], rows[None, :], : reach + 1]
+    data[:, :, 0] = data[::-1, ::-1, 2].conj()
+    return FourierVolume(data, size, limit)
 
 
 def to_map(volume: FourierVolume, workers: int = 1) -> Float32:
     """A FourierVolume that was built by insertion → the (n, n, n) real map, gridding-corrected."""
     size = PADDING * volume.size
-    reach = volume.data.shape[2] - 1
+    reach = volume.data.shape[2] - 2
     spectrum = np.zeros((size, size, size // 2 + 1), np.complex64)
     rows = np.arange(-reach, reach + 1)
-    spectrum[rows[:, None], rows[None, :], : reach + 1] = volume.data
+    spectrum[rows[:, None], rows[None, :], : reach + 1] = volume.data[:, :, 1:]
     z, y, x = gridding_correction(volume.size)
     return (resize(ift(spectrum, size, 3, workers), volume.size, 3) / z / y / x).astype(np.float32)
 
 
 def make_hermitian(data: npt.NDArray[np.inexact]) -> None:
     """Add to the plane x = 0 of a half-space accumulator what belongs there from x < 0: its Friedel mates. In place."""
-    plane = data[:, :, 0]
+    plane = data[:, :, 1]
     mate = plane[::-1, ::-1]
-    data[:, :, 0] = plane + (np.conj(mate) if np.iscomplexobj(data) else mate)
+    data[:, :, 1] = plane + (np.conj(mate) if np.iscomplexobj(data) else mate)
 
 
 def shell_radius(limit: int) -> npt.NDArray[np.float32]:
     """Radius, in index units of the unpadded box, of every sample of a FourierVolume: (Z, Z, X)."""
     reach = PADDING * limit + 1
     full = np.arange(-reach, reach + 1)
-    squares = full[:, None, None] ** 2 + full[None, :, None] ** 2 + np.arange(reach + 1)[None, None, :] ** 2
+    squares = full[:, None, None] ** 2 + full[None, :, None] ** 2 + np.arange(-1, reach + 1)[None, None, :] ** 2
     return (np.sqrt(squares) / PADDING).astype(np.float32)
 
 

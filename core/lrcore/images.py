@@ -38,6 +38,14 @@ def batch_size(box: int) -> int:
     return max(8, min(1024, BATCH_BYTES // (4 * box * box) // 8 * 8))
 
 
+def reading_order(particles: Particles, half: int | None = None) -> Rows:
+    """Rows of a half set (None: all) by stack and slice: quick to read, and the same whatever the table's order."""
+    rows = np.arange(len(particles)) if half is None else np.nonzero(particles.half == half)[0]
+    images = particles.images
+    rank = np.argsort(np.argsort([str(path) for path in images.stacks]))
+    return rows[np.lexsort((images.index[rows], rank[images.stack[rows]]))]
+
+
 def batches(particles: Particles, rows: Rows, workers: int = 1) -> Iterator[Batch]:
     """Batches of the given rows in their order; the next one is read while the caller works on this one.
 

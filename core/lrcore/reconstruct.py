@@ -10,7 +10,7 @@ from lrcore.backend import Backend
 from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, make_hermitian, shape_for, shell_radius, to_map
 from lrcore.grids import Complex64, Float32
-from lrcore.images import Batch, batches
+from lrcore.images import Batch, batches, reading_order
 from lrcore.records import Particles, Poses, Progress, Volume
 from lrcore.symmetry import operators
 
@@ -94,7 +94,7 @@ def reconstruct(
 
     Images weigh by their CTF alone. Raises InputError when there are no such particles.
     """
-    chosen = np.arange(len(particles)) if half is None else np.nonzero(particles.half == half)[0]
+    chosen = reading_order(particles, half)
     if len(chosen) == 0:
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
     sums = empty(particles.box)

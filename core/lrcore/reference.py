@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from lrcore.fourier import FourierVolume, filter_map, from_map
+from lrcore.fourier import QUADRATIC, FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, ft, half_plane, shell_mean, window_at
 from lrcore.kernels.newton import Limits
@@ -112,7 +112,7 @@ def prepare(
     limit = int(np.ceil(np.hypot(samples.kx, samples.ky).max()))
     lattice: Lattice = make_lattice(shape.limits, period, spacing)
     frame = Frame(
-        from_map(window, limit, workers),
+        from_map(window, limit, workers, QUADRATIC),
         samples,
         shape.centre - shape.fulcrum,
         shape.fulcrum * shape.pixel_size_A,

@@ -14,7 +14,7 @@ from lrcore.errors import InputError
 from lrcore.fourier import filter_map
 from lrcore.fsc import family, wiener_gain
 from lrcore.grids import Float32, half_plane, shell_index
-from lrcore.images import Batch, batches, complete_column, windowed
+from lrcore.images import Batch, batches, complete_column, reading_order, windowed
 from lrcore.masks import checked
 from lrcore.noise import measured, spectrum
 from lrcore.poses import changes
@@ -124,7 +124,7 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
         noise = last.noise[half - 1]
         left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
         sums = empty(particles.box)
-        rows = np.nonzero(particles.half == half)[0]
+        rows = reading_order(particles, half)
         for batch in clock.over("read", batches(particles, rows, backend.threads)):
             with clock("window"):
                 rest = subtracted(batch, reference, particles, backend)

@@ -3,15 +3,30 @@
 import numpy as np
 import pytest
 from lrcore.backend import pick
-from lrcore.fourier import FourierVolume, from_map, gridding_correction, make_hermitian, shape_for
+from lrcore.fourier import QUADRATIC, TRILINEAR, FourierVolume, from_map, gridding_correction, make_hermitian, shape_for
 from lrcore.grids import ft, half_plane
 from lrcore.kernels.newton import Limits
+from lrcore.kernels.newton.reference import smooth_slices
 from lrcore.rotations import exp, from_euler
 from lrcore.testing import numerical_gradient, smooth_map
 
 SIZE = 24
 LIMIT = 10
 LEVER = np.array([3.0, -2.0, 4.0])
+
+
+def blob(n):
+    """A Gaussian off the centre of an n³ box, and the function that gives its slices exactly."""
+    point, sigma = np.array([4.0, -3.0, 2.0]), 1.5
+    grid = np.stack(np.meshgrid(*[np.arange(n) - n // 2] * 3, indexing="ij")[::-1])
+    array = np.exp(-((grid - point[:, None, None, None]) ** 2).sum(axis=0) / (2 * sigma**2)).astype(np.float32)
+
+    def transform(rotations, samples):
+        k = np.stack([samples.kx, samples.ky])
+        amplitude = (2 * np.pi * sigma**2) ** 1.5 * np.exp(-2 * (np.pi * sigma / n) ** 2 * (k**2).sum(axis=0))
+        return amplitude * np.exp(-2j * np.pi / n * (rotations @ point)[:, :2] @ k)
+
+    return array, transform
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -23,15 +38,15 @@ def kernels(request):
 def problem():
     """Three images of a smooth map at known poses, with weights: volume, samples, W, w, centres, truth θ."""
     rng = np.random.default_rng(3)
-    volume = from_map(smooth_map(SIZE, 1, 6.0), LIMIT)
+    volume = from_map(smooth_map(SIZE, 1, 6.0), LIMIT, kernel=QUADRATIC)
     samples = half_plane(SIZE, (5.0, 8.0, float(LIMIT)))
     centres = from_euler(rng.uniform(-180, 180, (3, 3)))
     theta = np.concatenate([rng.normal(0, 0.06, (3, 3)), rng.normal(0, 0.7, (3, 2))], axis=1)
     rotations = centres @ exp(theta[:, :3])
     sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
     k = np.stack([samples.kx, samples.ky])
-    model = pick("reference").kernels.slices(volume, rotations, samples) * np.exp(-2j * np.pi / SIZE * sway @ k)
-    w = rng.uniform(0.5, 1.5, model.shape) * 0.02
+    model = smooth_slices(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * sway @ k)
+    w = rng.uniform(0.5, 1.5, model.shape) * 2e-4
     noise = rng.normal(size=(*model.shape, 2)) @ [1, 1j] * np.sqrt(w / 2)
     return volume, samples, (w * model + noise).astype(np.complex64), w.astype(np.float32), centres, theta
 
@@ -52,17 +67,25 @@ def test_slice_of_a_quarter_turn_is_the_rotated_image(kernels):
 @pytest.mark.parametrize("n", [24, 25])
 def test_slices_of_a_blob_match_its_analytic_transform(kernels, n):
     """A Gaussian at x, seen at A: exp(−2π² σ² k²/n²) exp(−2πi k·(A x)/n), within the interpolation error."""
-    rng = np.random.default_rng(5)
-    point, sigma = np.array([4.0, -3.0, 2.0]), 1.5
-    grid = np.stack(np.meshgrid(*[np.arange(n) - n // 2] * 3, indexing="ij")[::-1])
-    array = np.exp(-((grid - point[:, None, None, None]) ** 2).sum(axis=0) / (2 * sigma**2))
-    rotations = from_euler(rng.uniform(-180, 180, (40, 3)))
+    rotations = from_euler(np.random.default_rng(5).uniform(-180, 180, (40, 3)))
     samples = half_plane(n, (float(LIMIT),))
-    found = kernels.slices(from_map(array.astype(np.float32), LIMIT), rotations, samples)
-    k = np.stack([samples.kx, samples.ky])
-    amplitude = (2 * np.pi * sigma**2) ** 1.5 * np.exp(-2 * (np.pi * sigma / n) ** 2 * (k**2).sum(axis=0))
-    expected = amplitude * np.exp(-2j * np.pi / n * (rotations @ point)[:, :2] @ k)
+    array, transform = blob(n)
+    found = kernels.slices(from_map(array, LIMIT), rotations, samples)
+    expected = transform(rotations, samples)
     assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_the_search_reads_slices_ten_times_closer():
+    """The quadratic B-spline that `evaluate` reads with, on the same blob."""
+    rotations = from_euler(np.random.default_rng(5).uniform(-180, 180, (40, 3)))
+    samples = half_plane(SIZE, (float(LIMIT),))
+    array, transform = blob(SIZE)
+    expected = transform(rotations, samples)
+    volumes = [from_map(array, LIMIT, kernel=kernel) for kernel in (TRILINEAR, QUADRATIC)]
+    linear = pick("reference").kernels.slices(volumes[0], rotations, samples)
+    quadratic = smooth_slices(volumes[1], rotations, samples)[0]
+    error = [np.linalg.norm(found - expected) / np.linalg.norm(expected) for found in (linear, quadratic)]
+    assert error[1] < 0.1 * error[0]
 
 
 @pytest.mark.parametrize("n", [24, 25])
@@ -99,7 +122,7 @@ def test_insert_undoes_the_shift(kernels):
 
 
 def test_derivatives_agree_with_finite_differences(kernels, problem):
-    """To 1e-4: along R exp(δ) and t, of the trilinear interpolant itself, in a smooth stretch of it."""
+    """To 1e-4, along R exp(δ) and t: the derivative is that of the interpolant itself."""
     volume, samples, W, w, centres, theta = problem
     smooth = FourierVolume(volume.data.astype(np.complex128), volume.size, volume.limit)
     reference = pick("reference").kernels
@@ -126,7 +149,7 @@ def test_hessian_is_the_curvature_of_a_perfect_fit(kernels, problem):
     rotations = centres @ exp(theta[:, :3])
     sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
     k = np.stack([samples.kx, samples.ky])
-    W = w * reference.slices(volume, rotations, samples) * np.exp(-2j * np.pi / SIZE * sway @ k)
+    W = w * smooth_slices(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * sway @ k)
     _, gradient, hessian = kernels.evaluate(volume, W.astype(np.complex64), w, samples, 2, centres, theta, LEVER)
     scale = np.sqrt(np.einsum("bii->bi", hessian))
     assert np.abs(gradient / scale).max() < 1e-2

@@ -36,5 +36,5 @@ def insert(
     for corner in np.ndindex(2, 2, 2):
         x, y, z = (low[..., a] + corner[a] for a in range(3))
         part = np.prod([np.abs(1 - corner[a] - fraction[..., a]) for a in range(3)], axis=0)
-        np.add.at(numerator, (z + centre, y + centre, x), part * values)
-        np.add.at(denominator, (z + centre, y + centre, x), part * weights)
+        np.add.at(numerator, (z + centre, y + centre, x + 1), part * values)
+        np.add.at(denominator, (z + centre, y + centre, x + 1), part * weights)

@@ -19,7 +19,9 @@ The derivatives are those of the trilinear interpolant itself. With q = PADDING 
 
 `newton` runs Levenberg–Marquardt from every valid start on value + ½ |ω|² / limits.rotation_sd² + ½ |t|² /
 limits.shift_sd², projected onto |ω| ≤ limits.rotation, |t| ≤ limits.shift; band by band, outwards. After each band,
-starts that met are merged and those that lost by more than limits.drop are dropped; at most KEPT go on.
+starts that met are merged and those that lost by more than limits.drop are dropped; at most KEPT go on. The best one
+is polished: Gauss–Newton moves, shortened by half whenever they do not contract, until one is shorter than POLISHED
+posterior SDs, so that the pose does not depend on where it came from. A polish that loses likelihood is undone.
 """
 
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ STEPS = (8, 6, 12)
 """Levenberg–Marquardt steps at most in the first, the middle and the last band."""
 TOLERANCE = 1e-3
 """Predicted gain in log-likelihood at which a mode has converged: an error of 0.045 SD."""
+POLISHED = 1e-4
+"""Length of a move, in posterior SDs, at which the best mode is left."""
+POLISH_STEPS = 30
+"""Moves of the polish at most."""
 
 
 @dataclass(frozen=True)

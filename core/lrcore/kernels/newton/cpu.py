@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
-from lrcore.kernels.newton import KEPT, STEPS, TOLERANCE, Limits, Modes
-from lrcore.kernels.newton.small import exp_rotation, moved, norm3, solve5
+from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, STEPS, TOLERANCE, Limits, Modes
+from lrcore.kernels.newton.small import exp_rotation, moved, solve5, squared_length
 from lrcore.kernels.slice.cpu import OPTIONS, pairs
 
 Array = npt.NDArray[np.floating]
@@ -19,45 +19,68 @@ CHUNK = 256
 F = np.float32
 
 
+@numba.njit(inline="always", **OPTIONS)
+def _taps(t):  # type: ignore[no-untyped-def]
+    """Weights and slopes of the quadratic B-spline at −1, 0, 1 for an offset t in [−½, ½] from the node."""
+    low, high = F(0.5) - t, F(0.5) + t
+    return F(0.5) * low * low, F(0.75) - t * t, F(0.5) * high * high, -low, F(-2) * t, high
+
+
+@numba.njit(inline="always", **OPTIONS)
+def _row(data, at, x):  # type: ignore[no-untyped-def]
+    """Three neighbours along x: value and slope, each (re, im)."""
+    r0, r1, r2 = data[at], data[at + np.uint64(2)], data[at + np.uint64(4)]
+    i0, i1, i2 = data[at + np.uint64(1)], data[at + np.uint64(3)], data[at + np.uint64(5)]
+    re, im = x[0] * r0 + x[1] * r1 + x[2] * r2, x[0] * i0 + x[1] * i1 + x[2] * i2
+    return re, im, x[3] * r0 + x[4] * r1 + x[5] * r2, x[3] * i0 + x[4] * i1 + x[5] * i2
+
+
+@numba.njit(inline="always", **OPTIONS)
+def _sheet(data, at, row, x, y):  # type: ignore[no-untyped-def]
+    """Three rows: value, slope along x, slope along y, each (re, im)."""
+    ar, ai, axr, axi = _row(data, at, x)
+    br, bi, bxr, bxi = _row(data, at + row, x)
+    cr, ci, cxr, cxi = _row(data, at + row + row, x)
+    return (
+        y[0] * ar + y[1] * br + y[2] * cr,
+        y[0] * ai + y[1] * bi + y[2] * ci,
+        y[0] * axr + y[1] * bxr + y[2] * cxr,
+        y[0] * axi + y[1] * bxi + y[2] * cxi,
+        y[3] * ar + y[4] * br + y[5] * cr,
+        y[3] * ai + y[4] * bi + y[5] * ci,
+    )
+
+
 @numba.njit(**OPTIONS)
 def _gather(data, row, plane, centre, turn, kx, ky, begin, end, work):  # type: ignore[no-untyped-def]
     """Pass 1: value and turned gradient ∇S × q of samples begin … end into work[0:8]."""
     t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
     t10, t11, t12 = turn[1, 0], turn[1, 1], turn[1, 2]
-    one = F(1)
+    half = F(0.5)
+    step, leap = np.uint64(2 * row), np.uint64(2 * plane)
     for i in range(end - begin):
-        x_, y_ = F(kx[begin + i]), F(ky[begin + i])
-        qx = t00 * x_ + t10 * y_
-        sign = one if qx >= F(0) else -one
+        u, v = F(kx[begin + i]), F(ky[begin + i])
+        qx = t00 * u + t10 * v
+        sign = F(1) if qx >= F(0) else F(-1)
         qx *= sign
-        qy = (t01 * x_ + t11 * y_) * sign
-        qz = (t02 * x_ + t12 * y_) * sign
-        sy, sz = qy + centre, qz + centre
-        ix, iy, iz = np.int32(qx), np.int32(sy), np.int32(sz)
-        fx, fy, fz = qx - F(ix), sy - F(iy), sz - F(iz)
-        gx, gy, gz = one - fx, one - fy, one - fz
-        a = np.uint64(2 * (iz * plane + iy * row + ix))
-        b = a + np.uint64(2 * row)
-        c = a + np.uint64(2 * plane)
-        d = c + np.uint64(2 * row)
+        qy = (t01 * u + t11 * v) * sign
+        qz = (t02 * u + t12 * v) * sign
+        ix, iy, iz = np.int32(qx + half), np.int32(qy + centre + half), np.int32(qz + centre + half)
+        x, y, z = _taps(qx - F(ix)), _taps(qy + centre - F(iy)), _taps(qz + centre - F(iz))
+        at = np.uint64(2 * ((iz - 1) * plane + (iy - 1) * row + ix))
+        a = _sheet(data, at, step, x, y)
+        b = _sheet(data, at + leap, step, x, y)
+        c = _sheet(data, at + leap + leap, step, x, y)
+        work[0, i] = z[0] * a[0] + z[1] * b[0] + z[2] * c[0]
+        work[1, i] = sign * (z[0] * a[1] + z[1] * b[1] + z[2] * c[1])
         for part in range(2):
-            p = np.uint64(part)
-            q = np.uint64(part + 2)
-            v000, v001 = data[a + p], data[a + q]
-            v010, v011 = data[b + p], data[b + q]
-            v100, v101 = data[c + p], data[c + q]
-            v110, v111 = data[d + p], data[d + q]
-            e00, e01, e10, e11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
-            c00, c01, c10, c11 = v000 + fx * e00, v010 + fx * e01, v100 + fx * e10, v110 + fx * e11
-            c0, c1 = c00 + fy * (c01 - c00), c10 + fy * (c11 - c10)
-            gradient_x = gz * (gy * e00 + fy * e01) + fz * (gy * e10 + fy * e11)
-            gradient_y = gz * (c01 - c00) + fz * (c11 - c10)
-            gradient_z = c1 - c0
-            s = one if part == 0 else sign
-            work[part, i] = s * (c0 + fz * gradient_z)
-            work[2 + part, i] = s * (gradient_y * qz - gradient_z * qy)
-            work[4 + part, i] = s * (gradient_z * qx - gradient_x * qz)
-            work[6 + part, i] = s * (gradient_x * qy - gradient_y * qx)
+            gx = z[0] * a[2 + part] + z[1] * b[2 + part] + z[2] * c[2 + part]
+            gy = z[0] * a[4 + part] + z[1] * b[4 + part] + z[2] * c[4 + part]
+            gz = z[3] * a[part] + z[4] * b[part] + z[5] * c[part]
+            s = F(1) if part == 0 else sign
+            work[2 + part, i] = s * (gy * qz - gz * qy)
+            work[4 + part, i] = s * (gz * qx - gx * qz)
+            work[6 + part, i] = s * (gx * qy - gy * qx)
 
 
 @numba.njit(**OPTIONS)
@@ -196,22 +219,47 @@ def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, thet
 
 
 @numba.njit(**OPTIONS)
+def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, theta, hessian, work, wave, result):  # type: ignore[no-untyped-def]
+    """Gauss–Newton moves, shortened when they do not contract. Moves theta, fills hessian and result."""
+    gradient, at, curvature = np.empty(5), theta.copy(), np.empty((5, 5))
+    precision = np.empty(5)
+    precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
+    likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, wave, gradient, curvature)
+    length, share, used = np.inf, 1.0, 1
+    for _ in range(POLISH_STEPS):
+        delta, _gain = solve5(curvature, precision, 0.0, gradient + precision * at)
+        now = np.sqrt(squared_length(delta, curvature, precision))
+        if now > 0.8 * length:
+            share = max(0.5 * share, 0.125)
+        length = now
+        trial = moved(at, share * delta, limits[0], limits[1])
+        move = np.sqrt(squared_length(trial - at, curvature, precision))
+        at[:] = trial
+        likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, wave, gradient, curvature)
+        used += 1
+        if move < POLISHED * share:
+            break
+    value = likelihood + 0.5 * np.sum(precision * at**2)
+    if value <= result[0] + TOLERANCE:
+        theta[:], hessian[:] = at, curvature
+        result[0], result[1] = value, likelihood
+    return used
+
+
+@numba.njit(**OPTIONS)
 def _prune(theta, hessian, results, count, limits):  # type: ignore[no-untyped-def]
     """Sort `count` modes best first, drop losers and twins in place; returns how many are left."""
     order = np.argsort(results[:count, 0], kind="mergesort")
     old_theta, old_hessian, old_results = theta[:count].copy(), hessian[:count].copy(), results[:count].copy()
+    precision = np.empty(5)
+    precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
     kept = 0
     for m in order:
         if kept == KEPT or (kept > 0 and old_results[m, 0] > results[0, 0] + limits[4]):
             break
         apart = True
         for other in range(kept):
-            gap = old_theta[m] - theta[other]
-            squared = norm3(gap) ** 2 * limits[2] ** -2.0 + (gap[3] ** 2 + gap[4] ** 2) * limits[3] ** -2.0
-            for i in range(5):
-                for j in range(5):
-                    squared += gap[i] * hessian[other, i, j] * gap[j]
-            apart = apart and squared > 1.0
+            apart = apart and squared_length(old_theta[m] - theta[other], hessian[other], precision) > 1.0
         if apart:
             theta[kept], hessian[kept], results[kept] = old_theta[m], old_hessian[m], old_results[m]
             kept += 1
@@ -241,6 +289,10 @@ def _newton(data, W, w, kx, ky, ends, centres, starts, valid, lever, size, limit
                     theta[m], hessian[m], work, wave, results[m],
                 )  # fmt: skip
             count = _prune(theta, hessian, results, count, limits)
+        used += _polish(
+            data, W[b], w[b], kx, ky, ends[-1], centres[b], lever, size, limits, theta[0], hessian[0], work, wave,
+            results[0],
+        )  # fmt: skip
         for m in range(count):
             out_theta[b, m], out_hessian[b, m] = theta[m], hessian[m]
             out_value[b, m], out_likelihood[b, m] = results[m, 0], results[m, 1]

@@ -5,28 +5,37 @@ import numpy.typing as npt
 
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
-from lrcore.kernels.newton import KEPT, STEPS, TOLERANCE, Limits, Modes
-from lrcore.kernels.slice.reference import corners
+from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, STEPS, TOLERANCE, Limits, Modes
 from lrcore.rotations import exp, log
 
 Array = npt.NDArray[np.floating]
 Evaluated = tuple[Array, Array, Array]
 
 
-def _slices_with_gradient(volume: FourierVolume, rotations: Array, samples: Samples) -> tuple[Array, Array]:
-    """Slices (B, S) and their gradient over the padded frequency (B, S, 3) xyz."""
-    low, fraction, mate = corners(rotations, samples)
-    centre = volume.data.shape[0] // 2
+def _taps(offset: Array) -> tuple[Array, Array]:
+    """Weights and slopes (3, ...) of the quadratic B-spline at −1, 0, 1 for an offset in [−½, ½] from the node."""
+    weights = np.stack([0.5 * (0.5 - offset) ** 2, 0.75 - offset**2, 0.5 * (0.5 + offset) ** 2])
+    return weights, np.stack([offset - 0.5, -2 * offset, offset + 0.5])
+
+
+def smooth_slices(volume: FourierVolume, rotations: Array, samples: Samples) -> tuple[Array, Array]:
+    """Slices (B, S) by quadratic B-splines and their gradient over the padded frequency (B, S, 3) xyz."""
+    k = np.stack([samples.kx, samples.ky], axis=-1).astype(np.float64)
+    q = PADDING * np.einsum("bij,si->bsj", rotations[:, :2, :], k)
+    mate = q[..., 0] < 0
+    q = np.where(mate[..., None], -q, q)
+    node = np.floor(q + 0.5).astype(np.intp)
+    weights, slopes = _taps(q - node)
+    node += [1, volume.data.shape[0] // 2, volume.data.shape[0] // 2]
     value = np.zeros(mate.shape, np.complex128)
     gradient = np.zeros((*mate.shape, 3), np.complex128)
-    for corner in np.ndindex(2, 2, 2):
-        x, y, z = (low[..., a] + corner[a] for a in range(3))
-        voxel = volume.data[z + centre, y + centre, x]
-        weights = [np.abs(1 - corner[a] - fraction[..., a]) for a in range(3)]
-        value += weights[0] * weights[1] * weights[2] * voxel
-        for a in range(3):
-            slope = 2 * corner[a] - 1
-            gradient[..., a] += slope * weights[(a + 1) % 3] * weights[(a + 2) % 3] * voxel
+    for x, y, z in np.ndindex(3, 3, 3):
+        voxel = volume.data[node[..., 2] + z - 1, node[..., 1] + y - 1, node[..., 0] + x - 1]
+        wx, wy, wz = weights[x, ..., 0], weights[y, ..., 1], weights[z, ..., 2]
+        value += wx * wy * wz * voxel
+        gradient[..., 0] += slopes[x, ..., 0] * wy * wz * voxel
+        gradient[..., 1] += wx * slopes[y, ..., 1] * wz * voxel
+        gradient[..., 2] += wx * wy * slopes[z, ..., 2] * voxel
     value = np.where(mate, value.conj(), value)
     return value, np.where(mate[..., None], -gradient.conj(), gradient)
 
@@ -47,7 +56,7 @@ def evaluate(
     k = np.stack([band_samples.kx, band_samples.ky], axis=1).astype(np.float64)
     W, w = W[:, :count].astype(np.complex128), w[:, :count].astype(np.float64)
     rotations = centres @ exp(theta[:, :3])
-    value, slope = _slices_with_gradient(volume, rotations, band_samples)
+    value, slope = smooth_slices(volume, rotations, band_samples)
     q = PADDING * np.einsum("bij,si->bsj", rotations[:, :2], k)
     step = 2 * np.pi / samples.size
     sway = ((rotations - centres) @ lever)[:, :2] + theta[:, 3:]
@@ -98,6 +107,7 @@ def newton(
             found = [_descend(measure, theta, band, steps, limits) for theta in modes]
             found = _prune(found, limits)
             modes = [f[0] for f in found]
+        found[0] = _polish(measure, found[0], last, limits)
         for m, (theta, value, likelihood, hessian) in enumerate(found):
             out.theta[b, m], out.value[b, m], out.likelihood[b, m] = theta, value, likelihood
             out.hessian[b, m] = hessian
@@ -130,6 +140,24 @@ def _descend(measure, theta, band, steps, limits):  # type: ignore[no-untyped-de
             if damping > 1e6:
                 break
     return theta, total, value, hessian
+
+
+def _polish(measure, mode, band, limits):  # type: ignore[no-untyped-def]
+    """Gauss–Newton moves from a mode (theta, value, likelihood, hessian), shortened when they do not contract."""
+    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
+    theta, (likelihood, gradient, hessian), length, share = mode[0], measure(mode[0], band), np.inf, 1.0
+    for _ in range(POLISH_STEPS):
+        curvature = hessian + np.diag(precision)
+        delta = -np.linalg.solve(curvature, gradient + precision * theta)
+        if (now := np.sqrt(delta @ curvature @ delta)) > 0.8 * length:
+            share = max(0.5 * share, 0.125)
+        trial, length = _moved(theta, share * delta, limits), now
+        move = np.sqrt((trial - theta) @ curvature @ (trial - theta))
+        theta, (likelihood, gradient, hessian) = trial, measure(trial, band)
+        if move < POLISHED * share:
+            break
+    value = likelihood + 0.5 * np.sum(precision * theta**2)
+    return mode if value > mode[1] + TOLERANCE else (theta, value, likelihood, hessian)
 
 
 def _moved(theta: Array, delta: Array, limits: Limits) -> Array:

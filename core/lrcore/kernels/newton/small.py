@@ -63,6 +63,17 @@ def moved(theta, delta, rotation_limit, shift_limit):  # type: ignore[no-untyped
 
 
 @numba.njit(**OPTIONS)
+def squared_length(vector, hessian, precision):  # type: ignore[no-untyped-def]
+    """vᵀ (hessian + diag(precision)) v."""
+    out = 0.0
+    for i in range(5):
+        out += precision[i] * vector[i] ** 2
+        for j in range(5):
+            out += vector[i] * hessian[i, j] * vector[j]
+    return out
+
+
+@numba.njit(**OPTIONS)
 def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
     """Step −(C + damping · diag C)⁻¹ slope with C = hessian + diag(precision), and the gain C predicts for it.
 

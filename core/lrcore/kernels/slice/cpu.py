@@ -12,7 +12,7 @@ OPTIONS = {"cache": True, "fastmath": True, "nogil": True, "error_model": "numpy
 
 @numba.njit(inline="always", **OPTIONS)
 def locate(turn, kx, ky, centre):  # type: ignore[no-untyped-def]
-    """Lower corner, fractions and mate sign of sample (kx, ky); `turn` is PADDING · A in float32."""
+    """Lower corner (array indices), fractions and mate sign of a sample; `turn` is PADDING · A in float32."""
     qx = turn[0, 0] * kx + turn[1, 0] * ky
     qy = turn[0, 1] * kx + turn[1, 1] * ky
     qz = turn[0, 2] * kx + turn[1, 2] * ky
@@ -21,7 +21,7 @@ def locate(turn, kx, ky, centre):  # type: ignore[no-untyped-def]
     qy = qy * sign + centre
     qz = qz * sign + centre
     x, y, z = np.int32(qx), np.int32(qy), np.int32(qz)
-    return x, y, z, qx - np.float32(x), qy - np.float32(y), qz - np.float32(z), sign
+    return x + 1, y, z, qx - np.float32(x), qy - np.float32(y), qz - np.float32(z), sign
 
 
 @numba.njit(parallel=True, **OPTIONS)

@@ -27,5 +27,5 @@ def slices(volume: FourierVolume, rotations: npt.NDArray[np.floating], samples: 
     for corner in np.ndindex(2, 2, 2):
         x, y, z = (low[..., a] + corner[a] for a in range(3))
         weight = np.prod([np.abs(1 - corner[a] - fraction[..., a]) for a in range(3)], axis=0)
-        out += weight * volume.data[z + centre, y + centre, x]
+        out += weight * volume.data[z + centre, y + centre, x + 1]
     return np.where(mate, out.conj(), out).astype(np.complex64)
