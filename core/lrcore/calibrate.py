@@ -11,10 +11,10 @@ from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane, shell_index
-from lrcore.images import Batch, batches, reading_order
+from lrcore.images import Batch, batches, model_images, reading_order
 from lrcore.masks import soft_sphere
 from lrcore.noise import SAMPLE, SHRINK
-from lrcore.records import HalfMaps, Particles, Poses, Progress, Volume
+from lrcore.records import HalfMaps, Particles, Progress, Volume
 
 Float64 = npt.NDArray[np.float64]
 
@@ -64,18 +64,6 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
         )
     scaled = HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second)))
     yield Calibration(scaled, np.stack([_noise(half_sums, scale) for half_sums in sums]))
-
-
-def model_images(
-    volume: FourierVolume, poses: Poses, samples: Samples, pixel_size_A: float, backend: Backend
-) -> npt.NDArray[np.complex64]:
-    """Slices at poses, with their origin shifts, on the grid of `samples`: (B, S), no CTF."""
-    planes = backend.kernels.slices(volume, poses.rotation, samples)
-    step = 2j * np.pi / samples.size / pixel_size_A
-    ramp_x = np.exp(step * poses.origin_A[:, :1] * np.arange(samples.size // 2 + 1)).astype(np.complex64)
-    ramp_y = np.exp(step * poses.origin_A[:, 1:] * np.fft.fftfreq(samples.size, 1 / samples.size)).astype(np.complex64)
-    out: npt.NDArray[np.complex64] = planes * ramp_x[:, samples.kx] * ramp_y[:, samples.ky]
-    return out
 
 
 def _accumulate(

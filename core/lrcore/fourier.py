@@ -44,9 +44,7 @@ def gridding_correction(size: int, kernel: int = TRILINEAR) -> tuple[Float32, Fl
     return axis[:, None, None], axis[None, :, None], axis[None, None, :]
 
 
-def from_map(
-    array: npt.NDArray[np.floating], limit: int, workers: int = 1, kernel: int = TRILINEAR
-) -> FourierVolume:
+def from_map(array: npt.NDArray[np.floating], limit: int, workers: int = 1, kernel: int = TRILINEAR) -> FourierVolume:
     """(n, n, n) real map → its FourierVolume, readable up to `limit` ≤ (n − 1) // 2 with the given kernel."""
     size = array.shape[-1]
     z, y, x = gridding_correction(size, kernel)

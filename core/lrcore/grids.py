@@ -21,7 +21,9 @@ def ft(array: npt.NDArray[np.floating], ndim: int, workers: int = 1) -> npt.NDAr
     return scipy.fft.rfftn(scipy.fft.ifftshift(array, axes=axes), axes=axes, workers=workers)
 
 
-def ift(spectrum: npt.NDArray[np.complexfloating], n: int, ndim: int, workers: int = 1) -> npt.NDArray[np.floating]:
+def ift(
+    spectrum: npt.NDArray[np.complexfloating] | Float32, n: int, ndim: int, workers: int = 1
+) -> npt.NDArray[np.floating]:
     """Inverse of `ft` for arrays whose last `ndim` axes have size n."""
     axes = tuple(range(-ndim, 0))
     array = scipy.fft.irfftn(spectrum, s=(n,) * ndim, axes=axes, workers=workers)
@@ -38,7 +40,7 @@ def index_grid(n: int, ndim: int) -> tuple[Int, ...]:
 def shell_index(n: int, ndim: int) -> Int:
     """Shell number round(|k|) of every sample of a half-complex FT of size n: (n, ..., n // 2 + 1)."""
     squares = sum(k.astype(np.float64) ** 2 for k in index_grid(n, ndim))
-    return np.rint(np.sqrt(squares)).astype(np.int64)
+    return np.asarray(np.rint(np.sqrt(squares)), dtype=np.int64)
 
 
 def shell_frequency(n: int, pixel_size_A: float) -> Float64:
@@ -48,11 +50,11 @@ def shell_frequency(n: int, pixel_size_A: float) -> Float64:
 
 def hermitian_weight(n: int, ndim: int) -> Float64:
     """How often each half-complex sample stands in the full FT: 1 on the planes kx = 0 and kx = n/2, else 2."""
-    weight = np.full(n // 2 + 1, 2.0)
+    weight: Float64 = np.full(n // 2 + 1, 2.0)
     weight[0] = 1.0
     if n % 2 == 0:
         weight[-1] = 1.0
-    return weight.reshape((1,) * (ndim - 1) + (-1,))
+    return weight[(None,) * (ndim - 1)]
 
 
 def shell_sum(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:

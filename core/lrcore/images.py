@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.backend import Backend
 from lrcore.ctf import particle_ctf
+from lrcore.fourier import FourierVolume
 from lrcore.grids import Complex64, Float32, Samples, ft, ift, window_at
 from lrcore.io.stack import StackReader
-from lrcore.records import Particles
+from lrcore.records import Particles, Poses
 
+Spectrum = npt.NDArray[np.complexfloating] | Float32
 Rows = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
@@ -81,6 +84,18 @@ def phase_ramp(n: int, points: Float64) -> Complex64:
     return along_y[:, :, None] * along_x[:, None, :]
 
 
+def model_images(
+    volume: FourierVolume, poses: Poses, samples: Samples, pixel_size_A: float, backend: Backend
+) -> npt.NDArray[np.complex64]:
+    """Slices at poses, with their origin shifts, on the grid of `samples`: (B, S), no CTF."""
+    planes = backend.kernels.slices(volume, poses.rotation, samples)
+    step = 2j * np.pi / samples.size / pixel_size_A
+    ramp_x = np.exp(step * poses.origin_A[:, :1] * np.arange(samples.size // 2 + 1)).astype(np.complex64)
+    ramp_y = np.exp(step * poses.origin_A[:, 1:] * np.fft.fftfreq(samples.size, 1 / samples.size)).astype(np.complex64)
+    out: npt.NDArray[np.complex64] = planes * ramp_x[:, samples.kx] * ramp_y[:, samples.ky]
+    return out
+
+
 def complete_column(spectra: Complex64, samples: Samples) -> None:
     """After the samples (kx = 0, ky > 0) were written: make the column kx = 0 Hermitian again. In place."""
     ky = samples.ky[samples.kx == 0]
@@ -109,7 +124,7 @@ def windowed(
     return W, w
 
 
-def _cut(spectrum: npt.NDArray[np.inexact], n: int, size: int, workers: int) -> Complex64:
+def _cut(spectrum: Spectrum, n: int, size: int, workers: int) -> Complex64:
     """FT on the coarse grid of the middle of images given by their FT; zero outside the image."""
     images = ift(spectrum, n, 2, workers)
     middle = window_at(images, (n // 2, n // 2), size)

@@ -31,9 +31,7 @@ class Accumulator:
 def empty(box: int) -> Accumulator:
     """An accumulator for maps of `box` voxels, up to the last whole shell."""
     limit = (box - 1) // 2
-    return Accumulator(
-        np.zeros(shape_for(limit), np.complex64), np.zeros(shape_for(limit), np.float32), box, limit
-    )
+    return Accumulator(np.zeros(shape_for(limit), np.complex64), np.zeros(shape_for(limit), np.float32), box, limit)
 
 
 def add(
@@ -55,9 +53,7 @@ def add(
         backend.kernels.insert(sums.numerator, sums.denominator, rotations, shifts, data, weight, sums.limit)
 
 
-def solve(
-    sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike = RIDGE, workers: int = 1
-) -> Volume:
+def solve(sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike = RIDGE, workers: int = 1) -> Volume:
     """The map, gridding-corrected, neither masked nor filtered: F = (1 + ρ) numerator / (denominator + ρ mean).
 
     mean: of the denominator over the shell. regularisation: ρ, one for all or one per shell; (1 − FSC) / FSC makes
@@ -87,9 +83,7 @@ def regularisation(fsc: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(rho, dtype=np.float64)
 
 
-def reconstruct(
-    particles: Particles, half: int | None, symmetry: str, backend: Backend
-) -> Iterator[Progress | Volume]:
+def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: Backend) -> Iterator[Progress | Volume]:
     """Reconstruct the particles of one half set (None: of all) at their poses; Progress, then the Volume.
 
     Images weigh by their CTF alone. Raises InputError when there are no such particles.

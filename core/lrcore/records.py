@@ -188,7 +188,9 @@ class Fsc:
         if i == 1:
             return float(1.0 / self.frequency[1])
         high, low = self.value[i - 1], self.value[i]
-        crossing = self.frequency[i - 1] + (high - threshold) / (high - low) * (self.frequency[i] - self.frequency[i - 1])
+        crossing = self.frequency[i - 1] + (high - threshold) / (high - low) * (
+            self.frequency[i] - self.frequency[i - 1]
+        )
         return float(1.0 / crossing)
 
 
@@ -216,10 +218,10 @@ class Summary:
 class Step:
     """One whole iteration, immutable and complete: the next one, or a report, needs nothing else but the job.
 
-    iteration: 0 is the start (input poses, input half maps on the images' scale). expectation: of all particles, in their order.
-    half_maps: unmasked, unfiltered. fsc: by kind. noise: (2, groups, shells) variance of an image's Fourier coefficients, by half set.
-    initial_lowpass_A: low-pass of the next iteration's reference in Å; 0 means none. history: one Summary for every
-    iteration up to this one. converged: nothing more to gain.
+    iteration: 0 is the start (input poses, input half maps on the images' scale). expectation: of all particles, in
+    their order. half_maps: unmasked, unfiltered. fsc: by kind. noise: (2, groups, shells) variance of an image's
+    Fourier coefficients, by half set. initial_lowpass_A: low-pass of the next iteration's reference in Å; 0 means
+    none. history: one Summary for every iteration up to this one. converged: nothing more to gain.
     """
 
     iteration: int

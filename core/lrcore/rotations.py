@@ -22,7 +22,9 @@ def to_euler(matrices: Float64) -> Float64:
     tilt = np.arctan2(np.hypot(matrices[:, 2, 0], matrices[:, 2, 1]), matrices[:, 2, 2])
     pole = np.sin(tilt) < 1e-9
     rot = np.where(pole, 0.0, np.arctan2(matrices[:, 2, 1], matrices[:, 2, 0]))
-    psi = np.where(pole, np.arctan2(matrices[:, 0, 1], matrices[:, 1, 1]), np.arctan2(matrices[:, 1, 2], -matrices[:, 0, 2]))
+    psi = np.where(
+        pole, np.arctan2(matrices[:, 0, 1], matrices[:, 1, 1]), np.arctan2(matrices[:, 1, 2], -matrices[:, 0, 2])
+    )
     return np.degrees(np.stack([rot, tilt, psi], axis=1))
 
 

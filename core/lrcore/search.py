@@ -155,10 +155,12 @@ def posterior(modes: Modes, limits: Limits) -> tuple[Float64, Float64, Float64]:
     extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
     curvature = curvature + np.diag(1e-3 / extent**2)
     evidence = -modes.value - 0.5 * np.linalg.slogdet(curvature)[1]
-    present = np.isfinite(modes.value)
-    weight = np.where(present, np.exp(np.where(present, evidence - evidence.max(axis=1, where=present, initial=-np.inf, keepdims=True), 0)), 0)
+    evidence = np.where(np.isfinite(modes.value), evidence, -np.inf)
+    weight: Float64 = np.exp(evidence - evidence.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
-    return np.linalg.inv(curvature[:, 0]), weight[:, 0], 1 / (weight**2).sum(axis=1)
+    covariance = np.linalg.inv(curvature[:, 0]).astype(np.float64)
+    ess: Float64 = 1 / (weight**2).sum(axis=1)
+    return covariance, weight[:, 0], ess
 
 
 def to_frame(centres: Poses, poses: Poses, frame: Frame) -> Float64:
@@ -179,9 +181,7 @@ def from_frame(centres: Poses, theta: Float64, frame: Frame) -> Poses:
     return Poses(rotation, centres.origin_A + moved - theta[:, 3:] * frame.pixel_size_A)
 
 
-def _flags(
-    theta: Float64, probability: Float64, bad: npt.NDArray[np.bool_], limits: Limits
-) -> npt.NDArray[np.uint8]:
+def _flags(theta: Float64, probability: Float64, bad: npt.NDArray[np.bool_], limits: Limits) -> npt.NDArray[np.uint8]:
     rotation = np.linalg.norm(theta[:, :3], axis=1) > 0.99 * limits.rotation
     shift = np.linalg.norm(theta[:, 3:], axis=1) > 0.99 * limits.shift
     flags = FLAG_AT_ROTATION_EXTENT * rotation + FLAG_AT_SHIFT_EXTENT * shift

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lrcore.backend import pick
 from lrcore.fourier import QUADRATIC, TRILINEAR, FourierVolume, from_map, gridding_correction, make_hermitian, shape_for
 from lrcore.grids import ft, half_plane
@@ -136,7 +137,9 @@ def test_derivatives_agree_with_finite_differences(kernels, problem):
             moved[:, 3:] += ((turned - centres[row]) @ LEVER)[:, :2]
             return reference.evaluate(smooth, W[row], w[row], samples, 2, turned, moved, LEVER)[0][0]
 
-        value_here, gradient, hessian = kernels.evaluate(volume, W[row], w[row], samples, 2, centres[row], theta[row], LEVER)
+        value_here, gradient, hessian = kernels.evaluate(
+            volume, W[row], w[row], samples, 2, centres[row], theta[row], LEVER
+        )
         assert value_here[0] == pytest.approx(value(np.zeros(5)), rel=1e-4)
         numeric = numerical_gradient(value, np.zeros(5), np.array([1e-6] * 3 + [1e-5] * 2))
         scale = np.sqrt(np.diag(hessian[0]))
@@ -184,7 +187,10 @@ def test_newton_finds_the_pose_and_twins_agree(problem):
     starts = np.zeros((3, 2, 5))
     starts[:, 1] = theta + 0.02
     valid = np.array([[True, True], [True, False], [False, True]])
-    found = [pick(n).kernels.newton(volume, W, w, samples, centres, starts, valid, LEVER, limits) for n in ("reference", "cpu")]
+    found = [
+        pick(n).kernels.newton(volume, W, w, samples, centres, starts, valid, LEVER, limits)
+        for n in ("reference", "cpu")
+    ]
     for modes in found:
         error = modes.theta[:, 0] - theta
         curvature = modes.hessian[:, 0] + np.diag([0.1**-2] * 3 + [2.0**-2] * 2)

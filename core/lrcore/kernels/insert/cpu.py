@@ -18,7 +18,7 @@ SLAB = 6
 
 @numba.njit(**OPTIONS)
 def _interval(start, slope, low, high, first, last):  # type: ignore[no-untyped-def]
-    """Integers k in [first, last) that may have low ≤ |start + slope k| sign-folded … widened by one each side."""
+    """Where low ≤ start + slope · k < high may hold among integers first ≤ k < last; one wider each side."""
     if abs(slope) < 1e-6:
         return first, last
     a, b = (low - start) / slope, (high - start) / slope

@@ -1,5 +1,8 @@
 """The definition of `evaluate` and `newton` in plain NumPy."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +12,9 @@ from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, STEPS, TOLERANCE
 from lrcore.rotations import exp, log
 
 Array = npt.NDArray[np.floating]
-Evaluated = tuple[Array, Array, Array]
+Evaluated = tuple[Any, Any, Any]
+Mode = tuple[Array, float, float, Array]
+Measure = Callable[[Array, int], Evaluated]
 
 
 def _taps(offset: Array) -> tuple[Array, Array]:
@@ -114,7 +119,7 @@ def newton(
     return out
 
 
-def _descend(measure, theta, band, steps, limits):  # type: ignore[no-untyped-def]
+def _descend(measure: Measure, theta: Array, band: int, steps: int, limits: Limits) -> Mode:
     """Levenberg–Marquardt in one band: (theta, posterior value, likelihood, likelihood Hessian)."""
     precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
     value, gradient, hessian = measure(theta, band)
@@ -142,7 +147,7 @@ def _descend(measure, theta, band, steps, limits):  # type: ignore[no-untyped-de
     return theta, total, value, hessian
 
 
-def _polish(measure, mode, band, limits):  # type: ignore[no-untyped-def]
+def _polish(measure: Measure, mode: Mode, band: int, limits: Limits) -> Mode:
     """Gauss–Newton moves from a mode (theta, value, likelihood, hessian), shortened when they do not contract."""
     precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
     theta, (likelihood, gradient, hessian), length, share = mode[0], measure(mode[0], band), np.inf, 1.0
@@ -164,21 +169,19 @@ def _moved(theta: Array, delta: Array, limits: Limits) -> Array:
     """θ after R → R exp(δ), t → t + δt, pulled back onto the extents."""
     omega = log(exp(theta[None, :3]) @ exp(delta[None, :3]))[0]
     shift = theta[3:] + delta[3:]
-    omega = omega * min(1.0, limits.rotation / max(np.linalg.norm(omega), 1e-30))
-    shift = shift * min(1.0, limits.shift / max(np.linalg.norm(shift), 1e-30))
+    omega = omega * min(1.0, limits.rotation / max(float(np.linalg.norm(omega)), 1e-30))
+    shift = shift * min(1.0, limits.shift / max(float(np.linalg.norm(shift)), 1e-30))
     return np.concatenate([omega, shift])
 
 
-def _prune(found, limits):  # type: ignore[no-untyped-def]
+def _prune(found: list[Mode], limits: Limits) -> list[Mode]:
     """Best first, without those that lost by more than `drop` or that met a better one (within 1 SD); KEPT at most."""
     precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
-    kept = []
+    kept: list[Mode] = []
     for mode in sorted(found, key=lambda f: f[1]):
         if kept and mode[1] > kept[0][1] + limits.drop:
             break
-        apart = [
-            (d := mode[0] - other[0]) @ (other[3] + np.diag(precision)) @ d > 1.0 for other in kept
-        ]
+        apart = [(d := mode[0] - other[0]) @ (other[3] + np.diag(precision)) @ d > 1.0 for other in kept]
         if all(apart) and len(kept) < KEPT:
             kept.append(mode)
     return kept

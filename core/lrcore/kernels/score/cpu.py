@@ -21,7 +21,10 @@ def _cross(data, turn, lever_phase, kx, ky, W, w, out_re, out_im):  # type: igno
         gx, gy, gz = np.float32(1) - fx, np.float32(1) - fy, np.float32(1) - fz
         w00, w01, w10, w11 = gz * gy, gz * fy, fz * gy, fz * fy
         re = gx * (
-            w00 * data[z, y, x, 0] + w01 * data[z, y + 1, x, 0] + w10 * data[z + 1, y, x, 0] + w11 * data[z + 1, y + 1, x, 0]
+            w00 * data[z, y, x, 0]
+            + w01 * data[z, y + 1, x, 0]
+            + w10 * data[z + 1, y, x, 0]
+            + w11 * data[z + 1, y + 1, x, 0]
         ) + fx * (
             w00 * data[z, y, x + 1, 0]
             + w01 * data[z, y + 1, x + 1, 0]
@@ -29,7 +32,10 @@ def _cross(data, turn, lever_phase, kx, ky, W, w, out_re, out_im):  # type: igno
             + w11 * data[z + 1, y + 1, x + 1, 0]
         )
         im = gx * (
-            w00 * data[z, y, x, 1] + w01 * data[z, y + 1, x, 1] + w10 * data[z + 1, y, x, 1] + w11 * data[z + 1, y + 1, x, 1]
+            w00 * data[z, y, x, 1]
+            + w01 * data[z, y + 1, x, 1]
+            + w10 * data[z + 1, y, x, 1]
+            + w11 * data[z + 1, y + 1, x, 1]
         ) + fx * (
             w00 * data[z, y, x + 1, 1]
             + w01 * data[z, y + 1, x + 1, 1]

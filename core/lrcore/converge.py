@@ -1,0 +1,70 @@
+"""What an iteration did, in numbers, and whether another one is due."""
+
+import numpy as np
+
+from lrcore.clock import peak_memory_MB
+from lrcore.poses import changes
+from lrcore.records import FLAG_AT_ROTATION_EXTENT, FLAG_AT_SHIFT_EXTENT, Poses, Step, Summary
+from lrcore.reference import align_resolution_A
+from lrcore.spec import RefineSpec
+
+STALLED_RESOLUTION = 0.01
+"""A relative gain in resolution below this is none."""
+STALLED_CHANGE = 0.2
+"""A median pose change below this many posterior SDs is none."""
+
+
+def summary(
+    given: Poses,
+    spec: RefineSpec,
+    last: Step,
+    step: Step,
+    fulcrum_A: tuple[float, float, float],
+    seconds: dict[str, float],
+) -> Summary:
+    """The line of history of `step`, which followed `last`. given: the input poses."""
+    found, n = step.expectation, len(given)
+    angle, shift = changes(given, found.poses, fulcrum_A)
+    angle_last, shift_last = changes(last.expectation.poses, found.poses, fulcrum_A)
+    variance = np.einsum("nii->ni", found.covariance)
+    in_sd = np.sqrt(
+        np.radians(angle_last) ** 2 / np.maximum(variance[:, :3].sum(axis=1), 1e-12)
+        + shift_last**2 / np.maximum(variance[:, 3:].sum(axis=1), 1e-12)
+    )
+    fsc = step.fsc
+    rates = {k: n / s for k, s in seconds.items() if k in ("read", "window", "search", "insert") and s > 0}
+    return Summary(
+        step.iteration,
+        fsc["masked"].resolution_A(),
+        fsc["corrected"].resolution_A(),
+        align_resolution_A(last.fsc["corrected"], spec, last.initial_lowpass_A),
+        float(np.median(angle)),
+        float(np.median(shift)),
+        float(np.median(angle_last)),
+        float(np.median(shift_last)),
+        float(np.median(in_sd)),
+        float(np.mean((found.flags & FLAG_AT_ROTATION_EXTENT) > 0)),
+        float(np.mean((found.flags & FLAG_AT_SHIFT_EXTENT) > 0)),
+        dict(seconds),
+        rates,
+        peak_memory_MB(),
+    )
+
+
+def converged(history: tuple[Summary, ...]) -> bool:
+    """Resolution and poses have both stalled over the last iteration."""
+    if len(history) < 3:
+        return False
+    before, now = history[-2:]
+    stalled = (
+        before.resolution_corrected_A - now.resolution_corrected_A < STALLED_RESOLUTION * before.resolution_corrected_A
+    )
+    return stalled and now.change_in_sd < STALLED_CHANGE
+
+
+def finished(spec: RefineSpec, step: Step) -> bool:
+    """No further iteration is due: converged and the extra passes done, or `max_iterations` reached."""
+    if step.iteration >= spec.max_iterations:
+        return True
+    whole = [i for i in range(3, len(step.history) + 1) if converged(step.history[:i])]
+    return bool(whole) and step.iteration >= step.history[whole[0] - 1].iteration + spec.extra_final_passes
