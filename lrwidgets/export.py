@@ -60,6 +60,6 @@ def netcdf(path: Path, tree: xr.DataTree) -> None:
         import h5netcdf  # noqa: F401
         import h5py  # type: ignore[import-untyped] # noqa: F401
     except ImportError as error:
-        raise InputError(f"{path}: netCDF needs h5netcdf and h5py: pip install 'lrwidgets[netcdf]' h5py") from error
+        raise InputError(f"{path}: netCDF needs h5netcdf and h5py: pip install 'lrwidgets[netcdf]'") from error
     with written_whole(path) as temporary:
         tree.to_netcdf(temporary, engine="h5netcdf")

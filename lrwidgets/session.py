@@ -1,11 +1,10 @@
-"""Session: the one mutable object. A worker thread owns the run; whoever calls only asks."""
+"""Session: the one mutable object. A worker thread owns the run; who calls only asks."""
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ from lrwidgets import export
 from lrwidgets.loading import PathLike, Source, load_job
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.state import Phase, RunState
+from lrwidgets.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +58,6 @@ class _Core:
 
 
 CORE: Engine = _Core()
-
-
-@dataclass
-class _Work:
-    """Unfinished work of the worker: it goes on by one chunk at a time. pausable: the run, not a preview."""
-
-    chunks: Generator[None, None, None]
-    pausable: bool
-    waiting: list[Future[None]] = field(default_factory=list)
 
 
 class Session:
@@ -107,12 +98,8 @@ class Session:
         self._pick: Callable[[], Backend] = lambda: engine.pick(backend, threads)
         self._backend: Backend | None = None
         self._lock = threading.Lock()
-        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._worker = Worker(self._settle, self._failed)
         # From here on, only the worker's.
-        self._work: list[_Work] = []
-        self._paused = False
         self._left: int | None = None
         self._once = False
         self._steps: tuple[Step, Step] | None = None
@@ -208,7 +195,7 @@ class Session:
             if spec == self._spec:
                 return spec
             self._spec = spec
-        self._ask(lambda: self._emit(self.spec_changed, spec))
+        self._worker.ask(lambda: self._emit(self.spec_changed, spec))
         return spec
 
     def step(self, wait: bool = False) -> None:
@@ -225,21 +212,21 @@ class Session:
     def preview(self, n: int = 500, wait: bool = False) -> None:
         """One iteration of `n` particles under the present spec, in no tree: `state.preview` is its step."""
         done: Future[None] = Future()
-        self._request(lambda: self._begin_preview(n, done), done, wait)
+        self._request(lambda: self._worker.begin(self._previewed(n), False, done), done, wait)
 
     def pause(self) -> None:
         """Halt at the next chunk; `resume`, `run` or `step` goes on from there."""
         self._mark("pausing", {"running"})
-        self._ask(self._pause)
+        self._worker.ask(self._worker.pause)
 
     def resume(self) -> None:
         """Go on with what is paused."""
-        self._ask(self._resume)
+        self._worker.ask(self._worker.resume)
 
     def stop(self, wait: bool = False) -> None:
         """End at the next chunk and drop the unfinished step; whole steps are kept."""
         self._mark("stopping", {"running", "pausing", "paused"})
-        self._do(lambda: self._drop("stopped"), wait)
+        self._do(self._stop, wait)
 
     def rewind(self, node: str | None, wait: bool = False) -> None:
         """Go on from another step (None: before the start) with the spec as it is; drops an unfinished step.
@@ -298,25 +285,11 @@ class Session:
 
     def close(self) -> None:
         """Drop unfinished work, end the worker and let go of the run."""
-        with self._lock:
-            self._closed, thread = True, self._thread
-        if thread is not None:
-            self._inbox.put(None)
-            if thread is not threading.current_thread():
-                thread.join()
+        self._worker.close()
         if self._store is not None:
             self._store.close()
 
     # --- asking, on any thread ---
-
-    def _ask(self, command: Callable[[], None]) -> None:
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the session is closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="lrwidgets-session", daemon=True)
-                self._thread.start()
-            self._inbox.put(command)
 
     def _do(self, command: Callable[[], None], wait: bool) -> None:
         done: Future[None] = Future()
@@ -336,16 +309,7 @@ class Session:
         self._request(lambda: self._begin(n, once, done), done, wait)
 
     def _request(self, command: Callable[[], None], done: Future[None], wait: bool) -> None:
-        """Ask for `command` and, with `wait`, for the end of what it begins; Ctrl-C then stops it."""
-        if wait and threading.current_thread() is self._thread:
-            raise RuntimeError("a listener of a session cannot wait for it")
-        try:
-            self._ask(command)
-            if wait:
-                done.result()
-        except KeyboardInterrupt:
-            self.stop(wait=True)
-            raise
+        self._worker.request(command, done, wait, lambda: self.stop(wait=True))
 
     def _mark(self, phase: Phase, of: set[Phase]) -> None:
         with self._lock:
@@ -357,87 +321,37 @@ class Session:
             raise InputError(f"{self._out}: has no step yet: run one first")
         return self._store
 
-    # --- the worker ---
-
-    def _serve(self) -> None:
-        while True:
-            resting = not self._work or (self._paused and self._work[-1].pausable)
-            try:
-                command = self._inbox.get(block=resting)
-            except queue.Empty:
-                self._go_on()
-                continue
-            if command is None:
-                self._drop("closed")
-                return
-            try:
-                command()
-            except Exception as error:
-                self._failed(error)
-
-    def _go_on(self) -> None:
-        """The next chunk of the newest work."""
-        work = self._work[-1]
-        try:
-            next(work.chunks)
-        except StopIteration:
-            self._work.pop()
-            self._settle()
-            for done in work.waiting:
-                done.set_result(None)
-        except Exception as error:
-            self._work.pop()
-            self._failed(error)
-            for done in work.waiting:
-                done.set_exception(error)
-
-    def _failed(self, error: Exception) -> None:
-        self._settle(message="failed", error=str(error) or type(error).__name__)
-        self._emit(self.error, error)
+    # --- obeying, on the worker's thread ---
 
     def _begin(self, n: int | None, once: bool, done: Future[None]) -> None:
         """Start the run or, if one is unfinished, go on with it; `once`: whether it has converged or not."""
         self._left, self._once = n, once
-        unfinished = next((work for work in self._work if work.pausable), None)
-        if unfinished is None:
-            self._work.insert(0, _Work(self._iterations(), True, [done]))
-        else:
-            unfinished.waiting.append(done)
-        self._resume()
+        self._publish(error="")
+        if not self._worker.joined(done):
+            self._worker.begin(self._iterations(), True, done)
+        self._worker.resume()
 
-    def _begin_preview(self, n: int, done: Future[None]) -> None:
-        self._work.append(_Work(self._previewed(n), False, [done]))
-        self._settle(error="")
-
-    def _pause(self) -> None:
-        self._paused = any(work.pausable for work in self._work)
-        self._settle()
-
-    def _resume(self) -> None:
-        self._paused = False
-        self._settle(error="")
-
-    def _drop(self, message: str) -> None:
-        dropped, self._work, self._paused = self._work, [], False
-        for work in dropped:
-            work.chunks.close()
-        self._settle(message=message if dropped else self._state.message)
-        for work in dropped:
-            for done in work.waiting:
-                done.set_result(None)
+    def _stop(self) -> None:
+        if self._worker.drop():
+            self._publish(message="stopped")
 
     def _rewind(self, node: Node | None) -> None:
-        self._drop("stopped")
+        self._worker.drop()
         self._steps = None
         self._publish(**self._place(node), message=f"at iteration {node.iteration}" if node else "before the start")
 
-    def _settle(self, **changes: Any) -> None:
+    def _settle(self) -> None:
         """Say what phase we are in; at rest, the state is that of the present step."""
-        phase: Phase = "paused" if self._paused else "running" if self._work else "idle"
-        if phase == "idle":
+        changes: dict[str, Any] = {"phase": self._worker.phase}
+        if self._worker.phase == "idle":
             node = self._whole_run().node(self._state.node) if self._state.node else None
             changes |= {"iteration": node.iteration if node else 0, "stage": "", "done": 0, "total": 0}
-        self._publish(phase=phase, **changes)
+        self._publish(**changes)
+
+    def _failed(self, error: Exception) -> None:
+        self._settle()
+        self._publish(message="failed", error=str(error) or type(error).__name__)
+        self._emit(self.error, error)
 
     # --- the work ---
 
@@ -465,6 +379,7 @@ class Session:
 
     def _previewed(self, n: int) -> Generator[None, None, None]:
         """One iteration of a subset: from the present step, or from a start of its own."""
+        self._publish(error="")
         rows = half_balanced(self._job.particles.half, n, self._spec.seed)
         job = replace(self.job, particles=self._job.particles.select(rows))
         if self._start_is_due():
