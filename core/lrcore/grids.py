@@ -54,7 +54,7 @@ def hermitian_weight(n: int, ndim: int) -> Float64:
     weight[0] = 1.0
     if n % 2 == 0:
         weight[-1] = 1.0
-    return weight[(None,) * (ndim - 1)]
+    return np.expand_dims(weight, tuple(range(ndim - 1)))
 
 
 def shell_sum(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:

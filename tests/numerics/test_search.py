@@ -1,0 +1,109 @@
+"""Search frame, posterior, spec: what a fulcrum means, and that it costs nothing to change it."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from lrcore.kernels.newton import KEPT, Limits, Modes
+from lrcore.masks import soft_sphere
+from lrcore.poses import changes
+from lrcore.records import Poses, Volume
+from lrcore.reference import bands, geometry
+from lrcore.rotations import exp, from_euler
+from lrcore.search import Frame, from_frame, make_lattice, posterior, to_frame
+from lrcore.spec import RefineSpec, fulcrum_point
+
+LIMITS = Limits(0.3, 5.0, 0.1, 2.0)
+
+
+def frame(fulcrum_A):
+    return Frame(None, None, np.zeros(3), np.array(fulcrum_A), LIMITS, make_lattice(LIMITS, 5.0, 0.1), 2.0)
+
+
+@pytest.fixture
+def poses():
+    rng = np.random.default_rng(1)
+    return Poses(from_euler(rng.uniform(-90, 90, (6, 3))), rng.normal(0, 3, (6, 2)))
+
+
+def test_frames_undo_each_other(poses):
+    rng = np.random.default_rng(2)
+    theta = np.concatenate([rng.normal(0, 0.05, (6, 3)), rng.normal(0, 0.5, (6, 2))], axis=1)
+    here = frame([10.0, -20.0, 30.0])
+    assert np.allclose(to_frame(poses, from_frame(poses, theta, here), here), theta)
+
+
+def test_a_turn_about_the_fulcrum_leaves_its_image_where_it_is(poses):
+    fulcrum = np.array([10.0, -20.0, 30.0])
+    theta = np.zeros((6, 5))
+    theta[:, :3] = 0.1
+    moved = from_frame(poses, theta, frame(fulcrum))
+    before = (poses.rotation @ fulcrum)[:, :2] - poses.origin_A
+    assert np.allclose((moved.rotation @ fulcrum)[:, :2] - moved.origin_A, before)
+    angle, shift = changes(poses, moved, tuple(fulcrum))
+    assert np.allclose(angle, np.degrees(0.1 * np.sqrt(3)))
+    assert np.allclose(shift, 0, atol=1e-9)
+
+
+def test_poses_outside_the_extents_are_pulled_in(poses):
+    far = Poses(poses.rotation @ exp([[0.5, 0, 0]]), poses.origin_A + 40)
+    theta = to_frame(poses, far, frame([0.0, 0.0, 0.0]))
+    assert np.allclose(np.linalg.norm(theta[:, :3], axis=1), 0.3)
+    assert np.allclose(np.linalg.norm(theta[:, 3:], axis=1), 5.0)
+
+
+def test_lattice_forbids_shifts_beyond_the_extent():
+    lattice = make_lattice(LIMITS, 5.0, 0.1)
+    y, x = np.meshgrid(lattice.shifts, lattice.shifts, indexing="ij")
+    assert np.array_equal(lattice.penalty_shift > 1e20, np.hypot(x, y) > 5.0 + 1e-6)
+    assert lattice.penalty_rotation[0] == 0
+
+
+def test_posterior_of_one_mode_is_the_inverse_curvature_and_of_two_equal_ones_a_coin():
+    hessian = np.zeros((2, KEPT, 5, 5))
+    hessian[:, :2] = np.diag([400.0, 400, 400, 4, 4])
+    value = np.full((2, KEPT), np.inf)
+    value[:, 0] = -5.0
+    value[1, 1] = -5.0
+    modes = Modes(np.zeros((2, KEPT, 5)), value, value, hessian, np.zeros(2, np.int32))
+    covariance, probability, ess = posterior(modes, LIMITS)
+    assert np.allclose(np.diag(covariance[0]), [1 / 500] * 3 + [1 / 4.25] * 2, rtol=1e-3)
+    assert probability == pytest.approx([1, 0.5])
+    assert ess == pytest.approx([1, 2])
+
+
+def test_fulcrum_notations():
+    assert fulcrum_point("mask", 64, 2.0, (1, 2, 3)) == (1, 2, 3)
+    assert fulcrum_point("box", 64, 2.0, (1, 2, 3)) == (0, 0, 0)
+    assert fulcrum_point("32, 33, 30 px", 64, 2.0, (1, 2, 3)) == (0, 2, -4)
+    assert fulcrum_point("64,66,60A", 64, 2.0, (1, 2, 3)) == (0, 2, -4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("fulcrum", "1, 2 px"), ("rotation_prior_sd_deg", -1), ("symmetry", "X3"), ("max_iterations", 0), ("nonsense", 1)],
+)
+def test_spec_refuses(field, value):
+    with pytest.raises(ValidationError, match=field):
+        RefineSpec(**{field: value})
+
+
+def test_extents_default_to_three_sd_and_are_kept_when_typed():
+    assert RefineSpec().rotation_limit_deg == 15
+    assert RefineSpec().shift_limit_A == 9
+    assert RefineSpec(prior="none").rotation_limit_deg == 20
+    assert RefineSpec(prior="none").shift_limit_A == 10
+    assert RefineSpec(rotation_extent_deg=7, shift_extent_A=2).shift_limit_A == 2
+
+
+@pytest.mark.parametrize("fulcrum", ["mask", "box", "40, 40, 10 px"])
+def test_the_window_holds_the_mask_wherever_the_extents_let_it_go(fulcrum):
+    mask = np.roll(soft_sphere(96, 10, 4), (12, -5, 3), axis=(0, 1, 2))
+    spec = RefineSpec(fulcrum=fulcrum)
+    shape = geometry(Volume(mask, 1.0), spec)
+    assert np.array_equal(shape.centre, [3, -5, 12])
+    lever = np.linalg.norm(shape.centre - shape.fulcrum)
+    assert shape.window >= min(96, 2 * (13 + 9 + np.radians(15) * lever))
+    samples, period, _ = bands(shape, 4.0)
+    assert np.hypot(samples.kx, samples.ky).max() <= shape.window / 4.0
+    assert period >= 4.0
