@@ -62,7 +62,8 @@ def shell_sum(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:
     shells = shell_index(n, ndim)
     weighted = (values * hermitian_weight(n, ndim)).reshape(-1, shells.size)
     out = np.stack([np.bincount(shells.ravel(), weights=row, minlength=n)[: n // 2 + 1] for row in weighted])
-    return out.reshape(values.shape[: values.ndim - ndim] + (n // 2 + 1,))
+    shape: tuple[int, ...] = (*values.shape[: values.ndim - ndim], n // 2 + 1)
+    return out.reshape(shape).astype(np.float64)
 
 
 def shell_mean(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:
