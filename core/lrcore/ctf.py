@@ -1,10 +1,12 @@
 """The contrast transfer function: pure array functions, underfocus positive, protein white, CTF(0) = +Q."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.errors import InputError
 from lrcore.grids import index_grid
 from lrcore.records import Particles
 from lrcore.units import electron_wavelength_A
@@ -39,6 +41,27 @@ def ctf(
     chi -= 0.5 * np.pi * (cs_mm * 1e7) * wavelength**3 * squared**2
     chi += phase_shift_rad[:, None, None] + np.arcsin(amplitude_contrast)
     return np.sin(chi)
+
+
+def check_optics(particles: Particles) -> None:
+    """Raise InputError for optics whose images cannot be used; warn of aberrations that are left uncorrected."""
+    for optics in particles.optics:
+        if optics.ctf_premultiplied:
+            raise InputError(
+                f"{particles.path}: optics group {optics.name}: images multiplied by their CTF cannot be used yet; "
+                "extract the particles without it"
+            )
+        present = {
+            "beam tilt": any(optics.beam_tilt_mrad),
+            "odd Zernikes": any(optics.odd_zernike),
+            "even Zernikes": any(optics.even_zernike),
+            "anisotropic magnification": optics.mag_matrix != (1.0, 0.0, 0.0, 1.0),
+        }
+        if found := [name for name, there in present.items() if there]:
+            warnings.warn(
+                f"{particles.path}: optics group {optics.name}: {', '.join(found)} kept for export, not corrected here",
+                stacklevel=2,
+            )
 
 
 def particle_ctf(particles: Particles, rows: Sequence[int] | npt.NDArray[np.integer]) -> Float32:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.backend import Backend
+from lrcore.ctf import check_optics
 from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, make_hermitian, shape_for, shell_radius, to_map
 from lrcore.grids import Complex64, Float32
@@ -88,6 +89,7 @@ def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: 
 
     Images weigh by their CTF alone. Raises InputError when there are no such particles.
     """
+    check_optics(particles)
     chosen = reading_order(particles, half)
     if len(chosen) == 0:
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")

@@ -11,6 +11,7 @@ from lrcore.backend import Backend
 from lrcore.calibrate import Calibration, calibrate
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
+from lrcore.ctf import check_optics
 from lrcore.errors import InputError
 from lrcore.expect import expect, inverse_variance, subtracted
 from lrcore.fourier import filter_map
@@ -40,6 +41,7 @@ class Job:
 def check(job: Job) -> None:
     """Raise InputError when mask or half maps do not fit the particles; warn of what is unwise."""
     particles = job.particles
+    check_optics(particles)
     checked(job.mask, particles.box, particles.pixel_size_A)
     for volume in (job.half_maps.first, job.half_maps.second) if job.half_maps else ():
         name = volume.path or "half map"
