@@ -89,3 +89,13 @@ def wiener_gain(curve: Float64) -> Float64:
     gain = np.zeros_like(curve)
     gain[:end] = np.clip(curve[:end], 0, 1)
     return gain
+
+
+def combined_gain(curve: Float64) -> Float64:
+    """Gain per shell for the mean of two half maps with this FSC: √(2 g / (1 + g)), g their `wiener_gain`.
+
+    It is C_ref, the expected correlation of the mean with the truth (Rosenthal & Henderson 2003).
+    """
+    gain = wiener_gain(curve)
+    weight: Float64 = np.sqrt(2 * gain / (1 + gain))
+    return weight

@@ -15,7 +15,7 @@ from lrcore.ctf import check_optics
 from lrcore.errors import InputError
 from lrcore.expect import expect, inverse_variance, subtracted
 from lrcore.fourier import filter_map
-from lrcore.fsc import family, wiener_gain
+from lrcore.fsc import combined_gain, family
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked
 from lrcore.noise import measured, spectrum
@@ -164,7 +164,6 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
 
 def final_map(job: Job, step: Step) -> Volume:
     """Mean of the half maps, filtered by √(2 FSC / (1 + FSC)) of the corrected FSC; not masked."""
-    gain = wiener_gain(step.fsc["corrected"].value)
     first, second = step.half_maps.first, step.half_maps.second
-    mean = filter_map(0.5 * (first.data + second.data), np.sqrt(2 * gain / (1 + gain)))
+    mean = filter_map(0.5 * (first.data + second.data), combined_gain(step.fsc["corrected"].value))
     return Volume(mean, first.pixel_size_A, job.mask.header_origin_A)
