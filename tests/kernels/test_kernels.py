@@ -195,6 +195,7 @@ def test_newton_finds_the_pose_and_twins_agree(problem):
         error = modes.theta[:, 0] - theta
         curvature = modes.hessian[:, 0] + np.diag([0.1**-2] * 3 + [2.0**-2] * 2)
         assert np.all(np.einsum("bi,bij,bj->b", error, curvature, error) < 20)
+        assert np.all(modes.steps > 5)
     assert np.allclose(found[0].theta[:, 0], found[1].theta[:, 0], atol=1e-3)
     assert np.allclose(found[0].value[:, 0], found[1].value[:, 0], rtol=1e-4)
 

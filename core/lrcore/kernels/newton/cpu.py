@@ -266,37 +266,45 @@ def _prune(theta, hessian, results, count, limits):  # type: ignore[no-untyped-d
     return kept
 
 
+@numba.njit(**OPTIONS)
+def _image(data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits, plan, theta, hessian, results):  # type: ignore[no-untyped-def]
+    """All descents of one image; leaves its modes in theta, hessian and results. Returns (modes, evaluations)."""
+    span = max(kx.max(), np.abs(ky).max())
+    work = np.empty((8, CHUNK), np.float32)
+    wave = np.empty((4, 2 * span + 1), np.float32)
+    count = used = 0
+    for m in range(len(valid)):
+        if valid[m]:
+            theta[count] = starts[m]
+            count += 1
+    for band in range(len(ends)):
+        for m in range(count):
+            used += _descend(
+                data, W, w, kx, ky, ends[band], centre, lever, size, limits, plan[band],
+                theta[m], hessian[m], work, wave, results[m],
+            )  # fmt: skip
+        count = _prune(theta, hessian, results, count, limits)
+    used += _polish(
+        data, W, w, kx, ky, ends[-1], centre, lever, size, limits, theta[0], hessian[0], work, wave, results[0]
+    )
+    return count, used
+
+
 @numba.njit(parallel=True, **OPTIONS)
 def _newton(data, W, w, kx, ky, ends, centres, starts, valid, lever, size, limits, plan, out):  # type: ignore[no-untyped-def]
     out_theta, out_value, out_likelihood, out_hessian, out_steps = out
-    span = max(kx.max(), np.abs(ky).max())
     for b in numba.prange(W.shape[0]):
-        work = np.empty((8, CHUNK), np.float32)
-        wave = np.empty((4, 2 * span + 1), np.float32)
         theta = np.empty((starts.shape[1], 5))
         hessian = np.empty((starts.shape[1], 5, 5))
         results = np.empty((starts.shape[1], 2))
-        count = 0
-        for m in range(starts.shape[1]):
-            if valid[b, m]:
-                theta[count] = starts[b, m]
-                count += 1
-        used = 0
-        for band in range(len(ends)):
-            for m in range(count):
-                used += _descend(
-                    data, W[b], w[b], kx, ky, ends[band], centres[b], lever, size, limits, plan[band],
-                    theta[m], hessian[m], work, wave, results[m],
-                )  # fmt: skip
-            count = _prune(theta, hessian, results, count, limits)
-        used += _polish(
-            data, W[b], w[b], kx, ky, ends[-1], centres[b], lever, size, limits, theta[0], hessian[0], work, wave,
-            results[0],
+        count, used = _image(
+            data, W[b], w[b], kx, ky, ends, centres[b], starts[b], valid[b], lever, size, limits, plan,
+            theta, hessian, results,
         )  # fmt: skip
+        out_steps[b] = used
         for m in range(count):
             out_theta[b, m], out_hessian[b, m] = theta[m], hessian[m]
             out_value[b, m], out_likelihood[b, m] = results[m, 0], results[m, 1]
-        out_steps[b] = used
 
 
 @numba.njit(parallel=True, **OPTIONS)

@@ -9,77 +9,76 @@ from lrcore.grids import Samples
 from lrcore.kernels.slice.cpu import OPTIONS, locate, pairs
 
 Array = npt.NDArray[np.floating]
+F = np.float32
+VECTOR = 16
+"""Shifts along x are padded to a multiple of this."""
+
+
+@numba.njit(inline="always", **OPTIONS)
+def _blend(data, z, y, x, part, fx, fy, fz):  # type: ignore[no-untyped-def]
+    """Trilinear value of the real (0) or imaginary (1) part."""
+    gx, gy = F(1) - fx, F(1) - fy
+    low = gy * (gx * data[z, y, x, part] + fx * data[z, y, x + 1, part])
+    low += fy * (gx * data[z, y + 1, x, part] + fx * data[z, y + 1, x + 1, part])
+    high = gy * (gx * data[z + 1, y, x, part] + fx * data[z + 1, y, x + 1, part])
+    high += fy * (gx * data[z + 1, y + 1, x, part] + fx * data[z + 1, y + 1, x + 1, part])
+    return low + fz * (high - low)
 
 
 @numba.njit(**OPTIONS)
-def _cross(data, turn, lever_phase, kx, ky, W, w, out_re, out_im):  # type: ignore[no-untyped-def]
-    """Fill conj(W) S e^{−i lever_phase·k} for every sample; returns Σ w |S|²."""
-    centre = np.float32(data.shape[0] // 2)
-    power = np.float32(0)
-    for s in range(len(out_re)):
-        x, y, z, fx, fy, fz, sign = locate(turn, np.float32(kx[s]), np.float32(ky[s]), centre)
-        gx, gy, gz = np.float32(1) - fx, np.float32(1) - fy, np.float32(1) - fz
-        w00, w01, w10, w11 = gz * gy, gz * fy, fz * gy, fz * fy
-        re = gx * (
-            w00 * data[z, y, x, 0]
-            + w01 * data[z, y + 1, x, 0]
-            + w10 * data[z + 1, y, x, 0]
-            + w11 * data[z + 1, y + 1, x, 0]
-        ) + fx * (
-            w00 * data[z, y, x + 1, 0]
-            + w01 * data[z, y + 1, x + 1, 0]
-            + w10 * data[z + 1, y, x + 1, 0]
-            + w11 * data[z + 1, y + 1, x + 1, 0]
-        )
-        im = gx * (
-            w00 * data[z, y, x, 1]
-            + w01 * data[z, y + 1, x, 1]
-            + w10 * data[z + 1, y, x, 1]
-            + w11 * data[z + 1, y + 1, x, 1]
-        ) + fx * (
-            w00 * data[z, y, x + 1, 1]
-            + w01 * data[z, y + 1, x + 1, 1]
-            + w10 * data[z + 1, y, x + 1, 1]
-            + w11 * data[z + 1, y + 1, x + 1, 1]
-        )
-        im *= sign
-        power += w[s] * (re * re + im * im)
-        out_re[s] = W[s, 0] * re + W[s, 1] * im
-        out_im[s] = W[s, 0] * im - W[s, 1] * re
-    for s in range(len(out_re)):
-        angle = lever_phase[0] * kx[s] + lever_phase[1] * ky[s]
-        c, d = np.cos(angle), np.sin(angle)
-        re, im = out_re[s], out_im[s]
-        out_re[s] = re * c + im * d
-        out_im[s] = im * c - re * d
+def _cross(data, turn, kx, ky, W, w, re, im):  # type: ignore[no-untyped-def]
+    """Fill conj(W) S for every sample; returns Σ w |S|²."""
+    centre = F(data.shape[0] // 2)
+    power = F(0)
+    for s in range(len(re)):
+        x, y, z, fx, fy, fz, sign = locate(turn, F(kx[s]), F(ky[s]), centre)
+        a = _blend(data, z, y, x, 0, fx, fy, fz)
+        b = _blend(data, z, y, x, 1, fx, fy, fz) * sign
+        power += w[s] * (a * a + b * b)
+        re[s] = W[s, 0] * a + W[s, 1] * b
+        im[s] = W[s, 0] * b - W[s, 1] * a
     return power
 
 
 @numba.njit(**OPTIONS)
-def _best_shift(re, im, kx, rows, row_ky, cos_x, sin_x, cos_y, sin_y, penalty, plane):  # type: ignore[no-untyped-def]
-    """Minimum over the shift grid of penalty − 2 Re Σ cross e^{−2πi k·t / D}; returns value and flat position."""
-    grid = penalty.shape[0]
+def _sway(re, im, kx, rows, row_ky, phase):  # type: ignore[no-untyped-def]
+    """Multiply by e^{−i phase·k} what the lever moved: by angle addition along each row."""
+    step_c, step_s = F(np.cos(phase[0])), F(np.sin(phase[0]))
+    for r in range(len(row_ky)):
+        angle = phase[0] * kx[rows[r]] + phase[1] * row_ky[r]
+        c, s = F(np.cos(angle)), F(np.sin(angle))
+        for i in range(rows[r], rows[r + 1]):
+            a, b = re[i], im[i]
+            re[i] = a * c + b * s
+            im[i] = b * c - a * s
+            c, s = c * step_c - s * step_s, s * step_c + c * step_s
+
+
+@numba.njit(**OPTIONS)
+def _best_shift(re, im, kx, rows, row_ky, cos_x, sin_x, cos_y, sin_y, penalty, plane, line):  # type: ignore[no-untyped-def]
+    """Minimum over the shift grid of penalty − 2 Re Σ cross e^{−2πi k·t / D}; returns value and flat position.
+
+    The inner loops run along the shifts in x, which are padded to whole vectors.
+    """
+    grid, width = penalty.shape[0], plane.shape[1]
     plane[:] = 0
     for r in range(len(row_ky)):
-        begin, end = rows[r], rows[r + 1]
-        for tx in range(grid):
-            fr = np.float32(0)
-            fi = np.float32(0)
-            base = kx[begin]
-            for s in range(begin, end):
-                c, d = cos_x[tx, base + s - begin], sin_x[tx, base + s - begin]
-                fr += re[s] * c + im[s] * d
-                fi += im[s] * c - re[s] * d
-            for ty in range(grid):
-                plane[tx, ty] += fr * cos_y[r, ty] + fi * sin_y[r, ty]
-    best = np.float32(np.inf)
-    where = 0
+        line[:] = 0
+        for i in range(rows[r], rows[r + 1]):
+            a, b, k = re[i], im[i], kx[i]
+            for t in range(width):
+                line[0, t] += a * cos_x[k, t] + b * sin_x[k, t]
+                line[1, t] += b * cos_x[k, t] - a * sin_x[k, t]
+        for ty in range(grid):
+            c, s = cos_y[r, ty], sin_y[r, ty]
+            for t in range(width):
+                plane[ty, t] += line[0, t] * c + line[1, t] * s
+    best, where = F(np.inf), 0
     for ty in range(grid):
         for tx in range(grid):
-            value = penalty[ty, tx] - 2 * plane[tx, ty]
+            value = penalty[ty, tx] - F(2) * plane[ty, tx]
             if value < best:
-                best = value
-                where = ty * grid + tx
+                best, where = value, ty * grid + tx
     return best, where
 
 
@@ -89,9 +88,10 @@ def _score(data, W, w, kx, ky, rows, row_ky, centres, lattice, lever, tables, pe
     for b in numba.prange(W.shape[0]):
         re = np.empty(len(kx), np.float32)
         im = np.empty(len(kx), np.float32)
-        plane = np.empty((penalty.shape[0], penalty.shape[0]), np.float32)
+        plane = np.empty((penalty.shape[0], cos_x.shape[1]), np.float32)
+        line = np.empty((2, cos_x.shape[1]), np.float32)
         turn = np.empty((3, 3), np.float32)
-        phase = np.empty(2, np.float32)
+        phase = np.empty(2)
         for j in range(lattice.shape[0]):
             for r in range(2):
                 sway = 0.0
@@ -102,8 +102,10 @@ def _score(data, W, w, kx, ky, rows, row_ky, centres, lattice, lever, tables, pe
                     turn[r, c] = PADDING * value
                     sway += (value - centres[b, r, c]) * lever[c]
                 phase[r] = step * sway
-            power = _cross(data, turn, phase, kx, ky, W[b], w[b], re, im)
-            value, position = _best_shift(re, im, kx, rows, row_ky, cos_x, sin_x, cos_y, sin_y, penalty, plane)
+            power = _cross(data, turn, kx, ky, W[b], w[b], re, im)
+            if phase[0] != 0 or phase[1] != 0:
+                _sway(re, im, kx, rows, row_ky, phase)
+            value, position = _best_shift(re, im, kx, rows, row_ky, cos_x, sin_x, cos_y, sin_y, penalty, plane, line)
             best[b, j] = value + power
             where[b, j] = position
 
@@ -124,7 +126,9 @@ def score(
     kx, ky = samples.kx[:count], samples.ky[:count]
     starts = np.concatenate([[0], np.nonzero(np.diff(ky))[0] + 1])
     step = 2 * np.pi / samples.size
-    angle_x = step * np.outer(shifts, np.arange(kx.max() + 1))
+    padded = np.zeros(-(-len(shifts) // VECTOR) * VECTOR)
+    padded[: len(shifts)] = shifts
+    angle_x = step * np.outer(np.arange(kx.max() + 1), padded)
     angle_y = step * np.outer(ky[starts], shifts)
     tables = tuple(f(a).astype(np.float32) for a in (angle_x, angle_y) for f in (np.cos, np.sin))
     best = np.empty((len(W), len(lattice)), np.float32)
