@@ -91,7 +91,6 @@ class RefineSpec(BaseModel):
     )
     symmetry: str = Field(
         "C1",
-        pattern=r"^[CD][1-9][0-9]?$",
         description="Point group about the box centre, whatever the fulcrum: Cn or Dn.",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
@@ -123,6 +122,13 @@ class RefineSpec(BaseModel):
         if value in ("mask", "box") or FULCRUM_PATTERN.match(value):
             return value
         raise ValueError("write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
+
+    @field_validator("symmetry")
+    @classmethod
+    def _group_is_known(cls, value: str) -> str:
+        if re.fullmatch(r"[CD][1-9][0-9]?", value):
+            return value
+        raise ValueError("write Cn or Dn, such as C1, C4 or D2; other point groups are not known yet")
 
     @property
     def rotation_limit_deg(self) -> float:
