@@ -1,10 +1,12 @@
 """The demo: simulate a flexible particle, refine its moving body, and tell before and after by the known truth."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from lrcore import io
 from lrcore.errors import InputError
@@ -14,6 +16,8 @@ from lrcore.records import Fsc, Poses, Step, Volume
 from lrcore.refine import Job
 from lrcore.results import fulcrum_A
 from lrcore.simulate import flexible_particle
+from lrwidgets import plots
+from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.session import CORE, Engine, Session
 from lrwidgets.table import Printer
 
@@ -27,38 +31,63 @@ ROWS = {
 }
 """What the table compares: name in JSON → words."""
 
+DATA: Mapping[str, Any] = {"box": 112, "pixel_size_A": 1.6, "snr": 0.045, "hinge_sd_deg": 4.0, "bfactor_A2": 80.0}
+"""What is simulated: hard enough for the result to end well before the Nyquist limit, 3.2 Å."""
+
+ITERATIONS = 5
+"""At most so many: what the later ones gain is not seen, and a demo should not last."""
+
 
 def run(
     out: Path, printer: Printer, *, particles: int = 1500, backend: str = "auto", threads: int | None = None,
-    engine: Engine = CORE,
+    engine: Engine = CORE, data: Mapping[str, Any] = DATA,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """Simulate, refine and export into a folder: the numbers of the table, before and after.
 
-    Writes data/ (the simulation), run.zarr, particles.star (new poses) and maps/. Raises InputError if the folder
-    exists or cannot be written.
+    data: what `flexible_particle` is told. Writes data/ (the simulation), run.zarr, particles.star (new poses), maps/
+    and the figures. Raises InputError if the folder exists or cannot be written.
     """
     if out.exists():
         raise InputError(f"{out}: exists already: remove it, or choose another --out")
     began = time.monotonic()
-    data = flexible_particle(out / "data", n=particles)
+    made = flexible_particle(out / "data", n=particles, **data)
     printer.tell(f"simulated {particles} particles in {out / 'data'}", "simulated", particles=particles)
+    spec = edited(DEFAULTS, {"max_iterations": ITERATIONS})
     inputs: dict[str, Any] = {"out": out / "run.zarr", "backend": backend, "threads": threads, "engine": engine}
-    with Session.load(data.star, data.map("mask_b"), **inputs) as session:
+    with Session.load(made.star, made.map("mask_b"), spec=spec, **inputs) as session:
         session.progress.connect(printer.progress)
         session.step_done.connect(lambda node, step: printer.iteration(node.id, step.history[-1]))
         try:
             session.run(wait=True)
         finally:
             printer.close()
-        truth = io.read_volume(data.map("gt_b"))
+        truth = io.read_volume(made.map("gt_b"))
         ends = {"before": session.path()[0].id, "after": session.path()[-1].id}
         found = {
-            when: judged(session.job, session.load_step(node)[1], data.poses_b, truth) for when, node in ends.items()
+            when: judged(session.job, session.load_step(node)[1], made.poses_b, truth) for when, node in ends.items()
         }
         session.export(star=out / "particles.star", maps=out / "maps")
+        draw(session.results(ends["before"]), session.results(ends["after"]), out)
     _tell(printer, found)
-    printer.tell(f"wrote {out} in {time.monotonic() - began:.0f} s", "end", out=out)
+    printer.tell(
+        f"wrote {out} in {time.monotonic() - began:.0f} s; first look at {out / 'overview.png'}", "end", out=out
+    )
     return found
+
+
+def draw(before: xr.DataTree, after: xr.DataTree, folder: Path) -> None:
+    """Every figure of a run, as PNG in a folder; `before` holds its start."""
+    maps = [plots.filtered_map(tree) for tree in (before, after)]
+    figures = {
+        "overview": plots.overview(before, after),
+        "slices": plots.slices(maps[0], maps[1], after.children["mask"].to_dataset()["mask"]),
+        "fsc": plots.fsc(after),
+        "changes": plots.changes(after),
+        "uncertainty": plots.uncertainty(after),
+        "history": plots.history(after),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, folder / f"{name}.png")
 
 
 def judged(job: Job, step: Step, truth: Poses, density: Volume) -> dict[str, float]:

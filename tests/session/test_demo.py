@@ -12,7 +12,7 @@ from lrcore import io
 from lrcore.errors import InputError
 from lrcore.records import Poses
 from lrcore.rotations import exp
-from lrwidgets.demo import ROWS, judged, run
+from lrwidgets.demo import DATA, ROWS, judged, run
 from lrwidgets.table import Printer
 from tests.fakes import FakeEngine, make_job, make_step
 
@@ -20,8 +20,10 @@ from tests.fakes import FakeEngine, make_job, make_step
 @pytest.mark.parametrize("as_json", [False, True])
 def test_it_writes_all_and_tells_before_and_after(as_json: bool, tmp_path: Path) -> None:
     out, text = tmp_path / "demo", StringIO()
-    found = run(out, Printer(as_json, text), particles=12, engine=FakeEngine())
+    data = {**DATA, "box": 40, "pixel_size_A": 4.6}
+    found = run(out, Printer(as_json, text), particles=12, engine=FakeEngine(), data=data)
     assert {"data", "run.zarr", "particles.star", "maps"} <= set(os.listdir(out))
+    assert {"overview.png", "slices.png", "fsc.png", "changes.png", "uncertainty.png"} <= set(os.listdir(out))
     assert len(io.read_particles(out / "particles.star")) == 12
     assert found["before"].keys() == found["after"].keys() == ROWS.keys()
     lines = text.getvalue().splitlines()
@@ -32,7 +34,7 @@ def test_it_writes_all_and_tells_before_and_after(as_json: bool, tmp_path: Path)
     else:
         assert any(line.startswith(ROWS["angle_error_deg"]) for line in lines)
     with pytest.raises(InputError, match="exists already"):
-        run(out, Printer(as_json, text), particles=12, engine=FakeEngine())
+        run(out, Printer(as_json, text), particles=12, engine=FakeEngine(), data=data)
 
 
 def test_a_judgement_is_zero_for_the_truth_and_what_it_is_otherwise() -> None:

@@ -1,0 +1,116 @@
+"""Figures: every axis has a unit, the numbers on them are those of the results, and what is drawn is where it holds."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrcore.errors import InputError
+from lrcore.results import to_tree
+from lrwidgets import plots
+from tests.fakes import PIXEL, make_job, make_step
+
+UNITS = (", Å", ", 1/Å", ", degrees", "particles", "iteration", "correlation")
+
+
+def made(steps: int, **spec: Any) -> xr.DataTree:
+    """Results of so many steps after the start."""
+    job = make_job(40, **spec)
+    path = [make_step(job)]
+    for _ in range(steps):
+        path.append(make_step(job, path[-1]))
+    return to_tree(job, path)
+
+
+def slices(tree: xr.DataTree) -> Figure:
+    before = plots.filtered_map(tree)
+    return plots.slices(before, 2 * before, tree.children["mask"].to_dataset()["mask"])
+
+
+FIGURES = {
+    "fsc": plots.fsc,
+    "changes": plots.changes,
+    "history": plots.history,
+    "uncertainty": plots.uncertainty,
+    "slices": slices,
+    "overview": lambda tree: plots.overview(tree, tree),
+}
+
+
+def words(ax: Axes) -> list[str]:
+    legend = ax.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_and_every_axis_has_a_unit(name: str, steps: int, tmp_path: Path) -> None:
+    figure = FIGURES[name](made(steps))
+    plots.save(figure, tmp_path / "figure.png", dpi=40)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    for ax in figure.axes:
+        assert any(unit in ax.get_xlabel() for unit in UNITS), ax.get_xlabel()
+        shared = ax.get_shared_y_axes().get_siblings(ax)
+        assert any(unit in other.get_ylabel() for other in shared for unit in UNITS)
+
+
+def test_fsc_tells_where_each_curve_crosses() -> None:
+    tree = made(2)
+    frequency = tree["fsc"]["frequency"].values
+    tree["fsc"]["masked"].values[-1] = np.linspace(1, 0, len(frequency))
+    ax = plots.fsc(tree).axes[0]
+    at = [1 / (frequency[-1] * (1 - threshold)) for threshold in (0.143, 0.5)]
+    assert f"mask: {at[0]:.2f} / {at[1]:.2f}" in words(ax)
+
+
+@pytest.mark.parametrize("recentred", [False, True])
+def test_prior_and_extent_stand_where_they_hold(recentred: bool) -> None:
+    axes = plots.changes(made(2, recenter_rotations=recentred, rotation_extent_deg=12.0)).axes
+    bounded = [any(word == "extent 12°" for word in words(ax)) for ax in axes]
+    assert bounded == [not recentred, False, recentred, False]
+    prior = [any(word.startswith("prior, SD 5°") for word in words(ax)) for ax in axes]
+    assert prior == bounded
+    assert "from the input pose" in axes[0].get_xlabel()
+    assert "since the last iteration (1 to 2)" in axes[2].get_xlabel()
+
+
+def test_the_prior_counts_all_particles() -> None:
+    ax = plots.changes(made(2, rotation_prior_sd_deg=3.0, rotation_extent_deg=30.0)).axes[0]
+    curve = next(line for line in ax.lines if str(line.get_label()).startswith("prior"))
+    width = ax.patches[0].get_width()
+    assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) / width == pytest.approx(40, rel=0.01)
+
+
+def test_what_the_extent_stopped_is_within_it() -> None:
+    tree = made(2, rotation_extent_deg=12.0)
+    tree["particles"]["angle_change"].values[-1, :7] = 12.0
+    ax = plots.changes(tree).axes[0]
+    bar = next(bar for bar in ax.patches if bar.get_x() + bar.get_width() == pytest.approx(12.0))
+    assert bar.get_height() == 7
+
+
+def test_slices_share_contrast_and_pass_through_the_mask() -> None:
+    axes = slices(made(1)).axes
+    assert len({ax.images[0].get_clim() for ax in axes}) == 1
+    x, y = -0.5 * PIXEL, -0.5 * PIXEL
+    left, right, bottom, top = axes[0].images[0].get_extent()
+    assert (left, right) == (bottom, top) == (-6.5 * PIXEL, 5.5 * PIXEL)
+    assert axes[0].get_xlim()[0] < x < axes[0].get_xlim()[1]
+    assert axes[0].get_ylim()[0] < y < axes[0].get_ylim()[1]
+    assert axes[0].get_title(loc="left").startswith("before, z = 1 Å")
+
+
+def test_a_figure_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        plots.save(plots.history(made(1)), tmp_path / "none" / "figure.png")
+
+
+def test_pyplot_is_never_imported() -> None:
+    code = "import sys, lrwidgets.plots; print(sorted({'matplotlib.pyplot', 'numba'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
