@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,9 +26,8 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
-            from lrwidgets import commands
-
-            getattr(commands, arguments.command)(arguments, **hooks)
+            room = import_module(f"lrwidgets.{COMMANDS[arguments.command][2]}")
+            getattr(room, arguments.command)(arguments, **hooks)
     except InputError as error:
         return _refuse(str(error))
     except BrokenPipeError:
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"lrwidgets {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (build, text) in COMMANDS.items():
+    for name, (build, text, _) in COMMANDS.items():
         build(commands.add_parser(name, help=text, description=text, parents=[shared]))
     return top
 
@@ -148,11 +148,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
-    "demo": (_demo, "simulate a flexible particle, refine its moving body, write figures and a run"),
-    "refine": (_refine, "refine a masked region against particles with known poses"),
-    "export": (_export, "write an iteration of a run for other programs"),
-    "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses"),
-    "fsc": (_fsc, "Fourier shell correlation of two maps"),
-    "info": (_info, "say what is in a particle file, map, stack or run"),
+COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] = {
+    "demo": (_demo, "simulate a flexible particle, refine its moving body, write figures and a run", "commands"),
+    "refine": (_refine, "refine a masked region against particles with known poses", "commands"),
+    "export": (_export, "write an iteration of a run for other programs", "commands"),
+    "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses", "tools"),
+    "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
+    "info": (_info, "say what is in a particle file, map, stack or run", "tools"),
 }
+"""Name of a command → its arguments, its help, and the module that has it."""

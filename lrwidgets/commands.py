@@ -1,4 +1,4 @@
-"""The commands of the command line: a Session, or a call of the core, without a view."""
+"""The commands that drive a run: a Session without a view."""
 
 import json
 from argparse import Namespace
@@ -6,16 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lrcore import io
 from lrcore.errors import InputError
-from lrcore.fsc import family
-from lrcore.masks import checked
-from lrcore.records import Fsc, Particles, Progress, Summary, Volume
+from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrcore.store import Node, Store
 from lrwidgets.params import DEFAULTS, edited, from_text, from_toml
 from lrwidgets.session import CORE, Engine, Session
-from lrwidgets.table import Printer
+from lrwidgets.table import Printer, text
 
 FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
 """Fields that say how long to go on and change no step, so a resumed run may be given other ones."""
@@ -46,8 +43,8 @@ def refine(arguments: Namespace, engine: Engine = CORE) -> None:
         state = session.state
     first, last = state.summaries[0], state.summaries[-1]
     gain = f"{first.resolution_masked_A:.2f} → {last.resolution_masked_A:.2f} Å inside the mask"
-    text = f"{arguments.out}: {state.message or f'iteration {state.iteration}'}; {gain}"
-    printer.tell(text, "end", run=arguments.out, node=state.node, iteration=state.iteration)
+    line = f"{arguments.out}: {state.message or f'iteration {state.iteration}'}; {gain}"
+    printer.tell(line, "end", run=arguments.out, node=state.node, iteration=state.iteration)
 
 
 def _interrupted(session: Session, out: Path) -> str:
@@ -134,87 +131,7 @@ def _node_of(session: Session, run: Path, iteration: int | None) -> Node:
     return found[0]
 
 
-def reconstruct(arguments: Namespace) -> None:
-    """Reconstruct a map from particles at their poses."""
-    from lrcore.backend import pick
-    from lrcore.reconstruct import reconstruct as run
-
-    symmetry = edited(DEFAULTS, {"symmetry": arguments.symmetry}).symmetry
-    if not arguments.out.parent.is_dir():
-        raise InputError(f"{arguments.out}: there is no folder {arguments.out.parent}: make it, or write elsewhere")
-    particles: Particles = io.read_particles(arguments.particles, arguments.images)
-    printer = Printer(arguments.json)
-    count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
-    try:
-        for event in run(particles, arguments.half, symmetry, pick(arguments.backend, arguments.threads)):
-            if isinstance(event, Progress):
-                printer.progress(event)
-            else:
-                io.write_volume(arguments.out, event)
-    finally:
-        printer.close()
-    printer.tell(f"wrote {arguments.out} ({count} particles)", "written", path=arguments.out, particles=count)
-
-
-def fsc(arguments: Namespace) -> None:
-    """Print every FSC curve of two maps: where it crosses, or with --json all of it."""
-    first, second = (io.read_volume(path, arguments.apix) for path in (arguments.first, arguments.second))
-    _check_alike(first, second)
-    mask = arguments.mask and checked(io.read_volume(arguments.mask, arguments.apix), first.box, first.pixel_size_A)
-    printer = Printer(arguments.json)
-    if not printer.as_json:
-        printer.say("FSC          0.143 at Å   0.5 at Å")
-    for curve in family(first, second, mask or None, arguments.seed).values():
-        _print_curve(printer, curve)
-
-
-def _print_curve(printer: Printer, curve: Fsc) -> None:
-    at = {threshold: curve.resolution_A(threshold) for threshold in (0.143, 0.5)}
-    printer.tell(
-        f"{curve.kind:12s} {at[0.143]:10.2f} {at[0.5]:10.2f}",
-        "fsc",
-        kind=curve.kind,
-        resolution_0143_A=at[0.143],
-        resolution_05_A=at[0.5],
-        frequency_per_A=curve.frequency,
-        fsc=curve.value,
-    )
-
-
-def _check_alike(first: Volume, second: Volume) -> None:
-    if first.box != second.box:
-        raise InputError(
-            f"{second.path}: its box is {second.box}, that of {first.path} {first.box}: re-box one of them"
-        )
-    if abs(first.pixel_size_A / second.pixel_size_A - 1) > 0.01:
-        sizes = f"voxels of {second.pixel_size_A:g} Å, those of {first.path} {first.pixel_size_A:g} Å"
-        raise InputError(f"{second.path}: has {sizes}: resample one of them, or give --apix")
-
-
-def info(arguments: Namespace) -> None:
-    """Say what is in a file or a run."""
-    printer = Printer(arguments.json)
-    if arguments.file.is_dir():
-        _run_info(printer, arguments.file)
-        return
-    facts = io.info(arguments.file)
-    if printer.as_json:
-        printer.tell("", "info", **facts)
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        printer.say(f"{name:{width}s}  {_text(value)}")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_text(one)}" for key, one in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) if value else "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _run_info(printer: Printer, path: Path) -> None:
+def run_info(printer: Printer, path: Path) -> None:
     """The run's inputs, its tree, and the history of its newest branch."""
     store = Store.open(path, write=False)
     tree, head = store.tree(), store.head
@@ -226,7 +143,7 @@ def _run_info(printer: Printer, path: Path) -> None:
         printer.tell("", "info", file=path, kind="run", inputs=store.inputs, spec=spec, tree=nodes, history=summaries)
         return
     for name, one in store.inputs.items():
-        printer.say(f"{name}: {one.get('path') or _text(one)}")
+        printer.say(f"{name}: {one.get('path') or text(one)}")
     if head is None:
         printer.say("no whole step yet")
         return

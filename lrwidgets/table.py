@@ -88,3 +88,12 @@ class Printer:
         if self._bar is not None:
             self._bar.close()
             self._bar, self._stage = None, None
+
+
+def text(value: Any) -> str:
+    """A fact as a person reads it: lists with commas, numbers without trailing zeros."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {text(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text, value)) if value else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,7 +44,7 @@ def pick(name: str = "auto", threads: int | None = None) -> Backend:
     if name in ("auto", "cpu"):
         return Backend("cpu", np, _cpu_kernels(threads), threads)
     if name == "reference":
-        return Backend("reference", np, _reference_kernels(), threads)
+        return Backend("reference", np, _kernels("reference"), threads)
     if name == "cuda":
         raise InputError("backend cuda: this version has no GPU kernels yet; use --backend cpu")
     raise InputError(f"backend {name!r} is unknown; use auto or cpu")
@@ -53,13 +54,22 @@ def _cpu_kernels(threads: int) -> Kernels:
     import numba
 
     numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
-    from lrcore.kernels.insert import cpu as insert
-    from lrcore.kernels.newton import cpu as newton
-    from lrcore.kernels.score import cpu as score
-    from lrcore.kernels.slice import cpu as slices
-
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    return Kernels(slices.slices, insert.insert, score.score, newton.evaluate, newton.newton)
+    return _kernels("cpu")
+
+
+def _kernels(twin: str) -> Kernels:
+    homes = {"slices": "slice", "insert": "insert", "score": "score", "evaluate": "newton", "newton": "newton"}
+    return Kernels(**{name: _when_called(f"lrcore.kernels.{home}.{twin}", name) for name, home in homes.items()})
+
+
+def _when_called(module: str, name: str) -> Callable[..., Any]:
+    """A function that is imported at its first call: a command pays for the kernels that it uses."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return call
 
 
 def _cache_folder() -> Path:
@@ -72,12 +82,3 @@ def _cache_folder() -> Path:
     for path in [root / "fourier.py", *sorted((root / "kernels").rglob("*.py"))]:
         digest.update(path.read_bytes())
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrwidgets" / digest.hexdigest()
-
-
-def _reference_kernels() -> Kernels:
-    from lrcore.kernels.insert import reference as insert
-    from lrcore.kernels.newton import reference as newton
-    from lrcore.kernels.score import reference as score
-    from lrcore.kernels.slice import reference as slices
-
-    return Kernels(slices.slices, insert.insert, score.score, newton.evaluate, newton.newton)

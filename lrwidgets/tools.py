@@ -1,0 +1,85 @@
+"""The commands that need no session: reconstruct, fsc, info. They start quickly, since they import little."""
+
+from argparse import Namespace
+
+from lrcore import io
+from lrcore.errors import InputError
+from lrcore.fsc import family
+from lrcore.masks import checked
+from lrcore.records import Fsc, Particles, Progress, Volume
+from lrwidgets.params import DEFAULTS, edited
+from lrwidgets.table import Printer, text
+
+
+def reconstruct(arguments: Namespace) -> None:
+    """Reconstruct a map from particles at their poses."""
+    from lrcore.backend import pick
+    from lrcore.reconstruct import reconstruct as run
+
+    symmetry = edited(DEFAULTS, {"symmetry": arguments.symmetry}).symmetry
+    if not arguments.out.parent.is_dir():
+        raise InputError(f"{arguments.out}: there is no folder {arguments.out.parent}: make it, or write elsewhere")
+    particles: Particles = io.read_particles(arguments.particles, arguments.images)
+    printer = Printer(arguments.json)
+    count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
+    try:
+        for event in run(particles, arguments.half, symmetry, pick(arguments.backend, arguments.threads)):
+            if isinstance(event, Progress):
+                printer.progress(event)
+            else:
+                io.write_volume(arguments.out, event)
+    finally:
+        printer.close()
+    printer.tell(f"wrote {arguments.out} ({count} particles)", "written", path=arguments.out, particles=count)
+
+
+def fsc(arguments: Namespace) -> None:
+    """Print every FSC curve of two maps: where it crosses, or with --json all of it."""
+    first, second = (io.read_volume(path, arguments.apix) for path in (arguments.first, arguments.second))
+    _check_alike(first, second)
+    mask = arguments.mask and checked(io.read_volume(arguments.mask, arguments.apix), first.box, first.pixel_size_A)
+    printer = Printer(arguments.json)
+    if not printer.as_json:
+        printer.say("FSC          0.143 at Å   0.5 at Å")
+    for curve in family(first, second, mask or None, arguments.seed).values():
+        _print_curve(printer, curve)
+
+
+def _print_curve(printer: Printer, curve: Fsc) -> None:
+    at = {threshold: curve.resolution_A(threshold) for threshold in (0.143, 0.5)}
+    printer.tell(
+        f"{curve.kind:12s} {at[0.143]:10.2f} {at[0.5]:10.2f}",
+        "fsc",
+        kind=curve.kind,
+        resolution_0143_A=at[0.143],
+        resolution_05_A=at[0.5],
+        frequency_per_A=curve.frequency,
+        fsc=curve.value,
+    )
+
+
+def _check_alike(first: Volume, second: Volume) -> None:
+    if first.box != second.box:
+        raise InputError(
+            f"{second.path}: its box is {second.box}, that of {first.path} {first.box}: re-box one of them"
+        )
+    if abs(first.pixel_size_A / second.pixel_size_A - 1) > 0.01:
+        sizes = f"voxels of {second.pixel_size_A:g} Å, those of {first.path} {first.pixel_size_A:g} Å"
+        raise InputError(f"{second.path}: has {sizes}: resample one of them, or give --apix")
+
+
+def info(arguments: Namespace) -> None:
+    """Say what is in a file or a run."""
+    printer = Printer(arguments.json)
+    if arguments.file.is_dir():
+        from lrwidgets.commands import run_info
+
+        run_info(printer, arguments.file)
+        return
+    facts = io.info(arguments.file)
+    if printer.as_json:
+        printer.tell("", "info", **facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        printer.say(f"{name:{width}s}  {text(value)}")
