@@ -39,7 +39,7 @@ install() {
     local pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt) uv
     uv=$(command -v uv) || uv=.venv/bin/uv
     [ -x "$uv" ] || "${pip[@]}" uv || fail "nothing can be installed: is there a network, and a package index?"
-    "$uv" pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable '.[dev]' 2>/dev/null ||
+    "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt --editable '.[dev]' 2>/dev/null ||
         "${pip[@]}" --editable '.[dev]' || fail "the installation failed: is there a network, and a package index?"
 }
 
