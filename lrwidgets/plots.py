@@ -145,9 +145,9 @@ def overview(before: xr.DataTree, after: xr.DataTree) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path, dpi: float = 120) -> None:
+def save(figure: Figure, path: str | Path, dpi: float = 120) -> None:
     """Write a figure as PNG. Raises InputError if it cannot be written."""
-    with written_whole(path) as temporary:
+    with written_whole(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi, pil_kwargs={"optimize": True})
 
 
