@@ -18,6 +18,9 @@ from lrcore.records import HalfMaps, Particles, Progress, Volume
 
 Float64 = npt.NDArray[np.float64]
 
+OPPOSED = 5.0
+"""Anticorrelation of images and map, in SDs of chance, that is called opposite contrast."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -58,7 +61,7 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
             done += len(batch.rows)
             yield Progress(0, "start", done, total)
     scale = _scale(sums.sum(axis=0), curve)
-    if np.median(scale) <= 0:
+    if _opposed(sums.sum(axis=0)):
         raise InputError(
             f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black)"
         )
@@ -86,15 +89,25 @@ def _accumulate(
 
 
 def _scale(sums: Float64, curve: Float64) -> Float64:
-    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; smoothed over five shells."""
+    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; smoothed over five shells.
+
+    1 where the half maps have nothing in common, 0 where they have nothing in common with the images.
+    """
     dot, power = sums[:, 0].sum(axis=0), sums[:, 1].sum(axis=0)
     below = np.nonzero(curve[1:] < 0.5)[0]
-    last = max(3, int(below[0]) if len(below) else len(curve) - 1)
+    last = max(5, int(below[0]) if len(below) else len(curve) - 1)
     kernel = np.ones(5)
     smooth_dot = np.convolve(dot[1 : last + 1], kernel, "same")
     smooth_power = np.convolve(power[1 : last + 1], kernel, "same")
-    scale = smooth_dot / np.maximum(smooth_power, np.finfo(float).tiny)
-    return np.concatenate([scale[:1], scale, np.full(len(curve) - last - 1, scale[-1])])
+    scale = np.divide(smooth_dot, smooth_power, out=np.ones(last), where=smooth_power > 0)
+    return np.maximum(np.concatenate([scale[:1], scale, np.full(len(curve) - last - 1, scale[-1])]), 0.0)
+
+
+def _opposed(sums: Float64) -> bool:
+    """Whether images and map are anticorrelated, by more than chance: Re X* M has variance ½ |X|² |M|²."""
+    dot, power, images, count = sums.sum(axis=0)
+    chance = np.sqrt(0.5 * (power * images / np.maximum(count, 1)).sum())
+    return bool(dot.sum() < -OPPOSED * chance)
 
 
 def _noise(sums: Float64, scale: Float64) -> Float64:

@@ -61,10 +61,13 @@ def from_map(array: npt.NDArray[np.floating], limit: int, workers: int = 1, kern
 def to_map(volume: FourierVolume, workers: int = 1) -> Float32:
     """A FourierVolume that was built by insertion → the (n, n, n) real map, gridding-corrected."""
     size = PADDING * volume.size
-    reach = volume.data.shape[2] - 2
+    centre = volume.data.shape[0] // 2
+    reach = min(centre, size // 2 - 1)
     spectrum = np.zeros((size, size, size // 2 + 1), np.complex64)
     rows = np.arange(-reach, reach + 1)
-    spectrum[rows[:, None], rows[None, :], : reach + 1] = volume.data[:, :, 1:]
+    spectrum[rows[:, None], rows[None, :], : reach + 1] = volume.data[
+        centre + rows[:, None], centre + rows[None, :], 1 : reach + 2
+    ]
     z, y, x = gridding_correction(volume.size)
     return (resize(ift(spectrum, size, 3, workers), volume.size, 3) / z / y / x).astype(np.float32)
 

@@ -30,8 +30,8 @@ class Accumulator:
 
 
 def empty(box: int) -> Accumulator:
-    """An accumulator for maps of `box` voxels, up to the last whole shell."""
-    limit = (box - 1) // 2
+    """An accumulator for maps of `box` voxels, up to the Nyquist frequency."""
+    limit = box // 2
     return Accumulator(np.zeros(shape_for(limit), np.complex64), np.zeros(shape_for(limit), np.float32), box, limit)
 
 

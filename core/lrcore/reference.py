@@ -18,6 +18,8 @@ from lrcore.units import DEGREE
 
 Float64 = npt.NDArray[np.float64]
 
+COARSEST = 3.0
+"""Shells of the window that are used for the poses at least, however little the half maps have in common."""
 ALIGN_THRESHOLD = 0.143
 """Information is used for the poses up to where the corrected FSC falls below this."""
 
@@ -74,7 +76,7 @@ def align_resolution_A(fsc: Fsc, spec: RefineSpec, lowpass_A: float) -> float:
 
 def bands(shape: Geometry, resolution_A: float) -> tuple[Samples, float, float]:
     """The window's samples in up to three bands, and the period (px) and spacing (rad) of the lattice."""
-    finest = min(shape.window * shape.pixel_size_A / resolution_A, (shape.window - 1) // 2)
+    finest = min(max(shape.window * shape.pixel_size_A / resolution_A, COARSEST), (shape.window - 1) // 2)
     period, spacing = coarse_resolution(shape.limits.rotation, shape.diameter)
     coarse = shape.window / period if period > 0 else finest
     radii = [finest]
