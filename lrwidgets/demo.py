@@ -34,7 +34,7 @@ ROWS = {
 DATA: Mapping[str, Any] = {"box": 112, "pixel_size_A": 1.6, "snr": 0.045, "hinge_sd_deg": 4.0, "bfactor_A2": 80.0}
 """What is simulated: hard enough for the result to end well before the Nyquist limit, 3.2 Å."""
 
-ITERATIONS = 5
+ITERATIONS = 4
 """At most so many: what the later ones gain is not seen, and a demo should not last."""
 
 
