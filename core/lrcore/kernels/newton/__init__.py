@@ -64,3 +64,10 @@ class Modes:
     likelihood: npt.NDArray[np.float64]
     hessian: npt.NDArray[np.float64]
     steps: npt.NDArray[np.int32]
+
+    @classmethod
+    def none(cls, batch: int) -> "Modes":
+        """Room for the modes of `batch` images, all absent."""
+        absent = np.full((2, batch, KEPT), np.inf)
+        hessian = np.zeros((batch, KEPT, 5, 5))
+        return cls(np.zeros((batch, KEPT, 5)), absent[0], absent[1], hessian, np.zeros(batch, np.int32))

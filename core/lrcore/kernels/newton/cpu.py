@@ -351,13 +351,7 @@ def newton(
 ) -> Modes:
     """See the contract."""
     batch, bands = len(W), len(samples.ends)
-    out = Modes(
-        np.zeros((batch, KEPT, 5)),
-        np.full((batch, KEPT), np.inf),
-        np.full((batch, KEPT), np.inf),
-        np.zeros((batch, KEPT, 5, 5)),
-        np.zeros(batch, np.int32),
-    )
+    out = Modes.none(batch)
     numbers = np.array([limits.rotation, limits.shift, limits.rotation_sd, limits.shift_sd, limits.drop])
     plan = np.array([STEPS[2] if i == bands - 1 else STEPS[0] if i == 0 else STEPS[1] for i in range(bands)])
     _newton(

@@ -91,13 +91,7 @@ def newton(
 ) -> Modes:
     """See the contract."""
     batch = len(W)
-    out = Modes(
-        np.zeros((batch, KEPT, 5)),
-        np.full((batch, KEPT), np.inf),
-        np.full((batch, KEPT), np.inf),
-        np.zeros((batch, KEPT, 5, 5)),
-        np.zeros(batch, np.int32),
-    )
+    out = Modes.none(batch)
     for b in range(batch):
 
         def measure(theta: Array, band: int, b: int = b) -> Evaluated:
