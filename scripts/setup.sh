@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv, install lrwidgets (editable) with its dev extra at the versions of constraints.txt, stamp .venv/.ready.
+# Make .venv, install lrwidgets (editable) with its dev extra at the versions of constraints.txt, compile the kernels,
+# stamp .venv/.ready.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,4 +50,6 @@ if ! is_new_enough .venv/bin/python; then
     make_venv
 fi
 install
+echo "setup: compiling the kernels (once)" >&2
+.venv/bin/python scripts/warm.py
 touch .venv/.ready
