@@ -1,0 +1,37 @@
+"""Data sets and whole refinements of them, made once for all tests that look at them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lrcore.backend import Backend, pick
+from lrcore.records import Step
+from tests.validation.judge import Case, load, refined
+
+
+@pytest.fixture(scope="session")
+def backend() -> Backend:
+    return pick("cpu")
+
+
+@pytest.fixture(scope="session")
+def two_body(test_data: Callable[[str], Path]) -> Case:
+    return load(test_data("two_body"))
+
+
+@pytest.fixture(scope="session")
+def pol2_stalk(test_data: Callable[[str], Path]) -> Case:
+    return load(test_data("pol2_stalk"))
+
+
+@pytest.fixture(scope="session")
+def two_body_run(two_body: Case, backend: Backend) -> tuple[Step, Step]:
+    """The start and the end of a refinement of two_body with every parameter at its default."""
+    return refined(two_body.job(), backend)
+
+
+@pytest.fixture(scope="session")
+def pol2_run(pol2_stalk: Case, backend: Backend) -> tuple[Step, Step]:
+    """The start and the end of a refinement of pol2_stalk with every parameter at its default."""
+    return refined(pol2_stalk.job(), backend)

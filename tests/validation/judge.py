@@ -1,0 +1,164 @@
+"""What the validation tests share: a data set with its truth, whole refinements of it, and errors against the truth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.backend import Backend
+from lrcore.expect import inverse_variance, subtracted
+from lrcore.fourier import from_map
+from lrcore.fsc import masked_correlation
+from lrcore.grids import half_plane, shell_frequency
+from lrcore.images import batches, model_images, reading_order, windowed
+from lrcore.io import read_particles, read_volume
+from lrcore.masks import centre_of_mass
+from lrcore.records import Expectation, Fsc, HalfMaps, Particles, Poses, Progress, Step, Volume
+from lrcore.reference import geometry, prepare
+from lrcore.refine import Job, advance, iterate, start
+from lrcore.rotations import relative
+from lrcore.search import from_frame, to_frame
+from lrcore.spec import RefineSpec
+
+Float64 = npt.NDArray[np.float64]
+WHOLE_SPEC = RefineSpec()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A simulated flexible particle: the input of a refinement, and the truth about its body B."""
+
+    folder: Path
+    particles: Particles
+    mask: Volume
+    half_maps: HalfMaps | None
+    truth: Poses
+    gt_b: Volume
+    gt_full: Volume
+
+    def job(self, spec: RefineSpec = WHOLE_SPEC) -> Job:
+        return Job(self.particles, self.mask, spec, self.half_maps)
+
+
+def load(folder: Path) -> Case:
+    """A data set with the files of `lrcore.simulate.flexible_particle`; consensus half maps where there are any."""
+    first, second = folder / "consensus_half1.mrc", folder / "consensus_half2.mrc"
+    return Case(
+        folder=folder,
+        particles=read_particles(folder / "particles.star"),
+        mask=read_volume(folder / "mask_b.mrc"),
+        half_maps=HalfMaps(read_volume(first), read_volume(second)) if first.exists() else None,
+        truth=read_particles(folder / "truth_b.star").poses,
+        gt_b=read_volume(folder / "gt_b.mrc"),
+        gt_full=read_volume(folder / "gt_full.mrc"),
+    )
+
+
+def last_step(events: Iterator[Progress | Step]) -> Step:
+    """The last step that comes."""
+    return [event for event in events if isinstance(event, Step)][-1]
+
+
+def refined(job: Job, backend: Backend) -> tuple[Step, Step]:
+    """The start and the end of a whole refinement."""
+    first = last_step(start(job, backend))
+    return first, last_step(iterate(job, first, first, backend))
+
+
+def mean_map(step: Step) -> npt.NDArray[np.float32]:
+    return 0.5 * (step.half_maps.first.data + step.half_maps.second.data)
+
+
+def against(array: npt.NDArray[np.float32], truth: Volume, mask: Volume) -> Fsc:
+    """FSC of a map against the truth inside the mask."""
+    frequency = shell_frequency(truth.box, truth.pixel_size_A)
+    return Fsc("truth", frequency, masked_correlation(array, truth.data, mask.data))
+
+
+def rotation_error_deg(found: Poses, truth: Poses) -> Float64:
+    return np.degrees(np.linalg.norm(relative(found.rotation, truth.rotation), axis=1))
+
+
+def shift_error_A(found: Poses, truth: Poses, point_A: Float64) -> Float64:
+    """How far from its true place in the image the map point (x, y, z) is put: (n,)."""
+    seen = [(poses.rotation @ point_A)[:, :2] - poses.origin_A for poses in (found, truth)]
+    return np.linalg.norm(seen[0] - seen[1], axis=1)
+
+
+def body_centre_A(mask: Volume) -> Float64:
+    return centre_of_mass(mask.data) * mask.pixel_size_A
+
+
+def true_scale(case: Case, bodies: list[tuple[npt.NDArray[np.float32], Poses]], backend: Backend) -> float:
+    """The number that brings the true bodies, each at its own true poses, onto the images: Σ Re X* C S / Σ C² |S|²."""
+    particles = case.particles
+    samples = half_plane(particles.box, (0.45 * particles.box,))
+    volumes = [(from_map(body, (particles.box - 1) // 2), poses) for body, poses in bodies]
+    dot = power = 0.0
+    for batch in batches(particles, reading_order(particles), backend.threads):
+        model = sum(
+            model_images(volume, poses.select(batch.rows), samples, particles.pixel_size_A, backend)
+            for volume, poses in volumes
+        )
+        model = model * batch.ctf[:, samples.ky, samples.kx]
+        dot += float((batch.spectrum[:, samples.ky, samples.kx].conj() * model).real.sum(dtype=np.float64))
+        power += float((np.abs(model) ** 2).sum(dtype=np.float64))
+    return dot / power
+
+
+def with_true_map(case: Case, job: Job, first: Step, scale: float, backend: Backend) -> tuple[Step, Expectation]:
+    """What the search finds with the true body as both half maps and an FSC of 1, and the step that it went on from.
+
+    Two iterations: the first one measures the noise that the second one uses.
+    """
+    true = replace(case.gt_b, data=(scale * case.gt_b.data).astype(np.float32))
+    whole = {kind: replace(curve, value=np.ones_like(curve.value)) for kind, curve in first.fsc.items()}
+    perfect = replace(first, half_maps=HalfMaps(true, true), fsc=whole, initial_lowpass_A=0.0)
+    perfect = replace(perfect, noise=last_step(advance(job, first, perfect, backend)).noise)
+    return perfect, last_step(advance(job, first, perfect, backend)).expectation
+
+
+def right_mode(
+    case: Case, job: Job, first: Step, last: Step, found: Expectation, backend: Backend
+) -> npt.NDArray[np.bool_]:
+    """Whether the mode found from `last` is the one that a descent from the truth ends in, within one SD: (n,)."""
+    shape, particles = geometry(job.mask, job.spec), job.particles
+    right = np.zeros(len(particles), np.bool_)
+    for half in (1, 2):
+        reference = prepare(last, first, half, job.mask, job.spec, shape, backend.threads)
+        frame = reference.frame
+        whole = replace(frame.samples, ends=frame.samples.ends[-1:])
+        for batch in batches(particles, reading_order(particles, half), backend.threads):
+            rest = subtracted(batch, reference, particles, backend)
+            given, rows = particles.poses.select(rest.rows), rest.rows
+            weights = inverse_variance(rest, particles, last.noise[half - 1], reference.variance)
+            points = (given.rotation @ (shape.centre * shape.pixel_size_A))[:, :2] - given.origin_A
+            W, w = windowed(rest, weights, points / shape.pixel_size_A, whole, backend.threads)
+            truth = to_frame(given, case.truth.select(rows), frame)[:, None]
+            valid = np.ones((len(rows), 1), np.bool_)
+            modes = backend.kernels.newton(
+                frame.volume, W, w, whole, given.rotation, truth, valid, frame.lever, frame.limits
+            )
+            reached = from_frame(given, modes.theta[:, 0], frame)
+            apart = errors(found.poses.select(rows), reached, np.array(shape.fulcrum_A))
+            right[rows] = distance(apart, found.covariance[rows]) < 1.0
+    return right
+
+
+def errors(found: Poses, truth: Poses, fulcrum_A: Float64) -> Float64:
+    """(ω_x, ω_y, ω_z, t_x, t_y) from the found pose to the true one, about the fulcrum, rad and Å: (n, 5)."""
+    omega = relative(found.rotation, truth.rotation)
+    moved = ((truth.rotation - found.rotation) @ fulcrum_A)[:, :2]
+    return np.concatenate([omega, found.origin_A + moved - truth.origin_A], axis=1)
+
+
+def distance(delta: Float64, covariance: Float64) -> Float64:
+    """Mahalanobis distance squared of errors (n, 5) in the reported covariance (n, 5, 5)."""
+    return np.einsum("ni,ni->n", delta, np.linalg.solve(covariance, delta[..., None])[..., 0])
+
+
+def tell(text: str) -> None:
+    """Print a measured number: `pytest -rP` shows it."""
+    print(text)
