@@ -12,7 +12,7 @@ from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane, shell_index
 from lrcore.images import Batch, batches, model_images, reading_order
-from lrcore.masks import soft_sphere
+from lrcore.masks import inscribed_sphere
 from lrcore.noise import SAMPLE, SHRINK
 from lrcore.records import HalfMaps, Particles, Progress, Volume
 
@@ -46,7 +46,7 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
     above 0.5; noise = mean |X − scale · C S|². Raises InputError when map and images have opposite contrast.
     """
     n = particles.box
-    sphere = soft_sphere(n, 0.5 * n - 4, 4.0)
+    sphere = inscribed_sphere(n)
     curve = masked_correlation(maps.first.data, maps.second.data, sphere, backend.threads)
     gain = wiener_gain(curve)
     samples = half_plane(n, (float((n - 1) // 2),))

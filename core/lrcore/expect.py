@@ -8,7 +8,7 @@ import numpy.typing as npt
 from lrcore.backend import Backend
 from lrcore.clock import Clock
 from lrcore.grids import Float32, half_plane, shell_index
-from lrcore.images import Batch, complete_column, model_images, windowed
+from lrcore.images import Batch, model_images, subtract_model, windowed
 from lrcore.records import Expectation, Particles, Poses, Step
 from lrcore.reference import Geometry, Reference
 from lrcore.search import search
@@ -36,9 +36,7 @@ def expect(
     with clock("window"):
         noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
         weights = inverse_variance(rest, particles, noise, reference.variance)
-        centre_A = shape.centre * shape.pixel_size_A
-        points = ((centres.rotation @ centre_A)[:, :2] - centres.origin_A) / shape.pixel_size_A
-        W, w = windowed(rest, weights, points, reference.frame.samples, backend.threads)
+        W, w = windowed(rest, weights, shape.centre_in(centres), reference.frame.samples, backend.threads)
     with clock("search"):
         return search(W, w, reference.frame, centres, before, given, rest.bad, backend)
 
@@ -51,8 +49,7 @@ def subtracted(batch: Batch, reference: Reference, particles: Particles, backend
     given = particles.poses.select(batch.rows)
     model = model_images(reference.outside, given, samples, particles.pixel_size_A, backend)
     spectrum = batch.spectrum.copy()
-    spectrum[:, samples.ky, samples.kx] -= batch.ctf[:, samples.ky, samples.kx] * model
-    complete_column(spectrum, samples)
+    subtract_model(spectrum, batch.ctf, model, samples)
     return replace(batch, spectrum=spectrum)
 
 

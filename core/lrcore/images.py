@@ -102,6 +102,12 @@ def complete_column(spectra: Complex64, samples: Samples) -> None:
     spectra[:, -ky, 0] = spectra[:, ky, 0].conj()
 
 
+def subtract_model(spectra: Complex64, ctf: Float32, model: Complex64, samples: Samples) -> None:
+    """Take CTF × model, (B, S) on `samples`, from half-complex spectra (B, n, n // 2 + 1). In place."""
+    spectra[:, samples.ky, samples.kx] -= ctf[:, samples.ky, samples.kx] * model
+    complete_column(spectra, samples)
+
+
 def windowed(
     batch: Batch, inverse_variance: Float32, points: Float64, samples: Samples, workers: int = 1
 ) -> tuple[Complex64, Float32]:

@@ -56,6 +56,11 @@ def soft_sphere(n: int, radius: float, edge: float) -> Float32:
     return cosine_edge(radius_grid(n, 3), radius, edge)
 
 
+def inscribed_sphere(n: int) -> Float32:
+    """The largest soft sphere in a box of n voxels, edge included: (n, n, n)."""
+    return soft_sphere(n, 0.5 * n - 4, 4.0)
+
+
 def cosine_edge(distance: Float32, start: float, width: float) -> Float32:
     """1 up to `start`, 0 beyond `start + width`, a raised cosine between; any shape."""
     phase = np.clip((distance - start) / width, 0, 1)

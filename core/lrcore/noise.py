@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lrcore.backend import Backend
 from lrcore.grids import ft, half_plane, ift, radius_grid, shell_mean, window_at
-from lrcore.images import Batch, complete_column, phase_ramp
+from lrcore.images import Batch, phase_ramp, subtract_model
 from lrcore.masks import cosine_edge
 from lrcore.records import Particles, Poses
 from lrcore.reference import Geometry, Reference
@@ -38,15 +38,12 @@ def residual_power(
     """
     n, window, workers = shape.box, shape.window, backend.threads
     found = poses.select(chosen)
-    centre_A = shape.centre * shape.pixel_size_A
-    points = ((found.rotation @ centre_A)[:, :2] - found.origin_A) / shape.pixel_size_A
-    residual = rest.spectrum[chosen] * phase_ramp(n, points)
+    residual = rest.spectrum[chosen] * phase_ramp(n, shape.centre_in(found))
     # The reference lives in the window: its slice at sample k of the full grid is the one at k · window / n.
     ratio = window / n
     samples = half_plane(n, (min(reference.frame.volume.limit / ratio, (n - 1) // 2),))
     planes = backend.kernels.slices(reference.frame.volume, found.rotation * ratio, samples)
-    residual[:, samples.ky, samples.kx] -= rest.ctf[chosen][:, samples.ky, samples.kx] * planes
-    complete_column(residual, samples)
+    subtract_model(residual, rest.ctf[chosen], planes, samples)
     disc = cosine_edge(radius_grid(window, 2), 0.5 * shape.diameter, 3.0)
     seen = window_at(ift(residual, n, 2, workers), (n // 2, n // 2), window) * disc
     power = shell_mean(np.abs(ft(seen, 2, workers)) ** 2, window, 2) * (n**2 / float((disc**2).sum()))

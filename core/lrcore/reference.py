@@ -10,8 +10,8 @@ from lrcore.fourier import QUADRATIC, FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, ft, half_plane, shell_mean, window_at
 from lrcore.kernels.newton import Limits
-from lrcore.masks import centre_of_mass, reach, soft_sphere
-from lrcore.records import Fsc, HalfMaps, Step, Volume
+from lrcore.masks import centre_of_mass, inscribed_sphere, reach
+from lrcore.records import Fsc, HalfMaps, Poses, Step, Volume
 from lrcore.search import Frame, Lattice, coarse_resolution, make_lattice
 from lrcore.spec import RefineSpec, fulcrum_point
 from lrcore.units import DEGREE
@@ -47,6 +47,11 @@ class Geometry:
         x, y, z = (float(f) for f in self.fulcrum * self.pixel_size_A)
         return (x, y, z)
 
+    def centre_in(self, poses: Poses) -> Float64:
+        """Where the middle of the window lies in each image: (n, 2), (x, y) pixels from n // 2."""
+        centre_A = self.centre * self.pixel_size_A
+        return ((poses.rotation @ centre_A)[:, :2] - poses.origin_A) / self.pixel_size_A
+
 
 def geometry(mask: Volume, spec: RefineSpec) -> Geometry:
     """The geometry of a job; the window holds the mask wherever the extents let it go, up to the box."""
@@ -69,7 +74,7 @@ def geometry(mask: Volume, spec: RefineSpec) -> Geometry:
 
 
 def align_resolution_A(fsc: Fsc, spec: RefineSpec, lowpass_A: float) -> float:
-    """The finest resolution used for the poses: FSC 0.5, not beyond the low-pass or the spec's maximum."""
+    """The finest resolution used for the poses: FSC 0.143, not beyond the low-pass or the spec's maximum."""
     limits = [fsc.resolution_A(ALIGN_THRESHOLD), lowpass_A, spec.max_align_resolution_A or 0.0]
     return max(limits)
 
@@ -131,7 +136,7 @@ def prepare(
 def outside(maps: HalfMaps, half: int, mask: Volume, workers: int) -> FourierVolume | None:
     """Half map × (1 − mask), Wiener-filtered by the half maps' FSC there; None when the mask leaves nothing out."""
     n = mask.box
-    keep = (1 - mask.data) * soft_sphere(n, 0.5 * n - 4, 4.0)
+    keep = (1 - mask.data) * inscribed_sphere(n)
     curve = masked_correlation(maps.first.data, maps.second.data, keep, workers)
     gain = wiener_gain(curve)
     if gain[1:].max(initial=0.0) == 0:
