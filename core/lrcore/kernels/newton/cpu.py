@@ -1,7 +1,7 @@
 """`evaluate` and `newton` in Numba: a thread takes an image through its whole descent.
 
-An evaluation works on chunks of samples in two passes: a gather loop that fills small arrays, then an arithmetic
-loop that accumulates the 21 sums; the compiler vectorises both.
+An evaluation works on chunks of samples in passes: four that fill small arrays (see `gather`), then an arithmetic
+loop that accumulates the 21 sums; the compiler vectorises all but the reading, which is vectorised by hand.
 """
 
 import numba
@@ -11,100 +11,34 @@ import numpy.typing as npt
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
 from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, STEPS, TOLERANCE, Limits, Modes
+from lrcore.kernels.newton.gather import CHUNK, C, phases, place, read, scratch, turn_gradient
 from lrcore.kernels.newton.small import exp_rotation, moved, solve5, squared_length
 from lrcore.kernels.slice.cpu import OPTIONS, pairs
 
 Array = npt.NDArray[np.floating]
-CHUNK = 256
 F = np.float32
 
 
-@numba.njit(inline="always", **OPTIONS)
-def _taps(t):  # type: ignore[no-untyped-def]
-    """Weights and slopes of the quadratic B-spline at −1, 0, 1 for an offset t in [−½, ½] from the node."""
-    low, high = F(0.5) - t, F(0.5) + t
-    return F(0.5) * low * low, F(0.75) - t * t, F(0.5) * high * high, -low, F(-2) * t, high
-
-
-@numba.njit(inline="always", **OPTIONS)
-def _row(data, at, x):  # type: ignore[no-untyped-def]
-    """Three neighbours along x: value and slope, each (re, im)."""
-    r0, r1, r2 = data[at], data[at + np.uint64(2)], data[at + np.uint64(4)]
-    i0, i1, i2 = data[at + np.uint64(1)], data[at + np.uint64(3)], data[at + np.uint64(5)]
-    re, im = x[0] * r0 + x[1] * r1 + x[2] * r2, x[0] * i0 + x[1] * i1 + x[2] * i2
-    return re, im, x[3] * r0 + x[4] * r1 + x[5] * r2, x[3] * i0 + x[4] * i1 + x[5] * i2
-
-
-@numba.njit(inline="always", **OPTIONS)
-def _sheet(data, at, row, x, y):  # type: ignore[no-untyped-def]
-    """Three rows: value, slope along x, slope along y, each (re, im)."""
-    ar, ai, axr, axi = _row(data, at, x)
-    br, bi, bxr, bxi = _row(data, at + row, x)
-    cr, ci, cxr, cxi = _row(data, at + row + row, x)
-    return (
-        y[0] * ar + y[1] * br + y[2] * cr,
-        y[0] * ai + y[1] * bi + y[2] * ci,
-        y[0] * axr + y[1] * bxr + y[2] * cxr,
-        y[0] * axi + y[1] * bxi + y[2] * cxi,
-        y[3] * ar + y[4] * br + y[5] * cr,
-        y[3] * ai + y[4] * bi + y[5] * ci,
-    )
-
-
 @numba.njit(**OPTIONS)
-def _gather(data, row, plane, centre, turn, kx, ky, begin, end, work):  # type: ignore[no-untyped-def]
-    """Pass 1: value and turned gradient ∇S × q of samples begin … end into work[0:8]."""
-    t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
-    t10, t11, t12 = turn[1, 0], turn[1, 1], turn[1, 2]
-    half = F(0.5)
-    step, leap = np.uint64(2 * row), np.uint64(2 * plane)
-    for i in range(end - begin):
-        u, v = F(kx[begin + i]), F(ky[begin + i])
-        qx = t00 * u + t10 * v
-        sign = F(1) if qx >= F(0) else F(-1)
-        qx *= sign
-        qy = (t01 * u + t11 * v) * sign
-        qz = (t02 * u + t12 * v) * sign
-        ix, iy, iz = np.int32(qx + half), np.int32(qy + centre + half), np.int32(qz + centre + half)
-        x, y, z = _taps(qx - F(ix)), _taps(qy + centre - F(iy)), _taps(qz + centre - F(iz))
-        at = np.uint64(2 * ((iz - 1) * plane + (iy - 1) * row + ix))
-        a = _sheet(data, at, step, x, y)
-        b = _sheet(data, at + leap, step, x, y)
-        c = _sheet(data, at + leap + leap, step, x, y)
-        work[0, i] = z[0] * a[0] + z[1] * b[0] + z[2] * c[0]
-        work[1, i] = sign * (z[0] * a[1] + z[1] * b[1] + z[2] * c[1])
-        for part in range(2):
-            gx = z[0] * a[2 + part] + z[1] * b[2 + part] + z[2] * c[2 + part]
-            gy = z[0] * a[4 + part] + z[1] * b[4 + part] + z[2] * c[4 + part]
-            gz = z[3] * a[part] + z[4] * b[part] + z[5] * c[part]
-            s = F(1) if part == 0 else sign
-            work[2 + part, i] = s * (gy * qz - gz * qy)
-            work[4 + part, i] = s * (gz * qx - gx * qz)
-            work[6 + part, i] = s * (gx * qy - gy * qx)
-
-
-@numba.njit(**OPTIONS)
-def _accumulate(W, w, kx, ky, begin, end, work, wave, sway, sums):  # type: ignore[no-untyped-def]
-    """Pass 2: add value, gradient and upper Hessian of samples begin … end to sums[0:21]."""
-    cos_x, sin_x, cos_y, sin_y = wave[0], wave[1], wave[2], wave[3]
+def _accumulate(W, w, kx, ky, begin, end, found, sway, sums):  # type: ignore[no-untyped-def]
+    """Pass 5: add value, gradient and upper Hessian of samples begin … end to sums[0:21]."""
     m00, m01, m02, m10, m11, m12 = sway[0, 0], sway[0, 1], sway[0, 2], sway[1, 0], sway[1, 1], sway[1, 2]
     step = sway[2, 0]
-    middle = (len(cos_y) - 1) // 2
     v = g0 = g1 = g2 = g3 = g4 = F(0)
     h00 = h01 = h02 = h03 = h04 = h11 = h12 = h13 = h14 = h22 = h23 = h24 = h33 = h34 = h44 = F(0)
-    for i in range(end - begin):
-        x, y = kx[begin + i], ky[begin + i]
-        ux, uy = np.uint64(x), np.uint64(y + middle)
-        c = cos_x[ux] * cos_y[uy] - sin_x[ux] * sin_y[uy]
-        s = sin_x[ux] * cos_y[uy] + cos_x[ux] * sin_y[uy]
-        wr, wi, weight = W[begin + i, 0], W[begin + i, 1], w[begin + i]
+    # Indexed from 0, the loop reads contiguous memory; from `begin` the compiler would gather.
+    W, w, kx, ky = W[2 * begin : 2 * end], w[begin:end], kx[begin:end], ky[begin:end]
+    for at in range(end - begin):
+        i = np.uint64(at)
+        c, s = found[8 * C + i], found[9 * C + i]
+        wr, wi, weight = W[2 * at], W[2 * at + 1], w[at]
         zr, zi = wr * c - wi * s, wi * c + wr * s
-        sr, si = work[0, i], work[1, i]
-        fx, fy = F(x), F(y)
+        sr, si = found[i], found[C + i]
+        fx, fy = F(kx[at]), F(ky[at])
         a0, a1, a2 = fx * m00 + fy * m10, fx * m01 + fy * m11, fx * m02 + fy * m12
-        j0r, j0i = work[2, i] + a0 * si, work[3, i] - a0 * sr
-        j1r, j1i = work[4, i] + a1 * si, work[5, i] - a1 * sr
-        j2r, j2i = work[6, i] + a2 * si, work[7, i] - a2 * sr
+        j0r, j0i = found[2 * C + i] + a0 * si, found[3 * C + i] - a0 * sr
+        j1r, j1i = found[4 * C + i] + a1 * si, found[5 * C + i] - a1 * sr
+        j2r, j2i = found[6 * C + i] + a2 * si, found[7 * C + i] - a2 * sr
         b0, b1 = step * fx, step * fy
         rr, ri = zr - weight * sr, zi - weight * si
         power = sr * sr + si * si
@@ -136,13 +70,13 @@ def _accumulate(W, w, kx, ky, begin, end, work, wave, sway, sums):  # type: igno
         h33 += power * b0 * b0
         h34 += power * b0 * b1
         h44 += power * b1 * b1
-    found = (v, g0, g1, g2, g3, g4, h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44)
-    for i in range(21):
-        sums[i] += np.float64(found[i])
+    total = (v, g0, g1, g2, g3, g4, h00, h01, h02, h03, h04, h11, h12, h13, h14, h22, h23, h24, h33, h34, h44)
+    for entry in range(21):
+        sums[entry] += np.float64(total[entry])
 
 
 @numba.njit(**OPTIONS)
-def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, wave, gradient, hessian):  # type: ignore[no-untyped-def]
+def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradient, hessian):  # type: ignore[no-untyped-def]
     """Value; fills gradient (5,) and hessian (5, 5). `data` is (Z, Z, X, 2) float32."""
     rotation = centre @ exp_rotation(theta)
     step = 2 * np.pi / size
@@ -157,38 +91,33 @@ def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, wave,
         sway[r, 1] = -step * (rotation[r, 2] * lever[0] - rotation[r, 0] * lever[2])
         sway[r, 2] = -step * (rotation[r, 0] * lever[1] - rotation[r, 1] * lever[0])
     sway[2, 0] = step
-    middle = (wave.shape[1] - 1) // 2
-    for k in range(middle + 1):
-        wave[0, k] = np.cos(step * shift[0] * k)
-        wave[1, k] = np.sin(step * shift[0] * k)
-    for k in range(-middle, middle + 1):
-        wave[2, k + middle] = np.cos(step * shift[1] * k)
-        wave[3, k + middle] = np.sin(step * shift[1] * k)
     turn = (PADDING * rotation).astype(np.float32)
-    flat = data.reshape(-1)
-    row, plane = np.int32(data.shape[2]), np.int32(data.shape[1] * data.shape[2])
-    middle_z = F(data.shape[0] // 2)
+    flat, crosses = data.reshape(-1), W.reshape(-1)
+    spot, where, found = work
     sums = np.zeros(21)
     for begin in range(0, count, CHUNK):
         end = min(begin + CHUNK, count)
-        _gather(flat, row, plane, middle_z, turn, kx, ky, begin, end, work)
-        _accumulate(W, w, kx, ky, begin, end, work, wave, sway, sums)
-    at = 6
+        place(data.shape, turn, kx, ky, begin, end, spot, where)
+        read(flat, data.shape, end - begin, spot, where, found)
+        turn_gradient(end - begin, where, found)
+        phases(shift, size, kx, ky, begin, end, found)
+        _accumulate(crosses, w, kx, ky, begin, end, found, sway, sums)
+    entry = 6
     for i in range(5):
         gradient[i] = -2 * sums[1 + i]
         for j in range(i, 5):
-            hessian[i, j] = hessian[j, i] = 2 * sums[at]
-            at += 1
+            hessian[i, j] = hessian[j, i] = 2 * sums[entry]
+            entry += 1
     return sums[0]
 
 
 @numba.njit(**OPTIONS)
-def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, theta, hessian, work, wave, result):  # type: ignore[no-untyped-def]
+def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, theta, hessian, work, result):  # type: ignore[no-untyped-def]
     """Levenberg–Marquardt in one band. Moves theta, fills hessian and result (posterior, likelihood)."""
     gradient, trial_gradient, trial_hessian = np.empty(5), np.empty(5), np.empty((5, 5))
     precision = np.empty(5)
     precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
-    likelihood = _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, wave, gradient, hessian)
+    likelihood = _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradient, hessian)
     total = likelihood + 0.5 * np.sum(precision * theta**2)
     damping, used = 1e-3, 1
     for _ in range(steps):
@@ -197,9 +126,7 @@ def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, thet
         if predicted < TOLERANCE:
             break
         trial = moved(theta, delta, limits[0], limits[1])
-        value = _evaluate(
-            data, W, w, kx, ky, count, centre, trial, lever, size, work, wave, trial_gradient, trial_hessian
-        )
+        value = _evaluate(data, W, w, kx, ky, count, centre, trial, lever, size, work, trial_gradient, trial_hessian)
         used += 1
         trial_total = value + 0.5 * np.sum(precision * trial**2)
         if trial_total < total:
@@ -219,12 +146,12 @@ def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, thet
 
 
 @numba.njit(**OPTIONS)
-def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, theta, hessian, work, wave, result):  # type: ignore[no-untyped-def]
+def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, theta, hessian, work, result):  # type: ignore[no-untyped-def]
     """Gauss–Newton moves, shortened when they do not contract. Moves theta, fills hessian and result."""
     gradient, at, curvature = np.empty(5), theta.copy(), np.empty((5, 5))
     precision = np.empty(5)
     precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
-    likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, wave, gradient, curvature)
+    likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, curvature)
     length, share, used = np.inf, 1.0, 1
     for _ in range(POLISH_STEPS):
         delta, _gain = solve5(curvature, precision, 0.0, gradient + precision * at)
@@ -235,7 +162,7 @@ def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, theta, hessi
         trial = moved(at, share * delta, limits[0], limits[1])
         move = np.sqrt(squared_length(trial - at, curvature, precision))
         at[:] = trial
-        likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, wave, gradient, curvature)
+        likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, curvature)
         used += 1
         if move < POLISHED * share:
             break
@@ -269,9 +196,7 @@ def _prune(theta, hessian, results, count, limits):  # type: ignore[no-untyped-d
 @numba.njit(**OPTIONS)
 def _image(data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits, plan, theta, hessian, results):  # type: ignore[no-untyped-def]
     """All descents of one image; leaves its modes in theta, hessian and results. Returns (modes, evaluations)."""
-    span = max(kx.max(), np.abs(ky).max())
-    work = np.empty((8, CHUNK), np.float32)
-    wave = np.empty((4, 2 * span + 1), np.float32)
+    work = scratch()
     count = used = 0
     for m in range(len(valid)):
         if valid[m]:
@@ -281,12 +206,10 @@ def _image(data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits,
         for m in range(count):
             used += _descend(
                 data, W, w, kx, ky, ends[band], centre, lever, size, limits, plan[band],
-                theta[m], hessian[m], work, wave, results[m],
+                theta[m], hessian[m], work, results[m],
             )  # fmt: skip
         count = _prune(theta, hessian, results, count, limits)
-    used += _polish(
-        data, W, w, kx, ky, ends[-1], centre, lever, size, limits, theta[0], hessian[0], work, wave, results[0]
-    )
+    used += _polish(data, W, w, kx, ky, ends[-1], centre, lever, size, limits, theta[0], hessian[0], work, results[0])
     return count, used
 
 
@@ -309,12 +232,10 @@ def _newton(data, W, w, kx, ky, ends, centres, starts, valid, lever, size, limit
 
 @numba.njit(parallel=True, **OPTIONS)
 def _evaluate_all(data, W, w, kx, ky, count, centres, theta, lever, size, values, gradients, hessians):  # type: ignore[no-untyped-def]
-    span = max(kx.max(), np.abs(ky).max())
     for b in numba.prange(W.shape[0]):
-        work = np.empty((8, CHUNK), np.float32)
-        wave = np.empty((4, 2 * span + 1), np.float32)
+        work = scratch()
         values[b] = _evaluate(
-            data, W[b], w[b], kx, ky, count, centres[b], theta[b], lever, size, work, wave, gradients[b], hessians[b]
+            data, W[b], w[b], kx, ky, count, centres[b], theta[b], lever, size, work, gradients[b], hessians[b]
         )
 
 
