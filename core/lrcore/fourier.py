@@ -1,11 +1,13 @@
 """Fourier volumes: the padded, band-limited half-space transform that slices are read from and inserted into."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
-from lrcore.grids import Complex64, Float32, ft, ift, index_grid, resize
+from lrcore.grids import Complex64, Float32, cropped_ift, multiply_shells, padded_ft
 
 PADDING = 2
 """Oversampling of the Fourier volume: the box is padded this many times before its FT."""
@@ -48,12 +50,11 @@ def from_map(array: npt.NDArray[np.floating], limit: int, workers: int = 1, kern
     """(n, n, n) real map → its FourierVolume, readable up to `limit` ≤ (n − 1) // 2 with the given kernel."""
     size = array.shape[-1]
     z, y, x = gridding_correction(size, kernel)
-    padded = resize((array / z / y / x).astype(np.float32), PADDING * size, 3)
-    spectrum = ft(padded, 3, workers)
-    reach = PADDING * limit + 1
-    rows = np.arange(-reach, reach + 1)
     data = np.empty(shape_for(limit), np.complex64)
-    data[:, :, 1:] = spectrum[rows[:, None], rows[None, :], : reach + 1]
+    first = 1
+    for block in padded_ft((array / z / y / x).astype(np.float32), PADDING * size, PADDING * limit + 1, workers):
+        data[:, :, first : first + block.shape[2]] = block
+        first += block.shape[2]
     data[:, :, 0] = data[::-1, ::-1, 2].conj()
     return FourierVolume(data, size, limit)
 
@@ -63,13 +64,11 @@ def to_map(volume: FourierVolume, workers: int = 1) -> Float32:
     size = PADDING * volume.size
     centre = volume.data.shape[0] // 2
     reach = min(centre, size // 2 - 1)
-    spectrum = np.zeros((size, size, size // 2 + 1), np.complex64)
-    rows = np.arange(-reach, reach + 1)
-    spectrum[rows[:, None], rows[None, :], : reach + 1] = volume.data[
-        centre + rows[:, None], centre + rows[None, :], 1 : reach + 2
-    ]
-    z, y, x = gridding_correction(volume.size)
-    return (resize(ift(spectrum, size, 3, workers), volume.size, 3) / z / y / x).astype(np.float32)
+    held = slice(centre - reach, centre + reach + 1)
+    array = cropped_ift(volume.data[held, held, 1 : reach + 2], size, volume.size, workers)
+    for factor in gridding_correction(volume.size):
+        array /= factor
+    return array
 
 
 def make_hermitian(data: npt.NDArray[np.inexact]) -> None:
@@ -79,17 +78,17 @@ def make_hermitian(data: npt.NDArray[np.inexact]) -> None:
     data[:, :, 1] = plane + (np.conj(mate) if np.iscomplexobj(data) else mate)
 
 
-def shell_radius(limit: int) -> npt.NDArray[np.float32]:
-    """Radius, in index units of the unpadded box, of every sample of a FourierVolume: (Z, Z, X)."""
+def squared_radii(limit: int) -> Iterator[npt.NDArray[np.int32]]:
+    """|k|² of the samples of each plane z of a FourierVolume, in steps of the padded box: (Z, X) each."""
     reach = PADDING * limit + 1
-    full = np.arange(-reach, reach + 1)
-    squares = full[:, None, None] ** 2 + full[None, :, None] ** 2 + np.arange(-1, reach + 1)[None, None, :] ** 2
-    return (np.sqrt(squares) / PADDING).astype(np.float32)
+    full, half = np.arange(-reach, reach + 1, dtype=np.int32), np.arange(-1, reach + 1, dtype=np.int32)
+    flat = full[:, None] ** 2 + half**2
+    for z in full:
+        yield flat + z**2
 
 
 def filter_map(array: npt.NDArray[np.floating], gains: npt.NDArray[np.floating], workers: int = 1) -> Float32:
     """Multiply the FT of a map by a gain per shell 0 … n // 2, linear between shells, 0 beyond: (n, n, n)."""
-    n = array.shape[-1]
-    radius = np.sqrt(sum(k.astype(np.float32) ** 2 for k in index_grid(n, 3)))
-    gain = np.interp(radius, np.arange(len(gains)), gains, right=0.0).astype(np.float32)
-    return ift(ft(array, 3, workers) * gain, n, 3, workers).astype(np.float32)
+    spectrum = scipy.fft.rfftn(array.astype(np.float32, copy=False), workers=workers)
+    multiply_shells(spectrum, gains, array.shape[-1])
+    return scipy.fft.irfftn(spectrum, array.shape, workers=workers, overwrite_x=True)

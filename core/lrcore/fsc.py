@@ -2,8 +2,9 @@
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
-from lrcore.grids import ft, ift, index_grid, shell_frequency, shell_sum
+from lrcore.grids import planes, shell_frequency, shell_products
 from lrcore.masks import soft_sphere
 from lrcore.records import Fsc, Volume
 
@@ -22,25 +23,29 @@ def correlation(first: Spectrum, second: Spectrum, n: int) -> Float64:
 
     FSC(k) = Σ Re(F₁ F₂*) / √(Σ|F₁|² Σ|F₂|²); Harauz & van Heel 1986.
     """
-    cross = shell_sum((first * second.conj()).real, n, 3)
-    power = shell_sum(np.abs(first) ** 2, n, 3) * shell_sum(np.abs(second) ** 2, n, 3)
+    cross, power_first, power_second = shell_products(first, second, n)
+    power = power_first * power_second
     return np.divide(cross, np.sqrt(power), out=np.zeros_like(cross), where=power > 0)
 
 
 def masked_correlation(first: Float32, second: Float32, mask: Float32 | None, workers: int = 1) -> Float64:
     """FSC of two (n, n, n) maps, each multiplied by `mask` when there is one: (n // 2 + 1,)."""
     maps = (first, second) if mask is None else (first * mask, second * mask)
-    return correlation(ft(maps[0], 3, workers), ft(maps[1], 3, workers), first.shape[-1])
+    # No shift of the origin: it is common to both.
+    spectra = [scipy.fft.rfftn(m, workers=workers) for m in maps]
+    return correlation(spectra[0], spectra[1], first.shape[-1])
 
 
 def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) -> Float32:
     """The map with the phases of all shells ≥ `shell` replaced by random ones; amplitudes kept."""
     n = array.shape[-1]
-    spectrum = ft(array, 3, workers)
-    noise = ft(np.random.default_rng(seed).standard_normal(array.shape, dtype=np.float32), 3, workers)
-    radius = np.sqrt(sum(k.astype(np.float32) ** 2 for k in index_grid(n, 3)))
-    phase = noise / np.maximum(np.abs(noise), 1e-30)
-    return ift(np.where(radius >= shell, np.abs(spectrum) * phase, spectrum), n, 3, workers).astype(np.float32)
+    spectrum = scipy.fft.rfftn(array, workers=workers)
+    noise = np.random.default_rng(seed).standard_normal(array.shape, dtype=np.float32)
+    phases = scipy.fft.rfftn(noise, workers=workers, overwrite_x=True)
+    for z, squares in planes(n):
+        random = np.abs(spectrum[z]) * (phases[z] / np.maximum(np.abs(phases[z]), 1e-30))
+        spectrum[z] = np.where(squares >= shell**2, random, spectrum[z])
+    return scipy.fft.irfftn(spectrum, array.shape, workers=workers, overwrite_x=True)
 
 
 def family(

@@ -3,7 +3,9 @@
 Arrays are `[..., z, y, x]`; the origin of an array of size n is voxel `n // 2`. `FT` means Σ f(x) exp(−2πi k·x).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +39,33 @@ def index_grid(n: int, ndim: int) -> tuple[Int, ...]:
     return tuple(a.reshape([-1 if i == j else 1 for j in range(ndim)]) for i, a in enumerate(axes))
 
 
+@lru_cache(maxsize=4)
 def shell_index(n: int, ndim: int) -> Int:
-    """Shell number round(|k|) of every sample of a half-complex FT of size n: (n, ..., n // 2 + 1)."""
+    """Shell number round(|k|) of every sample of a half-complex FT of size n: (n, ..., n // 2 + 1), read-only."""
     squares = sum(k.astype(np.float64) ** 2 for k in index_grid(n, ndim))
-    return np.asarray(np.rint(np.sqrt(squares)), dtype=np.int64)
+    shells = np.asarray(np.rint(np.sqrt(squares)), dtype=np.int64)
+    shells.setflags(write=False)
+    return shells
+
+
+def radii(n: int) -> Float64:
+    """|k| by |k|², for the samples of a half-complex 3D FT of size n: a table instead of a grid."""
+    return np.sqrt(np.arange(3 * (n // 2) ** 2 + 1, dtype=np.float64))
+
+
+def planes(n: int) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+    """Each plane z of a half-complex 3D FT of size n with |k|² of its samples: (n, n // 2 + 1)."""
+    kz, ky, kx = (k.astype(np.int32) for k in index_grid(n, 3))
+    flat = (ky**2 + kx**2)[0]
+    for z in range(n):
+        yield z, flat + kz[z, 0, 0] ** 2
+
+
+def multiply_shells(spectrum: npt.NDArray[np.complexfloating], gains: npt.NDArray[np.floating], n: int) -> None:
+    """Multiply a half-complex 3D FT by a gain per shell, linear between shells, 0 beyond the last. In place."""
+    table = np.interp(radii(n), np.arange(len(gains)), gains, right=0.0).astype(np.float32)
+    for z, squares in planes(n):
+        spectrum[z] *= table[squares]
 
 
 def shell_frequency(n: int, pixel_size_A: float) -> Float64:
@@ -59,16 +84,55 @@ def hermitian_weight(n: int, ndim: int) -> Float64:
 
 def shell_sum(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:
     """Sum over shells 0 … n // 2 of a half-complex array (..., n, n // 2 + 1), each mate counted: (..., n // 2 + 1)."""
-    shells = shell_index(n, ndim)
-    weighted = (values * hermitian_weight(n, ndim)).reshape(-1, shells.size)
-    out = np.stack([np.bincount(shells.ravel(), weights=row, minlength=n)[: n // 2 + 1] for row in weighted])
-    shape: tuple[int, ...] = (*values.shape[: values.ndim - ndim], n // 2 + 1)
-    return out.reshape(shape).astype(np.float64)
+    lead = values.shape[: values.ndim - ndim]
+    if ndim == 3:
+        out = _sum_by_plane(values.reshape(-1, n, n, n // 2 + 1), n)
+    else:
+        shells = shell_index(n, ndim).ravel()
+        weighted = (values * hermitian_weight(n, ndim)).reshape(-1, shells.size)
+        out = np.stack([np.bincount(shells, weights=row, minlength=n)[: n // 2 + 1] for row in weighted])
+    return out.reshape(*lead, n // 2 + 1).astype(np.float64)
+
+
+def _sum_by_plane(volumes: npt.NDArray[np.floating], n: int) -> Float64:
+    """`shell_sum` of (m, n, n, n // 2 + 1), with no grid of the volume's size."""
+    shells = np.rint(radii(n)).astype(np.int64)
+    weight = hermitian_weight(n, 2)
+    out = np.zeros((len(volumes), int(shells[-1]) + 1))
+    for z, squares in planes(n):
+        shell = shells[squares].ravel()
+        for total, volume in zip(out, volumes, strict=True):
+            total += np.bincount(shell, weights=(volume[z] * weight).ravel(), minlength=len(total))
+    return out[:, : n // 2 + 1]
+
+
+def shell_products(
+    first: npt.NDArray[np.complexfloating], second: npt.NDArray[np.complexfloating], n: int
+) -> tuple[Float64, Float64, Float64]:
+    """Σ Re(F₁ F₂*), Σ|F₁|², Σ|F₂|² over the shells 0 … n // 2 of two half-complex FTs of n³ maps, in one pass."""
+    shells = np.rint(radii(n)).astype(np.int64)
+    weight = hermitian_weight(n, 2)
+    out = np.zeros((3, int(shells[-1]) + 1))
+    for z, squares in planes(n):
+        shell, a, b = shells[squares].ravel(), first[z], second[z]
+        products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
+        for total, product in zip(out, products, strict=True):
+            total += np.bincount(shell, weights=(product * weight).ravel(), minlength=len(total))
+    cross, power_first, power_second = out[:, : n // 2 + 1]
+    return cross, power_first, power_second
+
+
+@lru_cache(maxsize=8)
+def shell_count(n: int, ndim: int) -> Float64:
+    """Samples of the full FT in each of the shells 0 … n // 2, read-only."""
+    count = shell_sum(np.ones((n,) * (ndim - 1) + (n // 2 + 1,), np.float32), n, ndim)
+    count.setflags(write=False)
+    return count
 
 
 def shell_mean(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:
     """Mean over shells 0 … n // 2 of a half-complex array; every mate counted."""
-    return shell_sum(values, n, ndim) / shell_sum(np.ones(values.shape[values.ndim - ndim :]), n, ndim)
+    return shell_sum(values, n, ndim) / shell_count(n, ndim)
 
 
 def radius_grid(n: int, ndim: int, centre: tuple[float, ...] | None = None) -> Float32:
@@ -99,6 +163,51 @@ def window_at(
         source.append(slice(low, high))
         target.append(slice(low - start, high - start))
     out[tuple(target)] = array[tuple(source)]
+    return out
+
+
+BLOCK = 24
+"""Planes of kx that are transformed together, so that no whole padded volume is ever in memory."""
+
+
+def padded_ft(array: npt.NDArray[np.floating], size: int, reach: int, workers: int = 1) -> Iterator[Complex64]:
+    """FT of an (n, n, n) map padded to `size`, read |index| ≤ reach per axis and kx ≥ 0, in blocks of kx.
+
+    Each block is (2 reach + 1, 2 reach + 1, ≤ BLOCK), z and y centred on 0. Only what is read is transformed: along x,
+    then y, then z.
+    """
+    rows = np.arange(-reach, reach + 1)
+    # The map's origin is voxel n // 2 of where it lies, at the padded array's corner: a phase brings it to 0.
+    turn = np.exp(2j * np.pi / size * (array.shape[-1] // 2) * rows).astype(np.complex64)
+    flat = scipy.fft.rfft(array, size, axis=2, workers=workers)[:, :, : reach + 1] * turn[reach:]
+    for first in range(0, reach + 1, BLOCK):
+        block = scipy.fft.fft(flat[:, :, first : first + BLOCK], size, axis=1, workers=workers)
+        block = block[:, rows] * turn[:, None]
+        block = scipy.fft.fft(block, size, axis=0, workers=workers, overwrite_x=True)[rows]
+        block *= turn[:, None, None]
+        yield block.astype(np.complex64, copy=False)
+
+
+def cropped_ift(spectrum: Complex64, size: int, n: int, workers: int = 1) -> Float32:
+    """The middle (n, n, n) of the map of `size` voxels whose FT is given as `padded_ft` gives it, in one block.
+
+    spectrum: (2 r + 1, 2 r + 1, r + 1), 0 beyond. Cropped after each axis, so that little is transformed in vain.
+    """
+    reach = spectrum.shape[2] - 1
+    rows, kept = np.arange(-reach, reach + 1), np.arange(n) - n // 2
+    middle = np.empty((n, n, reach + 1), np.complex64)
+    for first in range(0, reach + 1, BLOCK):
+        block = spectrum[:, :, first : first + BLOCK]
+        tall = np.zeros((size, *block.shape[1:]), np.complex64)
+        tall[rows] = block
+        tall = scipy.fft.ifft(tall, axis=0, workers=workers, overwrite_x=True)[kept]
+        wide = np.zeros((n, size, block.shape[2]), np.complex64)
+        wide[:, rows] = tall
+        middle[:, :, first : first + BLOCK] = scipy.fft.ifft(wide, axis=1, workers=workers, overwrite_x=True)[:, kept]
+    out = np.empty((n, n, n), np.float32)
+    for first in range(0, n, BLOCK):
+        lines = scipy.fft.irfft(middle[first : first + BLOCK], size, axis=2, workers=workers)
+        out[first : first + BLOCK] = lines[:, :, kept]
     return out
 
 

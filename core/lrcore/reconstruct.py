@@ -9,7 +9,7 @@ import numpy.typing as npt
 from lrcore.backend import Backend
 from lrcore.ctf import check_optics
 from lrcore.errors import InputError
-from lrcore.fourier import FourierVolume, make_hermitian, shape_for, shell_radius, to_map
+from lrcore.fourier import PADDING, FourierVolume, make_hermitian, shape_for, squared_radii, to_map
 from lrcore.grids import Complex64, Float32
 from lrcore.images import Batch, batches, reading_order
 from lrcore.records import Particles, Poses, Progress, Volume
@@ -59,20 +59,37 @@ def solve(sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike 
 
     mean: of the denominator over the shell. regularisation: ρ, one for all or one per shell; (1 − FSC) / FSC makes
     this the Wiener filter within a shell, and the factor 1 + ρ leaves a well-sampled shell's amplitude as it is.
+    Uses up the sums: they are divided in place, since a second copy would be the largest thing in memory.
     """
-    numerator, denominator = sums.numerator.copy(), sums.denominator.copy()
-    make_hermitian(numerator)
-    make_hermitian(denominator)
-    shell = np.rint(shell_radius(sums.limit)).astype(np.int64)
-    mean = np.bincount(shell.ravel(), weights=denominator.ravel()) / np.bincount(shell.ravel())
+    make_hermitian(sums.numerator)
+    make_hermitian(sums.denominator)
+    shells = _shells(sums.limit)
+    mean = _shell_means(sums.denominator, shells)
     given = np.ravel(np.asarray(regularisation, dtype=np.float64))
     rho = given[np.minimum(np.arange(len(mean)), len(given) - 1)]
     floor = np.maximum(rho, 1e-6) * mean
-    gain = np.zeros_like(denominator)
-    seen = (shell <= sums.limit) & (floor > 0)[shell]
-    gain[seen] = (1 + rho).astype(np.float32)[shell[seen]] / (denominator + floor.astype(np.float32)[shell])[seen]
-    numerator *= gain
-    return Volume(to_map(FourierVolume(numerator, sums.box, sums.limit), workers), pixel_size_A)
+    seen = (np.arange(len(mean)) <= sums.limit) & (floor > 0)
+    gain = np.where(seen, 1 + rho, 0.0).astype(np.float32)[shells]
+    ridge = np.where(seen, floor, 1.0).astype(np.float32)[shells]
+    for plane, divisor, squares in zip(sums.numerator, sums.denominator, squared_radii(sums.limit), strict=True):
+        plane *= gain[squares] / (divisor + ridge[squares])
+    return Volume(to_map(FourierVolume(sums.numerator, sums.box, sums.limit), workers), pixel_size_A)
+
+
+def _shells(limit: int) -> npt.NDArray[np.int64]:
+    """Shell of the unpadded box by |k|² in a FourierVolume."""
+    reach = PADDING * limit + 1
+    return np.rint(np.sqrt(np.arange(3 * reach**2 + 1)) / PADDING).astype(np.int64)
+
+
+def _shell_means(values: Float32, shells: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Mean of a Fourier volume's values over each shell."""
+    total, count = np.zeros((2, int(shells[-1]) + 1))
+    for plane, squares in zip(values, squared_radii((values.shape[2] - 3) // PADDING), strict=True):
+        shell = shells[squares].ravel()
+        total += np.bincount(shell, weights=plane.ravel(), minlength=len(total))
+        count += np.bincount(shell, minlength=len(total))
+    return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
 
 
 def regularisation(fsc: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
