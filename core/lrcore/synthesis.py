@@ -63,12 +63,15 @@ def noise_ft(particles: Particles, noise: Noise, rng: np.random.Generator) -> It
 
 def write_stack(particles: Particles, batches: Iterator[npt.NDArray[np.complexfloating]], float16: bool) -> None:
     """Write the images of FTs as they come. Raises InputError if the file cannot be written."""
-    box = particles.box
-    path = particles.images.stacks[0]
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        file.write(_stack_header(len(particles), box, particles.pixel_size_A, float16))
+    write_images(particles, (ift(batch, particles.box, 2) for batch in batches), float16)
+
+
+def write_images(particles: Particles, batches: Iterator[npt.NDArray[np.floating]], float16: bool) -> None:
+    """Write images (b, box, box) as they come. Raises InputError if the file cannot be written."""
+    with written_whole(particles.images.stacks[0]) as temporary, temporary.open("wb") as file:
+        file.write(_stack_header(len(particles), particles.box, particles.pixel_size_A, float16))
         for batch in batches:
-            file.write(ift(batch, box, 2).astype("<f2" if float16 else "<f4").tobytes())
+            file.write(batch.astype("<f2" if float16 else "<f4", copy=False).tobytes())
 
 
 def _stack_header(n: int, box: int, pixel_size_A: float, float16: bool) -> bytes:

@@ -1,0 +1,1 @@
+"""Benchmarks: each measures and yields records; `lrwidgets bench` prints them as tables or JSON lines."""

@@ -1,0 +1,97 @@
+"""What the machine can do at best, measured in the same run: copy, gather, scatter, multiply-add."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrcore.backend import pick
+from lrcore.fourier import shape_for
+from lrcore.grids import Samples, half_plane
+from lrcore.rotations import from_euler
+from lrcore.workload import corners
+from lrwidgets.bench.measured import Measured, Options, best_of
+
+IMAGES = 64
+ROUNDS = 200
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Of one thread: bytes/s of a copy, operations/s, and seconds a sample of 2³ and 3³ reads and of a 2³ update."""
+
+    copy: float
+    flops: float
+    gather: dict[int, float]
+    scatter: float
+
+
+def run(options: Options) -> Iterator[Measured]:
+    """Copy and arithmetic, then the reads of a volume of the reference window, by one thread and by all."""
+    window = 80
+    samples = half_plane(window, (0.375 * window,))
+    for threads in sorted({1, options.threads}):
+        options.tell(f"{threads} thread(s)")
+        pick("cpu", threads)
+        shared = {"threads": threads}
+        yield Measured("ceilings", "copy", copy_speed() / 1e9, "GB/s", shared)
+        yield Measured("ceilings", "multiply-add, float32", arithmetic_speed(16 * threads) / 1e9, "GFLOP/s", shared)
+        for order in ("random", "planes"):
+            for width in (2, 3):
+                where = {**shared, "window": window, "order": order}
+                nanoseconds = 1e9 * gather_time(samples, width, order == "random") * threads
+                yield Measured("ceilings", f"gather {width}³ complex voxels", nanoseconds, "ns/sample/core", where)
+    pick("cpu", 1)
+    where = {"threads": 1, "window": window, "order": "planes"}
+    yield Measured("ceilings", "add to 2³ voxels", 1e9 * scatter_time(samples), "ns/sample/core", where)
+
+
+def of_one_thread(samples: Samples, inserted: Samples) -> Ceilings:
+    """The ceilings that a kernel is held against, for volumes of these samples' size, read along planes."""
+    pick("cpu", 1)
+    gather = {width: gather_time(samples, width) for width in (2, 3)}
+    return Ceilings(copy_speed(), arithmetic_speed(16), gather, scatter_time(inserted))
+
+
+def copy_speed() -> float:
+    """Bytes/s of a copy far larger than a cache, read and write counted."""
+    from lrcore.kernels.ceilings.cpu import copy
+
+    source = np.ones(1 << 26, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / best_of(lambda: copy(source, target))
+
+
+def arithmetic_speed(lines: int) -> float:
+    """Operations/s of multiply-adds on float32 in registers and the first cache."""
+    from lrcore.kernels.ceilings import CHAIN
+    from lrcore.kernels.ceilings.cpu import multiply_add
+
+    values = np.ones((lines, 512), np.float32)
+    spent = best_of(lambda: multiply_add(values, 0.5, 0.5, ROUNDS), 20)
+    return 2 * CHAIN * ROUNDS * values.size / spent
+
+
+def gather_time(samples: Samples, width: int, shuffled: bool = False) -> float:
+    """Wall seconds a sample of reading width³ voxels, along random planes or anywhere."""
+    from lrcore.kernels.ceilings.cpu import gather
+
+    limit, at = _places(samples, shuffled)
+    data = np.ones(shape_for(limit), np.complex64)
+    return best_of(lambda: gather(data, at, width), 15) / at.size
+
+
+def scatter_time(samples: Samples) -> float:
+    """Seconds a sample of adding to 2³ voxels of a numerator and a denominator, along random planes."""
+    from lrcore.kernels.ceilings.cpu import scatter
+
+    limit, at = _places(samples, False)
+    data, weight = np.zeros(shape_for(limit), np.complex64), np.zeros(shape_for(limit), np.float32)
+    return best_of(lambda: scatter(data, weight, at), 5) / at.size
+
+
+def _places(samples: Samples, shuffled: bool) -> tuple[int, np.ndarray]:
+    rng = np.random.default_rng(0)
+    limit = int(np.ceil(np.hypot(samples.kx, samples.ky).max()))
+    at = corners(limit, from_euler(rng.uniform(-180, 180, (IMAGES, 3))), samples)
+    return limit, rng.permuted(at.ravel()).reshape(at.shape) if shuffled else at
