@@ -54,6 +54,19 @@ def load(context, array, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def store(context, array, at, a):  # type: ignore[no-untyped-def]
+    """array[at : at + 8] = a, into a flat float32 array."""
+
+    def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = ctx.make_array(signature.args[0])(ctx, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), VECTOR.as_pointer())
+        builder.store(_spread(builder, arguments[2]), pointer, align=4)
+        return ctx.get_dummy_value()
+
+    return types.void(array, at, a), generate
+
+
+@intrinsic
 def constant(context, values):  # type: ignore[no-untyped-def]
     """The vector of a tuple of eight floats."""
 

@@ -8,5 +8,6 @@ s = ((R − centres[b]) lever)_xy + (shifts[x], shifts[y]), all in pixels:
 
     best = min over (y, x) of Σ_k [ −2 Re conj(W) S e^{−2πi k·s / D} + w |S|² ] + penalty_shift[y, x]
 
-and where = y · T + x of that minimum. Only the first band, samples.ends[0], is used.
+and where = y · T + x of that minimum. The shifts ascend and are symmetric about 0, so T is odd. Only the first band,
+samples.ends[0], is used.
 """

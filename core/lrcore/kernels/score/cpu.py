@@ -1,4 +1,7 @@
-"""`score` in Numba: a thread takes an image; all shifts of a rotation by a separable DFT over rows then columns."""
+"""`score` in Numba: a thread takes an image; all shifts of a rotation by a separable DFT over rows, then columns.
+
+The grid of shifts is symmetric, so ±t share their products: Σ a cos ± Σ b sin. Along x eight shifts are a vector.
+"""
 
 import numba
 import numpy as np
@@ -6,108 +9,120 @@ import numpy.typing as npt
 
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
-from lrcore.kernels.slice.cpu import OPTIONS, locate, pairs
+from lrcore.kernels.simd import LANES, fma, load, store, times
+from lrcore.kernels.slice.cpu import CHUNK, OPTIONS, C, pairs, place, read, scratch
+from lrcore.kernels.turns import cos_sin
 
 Array = npt.NDArray[np.floating]
 F = np.float32
-VECTOR = 16
-"""Shifts along x are padded to a multiple of this."""
-
-
-@numba.njit(inline="always", **OPTIONS)
-def _blend(data, z, y, x, part, fx, fy, fz):  # type: ignore[no-untyped-def]
-    """Trilinear value of the real (0) or imaginary (1) part."""
-    gx, gy = F(1) - fx, F(1) - fy
-    low = gy * (gx * data[z, y, x, part] + fx * data[z, y, x + 1, part])
-    low += fy * (gx * data[z, y + 1, x, part] + fx * data[z, y + 1, x + 1, part])
-    high = gy * (gx * data[z + 1, y, x, part] + fx * data[z + 1, y, x + 1, part])
-    high += fy * (gx * data[z + 1, y + 1, x, part] + fx * data[z + 1, y + 1, x + 1, part])
-    return low + fz * (high - low)
 
 
 @numba.njit(**OPTIONS)
-def _cross(data, turn, kx, ky, W, w, re, im):  # type: ignore[no-untyped-def]
-    """Fill conj(W) S for every sample; returns Σ w |S|²."""
-    centre = F(data.shape[0] // 2)
+def _cross(data, turn, kx, ky, W, w, sway, work, re, im):  # type: ignore[no-untyped-def]
+    """Fill conj(W) S e^{−2πi k·sway} for every sample; returns Σ w |S|². W: flat (re, im, re, …)."""
+    spot, where, found = work
+    flat = data.reshape(-1)
+    x, y = F(sway[0]), F(sway[1])
     power = F(0)
-    for s in range(len(re)):
-        x, y, z, fx, fy, fz, sign = locate(turn, F(kx[s]), F(ky[s]), centre)
-        a = _blend(data, z, y, x, 0, fx, fy, fz)
-        b = _blend(data, z, y, x, 1, fx, fy, fz) * sign
-        power += w[s] * (a * a + b * b)
-        re[s] = W[s, 0] * a + W[s, 1] * b
-        im[s] = W[s, 0] * b - W[s, 1] * a
+    for begin in range(0, len(re), CHUNK):
+        end = min(begin + CHUNK, len(re))
+        place(data.shape, turn, kx, ky, begin, end, spot, where)
+        read(flat, data.shape, end - begin, spot, where, found)
+        # Indexed from 0, the loop reads contiguous memory; from `begin` the compiler would gather.
+        cut_W, cut_w, cut_x, cut_y = W[2 * begin : 2 * end], w[begin:end], kx[begin:end], ky[begin:end]
+        cut_re, cut_im = re[begin:end], im[begin:end]
+        for j in range(end - begin):
+            a, b = found[np.uint64(j)], found[C + np.uint64(j)]
+            power += cut_w[j] * (a * a + b * b)
+            c, s = cos_sin(F(cut_x[j]) * x + F(cut_y[j]) * y)
+            wr, wi = cut_W[2 * j], cut_W[2 * j + 1]
+            u, v = wr * a + wi * b, wr * b - wi * a
+            cut_re[j] = u * c + v * s
+            cut_im[j] = v * c - u * s
     return power
 
 
 @numba.njit(**OPTIONS)
-def _sway(re, im, kx, rows, row_ky, phase):  # type: ignore[no-untyped-def]
-    """Multiply by e^{−i phase·k} what the lever moved: by angle addition along each row."""
-    step_c, step_s = F(np.cos(phase[0])), F(np.sin(phase[0]))
-    for r in range(len(row_ky)):
-        angle = phase[0] * kx[rows[r]] + phase[1] * row_ky[r]
-        c, s = F(np.cos(angle)), F(np.sin(angle))
-        for i in range(rows[r], rows[r + 1]):
-            a, b = re[i], im[i]
-            re[i] = a * c + b * s
-            im[i] = b * c - a * s
-            c, s = c * step_c - s * step_s, s * step_c + c * step_s
+def _along_x(re, im, kx, rows, cos_x, sin_x, width, lines):  # type: ignore[no-untyped-def]
+    """Σ over each row of cross e^{−2πi kx t / D} at shifts ±t into lines: (re at t, im at t, re at −t, im at −t)."""
+    for r in range(len(rows) - 1):
+        for t in range(0, width, LANES):
+            even_re = even_im = odd_re = odd_im = times(F(0), F(0))
+            for i in range(rows[r], rows[r + 1]):
+                k = kx[i] * width + t
+                c, s = load(cos_x, k), load(sin_x, k)
+                even_re, odd_re = fma(c, re[i], even_re), fma(s, im[i], odd_re)
+                even_im, odd_im = fma(c, im[i], even_im), fma(s, re[i], odd_im)
+            at = 4 * r * width + t
+            store(lines, at, fma(odd_re, F(1), even_re))
+            store(lines, at + width, fma(odd_im, F(-1), even_im))
+            store(lines, at + 2 * width, fma(odd_re, F(-1), even_re))
+            store(lines, at + 3 * width, fma(odd_im, F(1), even_im))
 
 
 @numba.njit(**OPTIONS)
-def _best_shift(re, im, kx, rows, row_ky, cos_x, sin_x, cos_y, sin_y, penalty, plane, line):  # type: ignore[no-untyped-def]
-    """Minimum over the shift grid of penalty − 2 Re Σ cross e^{−2πi k·t / D}; returns value and flat position.
+def _along_y(lines, cos_y, sin_y, half, width, plane):  # type: ignore[no-untyped-def]
+    """Re Σ over rows of line e^{−2πi ky t / D} at shifts ±t into plane: rows −half … half, each −t's then t's in x."""
+    rows = cos_y.shape[0]
+    for ty in range(half + 1):
+        for side in range(2):
+            for t in range(0, width, LANES):
+                even = odd = times(F(0), F(0))
+                at = 2 * side * width + t
+                for r in range(rows):
+                    even = fma(load(lines, at), cos_y[r, ty], even)
+                    odd = fma(load(lines, at + width), sin_y[r, ty], odd)
+                    at += 4 * width
+                store(plane, ((half + ty) * 2 + side) * width + t, fma(odd, F(1), even))
+                store(plane, ((half - ty) * 2 + side) * width + t, fma(odd, F(-1), even))
 
-    The inner loops run along the shifts in x, which are padded to whole vectors.
-    """
-    grid, width = penalty.shape[0], plane.shape[1]
-    plane[:] = 0
-    for r in range(len(row_ky)):
-        line[:] = 0
-        for i in range(rows[r], rows[r + 1]):
-            a, b, k = re[i], im[i], kx[i]
-            for t in range(width):
-                line[0, t] += a * cos_x[k, t] + b * sin_x[k, t]
-                line[1, t] += b * cos_x[k, t] - a * sin_x[k, t]
-        for ty in range(grid):
-            c, s = cos_y[r, ty], sin_y[r, ty]
-            for t in range(width):
-                plane[ty, t] += line[0, t] * c + line[1, t] * s
-    best, where = F(np.inf), 0
-    for ty in range(grid):
-        for tx in range(grid):
-            value = penalty[ty, tx] - F(2) * plane[ty, tx]
-            if value < best:
-                best, where = value, ty * grid + tx
-    return best, where
+
+@numba.njit(**OPTIONS)
+def _lowest(plane, penalty):  # type: ignore[no-untyped-def]
+    """Minimum of penalty − 2 plane, and where it is."""
+    best = F(np.inf)
+    for t in range(len(penalty)):
+        value = penalty[t] - F(2) * plane[t]
+        plane[t] = value
+        best = min(best, value)
+    at = 0
+    while at < len(penalty) - 1 and plane[at] > best:
+        at += 1
+    return best, at
+
+
+@numba.njit(**OPTIONS)
+def _image(data, W, w, kx, ky, rows, centre, lattice, lever, tables, half, penalty, spots, step, best, where):  # type: ignore[no-untyped-def]
+    """All rotations of one image into best and where, (L,)."""
+    cos_x, sin_x, cos_y, sin_y = tables
+    width = len(penalty) // (2 * (2 * half + 1))
+    re, im = np.empty(len(kx), np.float32), np.empty(len(kx), np.float32)
+    lines, plane = np.empty(4 * width * (len(rows) - 1), np.float32), np.empty(len(penalty), np.float32)
+    turn, sway, work = np.empty((3, 3), np.float32), np.empty(2), scratch()
+    for j in range(lattice.shape[0]):
+        for r in range(2):
+            sway[r] = 0.0
+            for c in range(3):
+                value = 0.0
+                for m in range(3):
+                    value += centre[r, m] * lattice[j, m, c]
+                turn[r, c] = PADDING * value
+                sway[r] += step * (value - centre[r, c]) * lever[c]
+        power = _cross(data, turn, kx, ky, W, w, sway, work, re, im)
+        _along_x(re, im, kx, rows, cos_x, sin_x, width, lines)
+        _along_y(lines, cos_y, sin_y, half, width, plane)
+        value, at = _lowest(plane, penalty)
+        best[j] = value + power
+        where[j] = spots[at]
 
 
 @numba.njit(parallel=True, **OPTIONS)
-def _score(data, W, w, kx, ky, rows, row_ky, centres, lattice, lever, tables, penalty, step, best, where):  # type: ignore[no-untyped-def]
-    cos_x, sin_x, cos_y, sin_y = tables
+def _score(data, W, w, kx, ky, rows, centres, lattice, lever, tables, half, penalty, spots, step, best, where):  # type: ignore[no-untyped-def]
     for b in numba.prange(W.shape[0]):
-        re = np.empty(len(kx), np.float32)
-        im = np.empty(len(kx), np.float32)
-        plane = np.empty((penalty.shape[0], cos_x.shape[1]), np.float32)
-        line = np.empty((2, cos_x.shape[1]), np.float32)
-        turn = np.empty((3, 3), np.float32)
-        phase = np.empty(2)
-        for j in range(lattice.shape[0]):
-            for r in range(2):
-                sway = 0.0
-                for c in range(3):
-                    value = 0.0
-                    for m in range(3):
-                        value += centres[b, r, m] * lattice[j, m, c]
-                    turn[r, c] = PADDING * value
-                    sway += (value - centres[b, r, c]) * lever[c]
-                phase[r] = step * sway
-            power = _cross(data, turn, kx, ky, W[b], w[b], re, im)
-            if phase[0] != 0 or phase[1] != 0:
-                _sway(re, im, kx, rows, row_ky, phase)
-            value, position = _best_shift(re, im, kx, rows, row_ky, cos_x, sin_x, cos_y, sin_y, penalty, plane, line)
-            best[b, j] = value + power
-            where[b, j] = position
+        _image(
+            data, W[b].reshape(-1), w[b], kx, ky, rows, centres[b], lattice, lever, tables, half, penalty, spots, step,
+            best[b], where[b],
+        )  # fmt: skip
 
 
 def score(
@@ -126,11 +141,13 @@ def score(
     kx, ky = samples.kx[:count], samples.ky[:count]
     starts = np.concatenate([[0], np.nonzero(np.diff(ky))[0] + 1])
     step = 2 * np.pi / samples.size
-    padded = np.zeros(-(-len(shifts) // VECTOR) * VECTOR)
-    padded[: len(shifts)] = shifts
-    angle_x = step * np.outer(np.arange(kx.max() + 1), padded)
-    angle_y = step * np.outer(ky[starts], shifts)
+    half = len(shifts) // 2
+    along = np.zeros(-(-(half + 1) // LANES) * LANES)
+    along[: half + 1] = shifts[half:]
+    angle_x = step * np.outer(np.arange(kx.max() + 1), along)
+    angle_y = step * np.outer(ky[starts], shifts[half:])
     tables = tuple(f(a).astype(np.float32) for a in (angle_x, angle_y) for f in (np.cos, np.sin))
+    penalty, spots = _folded(np.asarray(penalty_shift, np.float32), half, len(along))
     best = np.empty((len(W), len(lattice)), np.float32)
     where = np.empty(best.shape, np.int32)
     _score(
@@ -140,14 +157,26 @@ def score(
         kx,
         ky,
         np.append(starts, count).astype(np.int64),
-        ky[starts],
         np.asarray(centres, np.float64),
         np.asarray(lattice, np.float64),
         np.asarray(lever, np.float64),
-        tables,
-        np.asarray(penalty_shift, np.float32),
-        step,
+        (tables[0].ravel(), tables[1].ravel(), tables[2], tables[3]),
+        half,
+        penalty,
+        spots,
+        1 / samples.size,
         best,
         where,
     )
     return best, where
+
+
+def _folded(penalty: Array, half: int, width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """The penalties in the order of `_along_y`'s plane, and the place of each of its entries in the shift grid."""
+    grid = 2 * half + 1
+    out = np.full((grid, 2, width), np.inf, np.float32)
+    spots = np.zeros(out.shape, np.int32)
+    place = np.arange(grid * grid, dtype=np.int32).reshape(grid, grid)
+    out[:, 0, : half + 1], spots[:, 0, : half + 1] = penalty[:, half:], place[:, half:]
+    out[:, 1, : half + 1], spots[:, 1, : half + 1] = penalty[:, half::-1], place[:, half::-1]
+    return out.ravel(), spots.ravel()
