@@ -1,0 +1,79 @@
+"""A whole iteration at the reference setting: particles a second, stage by stage, from the run's own clock."""
+
+import statistics
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lrcore.backend import Backend, pick
+from lrcore.records import Progress, Step, Summary
+from lrcore.reference import geometry
+from lrcore.refine import Job, advance, start
+from lrcore.workload import workload
+from lrwidgets.bench.kernels import SETTING
+from lrwidgets.bench.measured import Measured, Options
+
+EXPECTATION = ("read", "window", "search")
+FIXED = ("reference", "reconstruct", "fsc")
+"""Stages whose time depends on the box and not on the number of particles."""
+
+
+def run(options: Options) -> Iterator[Measured]:
+    """The first iteration, where every particle runs the lattice, and a later one that goes on from it."""
+    n = 1000 if options.quick else 4000
+    options.tell(f"simulating {n} particles")
+    job = workload(options.folder, n, SETTING).job
+    backend = pick("cpu", options.threads)
+    compiled(job, backend)
+    first = last_step(start(job, backend))
+    begins = first
+    for name in ("first iteration", "later iteration"):
+        steps = []
+        for turn in range(options.repeats):
+            options.tell(f"{name}, {turn + 1} of {options.repeats}")
+            steps.append(last_step(advance(job, first, begins, backend)))
+        known = {**setting(job), "threads": backend.threads, "iteration": name, "median_of": options.repeats}
+        yield from rates(steps, n, known)
+        begins = steps[0]
+
+
+def rates(steps: list[Step], n: int, known: dict[str, Any]) -> Iterator[Measured]:
+    """Medians over the same iteration done several times."""
+    lines = [step.history[-1] for step in steps]
+    known = {**known, "particles": n, "align_resolution_A": round(lines[0].align_resolution_A, 3)}
+    stages = {"expectation": EXPECTATION} | {name: (name,) for name in (*EXPECTATION, "noise", "insert")}
+    for name, parts in stages.items():
+        spent = statistics.median(spent_on(line, parts) for line in lines)
+        yield Measured("step", name, n / spent, "particles/s", known)
+    for name in FIXED:
+        yield Measured("step", name, statistics.median(line.seconds[name] for line in lines), "s", known)
+    whole = statistics.median(spent_on(line, line.seconds) for line in lines)
+    yield Measured("step", "whole iteration", n / whole, "particles/s", known)
+
+
+def spent_on(line: Summary, stages: Iterable[str]) -> float:
+    """Seconds of some stages of an iteration."""
+    return sum(line.seconds[name] for name in stages)
+
+
+def setting(job: Job) -> dict[str, Any]:
+    """What of a job decides how much work it is."""
+    shape = geometry(job.mask, job.spec)
+    return {
+        "box": shape.box,
+        "pixel_size_A": shape.pixel_size_A,
+        "window": shape.window,
+        "rotation_extent_deg": job.spec.rotation_limit_deg,
+        "shift_extent_A": job.spec.shift_limit_A,
+    }
+
+
+def compiled(job: Job, backend: Backend) -> None:
+    """Do a small part of the job once, so that no later time holds a compilation or the first import of a module."""
+    few = Job(job.particles.select(list(range(16))), job.mask, job.spec, job.half_maps)
+    first = last_step(start(few, backend))
+    last_step(advance(few, first, first, backend))
+
+
+def last_step(events: Iterable[Progress | Step]) -> Step:
+    """The last step that comes."""
+    return [event for event in events if isinstance(event, Step)][-1]

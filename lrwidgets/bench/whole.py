@@ -1,0 +1,67 @@
+"""Whole commands in fresh processes: peak of memory, and how long a person waits."""
+
+import shutil
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from lrcore.errors import InputError
+from lrcore.workload import workload
+from lrwidgets.bench.kernels import SETTING
+from lrwidgets.bench.measured import Measured, Options, Skipped
+from lrwidgets.bench.process import Finished, lrwidgets
+
+PARAMETERS = ("rotation_extent_deg", "shift_extent_A", "max_align_resolution_A", "initial_lowpass_A")
+
+
+def memory(options: Options) -> Iterator[Measured]:
+    """Peak of resident memory of a refinement of one iteration, box 192, float16 images."""
+    counts = (200, 1000) if options.quick else (1000, 20000)
+    box = 96 if options.quick else 192
+    needed = counts[-1] * box**2 * 2 + 40 * box**3
+    free = shutil.disk_usage(options.folder).free
+    if free < 1.2 * needed:
+        raise Skipped(f"{options.folder} has {free / 1e9:.1f} GB left of {1.2 * needed / 1e9:.1f} needed (see TMPDIR)")
+    for n in counts:
+        options.tell(f"simulating {n} particles of box {box}")
+        folder = options.folder / f"{n}"
+        made = workload(folder, n, SETTING, box=box, float16=True)
+        options.tell(f"refining {n} particles of box {box}")
+        done = _refined(made.arguments, folder / "run.zarr", options)
+        shutil.rmtree(folder)
+        known = {"particles": n, "box": box, "threads": options.threads, "iterations": 1}
+        yield Measured("memory", "peak resident memory", done.peak_MB, "MB", known)
+        yield Measured("memory", "wall time", done.seconds, "s", known)
+
+
+def startup(options: Options) -> Iterator[Measured]:
+    """`lrwidgets refine --subset 2000`, box 128, one iteration: the wait for its lines, the kernels compiled before."""
+    n, subset = (600, 200) if options.quick else (4000, 2000)
+    options.tell(f"simulating {n} particles")
+    made = workload(options.folder / "data", n, SETTING)
+    _refined(made.arguments, options.folder / "compiles.zarr", options, "--subset", "64")
+    found = []
+    for turn in range(options.repeats):
+        options.tell(f"{turn + 1} of {options.repeats}")
+        out = options.folder / f"run{turn}.zarr"
+        found.append(_refined(made.arguments, out, options, "--subset", str(subset)))
+    known = {"particles": n, "subset": subset, "box": 128, "threads": options.threads, "median_of": options.repeats}
+    times = {
+        "until the first iteration begins": [one.when(event="iteration", iteration=0) for one in found],
+        "until the first iteration is done": [one.when(event="iteration", iteration=1) for one in found],
+        "whole command": [one.seconds for one in found],
+    }
+    for name, values in times.items():
+        yield Measured("startup", name, statistics.median(values), "s", known)
+
+
+def _refined(inputs: list[str], out: Path, options: Options, *more: str) -> Finished:
+    """One iteration at the reference setting by the command line."""
+    settings = [f"{name}={getattr(SETTING, name)}" for name in PARAMETERS]
+    told = [word for text in settings for word in ("--set", text)]
+    done = lrwidgets(
+        "refine", *inputs, "--out", str(out), "--iterations", "1", "--threads", str(options.threads), *told, *more
+    )
+    if not done.lines:
+        raise InputError("lrwidgets refine printed nothing")
+    return done
