@@ -1,0 +1,155 @@
+"""What the device twins share: sources that are compiled once, arrays on their way up and down, too little memory.
+
+CuPy is imported when a device is first asked for, and nowhere else among the kernels. Results are where the images
+are: NumPy in, NumPy out; CuPy in, CuPy out. A volume that serves many calls is uploaded once by the caller.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.errors import InputError
+from lrcore.fourier import PADDING, FourierVolume
+from lrcore.grids import Samples
+from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, TOLERANCE
+
+FOLDER = Path(__file__).parent
+OPTIONS = ("--std=c++17", "--use_fast_math")
+TILE = 512
+"""Samples that pass through a block's shared memory at a time."""
+CONSTANTS = {
+    "PADDING": PADDING,
+    "KEPT": KEPT,
+    "POLISH_STEPS": POLISH_STEPS,
+    "POLISHED": POLISHED,
+    "TOLERANCE": TOLERANCE,
+    "TILE": TILE,
+}
+"""What the sources take from here and from the contracts."""
+THREADS = 128
+"""Threads of a block: a multiple of 32."""
+SHARED_BYTES = 40 << 10
+"""Dynamic shared memory of a block at most: every GPU has 48 kB, and the kernels keep some for themselves."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """xp: its array module. launch(source, kernel, blocks, threads, shared bytes, arguments). short: no memory left."""
+
+    xp: ModuleType
+    launch: Callable[[str, str, int, int, int, tuple[Any, ...]], None]
+    short: type[Exception]
+
+
+@functools.cache
+def current() -> Device:
+    """The GPU that CuPy has chosen."""
+    import cupy
+
+    @functools.cache
+    def function(name: str, kernel: str) -> Any:
+        return cupy.RawModule(code=source(name), options=OPTIONS).get_function(kernel)
+
+    def launch(name: str, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple[Any, ...]) -> None:
+        function(name, kernel)((blocks,), (threads,), arguments, shared_mem=shared)
+
+    return Device(cupy, launch, cupy.cuda.memory.OutOfMemoryError)
+
+
+def source(name: str) -> str:
+    """The CUDA C++ of a kernel's folder in one text, since CuPy's cache does not look into what is included."""
+    constants = "".join(f"#define {key} {value}\n" for key, value in CONSTANTS.items())
+    files = (FOLDER / "common.cuh", *sorted((FOLDER / name).glob("*.cuh")), FOLDER / name / "cuda.cu")
+    return constants + "".join(f'#line 1 "{path.parent.name}/{path.name}"\n{path.read_text("utf-8")}' for path in files)
+
+
+def launch(name: str, kernel: str, blocks: int, *arguments: Any, shared: int = 0) -> None:
+    """Start a kernel of the source `name` on that many blocks. Scalars are NumPy's, of the kernel's own types."""
+    if blocks > 0:
+        current().launch(name, kernel, blocks, THREADS, shared, arguments)
+
+
+def up(array: Any, dtype: npt.DTypeLike) -> Any:
+    """The array on the device, contiguous; itself if it is so already."""
+    xp = current().xp
+    return xp.ascontiguousarray(xp.asarray(array, dtype=dtype))
+
+
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+    """An array on the device, not initialised."""
+    return current().xp.empty(shape, dtype=dtype)
+
+
+def full(shape: tuple[int, ...], value: float, dtype: npt.DTypeLike) -> Any:
+    """An array on the device, all of one value."""
+    return current().xp.full(shape, value, dtype=dtype)
+
+
+def grid(data: Any) -> tuple[np.int32, np.int32]:
+    """Planes and row of a FourierVolume's data, for a kernel."""
+    return np.int32(data.shape[0]), np.int32(data.shape[2])
+
+
+def tiles(count: int) -> int:
+    """Blocks that `count` threads fill."""
+    return -(-count // THREADS)
+
+
+def fractions(turns: Any) -> Any:
+    """Angles in turns as 32-bit fractions: whole turns drop out, products with an integer wrap round."""
+    return np.rint((turns - np.floor(turns)) * 2.0**32).astype(np.int64).astype(np.uint32)
+
+
+def check_reach(volume: FourierVolume, samples: Samples, count: int) -> None:
+    """Raise ValueError when the first `count` samples do not lie within what the volume can be read up to."""
+    radius = float(np.sqrt((host(samples.kx[:count]) ** 2.0 + host(samples.ky[:count]) ** 2.0).max(initial=0.0)))
+    if radius > volume.limit:
+        raise ValueError(f"samples reach |k| = {radius:.1f}, but the volume can be read up to {volume.limit}")
+
+
+def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, like: Any) -> tuple[Any, ...]:
+    """The outputs of `run` over a batch, where `like` is. When memory is short, go on with half as many at a time.
+
+    run(rows) returns device arrays whose first axis is that of the rows, and must be repeatable until it succeeds.
+    Raises InputError when there is no room for one.
+    """
+    device = current()
+    found: list[tuple[Any, ...]] = []
+    begin, size = 0, batch
+    while not found or begin < batch:
+        try:
+            found.append(tuple(down(array, like) for array in run(slice(begin, min(begin + size, batch)))))
+        except device.short as error:
+            if size <= 1:
+                raise InputError(f"the GPU has too little memory for one image: {error}; use --backend cpu") from None
+            size = (size + 1) // 2
+            _warn_short()
+        else:
+            begin += size
+    if len(found) == 1:
+        return found[0]
+    xp = np if isinstance(like, np.ndarray) else device.xp
+    return tuple(xp.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+@functools.cache
+def _warn_short() -> None:
+    """Once."""
+    warnings.warn("the GPU is short of memory: images go in smaller batches", RuntimeWarning, stacklevel=3)
+
+
+def down(array: Any, like: Any) -> Any:
+    """The array as NumPy if `like` is."""
+    return host(array) if isinstance(like, np.ndarray) else array
+
+
+def host(array: Any) -> npt.NDArray[Any]:
+    """The array as NumPy."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)

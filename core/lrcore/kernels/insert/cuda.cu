@@ -1,0 +1,39 @@
+// `insert`: a thread takes a sample and adds it to 8 voxels by atomics.
+// Differs from the contract in: the order of the sums, and so their last digits, change from run to run.
+
+__device__ inline void add(float2* target, float re, float im) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    atomicAdd(target, make_float2(re, im));
+#else
+    atomicAdd(&target->x, re);
+    atomicAdd(&target->y, im);
+#endif
+}
+
+// turns: (images, 3, 3). phases: (images, 2), shift / n in turns. data, weight: (images, n, n / 2 + 1). kx, ky: (count).
+extern "C" __global__ void insert(float2* numerator, float* denominator, int planes, int row,
+                                  const float* __restrict__ turns, const unsigned* __restrict__ phases,
+                                  const float2* __restrict__ data, const float* __restrict__ weight, int n,
+                                  const int* __restrict__ kx, const int* __restrict__ ky, int count, int tiles) {
+    const long long image = blockIdx.x / tiles;
+    const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
+    if (s >= count) return;
+    const int x = kx[s], y = ky[s];
+    const Grid grid{planes, row};
+    Cell c;
+    if (!locate(turns + 9 * image, x, y, grid, c)) return;
+    const long long from = (image * n + (y < 0 ? n + y : y)) * (n / 2 + 1) + x;
+    const float share = x == 0 && y == 0 ? 0.5f : 1.0f;
+    const float2 turn = wave(phases[2 * image] * x + phases[2 * image + 1] * y);
+    const float2 value = data[from];
+    const float re = share * (value.x * turn.x + value.y * turn.y);
+    const float im = share * c.sign * (value.y * turn.x - value.x * turn.y);
+    const float w = share * weight[from];
+    for (int corner = 0; corner < 8; ++corner) {
+        const int dz = corner >> 2, dy = corner >> 1 & 1, dx = corner & 1;
+        const float part = (dz ? c.fz : 1.0f - c.fz) * (dy ? c.fy : 1.0f - c.fy) * (dx ? c.fx : 1.0f - c.fx);
+        const long long to = grid.at(c.z + dz, c.y + dy, c.x + dx);
+        add(numerator + to, part * re, part * im);
+        atomicAdd(denominator + to, part * w);
+    }
+}

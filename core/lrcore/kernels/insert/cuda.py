@@ -1,0 +1,41 @@
+"""`insert` on the GPU: see cuda.cu."""
+
+from typing import Any
+
+import numpy as np
+
+from lrcore.fourier import PADDING, shape_for
+from lrcore.kernels.device import down, fractions, grid, in_parts, launch, tiles, up
+from lrcore.kernels.insert.reference import insertion_samples
+
+
+def insert(numerator: Any, denominator: Any, rotations: Any, shifts: Any, data: Any, weight: Any, limit: int) -> None:
+    """See the contract. Accumulators that are on the device stay there.
+
+    Raises ValueError when they do not fit the images.
+    """
+    n = data.shape[1]
+    if limit > n // 2 or numerator.shape != shape_for(limit) or denominator.shape != numerator.shape:
+        raise ValueError(f"images of {n} px cannot be inserted up to {limit} into a volume of {numerator.shape}")
+    kx, ky = _samples(n, limit)
+    blocks = tiles(len(kx))
+    sums = up(numerator, np.complex64), up(denominator, np.float32)
+
+    def part(rows: slice) -> tuple[()]:
+        turns = up(PADDING * rotations[rows], np.float32)
+        phases = up(fractions(shifts[rows] / n), np.uint32)
+        images, weights = up(data[rows], np.complex64), up(weight[rows], np.float32)
+        launch("insert", "insert", len(turns) * blocks, *sums, *grid(numerator), turns, phases, images, weights,
+               np.int32(n), kx, ky, np.int32(len(kx)), np.int32(blocks))  # fmt: skip
+        return ()
+
+    in_parts(part, len(rotations), data)
+    for given, sum_ in zip((numerator, denominator), sums, strict=True):
+        if sum_ is not given:
+            given[...] = down(sum_, given)
+
+
+def _samples(n: int, limit: int) -> tuple[Any, Any]:
+    """Indices of the half plane with its origin."""
+    samples, _ = insertion_samples(n, limit)
+    return up(samples.kx, np.int32), up(samples.ky, np.int32)

@@ -1,0 +1,355 @@
+// `evaluate` and `newton`: a block takes an image, through its whole descent in one launch. Its threads share the
+// samples of an evaluation; thread 0 alone does the algebra of 5 unknowns and decides, in double. An evaluation sums
+// in float within a thread and in double between threads, always in the same order.
+
+constexpr int THREADS_MAX = 128, WARPS_MAX = THREADS_MAX / WARP;
+constexpr int BLOCKS = 4;  // on a multiprocessor at once: gathers are waited for by turns
+constexpr int SUMS = 21;
+
+// What an evaluation found: value, gradient (5), packed Hessian (15).
+struct Found {
+    double value, gradient[5], hessian[15];
+};
+
+struct Mode {
+    double theta[5], total;
+    Found found;
+};
+
+// What the threads of a block share during a descent.
+struct Work {
+    float turn[6], sway[6];        // PADDING · R and −(2π / D) R [l]×, the first two rows
+    unsigned shift[2];             // of the image, in turns per sample
+    double partial[WARPS_MAX][SUMS];
+    double trial[5];
+    Found found;
+    bool step, more[2];            // decisions of thread 0; none is written again before every thread has read it
+    int count, order[KEPT];
+};
+
+// The image, and the samples it is compared on.
+struct Problem {
+    const float2 *data, *W;
+    Grid grid;
+    const float* w;
+    const int *kx, *ky;
+    const double *centre, *lever;
+    int size;
+};
+
+// Weights and slopes of the quadratic B-spline at −1, 0, 1 for an offset in [−½, ½] from the node.
+struct Taps {
+    float weight[3], slope[3];
+
+    __device__ explicit Taps(float offset) {
+        const float low = 0.5f - offset, high = 0.5f + offset;
+        weight[0] = 0.5f * low * low, weight[1] = 0.75f - offset * offset, weight[2] = 0.5f * high * high;
+        slope[0] = -low, slope[1] = -2.0f * offset, slope[2] = high;
+    }
+};
+
+__device__ inline void add(float2& to, float factor, float2 value) {
+    to.x += factor * value.x;
+    to.y += factor * value.y;
+}
+
+// Value S of the slice at a sample, and ∇S × q.
+__device__ inline void gather(const Problem& p, const Work& work, int kx, int ky, float2& value, float2 slope[3]) {
+    const float u = kx, v = ky;
+    const float* turn = work.turn;
+    float q[3];
+    for (int c = 0; c < 3; ++c) q[c] = turn[c] * u + turn[3 + c] * v;
+    const float sign = q[0] >= 0.0f ? 1.0f : -1.0f;
+    for (int c = 0; c < 3; ++c) q[c] *= sign;
+    const float nx = floorf(q[0] + 0.5f), ny = floorf(q[1] + 0.5f), nz = floorf(q[2] + 0.5f);
+    const Taps x(q[0] - nx), y(q[1] - ny), z(q[2] - nz);
+    // Held inside: rounding may not carry a sample at the very limit out of the volume.
+    const int middle = p.grid.planes / 2, last = p.grid.planes - 3;
+    const int ix = min(max(static_cast<int>(nx), 0), p.grid.row - 3);
+    const int iy = min(max(static_cast<int>(ny) + middle - 1, 0), last);
+    const int iz = min(max(static_cast<int>(nz) + middle - 1, 0), last);
+    const float2* corner = p.data + p.grid.at(iz, iy, ix);
+    const long long plane = static_cast<long long>(p.grid.planes) * p.grid.row;
+    float2 s = {0.0f, 0.0f}, gx = s, gy = s, gz = s;
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+        float2 sheet = {0.0f, 0.0f}, along_x = sheet, along_y = sheet;
+#pragma unroll
+        for (int j = 0; j < 3; ++j) {
+            const float2* at = corner + k * plane + j * p.grid.row;
+            float2 line = {0.0f, 0.0f}, rise = line;
+#pragma unroll
+            for (int i = 0; i < 3; ++i) {
+                const float2 voxel = __ldg(at + i);
+                add(line, x.weight[i], voxel);
+                add(rise, x.slope[i], voxel);
+            }
+            add(sheet, y.weight[j], line);
+            add(along_x, y.weight[j], rise);
+            add(along_y, y.slope[j], line);
+        }
+        add(s, z.weight[k], sheet);
+        add(gx, z.weight[k], along_x);
+        add(gy, z.weight[k], along_y);
+        add(gz, z.slope[k], sheet);
+    }
+    value = make_float2(s.x, sign * s.y);
+    slope[0] = make_float2(gy.x * q[2] - gz.x * q[1], sign * (gy.y * q[2] - gz.y * q[1]));
+    slope[1] = make_float2(gz.x * q[0] - gx.x * q[2], sign * (gz.y * q[0] - gx.y * q[2]));
+    slope[2] = make_float2(gx.x * q[1] - gy.x * q[0], sign * (gx.y * q[1] - gy.y * q[0]));
+}
+
+// Add one sample to a thread's sums: value, −½ gradient, ½ Hessian.
+__device__ inline void accumulate(const Problem& p, const Work& work, int s, float* sums) {
+    const int kx = p.kx[s], ky = p.ky[s];
+    const float step = 6.283185307179586f / p.size, x = kx, y = ky;
+    float2 value, jacobian[3];
+    gather(p, work, kx, ky, value, jacobian);
+    const float2 spin = wave(work.shift[0] * kx + work.shift[1] * ky), W = p.W[s];
+    const float weight = p.w[s];
+    // The image is turned back instead of the model.
+    const float turned_x = W.x * spin.x - W.y * spin.y, turned_y = W.y * spin.x + W.x * spin.y;
+    const float rest_x = turned_x - weight * value.x, rest_y = turned_y - weight * value.y;
+    const float power = value.x * value.x + value.y * value.y;
+    sums[0] += weight * power - 2.0f * (turned_x * value.x + turned_y * value.y);
+    const float along[2] = {step * x, step * y};
+    const float cross = value.y * rest_x - value.x * rest_y;
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+        const float lever = x * work.sway[i] + y * work.sway[3 + i];
+        jacobian[i].x += lever * value.y;
+        jacobian[i].y -= lever * value.x;
+        sums[1 + i] += jacobian[i].x * rest_x + jacobian[i].y * rest_y;
+    }
+    for (int i = 0; i < 2; ++i) sums[4 + i] += along[i] * cross;
+    float* hessian = sums + 6;
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+        const float re = weight * jacobian[i].x, im = weight * jacobian[i].y;
+#pragma unroll
+        for (int j = i; j < 3; ++j) hessian[packed(i, j)] += re * jacobian[j].x + im * jacobian[j].y;
+        const float mixed = re * value.y - im * value.x;
+        for (int j = 0; j < 2; ++j) hessian[packed(i, 3 + j)] += mixed * along[j];
+    }
+    hessian[packed(3, 3)] += weight * power * along[0] * along[0];
+    hessian[packed(3, 4)] += weight * power * along[0] * along[1];
+    hessian[packed(4, 4)] += weight * power * along[1] * along[1];
+}
+
+// Thread 0: where θ puts the slice and its shift.
+__device__ inline void place(const Problem& p, const double* theta, Work& work) {
+    double turn[9], rotation[9];
+    exp_rotation(theta, turn);
+    const double step = 6.283185307179586 / p.size;
+    for (int r = 0; r < 2; ++r) {
+        double shift = theta[3 + r];
+        for (int c = 0; c < 3; ++c) {
+            double value = 0.0;
+            for (int m = 0; m < 3; ++m) value += p.centre[3 * r + m] * turn[3 * m + c];
+            rotation[3 * r + c] = value;
+            work.turn[3 * r + c] = static_cast<float>(PADDING * value);
+            shift += (value - p.centre[3 * r + c]) * p.lever[c];
+        }
+        work.shift[r] = fraction(shift / p.size);
+        for (int c = 0; c < 3; ++c) {
+            const int d = (c + 1) % 3, e = (c + 2) % 3;
+            const double crossed = rotation[3 * r + d] * p.lever[e] - rotation[3 * r + e] * p.lever[d];
+            work.sway[3 * r + c] = static_cast<float>(-step * crossed);
+        }
+    }
+}
+
+// All threads: value and derivatives of the first `count` samples at θ (shared) into work.found.
+__device__ __noinline__ void evaluate_at(const Problem& p, int count, const double* theta, Work& work) {
+    const int thread = threadIdx.x;
+    if (thread == 0) place(p, theta, work);
+    __syncthreads();
+    float sums[SUMS] = {};
+    for (int s = thread; s < count; s += blockDim.x) accumulate(p, work, s, sums);
+#pragma unroll
+    for (int i = 0; i < SUMS; ++i) {
+        const double sum = warp_sum(static_cast<double>(sums[i]));
+        if (thread % WARP == 0) work.partial[thread / WARP][i] = sum;
+    }
+    __syncthreads();
+    if (thread < SUMS) {
+        double sum = 0.0;
+        for (int warp = 0; warp < static_cast<int>(blockDim.x) / WARP; ++warp) sum += work.partial[warp][thread];
+        if (thread == 0) work.found.value = sum;
+        else if (thread < 6) work.found.gradient[thread - 1] = -2.0 * sum;
+        else work.found.hessian[thread - 6] = 2.0 * sum;
+    }
+    __syncthreads();
+}
+
+// Levenberg–Marquardt in one band, by all threads. Returns the evaluations made.
+__device__ int descend(const Problem& p, int count, const Prior& prior, int steps, Mode& mode, Work& work) {
+    const bool first = threadIdx.x == 0;
+    double damping = 1e-3;
+    evaluate_at(p, count, mode.theta, work);
+    if (first) {
+        mode.found = work.found;
+        mode.total = mode.found.value + penalty(mode.theta, prior);
+    }
+    int used = 1;
+    for (int step = 0; step < steps; ++step) {
+        if (first) {
+            double slope[5], delta[5];
+            for (int i = 0; i < 5; ++i) slope[i] = mode.found.gradient[i] + prior.precision(i) * mode.theta[i];
+            work.step = !(solve5(mode.found.hessian, prior, damping, slope, delta) < TOLERANCE);
+            if (work.step) moved(mode.theta, delta, prior, work.trial);
+        }
+        __syncthreads();
+        if (!work.step) break;
+        evaluate_at(p, count, work.trial, work);
+        ++used;
+        if (first) {
+            const double total = work.found.value + penalty(work.trial, prior);
+            if (total < mode.total) {
+                work.more[0] = !(mode.total - total < TOLERANCE);
+                for (int i = 0; i < 5; ++i) mode.theta[i] = work.trial[i];
+                mode.total = total;
+                mode.found = work.found;
+                damping = fmax(damping * 0.1, 1e-6);
+            } else {
+                damping *= damping > 1e-2 ? 10 : 100;
+                work.more[0] = !(damping > 1e6);
+            }
+        }
+        __syncthreads();
+        if (!work.more[0]) break;
+    }
+    __syncthreads();
+    return used;
+}
+
+// Gauss–Newton moves from a mode, shortened when they do not contract, by all threads. Returns the evaluations made.
+__device__ int polish(const Problem& p, int count, const Prior& prior, Mode& mode, Work& work) {
+    const bool first = threadIdx.x == 0;
+    double length = 1e300, share = 1.0, at[5];
+    for (int i = 0; i < 5; ++i) at[i] = mode.theta[i];
+    evaluate_at(p, count, mode.theta, work);
+    int used = 1;
+    for (int step = 0; step < POLISH_STEPS; ++step) {
+        if (first) {
+            double slope[5], delta[5];
+            for (int i = 0; i < 5; ++i) slope[i] = work.found.gradient[i] + prior.precision(i) * at[i];
+            solve5(work.found.hessian, prior, 0.0, slope, delta);
+            const double now = sqrt(squared_length(delta, work.found.hessian, prior));
+            if (now > 0.8 * length) share = fmax(0.5 * share, 0.125);
+            length = now;
+            for (int i = 0; i < 5; ++i) delta[i] *= share;
+            moved(at, delta, prior, work.trial);
+            for (int i = 0; i < 5; ++i) delta[i] = work.trial[i] - at[i];
+            work.more[step % 2] = !(sqrt(squared_length(delta, work.found.hessian, prior)) < POLISHED * share);
+            for (int i = 0; i < 5; ++i) at[i] = work.trial[i];
+        }
+        evaluate_at(p, count, work.trial, work);
+        ++used;
+        if (!work.more[step % 2]) break;
+    }
+    __syncthreads();
+    if (first) {
+        const double total = work.found.value + penalty(at, prior);
+        if (total <= mode.total + TOLERANCE) {
+            for (int i = 0; i < 5; ++i) mode.theta[i] = at[i];
+            mode.total = total;
+            mode.found = work.found;
+        }
+    }
+    __syncthreads();
+    return used;
+}
+
+// Thread 0: which of `count` modes go on, best first, into work.order; losers and twins are left out.
+__device__ inline void choose(const Mode* modes, int count, const Prior& prior, int* rank, Work& work) {
+    for (int m = 0; m < count; ++m) {
+        int slot = m;
+        for (; slot > 0 && modes[m].total < modes[rank[slot - 1]].total; --slot) rank[slot] = rank[slot - 1];
+        rank[slot] = m;
+    }
+    int kept = 0;
+    for (int m = 0; m < count && kept < KEPT; ++m) {
+        const Mode& mode = modes[rank[m]];
+        if (kept > 0 && mode.total > modes[work.order[0]].total + prior.drop) break;
+        bool apart = true;
+        for (int k = 0; k < kept; ++k) {
+            const Mode& other = modes[work.order[k]];
+            double way[5];
+            for (int i = 0; i < 5; ++i) way[i] = mode.theta[i] - other.theta[i];
+            apart = apart && squared_length(way, other.found.hessian, prior) > 1.0;
+        }
+        if (apart) work.order[kept++] = rank[m];
+    }
+    work.count = kept;
+}
+
+// All threads: sort the modes best first, without losers and twins. Returns how many are left.
+__device__ __noinline__ int prune(Mode* modes, int count, const Prior& prior, Mode* spare, int* rank, Work& work) {
+    constexpr int doubles = sizeof(Mode) / sizeof(double);
+    if (threadIdx.x == 0) choose(modes, count, prior, rank, work);
+    __syncthreads();
+    const int kept = work.count;
+    for (int i = threadIdx.x; i < kept * doubles; i += blockDim.x)
+        reinterpret_cast<double*>(spare)[i] =
+            reinterpret_cast<const double*>(modes + work.order[i / doubles])[i % doubles];
+    __syncthreads();
+    for (int i = threadIdx.x; i < kept * doubles; i += blockDim.x)
+        reinterpret_cast<double*>(modes)[i] = reinterpret_cast<const double*>(spare)[i];
+    __syncthreads();
+    return kept;
+}
+
+__device__ inline void unpack(const double* packed_matrix, double* out) {
+    for (int i = threadIdx.x; i < 25; i += blockDim.x) out[i] = packed_matrix[packed(i / 5, i % 5)];
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
+evaluate(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
+         const int* ky, int count, const double* centres, const double* theta, const double* lever, int size,
+         double* values, double* gradients, double* hessians) {
+    __shared__ Work work;
+    const long long image = blockIdx.x;
+    const Problem p{data, W + image * stride, Grid{planes, row}, w + image * stride, kx, ky, centres + 9 * image,
+                    lever, size};
+    evaluate_at(p, count, theta + 5 * image, work);
+    if (threadIdx.x == 0) values[image] = work.found.value;
+    if (threadIdx.x < 5) gradients[5 * image + threadIdx.x] = work.found.gradient[threadIdx.x];
+    unpack(work.found.hessian, hessians + 25 * image);
+}
+
+// ends, plan: (bands), samples and steps of each. starts: (images, start_count, 5), valid: (images, start_count).
+// Outputs as `Modes`, already filled for modes that are absent. Dynamic shared memory: start_count Modes and ints.
+extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
+newton(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
+       const int* ky, const int* ends, const int* plan, int bands, const double* centres, const double* starts,
+       const bool* valid, int start_count, const double* lever, int size, const double* limits, double* theta,
+       double* value, double* likelihood, double* hessian, int* steps) {
+    DYNAMIC_SHARED(Mode, modes);
+    int* rank = reinterpret_cast<int*>(modes + start_count);
+    __shared__ Work work;
+    __shared__ Mode spare[KEPT];
+    const long long image = blockIdx.x;
+    const Problem p{data, W + image * stride, Grid{planes, row}, w + image * stride, kx, ky, centres + 9 * image,
+                    lever, size};
+    const Prior prior{limits[0], limits[1], 1.0 / (limits[2] * limits[2]), 1.0 / (limits[3] * limits[3]), limits[4]};
+    int count = 0, used = 0;
+    for (int m = 0; m < start_count; ++m) {
+        if (!valid[image * start_count + m]) continue;
+        if (threadIdx.x < 5) modes[count].theta[threadIdx.x] = starts[(image * start_count + m) * 5 + threadIdx.x];
+        ++count;
+    }
+    __syncthreads();
+    for (int band = 0; band < bands; ++band) {
+        for (int m = 0; m < count; ++m) used += descend(p, ends[band], prior, plan[band], modes[m], work);
+        count = prune(modes, count, prior, spare, rank, work);
+    }
+    if (count > 0) used += polish(p, ends[bands - 1], prior, modes[0], work);
+    for (int m = 0; m < count; ++m) {
+        const long long to = image * KEPT + m;
+        if (threadIdx.x < 5) theta[5 * to + threadIdx.x] = modes[m].theta[threadIdx.x];
+        if (threadIdx.x == 0) value[to] = modes[m].total, likelihood[to] = modes[m].found.value;
+        unpack(modes[m].found.hessian, hessian + 25 * to);
+    }
+    if (threadIdx.x == 0) steps[image] = used;
+}

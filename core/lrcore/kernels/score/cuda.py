@@ -1,0 +1,60 @@
+"""`score` on the GPU: see cuda.cu."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.fourier import FourierVolume
+from lrcore.grids import Samples
+from lrcore.kernels.device import SHARED_BYTES, TILE, check_reach, empty, grid, host, in_parts, launch, up
+
+GROUP = 16
+"""Lattice rotations that a block takes."""
+
+
+def score(
+    volume: FourierVolume,
+    W: Any,
+    w: Any,
+    samples: Samples,
+    centres: Any,
+    lattice: Any,
+    lever: Any,
+    shifts: Any,
+    penalty_shift: Any,
+) -> tuple[Any, Any]:
+    """See the contract. Raises ValueError when samples lie outside the volume, or are too many for a block."""
+    count = samples.ends[0]
+    check_reach(volume, samples, count)
+    kx, ky, rows, table_x, table_y = _tables(samples, count, host(shifts))
+    columns = min(len(shifts), (SHARED_BYTES // 8 - TILE) // (len(rows) - 1))
+    if columns < 1:
+        raise ValueError(f"{len(rows) - 1} rows of samples do not fit a block of the GPU")
+    shared = 8 * (TILE + (len(rows) - 1) * columns)
+    data, turns = up(volume.data, np.complex64), up(lattice, np.float64)
+    arm, penalty = up(lever, np.float64), up(penalty_shift, np.float32)
+    groups = -(-len(turns) // GROUP)
+
+    def part(part_of: slice) -> tuple[Any, Any]:
+        images, weights = up(W[part_of], np.complex64), up(w[part_of], np.float32)
+        best = empty((len(images), len(turns)), np.float32)
+        where = empty(best.shape, np.int32)
+        launch("score", "score", len(images) * groups, data, *grid(data), images, weights, np.int32(images.shape[1]),
+               np.int32(count), kx, ky, rows, np.int32(len(rows) - 1), up(centres[part_of], np.float64), turns,
+               np.int32(len(turns)), np.int32(GROUP), arm, np.int32(samples.size), table_x, table_y, penalty,
+               np.int32(len(shifts)), np.int32(columns), best, where, shared=shared)  # fmt: skip
+        return best, where
+
+    return in_parts(part, len(W), W)
+
+
+def _tables(samples: Samples, count: int, shifts: npt.NDArray[np.floating]) -> tuple[Any, ...]:
+    """On the device: kx, ky, where rows of equal ky begin and end, e^{2πi kx·shift / D} and e^{2πi ky·shift / D}."""
+    kx, ky = host(samples.kx[:count]), host(samples.ky[:count])
+    rows = np.concatenate([[0], np.nonzero(np.diff(ky))[0] + 1, [count]])
+    step = 2j * np.pi / samples.size
+    table_x = np.exp(step * np.outer(np.arange(kx.max() + 1), shifts))
+    table_y = np.exp(step * np.outer(ky[rows[:-1]], shifts))
+    types = (np.int32, np.int32, np.int32, np.complex64, np.complex64)
+    return tuple(up(table, dtype) for table, dtype in zip((kx, ky, rows, table_x, table_y), types, strict=True))

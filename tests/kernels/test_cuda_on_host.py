@@ -1,0 +1,224 @@
+"""The device twins without a GPU: their sources run on the host, thread by thread, against the other twins."""
+
+import numpy as np
+import pytest
+
+from lrcore.backend import pick
+from lrcore.errors import InputError
+from lrcore.fourier import QUADRATIC, from_map, shape_for
+from lrcore.grids import half_plane
+from lrcore.kernels import device
+from lrcore.kernels.insert import cuda as insert_cuda
+from lrcore.kernels.newton import Limits
+from lrcore.kernels.newton import cuda as newton_cuda
+from lrcore.kernels.newton.reference import smooth_slices
+from lrcore.kernels.score import cuda as score_cuda
+from lrcore.kernels.slice import cuda as slice_cuda
+from lrcore.rotations import exp, from_euler
+from lrcore.testing import smooth_map
+from tests.kernels.host_device import COMPILER, host_device
+
+SIZE = 24
+LIMIT = 10
+LEVER = np.array([3.0, -2.0, 4.0])
+LIMITS = Limits(0.3, 4.0, 0.1, 2.0)
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++ to run the CUDA sources on the host with")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(params=["forwards", "backwards"])
+def on_host(request, folder, monkeypatch):
+    """The kernels' device is the host; threads run in either order, since none may depend on it."""
+    here = host_device(folder, request.param == "backwards")
+    monkeypatch.setattr(device, "current", lambda: here)
+    return here
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Four noisy images of a smooth map: volume, samples in three bands, W, w, centres, true θ."""
+    rng = np.random.default_rng(3)
+    volume = from_map(smooth_map(SIZE, 1, 6.0), LIMIT, kernel=QUADRATIC)
+    samples = half_plane(SIZE, (5.0, 8.0, float(LIMIT)))
+    centres = from_euler(rng.uniform(-180, 180, (4, 3)))
+    theta = np.concatenate([rng.normal(0, 0.06, (4, 3)), rng.normal(0, 0.7, (4, 2))], axis=1)
+    rotations = centres @ exp(theta[:, :3])
+    sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
+    k = np.stack([samples.kx, samples.ky])
+    model = smooth_slices(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * sway @ k)
+    w = rng.uniform(0.5, 1.5, model.shape) * 2e-4
+    noise = rng.normal(size=(*model.shape, 2)) @ [1, 1j] * np.sqrt(w / 2)
+    return volume, samples, (w * model + noise).astype(np.complex64), w.astype(np.float32), centres, theta
+
+
+def close(found, expected, tolerance=1e-4):
+    return np.abs(found - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_slices(on_host, n):
+    rng = np.random.default_rng(n)
+    volume = from_map(rng.normal(size=(n, n, n)).astype(np.float32), LIMIT)
+    samples = half_plane(n, (float(LIMIT),))
+    rotations = from_euler(rng.uniform(-180, 180, (5, 3)))
+    expected = pick("reference").kernels.slices(volume, rotations, samples)
+    assert close(slice_cuda.slices(volume, rotations, samples), expected)
+
+
+def test_slices_outside_the_volume_are_zero(on_host):
+    volume = from_map(np.ones((SIZE, SIZE, SIZE), np.float32), LIMIT)
+    samples = half_plane(4 * SIZE, (float(2 * LIMIT),))
+    found = slice_cuda.slices(volume, np.eye(3)[None], samples)[0]
+    outside = np.maximum(samples.kx, np.abs(samples.ky)) > LIMIT
+    assert np.all(found[outside] == 0)
+    assert np.any(found[~outside] != 0)
+
+
+@pytest.mark.parametrize(("n", "limit"), [(24, 10), (25, 12), (24, 12)])
+def test_insert(on_host, n, limit):
+    rng = np.random.default_rng(n)
+    data = (rng.normal(size=(3, n, n // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)
+    weight = rng.uniform(0, 1, data.shape).astype(np.float32)
+    rotations, shifts = from_euler(rng.uniform(-180, 180, (3, 3))), rng.normal(0, 5, (3, 2))
+    sums = []
+    for insert in (insert_cuda.insert, pick("reference").kernels.insert):
+        sums.append((np.zeros(shape_for(limit), np.complex64), np.zeros(shape_for(limit), np.float32)))
+        insert(*sums[-1], rotations, shifts, data, weight, limit)
+    assert close(sums[0][0], sums[1][0])
+    assert close(sums[0][1], sums[1][1])
+
+
+def test_insert_refuses_a_volume_of_another_size(on_host):
+    data = np.zeros((1, SIZE, SIZE // 2 + 1), np.complex64)
+    sums = np.zeros(shape_for(LIMIT), np.complex64), np.zeros(shape_for(LIMIT), np.float32)
+    with pytest.raises(ValueError, match="up to 13"):
+        insert_cuda.insert(*sums, np.eye(3)[None], np.zeros((1, 2)), data, data.real, 13)
+    with pytest.raises(ValueError, match="up to 11"):
+        insert_cuda.insert(*sums, np.eye(3)[None], np.zeros((1, 2)), data, data.real, 11)
+
+
+@pytest.mark.parametrize("shared", [device.SHARED_BYTES, 8 * (device.TILE + 100)])
+def test_score(on_host, problem, monkeypatch, shared):
+    """Also where the shifts along x must come in parts, and the samples in several tiles."""
+    monkeypatch.setattr(score_cuda, "SHARED_BYTES", shared)
+    volume, samples, W, w, centres, _ = problem
+    lattice = exp(np.random.default_rng(0).normal(0, 0.1, (19, 3)))
+    shifts = np.linspace(-3, 3, 7)
+    penalty = 0.5 * (shifts[:, None] ** 2 + shifts**2)
+    penalty[np.hypot(shifts[:, None], shifts) > 3.5] = 1e30
+    arguments = (volume, W, w, samples, centres, lattice, LEVER, shifts, penalty)
+    best, where = score_cuda.score(*arguments)
+    expected_best, expected_where = pick("reference").kernels.score(*arguments)
+    assert np.abs(best - expected_best).max() < 1e-4 * np.ptp(expected_best)
+    assert np.array_equal(where, expected_where)
+
+
+def test_score_of_more_samples_than_a_tile(on_host):
+    rng = np.random.default_rng(1)
+    n = 48
+    volume = from_map(smooth_map(n, 1, 8.0), 22, kernel=QUADRATIC)
+    samples = half_plane(n, (22.0,))
+    assert len(samples.kx) > device.TILE
+    W = (rng.normal(size=(2, len(samples.kx), 2)) @ [1, 1j]).astype(np.complex64)
+    w = rng.uniform(0.5, 1.5, W.shape).astype(np.float32)
+    shifts = np.linspace(-2, 2, 5)
+    arguments = (volume, W, w, samples, from_euler([[1, 2, 3], [40, 50, 60]]), exp([[0.1, 0, 0]]), np.zeros(3), shifts)
+    best, where = score_cuda.score(*arguments, np.zeros((5, 5)))
+    expected_best, expected_where = pick("reference").kernels.score(*arguments, np.zeros((5, 5)))
+    assert close(best, expected_best)
+    assert np.array_equal(where, expected_where)
+
+
+@pytest.mark.parametrize("band", [0, 1, 2])
+def test_evaluate(on_host, problem, band):
+    volume, samples, W, w, centres, theta = problem
+    arguments = (volume, W, w, samples, band, centres, theta, LEVER)
+    expected = pick("reference").kernels.evaluate(*arguments)
+    for found, value in zip(newton_cuda.evaluate(*arguments), expected, strict=True):
+        assert found.shape == value.shape
+        assert close(found, value)
+
+
+def same_modes(found, expected):
+    """0.01°, a thousandth of a pixel, and values to 1e-4."""
+    there = np.isfinite(expected.value)
+    assert np.array_equal(np.isfinite(found.value), there)
+    assert np.abs(found.theta[there][:, :3] - expected.theta[there][:, :3]).max() < np.radians(0.01)
+    assert np.abs(found.theta[there][:, 3:] - expected.theta[there][:, 3:]).max() < 1e-3
+    assert close(found.value[there], expected.value[there])
+    assert close(found.likelihood[there], expected.likelihood[there])
+    assert close(found.hessian[there], expected.hessian[there], 1e-3)
+    assert np.abs(found.steps - expected.steps).max() <= 6  # the last moves of the polish are rounding
+
+
+@pytest.mark.parametrize("limits", [LIMITS, Limits(0.3, 4.0, np.inf, np.inf), Limits(0.02, 0.1, 0.1, 2.0)], ids=str)
+def test_newton_takes_the_same_way_as_on_the_cpu(on_host, problem, limits):
+    volume, samples, W, w, centres, theta = problem
+    starts = theta[:, None] + np.random.default_rng(5).normal(0, 1, (4, 2, 5)) * ([0.1] * 3 + [0.7] * 2)
+    valid = np.array([[True, True], [False, True], [True, False], [True, True]])
+    arguments = (volume, W, w, samples, centres, starts, valid, LEVER, limits)
+    same_modes(newton_cuda.newton(*arguments), pick("cpu").kernels.newton(*arguments))
+
+
+def test_newton_keeps_the_same_modes_of_images_of_noise(on_host, problem):
+    volume, samples, W, w, centres, _ = problem
+    rng = np.random.default_rng(6)
+    noise = (rng.normal(size=(*W.shape, 2)) @ [1, 1j] * np.sqrt(w)).astype(np.complex64)
+    starts = rng.normal(0, 1, (4, 6, 5)) * ([0.15] * 3 + [1.5] * 2)
+    limits = Limits(0.6, 6.0, 0.3, 3.0, drop=30.0)
+    arguments = (volume, noise, w, samples, centres, starts, np.ones((4, 6), bool), LEVER, limits)
+    found, expected = newton_cuda.newton(*arguments), pick("cpu").kernels.newton(*arguments)
+    assert np.isfinite(expected.value).sum(axis=1).max() > 2
+    same_modes(found, expected)
+
+
+def test_the_order_of_threads_changes_nothing(folder, problem, monkeypatch):
+    volume, samples, W, w, centres, theta = problem
+    starts = np.stack([np.zeros_like(theta), theta + 0.02], axis=1)
+    found = []
+    for backwards in (False, True):
+        here = host_device(folder, backwards)
+        monkeypatch.setattr(device, "current", lambda here=here: here)
+        valid = np.ones((4, 2), bool)
+        found.append(newton_cuda.newton(volume, W, w, samples, centres, starts, valid, LEVER, LIMITS))
+    for name in ("theta", "value", "likelihood", "hessian", "steps"):
+        assert np.array_equal(getattr(found[0], name), getattr(found[1], name))
+
+
+def test_what_does_not_fit_is_refused(on_host, problem):
+    volume, _, W, w, centres, theta = problem
+    finer = half_plane(SIZE, (11.0,))
+    with pytest.raises(ValueError, match="can be read up to 10"):
+        newton_cuda.evaluate(volume, W, w, finer, 0, centres, theta, LEVER)
+    with pytest.raises(ValueError, match="500 starts"):
+        newton_cuda.newton(
+            volume, W, w, problem[1], centres, np.zeros((4, 500, 5)), np.ones((4, 500), bool), LEVER, LIMITS
+        )
+
+
+def test_short_memory_halves_the_batch_and_warns_once(on_host, problem, monkeypatch):
+    volume, samples, W, w, centres, theta = problem
+    sizes = []
+
+    def scarce(shape, dtype):
+        sizes.append(shape[0])
+        if shape[0] > 1:
+            raise MemoryError("no room")
+        return np.empty(shape, dtype)
+
+    device._warn_short.cache_clear()
+    expected = newton_cuda.evaluate(volume, W, w, samples, 2, centres, theta, LEVER)
+    monkeypatch.setattr(newton_cuda, "empty", scarce)
+    with pytest.warns(RuntimeWarning, match="smaller batches") as caught:
+        found = newton_cuda.evaluate(volume, W, w, samples, 2, centres, theta, LEVER)
+    assert len(caught) == 1
+    assert sizes[:3] == [4, 2, 1]
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    monkeypatch.setattr(newton_cuda, "empty", lambda shape, dtype: (_ for _ in ()).throw(MemoryError("no room")))
+    with pytest.raises(InputError, match="too little memory for one image"):
+        newton_cuda.evaluate(volume, W, w, samples, 2, centres, theta, LEVER)
