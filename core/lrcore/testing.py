@@ -1,9 +1,14 @@
-"""Law checks that tests and users of the core share."""
+"""Law checks, and errors against a known truth, that tests and users of the core share."""
 
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+
+from lrcore.fsc import masked_correlation
+from lrcore.grids import shell_frequency
+from lrcore.records import Fsc, Poses, Volume
+from lrcore.rotations import relative
 
 Float64 = npt.NDArray[np.float64]
 
@@ -30,3 +35,20 @@ def smooth_map(size: int, seed: int, radius: float | None = None, blobs: int = 4
         width = rng.uniform(1.2, 2.5)
         out += np.exp(-((grid - point[:, None, None, None]) ** 2).sum(axis=0) / (2 * width**2))
     return out.astype(np.float32)
+
+
+def against(array: npt.NDArray[np.float32], truth: Volume, mask: Volume) -> Fsc:
+    """FSC of a map against the truth inside the mask."""
+    frequency = shell_frequency(truth.box, truth.pixel_size_A)
+    return Fsc("truth", frequency, masked_correlation(array, truth.data, mask.data))
+
+
+def rotation_error_deg(found: Poses, truth: Poses) -> Float64:
+    """Angle in degrees between found and true rotations: (n,)."""
+    return np.degrees(np.linalg.norm(relative(found.rotation, truth.rotation), axis=1))
+
+
+def shift_error_A(found: Poses, truth: Poses, point_A: Float64) -> Float64:
+    """How far from its true place in the image the map point (x, y, z), from the box centre, is put in Å: (n,)."""
+    seen = [(poses.rotation @ point_A)[:, :2] - poses.origin_A for poses in (found, truth)]
+    return np.linalg.norm(seen[0] - seen[1], axis=1)

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from lrcore.backend import Backend, pick
 from lrcore.records import Progress, Step, Summary
 from lrcore.reference import geometry
@@ -69,7 +71,7 @@ def setting(job: Job) -> dict[str, Any]:
 
 def compiled(job: Job, backend: Backend) -> None:
     """Do a small part of the job once, so that no later time holds a compilation or the first import of a module."""
-    few = Job(job.particles.select(list(range(16))), job.mask, job.spec, job.half_maps)
+    few = Job(job.particles.select(np.arange(16)), job.mask, job.spec, job.half_maps)
     first = last_step(start(few, backend))
     last_step(advance(few, first, first, backend))
 

@@ -10,12 +10,11 @@ import numpy.typing as npt
 from lrcore.backend import Backend
 from lrcore.expect import inverse_variance, subtracted
 from lrcore.fourier import from_map
-from lrcore.fsc import masked_correlation
-from lrcore.grids import half_plane, shell_frequency
+from lrcore.grids import half_plane
 from lrcore.images import batches, model_images, reading_order, windowed
 from lrcore.io import read_particles, read_volume
 from lrcore.masks import centre_of_mass
-from lrcore.records import Expectation, Fsc, HalfMaps, Particles, Poses, Progress, Step, Volume
+from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Volume
 from lrcore.reference import geometry, prepare
 from lrcore.refine import Job, advance, iterate, start
 from lrcore.rotations import relative
@@ -69,22 +68,6 @@ def refined(job: Job, backend: Backend) -> tuple[Step, Step]:
 
 def mean_map(step: Step) -> npt.NDArray[np.float32]:
     return 0.5 * (step.half_maps.first.data + step.half_maps.second.data)
-
-
-def against(array: npt.NDArray[np.float32], truth: Volume, mask: Volume) -> Fsc:
-    """FSC of a map against the truth inside the mask."""
-    frequency = shell_frequency(truth.box, truth.pixel_size_A)
-    return Fsc("truth", frequency, masked_correlation(array, truth.data, mask.data))
-
-
-def rotation_error_deg(found: Poses, truth: Poses) -> Float64:
-    return np.degrees(np.linalg.norm(relative(found.rotation, truth.rotation), axis=1))
-
-
-def shift_error_A(found: Poses, truth: Poses, point_A: Float64) -> Float64:
-    """How far from its true place in the image the map point (x, y, z) is put: (n,)."""
-    seen = [(poses.rotation @ point_A)[:, :2] - poses.origin_A for poses in (found, truth)]
-    return np.linalg.norm(seen[0] - seen[1], axis=1)
 
 
 def body_centre_A(mask: Volume) -> Float64:

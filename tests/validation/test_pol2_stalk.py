@@ -3,13 +3,11 @@
 import numpy as np
 
 from lrcore.records import Step
+from lrcore.testing import against, rotation_error_deg, shift_error_A
 from tests.validation.judge import (
     Case,
-    against,
     body_centre_A,
     mean_map,
-    rotation_error_deg,
-    shift_error_A,
     tell,
 )
 

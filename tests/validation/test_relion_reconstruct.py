@@ -11,7 +11,8 @@ import numpy as np
 from lrcore.backend import Backend
 from lrcore.io import read_particles, read_volume
 from lrcore.reconstruct import reconstruct
-from tests.validation.judge import Case, against, tell
+from lrcore.testing import against
+from tests.validation.judge import Case, tell
 
 
 def timed(command: list[str], folder: Path) -> float:

@@ -13,16 +13,14 @@ from lrcore.io import read_particles, read_volume
 from lrcore.reconstruct import reconstruct
 from lrcore.records import Poses, Step, Volume
 from lrcore.results import to_step, to_tree, validate
+from lrcore.testing import against, rotation_error_deg, shift_error_A
 from lrwidgets import export
 from tests.fakes import same_bits
 from tests.validation.judge import (
     Case,
-    against,
     body_centre_A,
     mean_map,
     refined,
-    rotation_error_deg,
-    shift_error_A,
     tell,
 )
 
