@@ -16,13 +16,18 @@ from lrcore.errors import InputError
 
 @dataclass(frozen=True)
 class Kernels:
-    """The four contracts; each is documented in `lrcore.kernels.<name>`."""
+    """The contracts; each is documented in `lrcore.kernels.<folder>`."""
 
     slices: Callable[..., Any]
     insert: Callable[..., Any]
     score: Callable[..., Any]
     evaluate: Callable[..., Any]
     newton: Callable[..., Any]
+    ctf: Callable[..., Any]
+    weigh: Callable[..., Any]
+    window: Callable[..., Any]
+    subtract: Callable[..., Any]
+    compare: Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ def _cpu_kernels(threads: int) -> Kernels:
 
 
 def _kernels(twin: str) -> Kernels:
-    homes = {"slices": "slice", "insert": "insert", "score": "score", "evaluate": "newton", "newton": "newton"}
+    homes = {
+        "slices": "slice", "insert": "insert", "score": "score", "evaluate": "newton", "newton": "newton",
+        "ctf": "ctf", "weigh": "weigh", "window": "weigh", "subtract": "model", "compare": "model",
+    }  # fmt: skip
     return Kernels(**{name: _when_called(f"lrcore.kernels.{home}.{twin}", name) for name, home in homes.items()})
 
 

@@ -10,8 +10,8 @@ from lrcore.backend import Backend
 from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
-from lrcore.grids import Samples, half_plane, shell_index
-from lrcore.images import Batch, batches, model_images, reading_order
+from lrcore.grids import Samples, half_plane
+from lrcore.images import Batch, batches, reading_order
 from lrcore.masks import inscribed_sphere
 from lrcore.noise import SAMPLE, SHRINK
 from lrcore.records import HalfMaps, Particles, Progress, Volume
@@ -56,7 +56,7 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
     for half in (1, 2):
         other = filter_map(maps.half(3 - half).data * sphere, gain, backend.threads)
         volume = from_map(other, (n - 1) // 2, backend.threads)
-        for batch in batches(particles, rows[half], backend.threads):
+        for batch in batches(particles, rows[half], backend):
             _accumulate(sums[half - 1], batch, particles, volume, samples, backend)
             done += len(batch.rows)
             yield Progress(0, "start", done, total)
@@ -73,19 +73,16 @@ def _accumulate(
     sums: Float64, batch: Batch, particles: Particles, volume: FourierVolume, samples: Samples, backend: Backend
 ) -> None:
     """Add each image's Re X* C S, C² |S|², |X|² and count per shell to its group."""
-    model = model_images(volume, particles.poses.select(batch.rows), samples, particles.pixel_size_A, backend)
-    ky, kx = samples.ky, samples.kx
-    model *= batch.ctf[:, ky, kx]
-    image = batch.spectrum[:, ky, kx]
-    shell = shell_index(samples.size, 2)[ky, kx]
-    values = ((image.conj() * model).real, np.abs(model) ** 2, np.abs(image) ** 2, np.ones_like(model.real))
-    good = ~batch.bad
+    poses, kernels = particles.poses.select(batch.rows), backend.kernels
+    planes = kernels.slices(volume, poses.rotation, samples)
+    shifts = poses.origin_A / particles.pixel_size_A
+    found = kernels.compare(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
+    count = np.bincount(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), minlength=sums.shape[2])
     groups = particles.group[batch.rows]
-    for number in np.unique(groups[good]):
-        mine = good & (groups == number)
-        for i, value in enumerate(values):
-            total = value[mine].sum(axis=0, dtype=np.float64)
-            sums[number, i] += np.bincount(shell, weights=total, minlength=samples.size)[: sums.shape[2]]
+    for number in np.unique(groups[~batch.bad]):
+        mine = ~batch.bad & (groups == number)
+        sums[number, :3] += found[mine].sum(axis=0)
+        sums[number, 3] += count[: sums.shape[2]] * mine.sum()
 
 
 def _scale(sums: Float64, curve: Float64) -> Float64:

@@ -92,3 +92,25 @@ def particle_ctf(particles: Particles, rows: Sequence[int] | npt.NDArray[np.inte
         )
         out[mine] = values * envelope
     return out
+
+
+def waves(particles: Particles, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """The same CTFs as the `ctf` kernel takes them: (len(rows), 7); see `lrcore.kernels.ctf`."""
+    per_group = [
+        (electron_wavelength_A(o.voltage_kV), o.cs_mm * 1e7, np.arcsin(o.amplitude_contrast), o.box * o.pixel_size_A)
+        for o in particles.optics
+    ]
+    wavelength, cs, contrast, width = np.array(per_group).T[:, particles.group[rows]]
+    defocus, angle = particles.defocus_A[rows], 2.0 * particles.defocus_angle_rad[rows]
+    unit = 0.5 * wavelength / width**2
+    mean, half = 0.5 * (defocus[:, 0] + defocus[:, 1]), 0.5 * (defocus[:, 0] - defocus[:, 1])
+    columns = (
+        unit * (mean + half * np.cos(angle)),
+        unit * (mean - half * np.cos(angle)),
+        unit * 2.0 * half * np.sin(angle),
+        -0.25 * cs * wavelength**3 / width**4,
+        (particles.phase_shift_rad[rows] + contrast) / (2 * np.pi),
+        0.25 * particles.bfactor_A2[rows] / width**2,
+        particles.scale[rows],
+    )
+    return np.stack(columns, axis=1)

@@ -2,19 +2,14 @@
 
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
 from lrcore.backend import Backend
 from lrcore.clock import Clock
-from lrcore.grids import Float32, half_plane, shell_index
-from lrcore.images import Batch, model_images, subtract_model, windowed
+from lrcore.grids import half_plane
+from lrcore.images import Batch
 from lrcore.records import Expectation, Particles, Poses, Step
 from lrcore.reference import Geometry, Reference
 from lrcore.search import search
 from lrcore.spec import RefineSpec
-
-Float64 = npt.NDArray[np.float64]
 
 
 def expect(
@@ -35,8 +30,10 @@ def expect(
     )
     with clock("window"):
         noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
-        weights = inverse_variance(rest, particles, noise, reference.variance)
-        W, w = windowed(rest, weights, shape.centre_in(centres), reference.frame.samples, backend.threads)
+        W, w = backend.kernels.window(
+            rest.spectrum, rest.ctf, noise, particles.group[rest.rows], reference.variance, shape.centre_in(centres),
+            reference.frame.samples,
+        )  # fmt: skip
     with clock("search"):
         return search(W, w, reference.frame, centres, before, given, rest.bad, backend)
 
@@ -47,18 +44,7 @@ def subtracted(batch: Batch, reference: Reference, particles: Particles, backend
         return batch
     samples = half_plane(particles.box, (float(reference.outside.limit),))
     given = particles.poses.select(batch.rows)
-    model = model_images(reference.outside, given, samples, particles.pixel_size_A, backend)
+    planes = backend.kernels.slices(reference.outside, given.rotation, samples)
     spectrum = batch.spectrum.copy()
-    subtract_model(spectrum, batch.ctf, model, samples)
+    backend.kernels.subtract(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
     return replace(batch, spectrum=spectrum)
-
-
-def inverse_variance(
-    batch: Batch, particles: Particles, noise: Float64, reference_variance: Float64 | None = None
-) -> Float32:
-    """1 / (σ² + C² var_ref) of every Fourier coefficient: (B, n, n // 2 + 1). noise: (groups, shells)."""
-    shells = np.minimum(shell_index(particles.box, 2), noise.shape[1] - 1)
-    sigma: Float32 = noise.astype(np.float32)[:, shells][particles.group[batch.rows]]
-    if reference_variance is not None:
-        sigma += batch.ctf**2 * reference_variance.astype(np.float32)[shells]
-    return np.reciprocal(sigma)

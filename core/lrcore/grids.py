@@ -226,6 +226,7 @@ class Samples:
     size: int
 
 
+@lru_cache(maxsize=8)
 def half_plane(size: int, radii: tuple[float, ...]) -> Samples:
     """Samples of a size × size image FT with 0 < |k| ≤ radii[-1], in bands that end at `radii` (index units)."""
     limit = min(radii[-1], (size - 1) // 2)

@@ -6,10 +6,11 @@ spectrum averaged over the whole image would promise more than the data hold.
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from lrcore.backend import Backend
-from lrcore.grids import ft, half_plane, ift, radius_grid, shell_mean, window_at
-from lrcore.images import Batch, phase_ramp, subtract_model
+from lrcore.grids import Complex64, Float32, half_plane, radius_grid, shell_mean
+from lrcore.images import Batch
 from lrcore.masks import cosine_edge
 from lrcore.records import Particles, Poses
 from lrcore.reference import Geometry, Reference
@@ -22,10 +23,11 @@ SHRINK = 10.0
 """A group's noise is drawn towards the mean of all groups as if that were this many images of its own."""
 
 
-def thinned(batch: Batch, total: int) -> npt.NDArray[np.int64]:
-    """Positions in the batch to measure when the half set holds `total` particles; images marked bad left out."""
-    stride = max(1, -(-total // SAMPLE))
-    return np.nonzero(~batch.bad & (np.arange(len(batch.rows)) % stride == 0))[0]
+def sampled(rows: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.bool_]:
+    """Which of `total` particles to measure, (total,): up to SAMPLE of a half set's `rows`, evenly spread over them."""
+    out = np.zeros(total, np.bool_)
+    out[rows[:: max(1, -(-len(rows) // SAMPLE))]] = True
+    return out
 
 
 def residual_power(
@@ -38,17 +40,32 @@ def residual_power(
     """
     n, window, workers = shape.box, shape.window, backend.threads
     found = poses.select(chosen)
-    residual = rest.spectrum[chosen] * phase_ramp(n, shape.centre_in(found))
+    residual, points = rest.spectrum[chosen], shape.centre_in(found)
     # The reference lives in the window: its slice at sample k of the full grid is the one at k · window / n.
     ratio = window / n
     samples = half_plane(n, (min(reference.frame.volume.limit / ratio, (n - 1) // 2),))
     planes = backend.kernels.slices(reference.frame.volume, found.rotation * ratio, samples)
-    subtract_model(residual, rest.ctf[chosen], planes, samples)
+    backend.kernels.subtract(residual, rest.ctf[chosen], planes, -points, samples)
     disc = cosine_edge(radius_grid(window, 2), 0.5 * shape.diameter, 3.0)
-    seen = window_at(ift(residual, n, 2, workers), (n // 2, n // 2), window) * disc
-    power = shell_mean(np.abs(ft(seen, 2, workers)) ** 2, window, 2) * (n**2 / float((disc**2).sum()))
-    at = np.arange(n // 2 + 1) * ratio
-    return np.stack([np.interp(at, np.arange(power.shape[1]), row) for row in power])
+    seen = scipy.fft.rfftn(middle(residual, points, window, workers) * disc, axes=(1, 2), workers=workers)
+    power = shell_mean(seen.real**2 + seen.imag**2, window, 2) * (n**2 / float((disc**2).sum()))
+    weights = np.stack(
+        [np.interp(np.arange(n // 2 + 1) * ratio, np.arange(power.shape[1]), row) for row in np.eye(power.shape[1])]
+    )
+    return power @ weights
+
+
+def middle(spectra: Complex64, points: Float64, size: int, workers: int = 1) -> Float32:
+    """The size × size pixels about `points` (B, 2), (x, y) pixels from n // 2, of images given by their FT.
+
+    Each axis is cut before the next is transformed. Uses up the spectra.
+    """
+    n = spectra.shape[1]
+    start = 2j * np.pi / n * (points - size // 2)
+    spectra *= np.exp(start[:, 1:] * np.fft.fftfreq(n, 1.0 / n)).astype(np.complex64)[:, :, None]
+    spectra *= np.exp(start[:, :1] * np.arange(n // 2 + 1)).astype(np.complex64)[:, None, :]
+    rows = scipy.fft.ifft(spectra, axis=1, workers=workers, overwrite_x=True)[:, :size]
+    return scipy.fft.irfft(rows, n, axis=2, workers=workers)[:, :, :size]
 
 
 def spectrum(power: Float64, group: npt.NDArray[np.integer], groups: int) -> Float64:
@@ -63,10 +80,16 @@ def spectrum(power: Float64, group: npt.NDArray[np.integer], groups: int) -> Flo
 
 
 def measured(
-    rest: Batch, total: int, particles: Particles, poses: Poses, reference: Reference, shape: Geometry, backend: Backend
+    rest: Batch,
+    wanted: npt.NDArray[np.bool_],
+    particles: Particles,
+    poses: Poses,
+    reference: Reference,
+    shape: Geometry,
+    backend: Backend,
 ) -> tuple[Float64, npt.NDArray[np.int32]]:
-    """Residual power of the batch's share of the sample, and the optics groups of those images."""
-    chosen = thinned(rest, total)
+    """Residual power of the batch's wanted (B,) images but bad ones, and the optics groups of those."""
+    chosen = np.nonzero(wanted & ~rest.bad)[0]
     if len(chosen) == 0:
         return np.empty((0, shape.box // 2 + 1)), np.empty(0, np.int32)
     return residual_power(rest, chosen, poses, reference, shape, backend), particles.group[rest.rows[chosen]]

@@ -40,14 +40,16 @@ def add(
     batch: Batch,
     poses: Poses,
     pixel_size_A: float,
-    inverse_variance: Float32,
+    noise: npt.NDArray[np.float64],
+    group: npt.NDArray[np.integer],
     symmetry: npt.NDArray[np.float64],
     backend: Backend,
 ) -> None:
-    """Add a batch at its poses: C X / σ² and C² / σ², once for every symmetry operator. In place."""
-    weight = batch.ctf * inverse_variance
-    data = weight * batch.spectrum
-    weight *= batch.ctf
+    """Add a batch at its poses: C X / σ² and C² / σ², once for every symmetry operator. In place.
+
+    noise: (groups, shells) σ². group: (B,) of each image.
+    """
+    data, weight = backend.kernels.weigh(batch.spectrum, batch.ctf, noise, group)
     shifts = poses.origin_A / pixel_size_A
     for operator in symmetry:
         rotations = poses.rotation @ operator
@@ -112,10 +114,10 @@ def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: 
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
     sums = empty(particles.box)
     group = operators(symmetry)
-    done = 0
-    for batch in batches(particles, chosen, backend.threads):
-        poses = particles.poses.select(batch.rows)
-        add(sums, batch, poses, particles.pixel_size_A, np.ones_like(batch.ctf), group, backend)
+    done, alike = 0, np.ones((1, 1))
+    for batch in batches(particles, chosen, backend):
+        poses, one = particles.poses.select(batch.rows), np.zeros(len(batch.rows), np.int64)
+        add(sums, batch, poses, particles.pixel_size_A, alike, one, group, backend)
         done += len(batch.rows)
         yield Progress(0, "reconstruct", done, len(chosen))
     yield solve(sums, particles.pixel_size_A, RIDGE, backend.threads)

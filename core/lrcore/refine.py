@@ -13,12 +13,12 @@ from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
 from lrcore.ctf import check_optics
 from lrcore.errors import InputError
-from lrcore.expect import expect, inverse_variance, subtracted
+from lrcore.expect import expect, subtracted
 from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked
-from lrcore.noise import measured, spectrum
+from lrcore.noise import measured, sampled, spectrum
 from lrcore.reconstruct import add, empty, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
 from lrcore.reference import align_resolution_A, geometry, prepare
@@ -110,15 +110,16 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
         left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
         sums = empty(particles.box)
         rows = reading_order(particles, half)
-        for batch in clock.over("read", batches(particles, rows, backend.threads)):
+        looked = sampled(rows, len(particles))
+        for batch in clock.over("read", batches(particles, rows, backend)):
             with clock("window"):
                 rest = subtracted(batch, reference, particles, backend)
             found = expect(particles, spec, rest, reference, shape, last, backend, clock)
             with clock("noise"):
-                left.append(measured(rest, len(rows), particles, found.poses, reference, shape, backend))
+                left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
             with clock("insert"):
-                weights = inverse_variance(batch, particles, noise)
-                add(sums, batch, found.poses, particles.pixel_size_A, weights, group, backend)
+                optics = particles.group[batch.rows]
+                add(sums, batch, found.poses, particles.pixel_size_A, noise, optics, group, backend)
             parts.append((batch.rows, found))
             done += len(batch.rows)
             yield Progress(last.iteration + 1, "search", done, len(particles))

@@ -7,7 +7,8 @@ from lrcore.backend import pick
 from lrcore.fourier import from_map
 from lrcore.fsc import masked_correlation
 from lrcore.grids import half_plane
-from lrcore.images import Batch, complete_column
+from lrcore.images import Batch
+from lrcore.kernels.model.reference import complete_column
 from lrcore.masks import soft_sphere
 from lrcore.reconstruct import add, empty, regularisation, solve
 from lrcore.records import Poses
@@ -36,7 +37,7 @@ def projections(array, count, seed, ctf=1.0):
 
 def rebuilt(batch, poses, group="C1", rho=1e-3):
     sums = empty(N)
-    add(sums, batch, poses, 1.0, np.ones_like(batch.ctf), operators(group), BACKEND)
+    add(sums, batch, poses, 1.0, np.ones((1, 1)), np.zeros(len(poses), int), operators(group), BACKEND)
     return solve(sums, 1.0, rho)
 
 

@@ -8,8 +8,10 @@ import pytest
 from lrcore.backend import pick
 from lrcore.fourier import QUADRATIC, filter_map, from_map
 from lrcore.grids import Samples, half_plane, radius_grid, resize, window_at
-from lrcore.images import Batch, batches, phase_ramp, windowed
+from lrcore.images import Batch, batches
 from lrcore.io import read_volume
+from lrcore.kernels.model.reference import turned
+from lrcore.kernels.weigh.reference import by_shell
 from lrcore.masks import centre_of_mass, cosine_edge, soft_sphere
 from lrcore.records import Poses
 from lrcore.simulate import FlexibleParticle, flexible_particle
@@ -54,11 +56,17 @@ def likelihoods(
     return np.stack(columns, axis=1)
 
 
-def whole(batch: Batch, weights: np.ndarray, points: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+def windowed(batch: Batch, noise: np.ndarray, points: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """W and w of images whose noise is (1, shells), against a reference without error."""
+    group = np.zeros(len(batch.rows), np.int32)
+    return BACKEND.kernels.window(batch.spectrum, batch.ctf, noise, group, np.zeros(1), points, samples)
+
+
+def whole(batch: Batch, noise: np.ndarray, points: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     """What `windowed` would give with the box as its window."""
     ky, kx = samples.ky, samples.kx
-    weight = (batch.ctf * weights)[:, ky, kx]
-    return weight * (batch.spectrum * phase_ramp(BOX, points))[:, ky, kx], weight * batch.ctf[:, ky, kx]
+    weight = (batch.ctf / by_shell(noise[0], BOX))[:, ky, kx]
+    return weight * turned(batch.spectrum[:, ky, kx], points, samples), weight * batch.ctf[:, ky, kx]
 
 
 def disagreement(data: FlexibleParticle, window: int) -> float:
@@ -66,16 +74,15 @@ def disagreement(data: FlexibleParticle, window: int) -> float:
     map_, centre = reference(data)
     poses = data.poses_b
     points = (poses.rotation @ (centre * PIXEL))[:, :2] - poses.origin_A
-    batch = next(batches(data.particles, np.arange(COUNT), BACKEND.threads))
-    variance = noise_variance(BOX, PIXEL, "coloured", 0).astype(np.float32) * BOX**2
-    weights = np.broadcast_to(1 / variance, batch.ctf.shape)
+    batch = next(batches(data.particles, np.arange(COUNT), BACKEND))
+    noise = noise_variance(BOX, PIXEL, "coloured", 0)[:1] * BOX**2
     rng = np.random.default_rng(0)
     turns, shifts = np.radians(rng.normal(0, 5.0, (TRIALS, 3))), rng.normal(0, 3.0 / PIXEL, (TRIALS, 2))
     trials = np.concatenate([turns, shifts], axis=1)
     found = []
     for size, cut in ((window, windowed), (BOX, whole)):
         samples = half_plane(size, (size * PIXEL / FINEST_A + 1,))
-        W, w = cut(batch, weights, points / PIXEL, samples)
+        W, w = cut(batch, noise, points / PIXEL, samples)
         found.append(likelihoods(resize(map_, size, 3), W, w, samples, poses, trials))
     inside, full = (values - values.mean(axis=1, keepdims=True) for values in found)
     assert full.std(axis=1).min() > 5.0
@@ -101,8 +108,7 @@ def test_a_window_smaller_than_the_body_is_noticed(data: FlexibleParticle) -> No
 
 def test_the_cross_term_is_exact(data: FlexibleParticle) -> None:
     """⟨C X / σ², image⟩ for any image inside the window, by Parseval."""
-    batch = next(batches(data.particles, np.arange(COUNT), BACKEND.threads))
-    weights = np.ones_like(batch.ctf)
+    batch = next(batches(data.particles, np.arange(COUNT), BACKEND))
     rng = np.random.default_rng(1)
     image = rng.normal(size=(WINDOW, WINDOW)) * (radius_grid(WINDOW, 2) < 30)
     points = rng.normal(0, 5.0, (COUNT, 2))
@@ -111,7 +117,7 @@ def test_the_cross_term_is_exact(data: FlexibleParticle) -> None:
         spectrum = np.fft.rfft2(np.fft.ifftshift(resize(image, size, 2)))
         samples = Samples(*_everything(size), ends=(size * (size // 2 + 1),), size=size)
         cut = windowed if size == WINDOW else whole
-        W, _ = cut(batch, weights, points, samples)
+        W, _ = cut(batch, np.ones((1, 1)), points, samples)
         twice = np.where((samples.kx == 0) | (samples.kx == size // 2), 1.0, 2.0)
         values.append((W.conj() * spectrum[samples.ky, samples.kx] * twice).real.sum(axis=1))
     assert values[0] == pytest.approx(values[1], rel=1e-4, abs=1e-4 * np.abs(values[1]).max())

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.backend import Backend
-from lrcore.expect import inverse_variance, subtracted
-from lrcore.fourier import from_map
-from lrcore.grids import half_plane
-from lrcore.images import batches, model_images, reading_order, windowed
+from lrcore.expect import subtracted
+from lrcore.fourier import FourierVolume, from_map
+from lrcore.grids import Samples, half_plane
+from lrcore.images import batches, reading_order
 from lrcore.io import read_particles, read_volume
+from lrcore.kernels.model.reference import turned
 from lrcore.masks import centre_of_mass
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Volume
 from lrcore.reference import geometry, prepare
@@ -74,13 +75,20 @@ def body_centre_A(mask: Volume) -> Float64:
     return centre_of_mass(mask.data) * mask.pixel_size_A
 
 
+def model_images(
+    volume: FourierVolume, poses: Poses, samples: Samples, pixel_size_A: float, backend: Backend
+) -> npt.NDArray[np.complexfloating]:
+    """FTs of the images of a map at poses, with their origins: (B, S), no CTF."""
+    return turned(backend.kernels.slices(volume, poses.rotation, samples), poses.origin_A / pixel_size_A, samples)
+
+
 def true_scale(case: Case, bodies: list[tuple[npt.NDArray[np.float32], Poses]], backend: Backend) -> float:
     """The number that brings the true bodies, each at its own true poses, onto the images: Σ Re X* C S / Σ C² |S|²."""
     particles = case.particles
     samples = half_plane(particles.box, (0.45 * particles.box,))
     volumes = [(from_map(body, (particles.box - 1) // 2), poses) for body, poses in bodies]
     dot = power = 0.0
-    for batch in batches(particles, reading_order(particles), backend.threads):
+    for batch in batches(particles, reading_order(particles), backend):
         model = sum(
             model_images(volume, poses.select(batch.rows), samples, particles.pixel_size_A, backend)
             for volume, poses in volumes
@@ -113,12 +121,13 @@ def right_mode(
         reference = prepare(last, first, half, job.mask, job.spec, shape, backend.threads)
         frame = reference.frame
         whole = replace(frame.samples, ends=frame.samples.ends[-1:])
-        for batch in batches(particles, reading_order(particles, half), backend.threads):
+        for batch in batches(particles, reading_order(particles, half), backend):
             rest = subtracted(batch, reference, particles, backend)
             given, rows = particles.poses.select(rest.rows), rest.rows
-            weights = inverse_variance(rest, particles, last.noise[half - 1], reference.variance)
-            points = (given.rotation @ (shape.centre * shape.pixel_size_A))[:, :2] - given.origin_A
-            W, w = windowed(rest, weights, points / shape.pixel_size_A, whole, backend.threads)
+            W, w = backend.kernels.window(
+                rest.spectrum, rest.ctf, last.noise[half - 1], particles.group[rows], reference.variance,
+                shape.centre_in(given), whole,
+            )  # fmt: skip
             truth = to_frame(given, case.truth.select(rows), frame)[:, None]
             valid = np.ones((len(rows), 1), np.bool_)
             modes = backend.kernels.newton(

@@ -14,13 +14,13 @@ from lrcore.backend import Backend
 from lrcore.ctf import particle_ctf
 from lrcore.fourier import from_map
 from lrcore.grids import ft, half_plane, ift, resize
-from lrcore.images import complete_column, model_images
 from lrcore.io import read_particles, read_volume, write_particles, write_volume
+from lrcore.kernels.model.reference import complete_column
 from lrcore.records import Poses, Volume
 from lrcore.rotations import from_euler
 from lrcore.simulate import noise_particles, random_rotations
 from lrcore.testing import smooth_map
-from tests.validation.judge import tell
+from tests.validation.judge import model_images, tell
 
 Images = npt.NDArray[np.floating]
 

@@ -1,0 +1,16 @@
+"""The definition of `ctf` in plain NumPy."""
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.grids import index_grid
+
+
+def ctf(waves: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float32]:
+    """See the contract."""
+    ky, kx = index_grid(n, 2)
+    xx, yy, xy, quartic, offset, decay, scale = waves.T[:, :, None, None]
+    squared = kx**2 + ky**2
+    turns = xx * kx**2 + yy * ky**2 + xy * (kx * ky) + quartic * squared**2 + offset
+    values: npt.NDArray[np.float64] = scale * np.exp(-decay * squared) * np.sin(2 * np.pi * turns)
+    return values.astype(np.float32)

@@ -1,0 +1,83 @@
+"""`subtract` and `compare` in Numba: a thread takes an image; its phase is a product of one along x and one along y."""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.grids import Complex64, Float32, Float64, Samples
+from lrcore.kernels.slice.cpu import OPTIONS, pairs
+
+F = np.float32
+
+
+@numba.njit(**OPTIONS)
+def _phases(shift, n):  # type: ignore[no-untyped-def]
+    """(cos, sin) of 2π k shift / n along x and y, the latter by row of an FFT: (n // 2 + 1, 2), (n, 2)."""
+    along_x, along_y = np.empty((n // 2 + 1, 2), F), np.empty((n, 2), F)
+    for k in range(n // 2 + 1):
+        angle = 2 * np.pi / n * shift[0] * k
+        along_x[k, 0], along_x[k, 1] = np.cos(angle), np.sin(angle)
+        angle = 2 * np.pi / n * shift[1] * k
+        along_y[k, 0], along_y[k, 1] = np.cos(angle), np.sin(angle)
+        along_y[(n - k) % n, 0], along_y[(n - k) % n, 1] = np.cos(angle), -np.sin(angle)
+    return along_x, along_y
+
+
+@numba.njit(inline="always", **OPTIONS)
+def _model(value, plane, along_x, along_y):  # type: ignore[no-untyped-def]
+    """(re, im) of C S times its phase."""
+    c = along_x[0] * along_y[0] - along_x[1] * along_y[1]
+    s = along_x[0] * along_y[1] + along_x[1] * along_y[0]
+    return value * (plane[0] * c - plane[1] * s), value * (plane[0] * s + plane[1] * c)
+
+
+@numba.njit(**OPTIONS)
+def _subtract_one(spectrum, ctf, plane, shift, kx, ky):  # type: ignore[no-untyped-def]
+    n = len(ctf)
+    along_x, along_y = _phases(shift, n)
+    for s in range(len(kx)):
+        x, row = kx[s], ky[s] if ky[s] >= 0 else ky[s] + n
+        re, im = _model(ctf[row, x], plane[s], along_x[x], along_y[row])
+        spectrum[row, x, 0] -= re
+        spectrum[row, x, 1] -= im
+        if x == 0:
+            spectrum[n - row, 0, 0] = spectrum[row, 0, 0]
+            spectrum[n - row, 0, 1] = -spectrum[row, 0, 1]
+
+
+@numba.njit(**OPTIONS)
+def _compare_one(spectrum, ctf, plane, shift, kx, ky, shell, out):  # type: ignore[no-untyped-def]
+    n = len(ctf)
+    along_x, along_y = _phases(shift, n)
+    for s in range(len(kx)):
+        x, row = kx[s], ky[s] if ky[s] >= 0 else ky[s] + n
+        re, im = _model(ctf[row, x], plane[s], along_x[x], along_y[row])
+        a, b = spectrum[row, x, 0], spectrum[row, x, 1]
+        out[0, shell[s]] += a * re + b * im
+        out[1, shell[s]] += re * re + im * im
+        out[2, shell[s]] += a * a + b * b
+
+
+@numba.njit(parallel=True, **OPTIONS)
+def _subtract(spectra, ctf, planes, shifts, kx, ky):  # type: ignore[no-untyped-def]
+    for b in numba.prange(len(ctf)):
+        _subtract_one(spectra[b], ctf[b], planes[b], shifts[b], kx, ky)
+
+
+@numba.njit(parallel=True, **OPTIONS)
+def _compare(spectra, ctf, planes, shifts, kx, ky, shell, out):  # type: ignore[no-untyped-def]
+    for b in numba.prange(len(ctf)):
+        _compare_one(spectra[b], ctf[b], planes[b], shifts[b], kx, ky, shell, out[b])
+
+
+def subtract(spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: Samples) -> None:
+    """See the contract."""
+    _subtract(pairs(spectra), ctf, pairs(planes), shifts, samples.kx, samples.ky)
+
+
+def compare(spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: Samples) -> Float32:
+    """See the contract."""
+    out = np.zeros((len(spectra), 3, samples.size // 2 + 1), np.float32)
+    shell: npt.NDArray[np.int32] = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int32)
+    _compare(pairs(spectra), ctf, pairs(planes), shifts, samples.kx, samples.ky, shell, out)
+    return out

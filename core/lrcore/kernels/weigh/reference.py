@@ -1,0 +1,52 @@
+"""The definitions of `weigh` and `window` in plain NumPy."""
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.grids import Float32, Float64, Samples, ft, ift, shell_index
+
+Complex64 = npt.NDArray[np.complex64]
+Groups = npt.NDArray[np.integer]
+
+
+def by_shell(values: Float64, n: int) -> Float64:
+    """Values (..., N) of shells at every sample of a half-complex FT: (..., n, n // 2 + 1)."""
+    return values[..., np.minimum(shell_index(n, 2), values.shape[-1] - 1)]
+
+
+def weigh(spectrum: Complex64, ctf: Float32, noise: Float64, group: Groups) -> tuple[Complex64, Float32]:
+    """See the contract."""
+    weight = ctf / by_shell(noise, spectrum.shape[1])[group]
+    return (weight * spectrum).astype(np.complex64), (weight * ctf).astype(np.float32)
+
+
+def window(
+    spectrum: Complex64,
+    ctf: Float32,
+    noise: Float64,
+    group: Groups,
+    variance: Float64,
+    points: Float64,
+    samples: Samples,
+) -> tuple[Complex64, Float32]:
+    """See the contract."""
+    n, size = spectrum.shape[1], samples.size
+    weight = ctf / (by_shell(noise, n)[group] + ctf.astype(np.float64) ** 2 * by_shell(variance, n))
+    ky, kx = np.fft.fftfreq(n, 1.0 / n)[:, None], np.arange(n // 2 + 1)
+    turn = np.exp(2j * np.pi / n * (points[:, :1, None] * kx + points[:, 1:, None] * ky))
+    both = (weight * spectrum * turn, (weight * ctf).astype(np.complex128))
+    W, w = ((n / size) ** 2 * ft(cut(ift(v, n, 2), size), 2)[:, samples.ky, samples.kx] for v in both)
+    return W.astype(np.complex64), w.real.astype(np.float32)
+
+
+def cut(images: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.floating]:
+    """The symmetric cut of the contract: (B, n, n) → (B, size, size)."""
+    n = images.shape[-1]
+    for axis in (1, 2):
+        held = np.take(images, np.arange(size) + n // 2 - size // 2, axis=axis)
+        if size % 2 == 0 and size < n:
+            beyond = np.take(images, n // 2 + size // 2, axis=axis)
+            edge = held[:, 0] if axis == 1 else held[:, :, 0]
+            edge[...] = 0.5 * (edge + beyond)
+        images = held
+    return images
