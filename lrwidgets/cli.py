@@ -137,6 +137,19 @@ def _info(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, metavar="FILE")
 
 
+def _bench(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quick", action="store_true", help="a minute or two, smaller work, not beside RELION")
+    command.add_argument("--only", nargs="+", metavar="NAME", help="these benchmarks alone")
+    command.add_argument("--threads", type=_positive, metavar="N", help="default: all cores of this process")
+    command.add_argument("--data", type=Path, metavar="DIR", help="the data set two_body, for what is beside RELION")
+    command.add_argument(
+        "--relion-iterations", type=_count, metavar="N", help="stop RELION after so many (default: all, to its end)"
+    )
+    command.add_argument(
+        "--relion-total", type=_positive, metavar="N", help="extrapolate a stopped RELION to so many iterations"
+    )
+
+
 def _computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--backend", choices=("auto", "cpu", "cuda", "reference"), default="auto")
     command.add_argument("--threads", type=_positive, metavar="N", help="default: all cores of this process")
@@ -148,6 +161,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int | None:
+    return None if text == "all" else _positive(text)
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] = {
     "demo": (_demo, "simulate a flexible particle, refine its moving body, write figures and a run", "commands"),
     "refine": (_refine, "refine a masked region against particles with known poses", "commands"),
@@ -155,5 +172,6 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses", "tools"),
     "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
     "info": (_info, "say what is in a particle file, map, stack or run", "tools"),
+    "bench": (_bench, "measure speed and memory on this machine", "bench.command"),
 }
 """Name of a command → its arguments, its help, and the module that has it."""

@@ -59,7 +59,7 @@ def workload(
     box: int = 128,
     pixel_size_A: float = 1.5,
     radius_px: float = 30.0,
-    snr: float = 0.1,
+    snr: float = 0.05,
     distinct: int = 512,
     seed: int = 0,
     float16: bool = False,

@@ -7,15 +7,16 @@ Operations are counted from the formulas, a multiply-add as two; sines, addresse
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lrcore.backend import Backend, pick
-from lrcore.expect import inverse_variance, subtracted
+from lrcore.expect import subtracted
 from lrcore.fourier import shape_for
 from lrcore.grids import Samples, half_plane
-from lrcore.images import Batch, batches, reading_order, windowed
+from lrcore.images import Batch, batches, reading_order
 from lrcore.records import Poses
 from lrcore.reference import Geometry, geometry, prepare
 from lrcore.refine import Job
@@ -72,9 +73,10 @@ def score_cost(shifts: int) -> Cost:
 
 @dataclass(frozen=True)
 class Problem:
-    """What the kernels are given. W, w: images in the window. truth: rotations. frame: reference, lattice, limits."""
+    """What the kernels are given. frame: reference, lattice, limits. cut: the arguments of `window`. W, w: from it."""
 
     frame: Frame
+    cut: tuple[Any, ...]
     W: npt.NDArray[np.complex64]
     w: npt.NDArray[np.float32]
     centres: Poses
@@ -107,11 +109,14 @@ def problem(job: Job, backend: Backend) -> Problem:
     shape, first = geometry(job.mask, job.spec), begun(job)
     reference = prepare(first, first, 1, job.mask, job.spec, shape, backend.threads)
     rows = reading_order(job.particles, 1)[:IMAGES]
-    batch = subtracted(next(batches(job.particles, rows, backend.threads)), reference, job.particles, backend)
-    given = job.particles.poses.select(batch.rows)
-    weights = inverse_variance(batch, job.particles, first.noise[0], reference.variance)
-    W, w = windowed(batch, weights, shape.centre_in(given), reference.frame.samples, backend.threads)
-    return Problem(reference.frame, W, w, given, batch, shape)
+    batch = subtracted(next(batches(job.particles, rows, backend)), reference, job.particles, backend)
+    given, noise = job.particles.poses.select(batch.rows), first.noise[0]
+    cut = (
+        batch.spectrum, batch.ctf, noise, job.particles.group[batch.rows], reference.variance, shape.centre_in(given),
+        reference.frame.samples,
+    )  # fmt: skip
+    W, w = backend.kernels.window(*cut)
+    return Problem(reference.frame, cut, W, w, given, batch, shape)
 
 
 def _kernels(one: Problem, backend: Backend, machine: Ceilings) -> Iterator[Measured]:
@@ -144,6 +149,7 @@ def _kernels(one: Problem, backend: Backend, machine: Ceilings) -> Iterator[Meas
         samples=full,
     )  # fmt: skip
     yield _newton(one, backend, where)
+    yield Measured("kernels", "window", n / best_of(lambda: kernels.window(*one.cut)), "particles/s", where)
     yield _insert(one, backend, machine, where)
 
 

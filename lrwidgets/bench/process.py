@@ -1,6 +1,7 @@
 """Commands as a person runs them: a fresh process, its lines with their times, its peak of memory."""
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,11 +62,10 @@ def finished(command: Sequence[str], folder: Path | None = None) -> Finished:
 
 
 def failed(command: Sequence[str], status: int, said: str) -> InputError:
-    """One line of what a program said before it failed."""
-    words = [line.strip() for line in said.splitlines() if line.strip()]
+    """One line of what a program said before it failed: the last that speaks of an error, or else the last."""
+    words = [line.strip() for line in said.splitlines() if re.search(r"\w", line)]
     telling = [line for line in words if "error" in line.lower()] or words or ["it said nothing"]
-    name = " ".join(Path(part).name for part in command[:4])
-    return InputError(f"{name} … ended with status {status}: {telling[-1]}")
+    return InputError(f"{Path(command[0]).name} ended with status {status}: {telling[-1]}")
 
 
 class _Peak:

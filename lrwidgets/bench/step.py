@@ -41,7 +41,12 @@ def run(options: Options) -> Iterator[Measured]:
 def rates(steps: list[Step], n: int, known: dict[str, Any]) -> Iterator[Measured]:
     """Medians over the same iteration done several times."""
     lines = [step.history[-1] for step in steps]
-    known = {**known, "particles": n, "align_resolution_A": round(lines[0].align_resolution_A, 3)}
+    known = {
+        **known,
+        "particles": n,
+        "align_resolution_A": round(lines[0].align_resolution_A, 3),
+        "on_the_lattice_%": round(100 * lines[0].lattice_share, 1),
+    }
     stages = {"expectation": EXPECTATION} | {name: (name,) for name in (*EXPECTATION, "noise", "insert")}
     for name, parts in stages.items():
         spent = statistics.median(spent_on(line, parts) for line in lines)

@@ -119,13 +119,13 @@ def expectations(
     """
     shape, first = geometry(job.mask, job.spec), begun(job)
     reference = prepare(first, first, 1, job.mask, job.spec, shape, backend.threads)
-    rows = reading_order(job.particles, 1)
+    rows, known = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
     for turn in range(repeats + 1):
         clock, found = Clock(), []
-        for batch in clock.over("read", batches(job.particles, rows, backend.threads)):
+        for batch in clock.over("read", batches(job.particles, rows, backend)):
             with clock("window"):
                 rest = subtracted(batch, reference, job.particles, backend)
-            found.append(expect(job.particles, job.spec, rest, reference, shape, first, backend, clock))
+            found.append(expect(job.particles, job.spec, rest, known, reference, shape, first, backend, clock))
         if turn:
             yield clock.seconds, found
 
