@@ -21,8 +21,9 @@ def summary(
     step: Step,
     fulcrum_A: tuple[float, float, float],
     seconds: dict[str, float],
+    lattice_share: float,
 ) -> Summary:
-    """The line of history of `step`, which followed `last`. given: the input poses."""
+    """The line of history of `step`, which followed `last`. given: the input poses. seconds: by stage."""
     found, n = step.expectation, len(given)
     angle, shift = changes(given, found.poses, fulcrum_A)
     angle_last, shift_last = changes(last.expectation.poses, found.poses, fulcrum_A)
@@ -48,6 +49,7 @@ def summary(
         dict(seconds),
         rates,
         peak_memory_MB(),
+        lattice_share,
     )
 
 

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from lrcore.backend import Backend
 from lrcore.clock import Clock
 from lrcore.grids import half_plane
@@ -16,13 +19,17 @@ def expect(
     particles: Particles,
     spec: RefineSpec,
     rest: Batch,
+    known: npt.NDArray[np.bool_],
     reference: Reference,
     shape: Geometry,
     last: Step,
     backend: Backend,
     clock: Clock,
 ) -> Expectation:
-    """The E-step of a batch of one half set that holds no more of what lies outside the mask."""
+    """The E-step of a batch of one half set that holds no more of what lies outside the mask.
+
+    known: (n,) of all particles, whose last pose is beyond doubt.
+    """
     given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
     centres = Poses(
         before.rotation if spec.recenter_rotations else given.rotation,
@@ -35,7 +42,7 @@ def expect(
             reference.frame.samples,
         )  # fmt: skip
     with clock("search"):
-        return search(W, w, reference.frame, centres, before, given, rest.bad, backend)
+        return search(W, w, reference.frame, centres, before, given, rest.bad, known[rest.rows], backend)
 
 
 def subtracted(batch: Batch, reference: Reference, particles: Particles, backend: Backend) -> Batch:

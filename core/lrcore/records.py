@@ -212,6 +212,7 @@ class Summary:
     seconds: dict[str, float]
     particles_per_s: dict[str, float]
     memory_MB: float
+    lattice_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ class Step:
     iteration: 0 is the start (input poses, input half maps on the images' scale). expectation: of all particles, in
     their order. half_maps: unmasked, unfiltered. fsc: by kind. noise: (2, groups, shells) variance of an image's
     Fourier coefficients, by half set. initial_lowpass_A: low-pass of the next iteration's reference in Å; 0 means
-    none. history: one Summary for every iteration up to this one. converged: nothing more to gain.
+    none. history: one Summary for every iteration up to this one. converged: nothing more to gain. question: what the
+    search asked (`reference.question`), empty at the start.
     """
 
     iteration: int
@@ -232,6 +234,7 @@ class Step:
     initial_lowpass_A: float
     history: tuple[Summary, ...]
     converged: bool = False
+    question: str = ""
 
 
 @dataclass(frozen=True)

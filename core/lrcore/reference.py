@@ -73,6 +73,12 @@ def geometry(mask: Volume, spec: RefineSpec) -> Geometry:
     return Geometry(mask.box, apix, centre, fulcrum, limits, window, 2 * ball, np.pi * ball**2)
 
 
+def question(spec: RefineSpec, shape: Geometry) -> str:
+    """What the search asks: changes whenever a pose that was found with another spec or mask has to be doubted."""
+    asked = spec.model_dump(exclude={"max_iterations", "extra_final_passes", "seed"})
+    return repr((asked, shape.box, shape.centre.tolist(), shape.window, shape.diameter))
+
+
 def align_resolution_A(fsc: Fsc, spec: RefineSpec, lowpass_A: float) -> float:
     """The finest resolution used for the poses: FSC 0.143, not beyond the low-pass or the spec's maximum."""
     limits = [fsc.resolution_A(ALIGN_THRESHOLD), lowpass_A, spec.max_align_resolution_A or 0.0]

@@ -21,7 +21,8 @@ from lrcore.masks import checked
 from lrcore.noise import measured, sampled, spectrum
 from lrcore.reconstruct import add, empty, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
-from lrcore.reference import align_resolution_A, geometry, prepare
+from lrcore.reference import align_resolution_A, geometry, prepare, question
+from lrcore.search import secure
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
 
@@ -97,6 +98,8 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     particles, spec = job.particles, job.spec
     shape = geometry(job.mask, spec)
     group = operators(spec.symmetry)
+    asked = question(spec, shape)
+    known = secure(last.expectation) & (last.question == asked)
     rho = regularisation(last.fsc["corrected"].value)
     clock = Clock()
     parts: list[tuple[npt.NDArray[np.int64], Expectation]] = []
@@ -114,7 +117,7 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
         for batch in clock.over("read", batches(particles, rows, backend)):
             with clock("window"):
                 rest = subtracted(batch, reference, particles, backend)
-            found = expect(particles, spec, rest, reference, shape, last, backend, clock)
+            found = expect(particles, spec, rest, known, reference, shape, last, backend, clock)
             with clock("noise"):
                 left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
             with clock("insert"):
@@ -131,8 +134,8 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
         maps = HalfMaps(*volumes)
         fsc = family(maps.first, maps.second, job.mask, spec.seed, backend.threads)
     noise_now = np.stack(spectra)
-    step = Step(last.iteration + 1, _joined(parts), maps, fsc, noise_now, 0.0, last.history)
-    line = summary(particles.poses, spec, last, step, shape.fulcrum_A, clock.seconds)
+    step = Step(last.iteration + 1, _joined(parts), maps, fsc, noise_now, 0.0, last.history, question=asked)
+    line = summary(particles.poses, spec, last, step, shape.fulcrum_A, clock.seconds, 1 - float(known.mean()))
     step = replace(step, history=(*last.history, line))
     yield replace(step, converged=converged(step.history))
 

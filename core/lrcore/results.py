@@ -46,6 +46,7 @@ _HISTORY = {
     "at_rotation_extent": "at_rotation_extent",
     "at_shift_extent": "at_shift_extent",
     "memory": "memory_MB",
+    "lattice_share": "lattice_share",
 }
 """Variable of /history → field of Summary."""
 
@@ -154,6 +155,7 @@ def to_step(tree: xr.DataTree) -> Step:
         initial_lowpass_A=float(state["initial_lowpass"]),
         history=summaries(tree["history"].to_dataset()),
         converged=bool(state["converged"]),
+        question=str(state.attrs["question"]),
     )
 
 
@@ -293,7 +295,7 @@ def _state(step: Step) -> xr.Dataset:
         "initial_lowpass": [step.initial_lowpass_A],
         "converged": [step.converged],
     }
-    return _dataset("state", values)
+    return _dataset("state", values, question=step.question)
 
 
 def _array(variable: xr.DataArray) -> Any:

@@ -7,7 +7,7 @@ import xarray as xr
 
 from lrcore.errors import InputError
 
-VERSION = 1
+VERSION = 2
 """Version of the schema; it grows when a reader of an older one would be misled."""
 
 ATTRIBUTES = ("schema", "schema_version", "spec", "specs", "versions", "inputs", "seed", "fulcrum_angstrom")
@@ -86,6 +86,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "at_rotation_extent": Variable(("iteration",), "f8", "1", "Share of particles at the rotation extent"),
         "at_shift_extent": Variable(("iteration",), "f8", "1", "Share of particles at the shift extent"),
         "memory": Variable(("iteration",), "f8", "megabyte", "Largest resident memory so far"),
+        "lattice_share": Variable(("iteration",), "f8", "1", "Share of particles searched for on the whole lattice"),
     },
     "state": {
         "iteration": _ITERATION,

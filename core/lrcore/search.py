@@ -25,6 +25,8 @@ LATTICE_POINTS = 320
 """Rotations on the lattice at most."""
 STARTS = 4
 """Lattice maxima that Newton starts from, besides the last pose."""
+SECURE_ABOVE = 0.99
+"""A mode that is more probable than this, and not at an extent, need not be looked for again on the lattice."""
 AMBIGUOUS_BELOW = 0.75
 """A particle whose best mode is less probable than this is flagged."""
 
@@ -80,15 +82,16 @@ def make_lattice(limits: Limits, period: float, spacing: float) -> Lattice:
 
 def search(
     W: Complex64, w: Float32, frame: Frame, centres: Poses, last: Poses, given: Poses, bad: npt.NDArray[np.bool_],
-    backend: Backend,
+    secure: npt.NDArray[np.bool_], backend: Backend,
 ) -> Expectation:  # fmt: skip
     """Poses, covariance and flags of B images.
 
     W, w: (B, S) from `images.windowed`, cut about the mask's centre as `centres` sees it. centres: the middle of the
     search and of the prior. last: the pose to start from besides the lattice. given: the input pose, for the gain.
+    secure: (B,) these start from `last` alone.
     """
     current = to_frame(centres, last, frame)
-    starts, valid = _starts(W, w, frame, centres, current, backend)
+    starts, valid = _starts(W, w, frame, centres, current, secure | bad, backend)
     modes = backend.kernels.newton(
         frame.volume, W, w, frame.samples, centres.rotation, starts, valid, frame.lever, frame.limits
     )
@@ -110,28 +113,41 @@ def search(
 
 
 def _starts(
-    W: Complex64, w: Float32, frame: Frame, centres: Poses, current: Float64, backend: Backend
+    W: Complex64, w: Float32, frame: Frame, centres: Poses, current: Float64, secure: npt.NDArray[np.bool_],
+    backend: Backend,
+) -> tuple[Float64, npt.NDArray[np.bool_]]:  # fmt: skip
+    """(B, 1 + STARTS, 5) poses to start from and which of them are there: the last pose, and maxima of the lattice."""
+    starts = np.zeros((len(W), 1 + STARTS, 5))
+    valid = np.zeros((len(W), 1 + STARTS), np.bool_)
+    starts[:, 0], valid[:, 0] = current, True
+    wanted = np.nonzero(~secure)[0]
+    if len(wanted):
+        turns = centres.rotation[wanted]
+        starts[wanted, 1:], valid[wanted, 1:] = _maxima(W[wanted], w[wanted], frame, turns, backend)
+    return starts, valid
+
+
+def _maxima(
+    W: Complex64, w: Float32, frame: Frame, centres: Float64, backend: Backend
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:
-    """(B, 1 + STARTS, 5) poses to start from and which of them are there: the last pose and lattice maxima."""
+    """The best STARTS poses of the lattice that are no neighbours, (B, STARTS, 5), and which of them are there."""
     lattice = frame.lattice
     value, where = backend.kernels.score(
-        frame.volume, W, w, frame.samples, centres.rotation, lattice.rotations, frame.lever, lattice.shifts,
+        frame.volume, W, w, frame.samples, centres, lattice.rotations, frame.lever, lattice.shifts,
         lattice.penalty_shift,
     )  # fmt: skip
     value = value + lattice.penalty_rotation
     near = np.linalg.norm(lattice.vectors[:, None] - lattice.vectors[None], axis=2) < _separation(lattice.vectors)
-    starts = np.zeros((len(W), 1 + STARTS, 5))
-    valid = np.ones((len(W), 1 + STARTS), np.bool_)
-    starts[:, 0] = current
+    starts, valid = np.zeros((len(W), STARTS, 5)), np.ones((len(W), STARTS), np.bool_)
     rows = np.arange(len(W))
     grid = len(lattice.shifts)
     for m in range(STARTS):
         best = value.argmin(axis=1)
-        valid[:, 1 + m] = np.isfinite(value[rows, best])
+        valid[:, m] = np.isfinite(value[rows, best])
         at = where[rows, best]
-        starts[:, 1 + m, :3] = lattice.vectors[best]
-        starts[:, 1 + m, 3] = lattice.shifts[at % grid]
-        starts[:, 1 + m, 4] = lattice.shifts[at // grid]
+        starts[:, m, :3] = lattice.vectors[best]
+        starts[:, m, 3] = lattice.shifts[at % grid]
+        starts[:, m, 4] = lattice.shifts[at // grid]
         value[near[best]] = np.inf
     return starts, valid
 
@@ -142,6 +158,11 @@ def _separation(vectors: Float64) -> float:
         return 1.0
     nearest = np.linalg.norm(vectors[1:], axis=1).min()
     return float(1.2 * nearest / np.sqrt(0.75))
+
+
+def secure(found: Expectation) -> npt.NDArray[np.bool_]:
+    """Particles whose mode was beyond doubt: (n,). One that moved to an extent, or was no image, is not."""
+    return (found.mode_probability > SECURE_ABOVE) & (found.flags == 0)
 
 
 def posterior(modes: Modes, limits: Limits) -> tuple[Float64, Float64, Float64]:
