@@ -25,6 +25,8 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 F = np.float32
 
+EXACT = {**OPTIONS, "fastmath": {"nnan", "ninf", "nsz", "contract"}}
+"""Without approximate reciprocals, which the compiler takes in vectors and not in what is left over of a row."""
 TILE = 32
 """Columns that a block of a product has; matrices lie in memory in tiles of as many columns."""
 STEP = 4
@@ -86,7 +88,7 @@ def _by_shell(values, shell, out):  # type: ignore[no-untyped-def]
         out[k] = values[shell[k]]
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**EXACT)
 def _weights(ctf, sigma, error, weight):  # type: ignore[no-untyped-def]
     for k in range(len(weight)):
         weight[k] = ctf[k] / (sigma[k] + ctf[k] * ctf[k] * error[k])
