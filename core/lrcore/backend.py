@@ -1,7 +1,9 @@
 """Backends: where the hot loops run. Kernels are looked up here, so that importing lrcore compiles nothing."""
 
+import ctypes
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import scipy.fft
 
 from lrcore.errors import InputError
 
@@ -32,27 +36,73 @@ class Kernels:
 
 @dataclass(frozen=True)
 class Backend:
-    """name: "cpu" or "reference". xp: the array module. threads: workers of FFTs and compiled loops."""
+    """name: "cpu", "cuda" or "reference". xp, fft: its array module, and its FFTs with the names of scipy.fft.
+
+    threads: workers of FFTs and compiled loops on the host. batch_bytes: of the images that it takes at a time.
+    """
 
     name: str
     xp: ModuleType
+    fft: ModuleType
     kernels: Kernels
     threads: int
+    batch_bytes: int = 16 << 20
+
+    def to_device(self, array: Any) -> Any:
+        """The array where the kernels work: itself, or a copy on the GPU."""
+        return self.xp.asarray(array)
+
+    def to_host(self, array: Any) -> npt.NDArray[Any]:
+        """The array as NumPy: itself, or a copy from the GPU."""
+        return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
 def pick(name: str = "auto", threads: int | None = None) -> Backend:
-    """The backend called `name`: auto, cpu (Numba) or reference (plain NumPy).
+    """The backend called `name`: cpu (Numba), cuda (an NVIDIA GPU), auto (the GPU if there is one), reference (NumPy).
 
-    Raises InputError for "cuda" or an unknown name.
+    Raises InputError for an unknown name, and for "cuda" where CuPy, the GPU or its driver is missing.
     """
     threads = threads or len(os.sched_getaffinity(0))
+    if name == "cuda" or (name == "auto" and _has_driver()):
+        try:
+            return _cuda(threads)
+        except InputError as error:
+            if name == "cuda":
+                raise
+            warnings.warn(f"working on the CPU: {error}", RuntimeWarning, stacklevel=2)
     if name in ("auto", "cpu"):
-        return Backend("cpu", np, _cpu_kernels(threads), threads)
+        return Backend("cpu", np, scipy.fft, _cpu_kernels(threads), threads)
     if name == "reference":
-        return Backend("reference", np, _kernels("reference"), threads)
-    if name == "cuda":
-        raise InputError("backend cuda: this version has no GPU kernels yet; use --backend cpu")
-    raise InputError(f"backend {name!r} is unknown; use auto or cpu")
+        return Backend("reference", np, scipy.fft, _kernels("reference"), threads)
+    raise InputError(f"backend {name!r} is unknown; use auto, cpu or cuda")
+
+
+def _has_driver() -> bool:
+    """Whether the library of an NVIDIA driver is there: known without the second that it takes to import CuPy."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _cuda(threads: int) -> Backend:
+    try:
+        import cupy
+        import cupyx.scipy.fft
+    except ImportError:
+        raise InputError("backend cuda: CuPy is not installed: pip install 'lrwidgets[gpu]'") from None
+    if not cupy.cuda.is_available():
+        raise InputError("backend cuda: no NVIDIA GPU with a driver was found (see nvidia-smi); use --backend cpu")
+    try:
+        from cupy.cuda import cufft, nvrtc
+
+        cufft.getVersion(), nvrtc.getVersion()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"backend cuda: CUDA's libraries are missing: pip install 'lrwidgets[gpu]' ({error})"
+        ) from None
+    return Backend("cuda", cupy, cupyx.scipy.fft, _kernels("cuda"), threads, 256 << 20)
 
 
 def _cpu_kernels(threads: int) -> Kernels:

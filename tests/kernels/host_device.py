@@ -10,11 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from lrcore.backend import pick
+from lrcore.errors import InputError
 from lrcore.kernels import device
 
 HEADER = Path(__file__).with_name("host_device.h")
 FLAGS = ("-std=c++17", "-O2", "-w", "-shared", "-fPIC")
 COMPILER = shutil.which("g++")
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU to run on as well."""
+    try:
+        pick("cuda")
+    except InputError:
+        return False
+    return True
 
 
 def host_device(folder: Path, backwards: bool = False) -> device.Device:

@@ -76,6 +76,11 @@ def launch(name: str, kernel: str, blocks: int, *arguments: Any, shared: int = 0
         current().launch(name, kernel, blocks, THREADS, shared, arguments)
 
 
+def array_module() -> Any:
+    """The device's array module."""
+    return current().xp
+
+
 def up(array: Any, dtype: npt.DTypeLike) -> Any:
     """The array on the device, contiguous; itself if it is so already."""
     xp = current().xp
@@ -135,7 +140,7 @@ def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, like: Any) -> 
             begin += size
     if len(found) == 1:
         return found[0]
-    xp = np if isinstance(like, np.ndarray) else device.xp
+    xp = device.xp if on_device(like) else np
     return tuple(xp.concatenate(parts) for parts in zip(*found, strict=True))
 
 
@@ -146,10 +151,15 @@ def _warn_short() -> None:
 
 
 def down(array: Any, like: Any) -> Any:
-    """The array as NumPy if `like` is."""
-    return host(array) if isinstance(like, np.ndarray) else array
+    """The array as NumPy unless `like` is on the device."""
+    return array if on_device(like) else host(array)
+
+
+def on_device(array: Any) -> bool:
+    """Whether it is an array of the device's."""
+    return hasattr(array, "get")
 
 
 def host(array: Any) -> npt.NDArray[Any]:
     """The array as NumPy."""
-    return array.get() if hasattr(array, "get") else np.asarray(array)
+    return array.get() if on_device(array) else np.asarray(array)

@@ -219,7 +219,6 @@ __device__ int descend(const Problem& p, int count, const Prior& prior, int step
         __syncthreads();
         if (!work.more[0]) break;
     }
-    __syncthreads();
     return used;
 }
 
@@ -248,7 +247,6 @@ __device__ int polish(const Problem& p, int count, const Prior& prior, Mode& mod
         ++used;
         if (!work.more[step % 2]) break;
     }
-    __syncthreads();
     if (first) {
         const double total = work.found.value + penalty(at, prior);
         if (total <= mode.total + TOLERANCE) {

@@ -70,16 +70,14 @@ extern "C" __global__ void score(const float2* __restrict__ data, int planes, in
     W += image * stride;
     w += image * stride;
     for (int j = first; j < last; ++j) {
-        __syncthreads();
         if (thread < 2) place(thread, centres + 9 * image, lattice + 9LL * j, lever, size, turn, sway);
-        __syncthreads();
         Candidate mine = {__int_as_float(0x7f800000), 0.0f, 0};
         for (int column = 0; column < grid_count; column += columns) {
             const int width = min(columns, grid_count - column);
             mine.power = 0.0f;
             for (int begin = 0; begin < count; begin += TILE) {
                 const int end = min(begin + TILE, count);
-                __syncthreads();
+                __syncthreads();  // for the place as well as for the last tile
                 for (int s = begin + thread; s < end; s += threads) {
                     const float2 value = trilinear(data, turn, kx[s], ky[s], Grid{planes, row});
                     const float2 image_here = W[s], spin = wave(sway[0] * kx[s] + sway[1] * ky[s]);

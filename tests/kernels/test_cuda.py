@@ -1,4 +1,4 @@
-"""The device twins without a GPU: their sources run on the host, thread by thread, against the other twins."""
+"""The device twins against the others: their sources run on the host, thread by thread, and on a GPU if there is."""
 
 import numpy as np
 import pytest
@@ -8,22 +8,24 @@ from lrcore.errors import InputError
 from lrcore.fourier import QUADRATIC, from_map, shape_for
 from lrcore.grids import half_plane
 from lrcore.kernels import device
+from lrcore.kernels.ctf import cuda as ctf_cuda
 from lrcore.kernels.insert import cuda as insert_cuda
+from lrcore.kernels.model import cuda as model_cuda
 from lrcore.kernels.newton import Limits
 from lrcore.kernels.newton import cuda as newton_cuda
 from lrcore.kernels.newton.reference import smooth_slices
 from lrcore.kernels.score import cuda as score_cuda
 from lrcore.kernels.slice import cuda as slice_cuda
+from lrcore.kernels.weigh import cuda as weigh_cuda
 from lrcore.rotations import exp, from_euler
 from lrcore.testing import smooth_map
-from tests.kernels.host_device import COMPILER, host_device
+from tests.kernels.host_device import COMPILER, has_gpu, host_device
 
 SIZE = 24
 LIMIT = 10
 LEVER = np.array([3.0, -2.0, 4.0])
+GPU = has_gpu()
 LIMITS = Limits(0.3, 4.0, 0.1, 2.0)
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++ to run the CUDA sources on the host with")
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +33,15 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("kernels")
 
 
-@pytest.fixture(params=["forwards", "backwards"])
-def on_host(request, folder, monkeypatch):
-    """The kernels' device is the host; threads run in either order, since none may depend on it."""
+@pytest.fixture(params=["forwards", "backwards", *["gpu"] * GPU])
+def on_device(request, folder, monkeypatch):
+    """The host, whose threads run in either order since none may depend on it; or the GPU."""
+    if request.param == "gpu":
+        return
+    if COMPILER is None:
+        pytest.skip("no g++ to run the CUDA sources on the host with")
     here = host_device(folder, request.param == "backwards")
     monkeypatch.setattr(device, "current", lambda: here)
-    return here
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def close(found, expected, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("n", [24, 25])
-def test_slices(on_host, n):
+def test_slices(on_device, n):
     rng = np.random.default_rng(n)
     volume = from_map(rng.normal(size=(n, n, n)).astype(np.float32), LIMIT)
     samples = half_plane(n, (float(LIMIT),))
@@ -70,7 +75,7 @@ def test_slices(on_host, n):
     assert close(slice_cuda.slices(volume, rotations, samples), expected)
 
 
-def test_slices_outside_the_volume_are_zero(on_host):
+def test_slices_outside_the_volume_are_zero(on_device):
     volume = from_map(np.ones((SIZE, SIZE, SIZE), np.float32), LIMIT)
     samples = half_plane(4 * SIZE, (float(2 * LIMIT),))
     found = slice_cuda.slices(volume, np.eye(3)[None], samples)[0]
@@ -80,7 +85,7 @@ def test_slices_outside_the_volume_are_zero(on_host):
 
 
 @pytest.mark.parametrize(("n", "limit"), [(24, 10), (25, 12), (24, 12)])
-def test_insert(on_host, n, limit):
+def test_insert(on_device, n, limit):
     rng = np.random.default_rng(n)
     data = (rng.normal(size=(3, n, n // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)
     weight = rng.uniform(0, 1, data.shape).astype(np.float32)
@@ -93,7 +98,7 @@ def test_insert(on_host, n, limit):
     assert close(sums[0][1], sums[1][1])
 
 
-def test_insert_refuses_a_volume_of_another_size(on_host):
+def test_insert_refuses_a_volume_of_another_size(on_device):
     data = np.zeros((1, SIZE, SIZE // 2 + 1), np.complex64)
     sums = np.zeros(shape_for(LIMIT), np.complex64), np.zeros(shape_for(LIMIT), np.float32)
     with pytest.raises(ValueError, match="up to 13"):
@@ -102,8 +107,57 @@ def test_insert_refuses_a_volume_of_another_size(on_host):
         insert_cuda.insert(*sums, np.eye(3)[None], np.zeros((1, 2)), data, data.real, 11)
 
 
+@pytest.fixture(params=[24, 25])
+def images(request):
+    """Five images as the pipeline holds them: spectrum, CTF, noise of two groups, groups."""
+    n, rng = request.param, np.random.default_rng(request.param)
+    spectrum = np.fft.rfft2(rng.normal(size=(5, n, n))).astype(np.complex64)
+    waves = rng.uniform(-1, 1, (5, 7)) * [0.4, 0.4, 0.2, 1e-4, 1, 1e-3, 1]
+    return spectrum, pick("reference").kernels.ctf(waves, n), rng.uniform(1, 9, (2, n // 2 + 1)), np.arange(5) % 2
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_ctf(on_device, n):
+    waves = np.random.default_rng(n).uniform(-1, 1, (6, 7)) * [3, 3, 1, 1e-3, 1, 2e-3, 1]
+    found = device.host(ctf_cuda.ctf(waves, n))
+    assert np.abs(found - pick("reference").kernels.ctf(waves, n)).max() < 2e-6
+
+
+def test_weigh(on_device, images):
+    expected = pick("reference").kernels.weigh(*images)
+    for found, value in zip(weigh_cuda.weigh(*images), expected, strict=True):
+        assert found.dtype == value.dtype
+        assert close(found, value, 1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 17, 24])
+def test_window(on_device, images, size):
+    points = np.random.default_rng(size).uniform(-5, 5, (5, 2))
+    samples = half_plane(size, (3.0, 7.0))
+    arguments = (*images, np.linspace(0, 2, 9), points, samples)
+    expected = pick("reference").kernels.window(*arguments)
+    for found, value in zip(weigh_cuda.window(*arguments), expected, strict=True):
+        assert found.dtype == value.dtype
+        assert close(found, value, 2e-5)
+
+
+def test_subtract_and_compare(on_device, images):
+    spectrum, ctf, _, _ = images
+    n, rng = spectrum.shape[1], np.random.default_rng(1)
+    samples = half_plane(n, (float(LIMIT),))
+    planes = (rng.normal(size=(5, len(samples.kx), 2)) @ [1, 1j]).astype(np.complex64)
+    shifts = rng.normal(0, 4, (5, 2))
+    expected = pick("reference").kernels.compare(spectrum, ctf, planes, shifts, samples)
+    assert close(model_cuda.compare(spectrum, ctf, planes, shifts, samples), expected, 1e-5)
+    left, right = spectrum.copy(), spectrum.copy()
+    model_cuda.subtract(left, ctf, planes, shifts, samples)
+    pick("reference").kernels.subtract(right, ctf, planes, shifts, samples)
+    assert close(left, right, 1e-5)
+    assert not close(left, spectrum, 1e-2)
+
+
 @pytest.mark.parametrize("shared", [device.SHARED_BYTES, 8 * (device.TILE + 100)])
-def test_score(on_host, problem, monkeypatch, shared):
+def test_score(on_device, problem, monkeypatch, shared):
     """Also where the shifts along x must come in parts, and the samples in several tiles."""
     monkeypatch.setattr(score_cuda, "SHARED_BYTES", shared)
     volume, samples, W, w, centres, _ = problem
@@ -118,7 +172,7 @@ def test_score(on_host, problem, monkeypatch, shared):
     assert np.array_equal(where, expected_where)
 
 
-def test_score_of_more_samples_than_a_tile(on_host):
+def test_score_of_more_samples_than_a_tile(on_device):
     rng = np.random.default_rng(1)
     n = 48
     volume = from_map(smooth_map(n, 1, 8.0), 22, kernel=QUADRATIC)
@@ -135,7 +189,7 @@ def test_score_of_more_samples_than_a_tile(on_host):
 
 
 @pytest.mark.parametrize("band", [0, 1, 2])
-def test_evaluate(on_host, problem, band):
+def test_evaluate(on_device, problem, band):
     volume, samples, W, w, centres, theta = problem
     arguments = (volume, W, w, samples, band, centres, theta, LEVER)
     expected = pick("reference").kernels.evaluate(*arguments)
@@ -157,7 +211,7 @@ def same_modes(found, expected):
 
 
 @pytest.mark.parametrize("limits", [LIMITS, Limits(0.3, 4.0, np.inf, np.inf), Limits(0.02, 0.1, 0.1, 2.0)], ids=str)
-def test_newton_takes_the_same_way_as_on_the_cpu(on_host, problem, limits):
+def test_newton_takes_the_same_way_as_on_the_cpu(on_device, problem, limits):
     volume, samples, W, w, centres, theta = problem
     starts = theta[:, None] + np.random.default_rng(5).normal(0, 1, (4, 2, 5)) * ([0.1] * 3 + [0.7] * 2)
     valid = np.array([[True, True], [False, True], [True, False], [True, True]])
@@ -165,7 +219,7 @@ def test_newton_takes_the_same_way_as_on_the_cpu(on_host, problem, limits):
     same_modes(newton_cuda.newton(*arguments), pick("cpu").kernels.newton(*arguments))
 
 
-def test_newton_keeps_the_same_modes_of_images_of_noise(on_host, problem):
+def test_newton_keeps_the_same_modes_of_images_of_noise(on_device, problem):
     volume, samples, W, w, centres, _ = problem
     rng = np.random.default_rng(6)
     noise = (rng.normal(size=(*W.shape, 2)) @ [1, 1j] * np.sqrt(w)).astype(np.complex64)
@@ -190,7 +244,7 @@ def test_the_order_of_threads_changes_nothing(folder, problem, monkeypatch):
         assert np.array_equal(getattr(found[0], name), getattr(found[1], name))
 
 
-def test_what_does_not_fit_is_refused(on_host, problem):
+def test_what_does_not_fit_is_refused(on_device, problem):
     volume, _, W, w, centres, theta = problem
     finer = half_plane(SIZE, (11.0,))
     with pytest.raises(ValueError, match="can be read up to 10"):
@@ -201,7 +255,7 @@ def test_what_does_not_fit_is_refused(on_host, problem):
         )
 
 
-def test_short_memory_halves_the_batch_and_warns_once(on_host, problem, monkeypatch):
+def test_short_memory_halves_the_batch_and_warns_once(on_device, problem, monkeypatch):
     volume, samples, W, w, centres, theta = problem
     sizes = []
 

@@ -1,0 +1,16 @@
+"""`ctf` on the GPU: see cuda.cu."""
+
+from typing import Any
+
+import numpy as np
+
+from lrcore.kernels.device import empty, launch, tiles, up
+
+
+def ctf(waves: Any, n: int) -> Any:
+    """See the contract. The result stays on the device: nothing but kernels asks for it."""
+    columns, samples = up(waves, np.float64), n * (n // 2 + 1)
+    out = empty((len(columns), n, n // 2 + 1), np.float32)
+    blocks = tiles(samples)
+    launch("ctf", "ctf", len(columns) * blocks, columns, np.int32(n), np.int32(samples), np.int32(blocks), out)
+    return out

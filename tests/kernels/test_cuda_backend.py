@@ -1,0 +1,44 @@
+"""Which backend is picked, and what is said when there is no GPU to work on."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from lrcore.backend import pick
+from lrcore.errors import InputError
+
+
+def test_without_cupy_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(InputError, match=r"CuPy is not installed: pip install 'lrwidgets\[gpu\]'"):
+        pick("cuda")
+
+
+def test_without_a_gpu_the_message_says_so(monkeypatch):
+    cupy = pytest.importorskip("cupy")
+    monkeypatch.setattr(cupy.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="no NVIDIA GPU"):
+        pick("cuda")
+    monkeypatch.setattr("lrcore.backend._has_driver", lambda: True)
+    with pytest.warns(RuntimeWarning, match="working on the CPU"):
+        assert pick("auto").name == "cpu"
+
+
+def test_auto_takes_the_gpu_where_there_is_one():
+    try:
+        name = pick("cuda").name
+    except InputError:
+        name = "cpu"
+    assert pick("auto").name == name
+
+
+def test_unknown_backends_are_refused():
+    with pytest.raises(InputError, match="'gpu' is unknown"):
+        pick("gpu")
+
+
+def test_arrays_of_the_host_stay_what_they_are():
+    backend, array = pick("reference"), np.ones(3)
+    assert backend.to_device(array) is array
+    assert backend.to_host(array) is array
