@@ -54,6 +54,22 @@ def load(context, array, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def fetch(context, array, at):  # type: ignore[no-untyped-def]
+    """Ask for array[at] of a flat float32 array to be brought near; harmless wherever `at` points."""
+
+    def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = ctx.make_array(signature.args[0])(ctx, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(prefetch, [pointer, *(ir.Constant(number, flag) for flag in (0, 3, 1))])
+        return ctx.get_dummy_value()
+
+    return types.void(array, at), generate
+
+
+@intrinsic
 def store(context, array, at, a):  # type: ignore[no-untyped-def]
     """array[at : at + 8] = a, into a flat float32 array."""
 

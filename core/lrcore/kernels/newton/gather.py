@@ -6,13 +6,15 @@ Scratch arrays are flat, column c of a chunk at c · CHUNK: with distances the c
 import numba
 import numpy as np
 
-from lrcore.kernels.simd import constant, fma, load, pair_sums, times
+from lrcore.kernels.simd import constant, fetch, fma, load, pair_sums, times
 from lrcore.kernels.slice.cpu import OPTIONS
 from lrcore.kernels.turns import cos_sin
 
 CHUNK = 256
 PLACE, FOUND = 17, 10
 """Columns of the two scratch arrays: where samples are, and what was read there."""
+AHEAD = 8
+"""Samples between asking for memory and reading it."""
 C = np.uint64(CHUNK)
 F, I32 = np.float32, np.int32
 
@@ -80,6 +82,12 @@ def read(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def
     step, leap = 2 * np.int64(shape[2]), 2 * np.int64(shape[1] * shape[2])
     for j in range(count):
         i = np.uint64(j)
+        ahead = np.int64(spot[min(j + AHEAD, count - 1)])
+        for z in range(3):
+            fetch(data, ahead)
+            fetch(data, ahead + step)
+            fetch(data, ahead + step + step)
+            ahead += leap
         at = np.int64(spot[i])
         a, da = _sheet(data, at, step, where, i)
         b, db = _sheet(data, at + leap, step, where, i)
