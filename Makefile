@@ -5,7 +5,6 @@ SHELL := bash
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := $(sort $(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: help setup demo test check bench clean
 
@@ -30,8 +29,8 @@ check: $(READY) ## format, lint, types, import directions, sizes
 	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }
 	@$(BIN)/python -m pytest tests/architecture
 
-bench: $(READY) ## every benchmark, one after the other
-	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+bench: $(READY) ## every benchmark, RELION too where it is; make bench BENCH="--quick" does less
+	@$(BIN)/lrwidgets bench $(BENCH)
 
 clean: ## remove what the other targets made
 	@rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

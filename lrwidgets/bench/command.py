@@ -41,14 +41,15 @@ WIDTH = 42
 
 def bench(arguments: Namespace) -> None:
     """Run what is asked for. Raises InputError at the end if a benchmark failed; the others have then been run."""
+    names, outside = chosen(arguments), data(arguments.data)
     printer, began, lost = Printer(arguments.json), time.monotonic(), []
     printer.tell(_heading(machine()), "machine", **machine())
-    for name in chosen(arguments):
+    for name in names:
         words = BENCHMARKS[name][1]
         if not arguments.json:
             printer.say(f"\n{name}: {words}")
         try:
-            _print(printer, measured(name, arguments))
+            _print(printer, measured(name, arguments, outside))
         except Skipped as reason:
             if arguments.only:
                 raise InputError(f"benchmark {name}: {reason}") from reason
@@ -71,25 +72,21 @@ def chosen(arguments: Namespace) -> list[str]:
     return [name for name in BENCHMARKS if (name in arguments.only if arguments.only else name not in left_out)]
 
 
-def measured(name: str, arguments: Namespace) -> Iterator[Measured]:
+def measured(name: str, arguments: Namespace, outside: Path | None) -> Iterator[Measured]:
     """What one benchmark finds, in a folder of its own that is removed afterwards."""
     module, function = BENCHMARKS[name][0].split(".")
     run: Callable[[Options], Iterator[Measured]] = getattr(import_module(f"lrwidgets.bench.{module}"), function)
     with tempfile.TemporaryDirectory(prefix="lrwidgets-bench-") as folder:
-        yield from run(options(arguments, Path(folder), lambda words: _tell(f"{name}: {words}")))
-
-
-def options(arguments: Namespace, folder: Path, tell: Callable[[str], None]) -> Options:
-    """The options of a benchmark."""
-    return Options(
-        folder=folder,
-        tell=tell,
-        threads=arguments.threads or len(os.sched_getaffinity(0)),
-        quick=arguments.quick,
-        data=data(arguments.data),
-        relion_iterations=arguments.relion_iterations,
-        relion_total=arguments.relion_total,
-    )
+        options = Options(
+            folder=Path(folder),
+            tell=lambda words: _tell(f"{name}: {words}"),
+            threads=arguments.threads or len(os.sched_getaffinity(0)),
+            quick=arguments.quick,
+            data=outside,
+            relion_iterations=arguments.relion_iterations,
+            relion_total=arguments.relion_total,
+        )
+        yield from run(options)
 
 
 def data(given: Path | None) -> Path | None:

@@ -1,0 +1,208 @@
+"""Fill the tables of docs/performance.md from what `lrwidgets bench --json` printed: no number there is typed by hand.
+
+lrwidgets bench --json > benchmarks/results.jsonl
+.venv/bin/python benchmarks/tables.py [RESULTS] [DOCUMENT]
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MISSING = "*not measured*"
+Record = dict[str, Any]
+
+
+def main() -> None:
+    """Rewrite the document in place."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", nargs="?", type=Path, default=ROOT / "benchmarks" / "results.jsonl")
+    parser.add_argument("document", nargs="?", type=Path, default=ROOT / "docs" / "performance.md")
+    given = parser.parse_args()
+    given.document.write_text(filled(given.document.read_text(), read(given.results)))
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a file of JSON lines; none if there is no such file."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+
+
+def filled(document: str, records: list[Record]) -> str:
+    """The document with what stands between its marks made anew."""
+
+    def table(found: re.Match[str]) -> str:
+        name = found[2]
+        mine = [r for r in records if (r.get("benchmark", r["event"]) == name and "value" in r) or r["event"] == name]
+        return f"{found[1]}{TABLES[name](mine) if mine else MISSING}\n{found[3]}"
+
+    return PLACE.sub(table, document)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or all of a large number."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def grid(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def pivot(records: list[Record], row: Callable[[Record], Hashable], column: Callable[[Record], Hashable],
+          cell: Callable[[Record], str], corner: str) -> str:  # fmt: skip
+    """Records as a table, rows and columns in the order in which they were measured."""
+    rows, columns = dict.fromkeys(map(row, records)), dict.fromkeys(map(column, records))
+    cells = {(row(r), column(r)): cell(r) for r in records}
+    body = [[str(a), *(cells.get((a, b), "") for b in columns)] for a in rows]
+    return grid([corner, *map(str, columns)], body)
+
+
+def parameter(name: str) -> Callable[[Record], Any]:
+    """What to read from a record."""
+    return lambda r: r["parameters"].get(name, "")
+
+
+def named(r: Record) -> str:
+    """Name and unit."""
+    return f"{r['name']}, {r['unit']}"
+
+
+def value(r: Record) -> str:
+    """The number."""
+    return number(r["value"])
+
+
+def common(records: list[Record], *names: str) -> str:
+    """A sentence of what all records share."""
+    return ", ".join(f"{name.replace('_', ' ')} {records[0]['parameters'][name]}" for name in names) + "."
+
+
+def machine(records: list[Record]) -> str:
+    """A sentence about what was measured on."""
+    r = records[-1]
+    versions = ", ".join(f"{name} {text}" for name, text in r["versions"].items())
+    return f"{r['cpu']}, {r['cores']} cores, {r['memory_GB']} GB of memory, {r['system']}; {versions}."
+
+
+def ceilings(records: list[Record]) -> str:
+    """Threads side by side."""
+
+    def row(r: Record) -> str:
+        order = r["parameters"].get("order")
+        return f"{named(r)}" + (f" ({'along planes' if order == 'planes' else 'anywhere'})" if order else "")
+
+    return pivot(records, row, lambda r: f"threads: {r['parameters']['threads']}", value, "")
+
+
+def kernels(records: list[Record]) -> str:
+    """One thread beside its floor, then all threads."""
+    most = max(r["parameters"]["threads"] for r in records)
+    head = ["window, box", "kernel", "1 thread", "best possible", "bound by", "reached", f"{most} threads"]
+    body = []
+    for r in records:
+        known = r["parameters"]
+        if known["threads"] == 1:
+            same = [
+                o for o in records
+                if o["name"] == r["name"] and o["parameters"] == {**o["parameters"], **known, "threads": most}
+            ]  # fmt: skip
+            reached = "" if r["fraction"] is None else f"{100 * r['fraction']:.0f} %"
+            floor = "" if r["ceiling"] is None else number(r["ceiling"])
+            other = value(same[0]) if same else ""
+            where = f"{known['window']}, {known['box']}"
+            body.append([where, named(r), value(r), floor, r["bound"], reached, other])
+    return grid(head, body)
+
+
+def step(records: list[Record]) -> str:
+    """First and later iterations side by side."""
+    shared = common(records, "box", "pixel_size_A", "window", "rotation_extent_deg", "shift_extent_A",
+                    "align_resolution_A", "particles", "threads", "median_of")  # fmt: skip
+
+    def column(r: Record) -> str:
+        return f"{r['parameters']['iteration']} ({r['parameters']['on_the_lattice_%']} % of particles on the lattice)"
+
+    return f"{shared[0].upper()}{shared[1:]}\n\n{pivot(records, named, column, value, '')}"
+
+
+def by(name: str, corner: str) -> Callable[[list[Record]], str]:
+    """A table with a row for each value of a parameter."""
+    return lambda records: pivot(records, parameter(name), named, value, corner)
+
+
+def box(records: list[Record]) -> str:
+    """Also the search against that in the box of the reference setting."""
+    reference = {r["name"]: r["value"] for r in records if r["parameters"]["box"] == 128}
+
+    def cell(r: Record) -> str:
+        ratio = r["value"] / reference[r["name"]] if r["name"] in reference else None
+        return value(r) + (f" ({ratio:.2f})" if ratio is not None else "")
+
+    return pivot(records, parameter("box"), named, cell, "box (× box 128)")
+
+
+def threads(records: list[Record]) -> str:
+    """Speed, and speed-up in parentheses."""
+    return pivot(
+        records, parameter("threads"), named, lambda r: f"{value(r)} ({r['parameters']['speed_up']:.2f}×)", "threads"
+    )
+
+
+def memory(records: list[Record]) -> str:
+    """A row for each number of particles."""
+    return pivot(
+        records,
+        lambda r: f"{r['parameters']['particles']:,} of box {r['parameters']['box']}",
+        named,
+        value,
+        "particles",
+    )
+
+
+def startup(records: list[Record]) -> str:
+    """Names and seconds."""
+    return pivot(records, named, lambda r: f"{r['parameters']['subset']:,} particles of box 128", value, "")
+
+
+def programs(records: list[Record]) -> str:
+    """Programs side by side; ratios below."""
+    both = [r for r in records if "program" in r["parameters"]]
+    rest = [r for r in records if "program" not in r["parameters"]]
+
+    def column(r: Record) -> str:
+        known = r["parameters"]
+        if "iterations" not in known:
+            return str(known["program"])
+        stopped = ", then stopped" if known.get("stopped") else ""
+        return f"{known['program']} ({known['iterations']} iterations{stopped})"
+
+    table = pivot(both, lambda r: f"{r['parameters']['data']}: {named(r)}", column, value, "")
+    lines = [f"* {r['parameters']['data']}: {r['name']}: **{number(r['value'])}** {r['unit']}" for r in rest]
+    return "\n".join([table, "", *lines])
+
+
+TABLES: dict[str, Callable[[list[Record]], str]] = {
+    "machine": machine,
+    "ceilings": ceilings,
+    "kernels": kernels,
+    "step": step,
+    "particles": by("particles", "particles"),
+    "box": box,
+    "mask": by("mask_radius_px", "radius of the mask, px"),
+    "band": by("align_resolution_A", "information to, Å"),
+    "threads": threads,
+    "memory": memory,
+    "startup": startup,
+    "reconstruct": programs,
+    "relion": programs,
+}
+
+if __name__ == "__main__":
+    main()
