@@ -83,7 +83,7 @@ def read(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def
     for j in range(count):
         i = np.uint64(j)
         ahead = np.int64(spot[min(j + AHEAD, count - 1)])
-        for z in range(3):
+        for _ in range(3):
             fetch(data, ahead)
             fetch(data, ahead + step)
             fetch(data, ahead + step + step)
