@@ -1,94 +1,149 @@
-"""`insert` in Numba: the volume is cut into slabs along z, and a thread adds only what falls into its slab.
+"""`insert` in Numba, in two passes: the more images at a time, the less the volume goes in and out of the caches.
 
-Even slabs go first, then odd ones, since a trilinear write reaches one plane into the next slab. Within a slab the
-images come in their order, so the sums do not depend on the number of threads. Along a row of samples q_z is linear
-in kx, so the part of a row that falls into a slab is an interval, found without looking at the others.
+First a thread takes an image and sorts its samples by the slab, of planes along z, that they fall into. Then a thread
+takes a slab and adds what every image has for it, in the order of the images. Even slabs go before odd ones, since a
+trilinear write reaches one plane into the next slab. So the sums do not depend on the number of threads, and nothing
+that a thread owns grows with the volume.
 """
+
+from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from lrcore.fourier import PADDING
-from lrcore.kernels.slice.cpu import OPTIONS, locate, pairs
+from lrcore.kernels.simd import fetch
+from lrcore.kernels.slice.cpu import CHUNK, OPTIONS, pairs, place, scratch
 
 SLAB = 6
-"""Planes in a slab."""
+"""Planes in a slab; at least 3, so that no two slabs of a turn write to the same plane even where rounding differs."""
+AHEAD = 8
+"""Samples between asking for memory and adding to it."""
+C = np.uint64(CHUNK)
+F, I32 = np.float32, np.int32
+
+
+@intrinsic
+def add(context, array, at, values, weight):  # type: ignore[no-untyped-def]
+    """Add weight · values to a flat float32 array from `at` on; values: a tuple of float32, taken as one vector."""
+
+    def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        parts = cgutils.unpack_tuple(builder, arguments[2])
+        kind = ir.VectorType(ir.FloatType(), len(parts))
+        change: Any = ir.Constant(kind, ir.Undefined)
+        factor: Any = change
+        for i, part in enumerate(parts):
+            change = builder.insert_element(change, part, ir.Constant(ir.IntType(32), i))
+            factor = builder.insert_element(factor, arguments[3], ir.Constant(ir.IntType(32), i))
+        data = ctx.make_array(signature.args[0])(ctx, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), kind.as_pointer())
+        change = builder.fmul(change, factor, flags=("fast",))
+        builder.store(builder.fadd(builder.load(pointer, align=4), change, flags=("fast",)), pointer, align=4)
+        return ctx.get_dummy_value()
+
+    return types.void(array, at, values, weight), generate
 
 
 @numba.njit(**OPTIONS)
-def _interval(start, slope, low, high, first, last):  # type: ignore[no-untyped-def]
-    """Where low ≤ start + slope · k < high may hold among integers first ≤ k < last; one wider each side."""
-    if abs(slope) < 1e-6:
-        return first, last
-    a, b = (low - start) / slope, (high - start) / slope
-    if a > b:
-        a, b = b, a
-    return max(first, int(np.floor(a)) - 1), min(last, int(np.ceil(b)) + 2)
+def _slabs(turn, planes, kx, ky, slab):  # type: ignore[no-untyped-def]
+    """The slab of each sample, from the plane of its lower neighbours, as `place` finds it."""
+    centre = F(planes // 2)
+    t00, t02, t10, t12 = turn[0, 0], turn[0, 2], turn[1, 0], turn[1, 2]
+    for s in range(len(slab)):
+        u, v = F(kx[s]), F(ky[s])
+        sign = F(-1) if t00 * u + t10 * v < F(0) else F(1)
+        slab[s] = np.int16(I32((t02 * u + t12 * v) * sign + centre) // I32(SLAB))
 
 
 @numba.njit(**OPTIONS)
-def _add_row(num, den, turn, ky, begin, end, first, last, tables, data, weight, centre):  # type: ignore[no-untyped-def]
-    """Add samples begin … end of row ky whose lower z plane lies in [first, last)."""
-    cos_x, sin_x, cos_y, sin_y = tables
-    row = ky if ky >= 0 else data.shape[0] + ky
-    cy, sy = cos_y[row], sin_y[row]
-    for kx in range(begin, end):
-        x, y, z, fx, fy, fz, sign = locate(turn, np.float32(kx), np.float32(ky), centre)
-        if z < first or z >= last:
-            continue
-        share = np.float32(0.5) if kx == 0 and ky == 0 else np.float32(1.0)
-        c = share * (cos_x[kx] * cy - sin_x[kx] * sy)
-        s = share * (sin_x[kx] * cy + cos_x[kx] * sy)
-        re = data[row, kx, 0] * c + data[row, kx, 1] * s
-        im = sign * (data[row, kx, 1] * c - data[row, kx, 0] * s)
-        w = share * weight[row, kx]
-        for dz in range(2):
-            wz = fz if dz else np.float32(1) - fz
-            for dy in range(2):
-                wy = wz * (fy if dy else np.float32(1) - fy)
-                wx = wy * (np.float32(1) - fx)
-                num[z + dz, y + dy, x, 0] += wx * re
-                num[z + dz, y + dy, x, 1] += wx * im
-                den[z + dz, y + dy, x] += wx * w
-                wx = wy * fx
-                num[z + dz, y + dy, x + 1, 0] += wx * re
-                num[z + dz, y + dy, x + 1, 1] += wx * im
-                den[z + dz, y + dy, x + 1] += wx * w
+def _sort(turn, planes, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
+    """The samples of an image by slab, and where each slab's begin (slabs + 1)."""
+    slab = np.empty(len(kx), np.int16)
+    _slabs(turn, planes, kx, ky, slab)
+    starts[:] = 0
+    for s in range(len(slab)):
+        starts[slab[s] + 1] += 1
+    for i in range(1, len(starts)):
+        starts[i] += starts[i - 1]
+    cursor = starts[:-1].copy()
+    for s in range(len(slab)):
+        at = cursor[slab[s]]
+        cursor[slab[s]] = at + 1
+        sorted_kx[at], sorted_ky[at] = kx[s], ky[s]
 
 
 @numba.njit(**OPTIONS)
-def _slab(num, den, turns, tables, data, weight, limit, first, last):  # type: ignore[no-untyped-def]
-    """Add every image's samples whose lower z plane lies in [first, last)."""
-    centre = np.float32(den.shape[0] // 2)
-    for b in range(turns.shape[0]):
-        turn = turns[b]
-        table = (tables[0][b], tables[1][b], tables[2][b], tables[3][b])
-        for ky in range(-limit, limit + 1):
-            span = int(np.sqrt(np.float64(limit * limit - ky * ky))) + 1
-            begin = 0 if ky >= 0 else 1
-            # Where q_x ≥ 0 the plane is centre + q_z, where the mate is taken centre − q_z.
-            start, slope = turn[1, 2] * ky, turn[0, 2]
-            low, high = np.float32(first) - centre, np.float32(last) - centre
-            a0, a1 = _interval(start, slope, low, high, begin, span)
-            b0, b1 = _interval(-start, -slope, low, high, begin, span)
-            if a0 < a1 and b0 < b1 and a0 <= b1 and b0 <= a1:
-                a0, a1, b0, b1 = min(a0, b0), max(a1, b1), 0, 0
-            if a0 < a1:
-                _add_row(num, den, turn, ky, a0, a1, first, last, table, data[b], weight[b], centre)
-            if b0 < b1:
-                _add_row(num, den, turn, ky, b0, b1, first, last, table, data[b], weight[b], centre)
+def _values(tables, data, weight, kx, ky, begin, end, where, value):  # type: ignore[no-untyped-def]
+    """What samples begin … end add, columns re, im, weight: data times phase, conjugated where the mate is taken."""
+    along_x, along_y = tables
+    n = len(weight)
+    kx, ky = kx[begin:end], ky[begin:end]
+    for j in range(end - begin):
+        i, x = np.uint64(j), kx[j]
+        row = ky[j] if ky[j] >= 0 else ky[j] + n
+        share = F(0.5) if x == 0 and row == 0 else F(1)
+        c = share * (along_x[x, 0] * along_y[row, 0] - along_x[x, 1] * along_y[row, 1])
+        s = share * (along_x[x, 1] * along_y[row, 0] + along_x[x, 0] * along_y[row, 1])
+        value[i] = data[row, x, 0] * c + data[row, x, 1] * s
+        value[C + i] = where[i] * (data[row, x, 1] * c - data[row, x, 0] * s)
+        value[2 * C + i] = share * weight[row, x]
+
+
+@numba.njit(**OPTIONS)
+def _add(num, den, row, plane, count, spot, where, value):  # type: ignore[no-untyped-def]
+    """Add `count` placed samples to their four rows of two neighbours; row and plane: floats of `num` between them."""
+    for j in range(count):
+        i = np.uint64(j)
+        ahead = np.int64(spot[min(j + AHEAD, count - 1)])
+        for step in (0, row, plane, plane + row):
+            fetch(num, ahead + step)
+            fetch(den, (ahead + step) // 2)
+        at, f = np.int64(spot[i]), where[C + i]
+        g, re, im, w = F(1) - f, value[i], value[C + i], value[2 * C + i]
+        both, weights = (g * re, g * im, f * re, f * im), (g * w, f * w)
+        add(num, at, both, where[2 * C + i])
+        add(den, at // 2, weights, where[2 * C + i])
+        at += row
+        add(num, at, both, where[3 * C + i])
+        add(den, at // 2, weights, where[3 * C + i])
+        at += plane - row
+        add(num, at, both, where[4 * C + i])
+        add(den, at // 2, weights, where[4 * C + i])
+        at += row
+        add(num, at, both, where[5 * C + i])
+        add(den, at // 2, weights, where[5 * C + i])
+
+
+@numba.njit(**OPTIONS)
+def _slab(slab, num, den, shape, turns, along_x, along_y, data, weight, starts, kx, ky):  # type: ignore[no-untyped-def]
+    """Add what all images of the group have for a slab."""
+    spot, where, _ = scratch()
+    value = np.empty(3 * CHUNK, F)
+    row, plane = 2 * shape[2], 2 * shape[1] * shape[2]
+    for b in range(len(turns)):
+        last = starts[b, slab + 1]
+        for begin in range(starts[b, slab], last, CHUNK):
+            end = min(begin + CHUNK, last)
+            place(shape, turns[b], kx[b], ky[b], begin, end, spot, where)
+            _values((along_x[b], along_y[b]), data[b], weight[b], kx[b], ky[b], begin, end, where, value)
+            _add(num, den, row, plane, end - begin, spot, where, value)
 
 
 @numba.njit(parallel=True, **OPTIONS)
-def _insert(num, den, turns, tables, data, weight, limit):  # type: ignore[no-untyped-def]
-    planes = den.shape[0]
-    slabs = (planes + SLAB - 1) // SLAB
+def _insert(num, den, shape, turns, along_x, along_y, data, weight, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
+    for b in numba.prange(len(turns)):
+        _sort(turns[b], shape[0], kx, ky, starts[b], sorted_kx[b], sorted_ky[b])
+    slabs = starts.shape[1] - 1
     for parity in range(2):
-        count = (slabs - parity + 1) // 2
-        for i in numba.prange(count):
-            first = (2 * i + parity) * SLAB
-            _slab(num, den, turns, tables, data, weight, limit, first, min(first + SLAB, planes))
+        for i in numba.prange((slabs - parity + 1) // 2):
+            _slab(
+                2 * i + parity, num, den, shape, turns, along_x, along_y, data, weight, starts, sorted_kx, sorted_ky
+            )  # fmt: skip
 
 
 def insert(
@@ -101,9 +156,27 @@ def insert(
     limit: int,
 ) -> None:
     """See the contract."""
-    n = data.shape[1]
+    n, shape = data.shape[1], denominator.shape
     turns = (PADDING * rotations).astype(np.float32)
-    angle_x = 2 * np.pi / n * shifts[:, :1] * np.arange(n // 2 + 1)
-    angle_y = 2 * np.pi / n * shifts[:, 1:] * np.fft.fftfreq(n, 1.0 / n)
-    tables = tuple(f(a).astype(np.float32) for a in (angle_x, angle_y) for f in (np.cos, np.sin))
-    _insert(pairs(numerator), denominator, turns, tables, pairs(np.ascontiguousarray(data)), weight, limit)
+    along_x = _turns(2 * np.pi / n * shifts[:, :1] * np.arange(n // 2 + 1))
+    along_y = _turns(2 * np.pi / n * shifts[:, 1:] * np.fft.fftfreq(n, 1.0 / n))
+    kx, ky = disc(limit)
+    sorted_kx, sorted_ky = np.empty((2, len(data), len(kx)), np.int16)
+    starts = np.empty((len(data), (shape[0] + SLAB - 1) // SLAB + 1), np.int64)
+    _insert(
+        numerator.view(np.float32).reshape(-1), denominator.reshape(-1), shape, turns, along_x, along_y,
+        pairs(np.ascontiguousarray(data)), np.ascontiguousarray(weight), kx, ky, starts, sorted_kx, sorted_ky,
+    )  # fmt: skip
+
+
+def _turns(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Cosine and sine of angles, last: (..., 2)."""
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def disc(limit: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """The samples of the contract, kx and ky: each conjugate pair once and the origin."""
+    ky, kx = np.mgrid[-limit : limit + 1, 0 : limit + 1].astype(np.int16)
+    keep = (np.hypot(kx, ky) <= limit) & ((kx > 0) | (ky >= 0))
+    return kx[keep], ky[keep]
