@@ -5,7 +5,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from lrcore.errors import InputError
+from lrcore.fourier import FourierVolume
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,29 @@ class Backend:
     fft: ModuleType
     kernels: Kernels
     threads: int
-    batch_bytes: int = 16 << 20
+    batch_bytes: int = 16 << 20  # with what comes with it, in the caches of a processor
 
     def to_device(self, array: Any) -> Any:
-        """The array where the kernels work: itself, or a copy on the GPU."""
-        return self.xp.asarray(array)
+        """The array where the kernels work: itself, or a copy on the GPU. Raises InputError when that has no room."""
+        return self._with_room(self.xp.asarray, array)
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        """Zeros where the kernels work. Raises InputError when there is no room."""
+        return self._with_room(self.xp.zeros, shape, dtype)
+
+    def place(self, volume: FourierVolume) -> FourierVolume:
+        """The volume where the kernels work, for many calls. Raises InputError when there is no room."""
+        return replace(volume, data=self.to_device(volume.data))
 
     def to_host(self, array: Any) -> npt.NDArray[Any]:
         """The array as NumPy: itself, or a copy from the GPU."""
         return array.get() if hasattr(array, "get") else np.asarray(array)
+
+    def _with_room(self, make: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return make(*arguments)
+        except MemoryError as error:
+            raise InputError(f"backend {self.name}: too little memory for this box: {error}") from None
 
 
 def pick(name: str = "auto", threads: int | None = None) -> Backend:
@@ -73,7 +88,7 @@ def pick(name: str = "auto", threads: int | None = None) -> Backend:
     if name in ("auto", "cpu"):
         return Backend("cpu", np, scipy.fft, _cpu_kernels(threads), threads)
     if name == "reference":
-        return Backend("reference", np, scipy.fft, _kernels("reference"), threads)
+        return Backend("reference", np, scipy.fft, kernels_of("reference"), threads)
     raise InputError(f"backend {name!r} is unknown; use auto, cpu or cuda")
 
 
@@ -102,7 +117,9 @@ def _cuda(threads: int) -> Backend:
         raise InputError(
             f"backend cuda: CUDA's libraries are missing: pip install 'lrwidgets[gpu]' ({error})"
         ) from None
-    return Backend("cuda", cupy, cupyx.scipy.fft, _kernels("cuda"), threads, 256 << 20)
+    # Enough images for every multiprocessor; a batch takes some 20 times its images while it is worked on.
+    batch_bytes = min(256 << 20, cupy.cuda.runtime.memGetInfo()[1] >> 6)
+    return Backend("cuda", cupy, cupyx.scipy.fft, kernels_of("cuda"), threads, batch_bytes)
 
 
 def _cpu_kernels(threads: int) -> Kernels:
@@ -110,10 +127,11 @@ def _cpu_kernels(threads: int) -> Kernels:
 
     numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    return _kernels("cpu")
+    return kernels_of("cpu")
 
 
-def _kernels(twin: str) -> Kernels:
+def kernels_of(twin: str) -> Kernels:
+    """The kernels of a twin: "reference", "cpu" or "cuda"."""
     homes = {
         "slices": "slice", "insert": "insert", "score": "score", "evaluate": "newton", "newton": "newton",
         "ctf": "ctf", "weigh": "weigh", "window": "weigh", "subtract": "model", "compare": "model",
@@ -138,5 +156,6 @@ def _cache_folder() -> Path:
     root = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     for path in [root / "fourier.py", *sorted((root / "kernels").rglob("*.py"))]:
-        digest.update(path.read_bytes())
+        if path.name not in ("cuda.py", "device.py"):
+            digest.update(path.read_bytes())
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrwidgets" / digest.hexdigest()

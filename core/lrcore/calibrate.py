@@ -55,7 +55,7 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
     done, total = 0, len(rows[1]) + len(rows[2])
     for half in (1, 2):
         other = filter_map(maps.half(3 - half).data * sphere, gain, backend.threads)
-        volume = from_map(other, (n - 1) // 2, backend.threads)
+        volume = backend.place(from_map(other, (n - 1) // 2, backend.threads))
         for batch in batches(particles, rows[half], backend):
             _accumulate(sums[half - 1], batch, particles, volume, samples, backend)
             done += len(batch.rows)
@@ -74,7 +74,7 @@ def _accumulate(
 ) -> None:
     """Add each image's Re X* C S, C² |S|², |X|² and count per shell to its group."""
     poses, kernels = particles.poses.select(batch.rows), backend.kernels
-    planes = kernels.slices(volume, poses.rotation, samples)
+    planes = kernels.slices(volume, backend.to_device(poses.rotation), samples)
     shifts = poses.origin_A / particles.pixel_size_A
     found = kernels.compare(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
     count = np.bincount(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), minlength=sums.shape[2])

@@ -51,7 +51,7 @@ def subtracted(batch: Batch, reference: Reference, particles: Particles, backend
         return batch
     samples = half_plane(particles.box, (float(reference.outside.limit),))
     given = particles.poses.select(batch.rows)
-    planes = backend.kernels.slices(reference.outside, given.rotation, samples)
+    planes = backend.kernels.slices(reference.outside, backend.to_device(given.rotation), samples)
     spectrum = batch.spectrum.copy()
     backend.kernels.subtract(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
     return replace(batch, spectrum=spectrum)

@@ -6,6 +6,7 @@ Arrays are `[..., z, y, x]`; the origin of an array of size n is voxel `n // 2`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,16 @@ Complex64 = npt.NDArray[np.complex64]
 Int = npt.NDArray[np.int64]
 
 
-def ft(array: npt.NDArray[np.floating], ndim: int, workers: int = 1) -> npt.NDArray[np.complexfloating]:
-    """Half-complex FT over the last `ndim` axes with the origin at voxel n // 2; output in FFT order."""
+def ft(
+    array: npt.NDArray[np.floating], ndim: int, workers: int = 1, fft: ModuleType = scipy.fft
+) -> npt.NDArray[np.complexfloating]:
+    """Half-complex FT over the last `ndim` axes with the origin at voxel n // 2; output in FFT order.
+
+    fft: of the array's own module, with the names of scipy.fft.
+    """
     axes = tuple(range(-ndim, 0))
-    return scipy.fft.rfftn(scipy.fft.ifftshift(array, axes=axes), axes=axes, workers=workers)
+    options = {"workers": workers} if fft is scipy.fft else {}
+    return fft.rfftn(fft.ifftshift(array, axes=axes), axes=axes, **options)
 
 
 def ift(

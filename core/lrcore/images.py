@@ -15,16 +15,13 @@ from lrcore.records import Particles
 
 Rows = npt.NDArray[np.int64]
 
-BATCH_BYTES = 16 << 20
-"""Size of the images of one batch; a batch and the one read ahead are all that is in memory."""
-
 
 @dataclass(frozen=True)
 class Batch:
     """Images of some particles. rows: (B,) of the particles. spectrum: (B, n, n // 2 + 1), FT with origin n // 2.
 
     ctf: (B, n, n // 2 + 1), with each particle's scale and B-factor. bad: (B,) the image was constant; its spectrum
-    and CTF are zero, so that it weighs nothing.
+    and CTF are zero, so that it weighs nothing. Spectrum and CTF are where the kernels work.
     """
 
     rows: Rows
@@ -33,9 +30,9 @@ class Batch:
     bad: npt.NDArray[np.bool_]
 
 
-def batch_size(box: int) -> int:
-    """Images in a batch: a multiple of 8 that fills about BATCH_BYTES."""
-    return max(8, min(1024, BATCH_BYTES // (4 * box * box) // 8 * 8))
+def batch_size(box: int, size_bytes: int) -> int:
+    """Images in a batch: a multiple of 8 that fills about `size_bytes`. A batch and the next one are in memory."""
+    return max(8, min(1024, size_bytes // (4 * box * box) // 8 * 8))
 
 
 def reading_order(particles: Particles, half: int | None = None) -> Rows:
@@ -51,13 +48,14 @@ def batches(particles: Particles, rows: Rows, backend: Backend) -> Iterator[Batc
 
     Raises InputError when a stack cannot be read.
     """
-    size = batch_size(particles.box)
+    size = batch_size(particles.box, backend.batch_bytes)
     parts = [rows[i : i + size] for i in range(0, len(rows), size)]
     with StackReader(particles.images, particles.box) as reader, ThreadPoolExecutor(1) as ahead:
 
         def prepare(part: Rows) -> tuple[Complex64, npt.NDArray[np.bool_]]:
             images = reader.read(part)
-            return ft(images, 2, backend.threads).astype(np.complex64, copy=False), flat(images)
+            spectrum = ft(backend.to_device(images), 2, backend.threads, backend.fft)
+            return spectrum.astype(np.complex64, copy=False), flat(images)
 
         waiting = ahead.submit(prepare, parts[0]) if parts else None
         for i, part in enumerate(parts):
@@ -66,7 +64,8 @@ def batches(particles: Particles, rows: Rows, backend: Backend) -> Iterator[Batc
             waiting = ahead.submit(prepare, parts[i + 1]) if i + 1 < len(parts) else None
             waves = ctf.waves(particles, part)
             waves[bad, -1] = 0.0
-            spectrum[bad] = 0
+            if bad.any():
+                spectrum[backend.to_device(bad)] = 0
             yield Batch(part, spectrum, backend.kernels.ctf(waves, particles.box), bad)
 
 

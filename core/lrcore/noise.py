@@ -40,12 +40,13 @@ def residual_power(
     """
     n, window, workers = shape.box, shape.window, backend.threads
     found = poses.select(chosen)
-    residual, points = rest.spectrum[chosen], shape.centre_in(found)
+    at, points = backend.to_device(chosen), shape.centre_in(found)
+    residual, ctf = backend.to_host(rest.spectrum[at]), backend.to_host(rest.ctf[at])
     # The reference lives in the window: its slice at sample k of the full grid is the one at k · window / n.
     ratio = window / n
     samples = half_plane(n, (min(reference.frame.volume.limit / ratio, (n - 1) // 2),))
     planes = backend.kernels.slices(reference.frame.volume, found.rotation * ratio, samples)
-    backend.kernels.subtract(residual, rest.ctf[chosen], planes, -points, samples)
+    backend.kernels.subtract(residual, ctf, planes, -points, samples)
     disc = cosine_edge(radius_grid(window, 2), 0.5 * shape.diameter, 3.0)
     seen = scipy.fft.rfftn(middle(residual, points, window, workers) * disc, axes=(1, 2), workers=workers)
     power = shell_mean(seen.real**2 + seen.imag**2, window, 2) * (n**2 / float((disc**2).sum()))

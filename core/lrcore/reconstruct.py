@@ -1,7 +1,7 @@
 """Reconstruction: insert images into a padded Fourier volume, divide by what was seen, return to real space."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,16 @@ class Accumulator:
     limit: int
 
 
-def empty(box: int) -> Accumulator:
-    """An accumulator for maps of `box` voxels, up to the Nyquist frequency."""
+def empty(box: int, backend: Backend) -> Accumulator:
+    """An accumulator for maps of `box` voxels, up to the Nyquist frequency, where the kernels work."""
     limit = box // 2
-    return Accumulator(np.zeros(shape_for(limit), np.complex64), np.zeros(shape_for(limit), np.float32), box, limit)
+    shape = shape_for(limit)
+    return Accumulator(backend.zeros(shape, np.complex64), backend.zeros(shape, np.float32), box, limit)
+
+
+def fetched(sums: Accumulator, backend: Backend) -> Accumulator:
+    """The sums as NumPy arrays."""
+    return replace(sums, numerator=backend.to_host(sums.numerator), denominator=backend.to_host(sums.denominator))
 
 
 def add(
@@ -112,7 +118,7 @@ def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: 
     chosen = reading_order(particles, half)
     if len(chosen) == 0:
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
-    sums = empty(particles.box)
+    sums = empty(particles.box, backend)
     group = operators(symmetry)
     done, alike = 0, np.ones((1, 1))
     for batch in batches(particles, chosen, backend):
@@ -120,4 +126,4 @@ def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: 
         add(sums, batch, poses, particles.pixel_size_A, alike, one, group, backend)
         done += len(batch.rows)
         yield Progress(0, "reconstruct", done, len(chosen))
-    yield solve(sums, particles.pixel_size_A, RIDGE, backend.threads)
+    yield solve(fetched(sums, backend), particles.pixel_size_A, RIDGE, backend.threads)

@@ -1,11 +1,12 @@
 """What the images of one half set are compared with: masked reference, its error, and the rest of the particle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from lrcore.backend import Backend
 from lrcore.fourier import QUADRATIC, FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, ft, half_plane, shell_mean, window_at
@@ -137,6 +138,13 @@ def prepare(
     )
     rest = outside(first.half_maps, half, mask, workers) if spec.subtract_outside else None
     return Reference(frame, variance, rest)
+
+
+def placed(reference: Reference, backend: Backend) -> Reference:
+    """The reference with its volumes where the kernels work."""
+    frame = replace(reference.frame, volume=backend.place(reference.frame.volume))
+    rest = reference.outside and backend.place(reference.outside)
+    return replace(reference, frame=frame, outside=rest)
 
 
 def outside(maps: HalfMaps, half: int, mask: Volume, workers: int) -> FourierVolume | None:

@@ -19,9 +19,9 @@ from lrcore.fsc import combined_gain, family
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked
 from lrcore.noise import measured, sampled, spectrum
-from lrcore.reconstruct import add, empty, reconstruct, regularisation, solve
+from lrcore.reconstruct import add, empty, fetched, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
-from lrcore.reference import align_resolution_A, geometry, prepare, question
+from lrcore.reference import align_resolution_A, geometry, placed, prepare, question
 from lrcore.search import secure
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
@@ -108,10 +108,10 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     done = 0
     for half in (1, 2):
         with clock("reference"):
-            reference = prepare(last, first, half, job.mask, spec, shape, backend.threads)
+            reference = placed(prepare(last, first, half, job.mask, spec, shape, backend.threads), backend)
         noise = last.noise[half - 1]
         left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
-        sums = empty(particles.box)
+        sums = empty(particles.box, backend)
         rows = reading_order(particles, half)
         looked = sampled(rows, len(particles))
         for batch in clock.over("read", batches(particles, rows, backend)):
@@ -127,7 +127,7 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
             done += len(batch.rows)
             yield Progress(last.iteration + 1, "search", done, len(particles))
         with clock("reconstruct"):
-            volumes.append(solve(sums, particles.pixel_size_A, rho, backend.threads))
+            volumes.append(solve(fetched(sums, backend), particles.pixel_size_A, rho, backend.threads))
         power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
         spectra.append(spectrum(power, groups, len(particles.optics)))
     with clock("fsc"):

@@ -122,8 +122,8 @@ def _starts(
     starts[:, 0], valid[:, 0] = current, True
     wanted = np.nonzero(~secure)[0]
     if len(wanted):
-        turns = centres.rotation[wanted]
-        starts[wanted, 1:], valid[wanted, 1:] = _maxima(W[wanted], w[wanted], frame, turns, backend)
+        turns, at = centres.rotation[wanted], backend.to_device(wanted)
+        starts[wanted, 1:], valid[wanted, 1:] = _maxima(W[at], w[at], frame, turns, backend)
     return starts, valid
 
 

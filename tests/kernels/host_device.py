@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from lrcore.backend import pick
+from lrcore.backend import Backend, kernels_of, pick
 from lrcore.errors import InputError
 from lrcore.kernels import device
 
@@ -56,3 +57,70 @@ def compiled(folder: Path, name: str) -> ctypes.CDLL:
     path.write_text(code)
     subprocess.run([str(COMPILER), *FLAGS, "-o", str(path.with_suffix(".so")), str(path)], check=True)
     return ctypes.CDLL(str(path.with_suffix(".so")))
+
+
+class DeviceArray(np.ndarray):
+    """An array that is as wary of NumPy's as CuPy's are: no mixing, no silent way back to the host."""
+
+    def get(self) -> np.ndarray:
+        return np.array(self.view(np.ndarray))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        if out is not None:
+            options["out"] = tuple(_plain(o) for o in out)
+        return _wrapped(getattr(ufunc, method)(*[_plain(i) for i in inputs], **options))
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        return _wrapped(function(*[_plain(a) for a in arguments], **{key: _plain(v) for key, v in options.items()}))
+
+    def __getitem__(self, key: Any) -> Any:
+        return _wrapped(self.view(np.ndarray)[_plain(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.view(np.ndarray)[_plain(key)] = _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """What the device hands to NumPy underneath."""
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(v) for v in value)
+    if isinstance(value, DeviceArray):
+        return value.view(np.ndarray)
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("an array of the host among those of the device")
+    return value
+
+
+def _wrapped(value: Any) -> Any:
+    return value.view(DeviceArray) if isinstance(value, np.ndarray) else value
+
+
+def _asarray(array: Any, dtype: Any = None) -> DeviceArray:
+    if isinstance(array, DeviceArray):
+        return array.astype(dtype or array.dtype, copy=False)
+    return np.array(array, dtype).view(DeviceArray)
+
+
+ARRAYS: Any = SimpleNamespace(
+    asarray=_asarray,
+    ascontiguousarray=lambda array: np.ascontiguousarray(array.view(np.ndarray)).view(DeviceArray),
+    empty=lambda shape, dtype: np.empty(shape, dtype).view(DeviceArray),
+    full=lambda shape, value, dtype: np.full(shape, value, dtype).view(DeviceArray),
+    zeros=lambda shape, dtype: np.zeros(shape, dtype).view(DeviceArray),
+    concatenate=np.concatenate,
+    fft=np.fft,
+)
+"""The array module of a device with a memory of its own."""
+
+
+def host_backend(folder: Path, threads: int) -> tuple[device.Device, Backend]:
+    """The "cuda" backend without a GPU. Its kernels take nothing but arrays of the device."""
+    here = host_device(folder)
+
+    def launch(name: str, kernel: str, blocks: int, count: int, shared: int, arguments: tuple[Any, ...]) -> None:
+        strangers = [type(a) for a in arguments if isinstance(a, np.ndarray) and not isinstance(a, DeviceArray)]
+        assert not strangers, f"{kernel}: an argument is not on the device"
+        here.launch(name, kernel, blocks, count, shared, arguments)
+
+    backend = Backend("cuda", ARRAYS, np.fft, kernels_of("cuda"), threads)
+    return device.Device(ARRAYS, launch, MemoryError), backend

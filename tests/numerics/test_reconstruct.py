@@ -36,7 +36,7 @@ def projections(array, count, seed, ctf=1.0):
 
 
 def rebuilt(batch, poses, group="C1", rho=1e-3):
-    sums = empty(N)
+    sums = empty(N, BACKEND)
     add(sums, batch, poses, 1.0, np.ones((1, 1)), np.zeros(len(poses), int), operators(group), BACKEND)
     return solve(sums, 1.0, rho)
 

@@ -1,7 +1,8 @@
 """What the device twins share: sources that are compiled once, arrays on their way up and down, too little memory.
 
-CuPy is imported when a device is first asked for, and nowhere else among the kernels. Results are where the images
-are: NumPy in, NumPy out; CuPy in, CuPy out. A volume that serves many calls is uploaded once by the caller.
+CuPy is imported when a device is first asked for, and nowhere else among the kernels. Images and slices stay where
+the images (the rotations of slices) are: NumPy in, NumPy out; CuPy in, CuPy out. What is found about an image
+(scores, modes, sums over shells) comes back as NumPy. A volume that serves many calls is uploaded once by the caller.
 """
 
 import functools
@@ -119,8 +120,8 @@ def check_reach(volume: FourierVolume, samples: Samples, count: int) -> None:
         raise ValueError(f"samples reach |k| = {radius:.1f}, but the volume can be read up to {volume.limit}")
 
 
-def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, like: Any) -> tuple[Any, ...]:
-    """The outputs of `run` over a batch, where `like` is. When memory is short, go on with half as many at a time.
+def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, stay: bool = True) -> tuple[Any, ...]:
+    """The outputs of `run` over a batch, as NumPy unless they stay. When memory is short, in halves and halves of them.
 
     run(rows) returns device arrays whose first axis is that of the rows, and must be repeatable until it succeeds.
     Raises InputError when there is no room for one.
@@ -130,7 +131,7 @@ def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, like: Any) -> 
     begin, size = 0, batch
     while not found or begin < batch:
         try:
-            found.append(tuple(down(array, like) for array in run(slice(begin, min(begin + size, batch)))))
+            found.append(tuple(array if stay else host(array) for array in run(slice(begin, min(begin + size, batch)))))
         except device.short as error:
             if size <= 1:
                 raise InputError(f"the GPU has too little memory for one image: {error}; use --backend cpu") from None
@@ -140,7 +141,7 @@ def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, like: Any) -> 
             begin += size
     if len(found) == 1:
         return found[0]
-    xp = device.xp if on_device(like) else np
+    xp = device.xp if stay else np
     return tuple(xp.concatenate(parts) for parts in zip(*found, strict=True))
 
 
@@ -148,11 +149,6 @@ def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, like: Any) -> 
 def _warn_short() -> None:
     """Once."""
     warnings.warn("the GPU is short of memory: images go in smaller batches", RuntimeWarning, stacklevel=3)
-
-
-def down(array: Any, like: Any) -> Any:
-    """The array as NumPy unless `like` is on the device."""
-    return array if on_device(like) else host(array)
 
 
 def on_device(array: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lrcore.fourier import PADDING, shape_for
-from lrcore.kernels.device import down, fractions, grid, in_parts, launch, tiles, up
+from lrcore.kernels.device import fractions, grid, host, in_parts, launch, on_device, tiles, up
 from lrcore.kernels.insert.reference import insertion_samples
 
 
@@ -29,10 +29,10 @@ def insert(numerator: Any, denominator: Any, rotations: Any, shifts: Any, data: 
                np.int32(n), kx, ky, np.int32(len(kx)), np.int32(blocks))  # fmt: skip
         return ()
 
-    in_parts(part, len(rotations), data)
+    in_parts(part, len(rotations))
     for given, sum_ in zip((numerator, denominator), sums, strict=True):
-        if sum_ is not given:
-            given[...] = down(sum_, given)
+        if not on_device(given):
+            given[...] = host(sum_)
 
 
 def _samples(n: int, limit: int) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lrcore.grids import Samples
-from lrcore.kernels.device import down, empty, fractions, host, in_parts, launch, on_device, tiles, up
+from lrcore.kernels.device import empty, fractions, host, in_parts, launch, on_device, tiles, up
 
 
 def subtract(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: Samples) -> None:
@@ -20,10 +20,10 @@ def subtract(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: Samples)
         launch("model", "subtract", len(images) * blocks, images, values, models, phases, kx, ky, np.int32(len(kx)),
                np.int32(samples.size), np.int32(blocks))  # fmt: skip
         if not on_device(spectra):
-            spectra[rows] = down(images, spectra)
+            spectra[rows] = host(images)
         return ()
 
-    in_parts(part, len(spectra), spectra)
+    in_parts(part, len(spectra))
 
 
 def compare(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: Samples) -> Any:
@@ -41,4 +41,4 @@ def compare(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: Samples) 
                phases, kx, ky, np.int32(len(kx)), np.int32(n), order, begins, np.int32(n // 2 + 1), out)  # fmt: skip
         return (out,)
 
-    return in_parts(part, len(spectra), spectra)[0]
+    return in_parts(part, len(spectra), stay=False)[0]

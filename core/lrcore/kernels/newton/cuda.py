@@ -38,7 +38,7 @@ def evaluate(
                np.int32(samples.size), values, gradients, hessians)  # fmt: skip
         return values, gradients, hessians
 
-    values, gradients, hessians = in_parts(part, len(W), W)
+    values, gradients, hessians = in_parts(part, len(W), stay=False)
     return values, gradients, hessians
 
 
@@ -83,7 +83,7 @@ def newton(
                shared=count * MODE_BYTES)  # fmt: skip
         return out
 
-    return Modes(*in_parts(part, len(W), W))
+    return Modes(*in_parts(part, len(W), stay=False))
 
 
 def _shared(volume: FourierVolume, samples: Samples, lever: Any) -> tuple[Any, Any, Any, Any]:

@@ -46,7 +46,7 @@ def score(
                np.int32(len(shifts)), np.int32(columns), best, where, shared=shared)  # fmt: skip
         return best, where
 
-    return in_parts(part, len(W), W)
+    return in_parts(part, len(W), stay=False)
 
 
 def _tables(samples: Samples, count: int, shifts: npt.NDArray[np.floating]) -> tuple[Any, ...]:

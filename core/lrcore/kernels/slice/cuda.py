@@ -6,7 +6,7 @@ import numpy as np
 
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
-from lrcore.kernels.device import empty, grid, in_parts, launch, tiles, up
+from lrcore.kernels.device import empty, grid, in_parts, launch, on_device, tiles, up
 
 
 def slices(volume: FourierVolume, rotations: Any, samples: Samples) -> Any:
@@ -22,4 +22,4 @@ def slices(volume: FourierVolume, rotations: Any, samples: Samples) -> Any:
                np.int32(blocks), out)  # fmt: skip
         return (out,)
 
-    return in_parts(part, len(rotations), rotations)[0]
+    return in_parts(part, len(rotations), stay=on_device(rotations))[0]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lrcore.grids import Samples
-from lrcore.kernels.device import array_module, empty, fractions, in_parts, launch, tiles, up
+from lrcore.kernels.device import array_module, empty, fractions, in_parts, launch, on_device, tiles, up
 
 
 def weigh(spectrum: Any, ctf: Any, noise: Any, group: Any) -> tuple[Any, Any]:
@@ -21,7 +21,7 @@ def weigh(spectrum: Any, ctf: Any, noise: Any, group: Any) -> tuple[Any, Any]:
                up(group[rows], np.int32), np.int32(n), np.int32(samples), np.int32(blocks), data, weight)  # fmt: skip
         return data, weight
 
-    data, weight = in_parts(part, len(spectrum), spectrum)
+    data, weight = in_parts(part, len(spectrum), stay=on_device(spectrum))
     return data, weight
 
 
@@ -47,7 +47,7 @@ def window(
         found = array_module().fft.rfft2(held).reshape(2, len(images), -1)[:, :, flat] * factor
         return found[0].astype(np.complex64, copy=False), found[1].real.astype(np.float32)
 
-    W, w = in_parts(part, len(spectrum), spectrum)
+    W, w = in_parts(part, len(spectrum), stay=on_device(spectrum))
     return W, w
 
 
