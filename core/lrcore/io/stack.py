@@ -19,6 +19,8 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 MAX_OPEN = 16
+PIECE = 32
+"""Images that are read at once, before they become float32."""
 PIXEL_TOLERANCE = 0.02
 
 
@@ -44,8 +46,8 @@ class StackReader:
         order = np.lexsort((index, stack))
         broken = np.nonzero((np.diff(stack[order]) != 0) | (np.diff(index[order]) != 1))[0] + 1
         for run in np.split(order, broken):
-            if len(run):
-                self._read_run(int(stack[run[0]]), int(index[run[0]]), run, out)
+            for part in (run[i : i + PIECE] for i in range(0, len(run), PIECE)):
+                self._read_run(int(stack[part[0]]), int(index[part[0]]), part, out)
         sign = self._images.sign[rows]
         if (sign != 1).any():
             out *= sign[:, None, None]
@@ -77,12 +79,14 @@ class StackReader:
                 raise mrc.unreadable(path, error) from error
         if done < raw.nbytes:
             raise InputError(f"{path}: ends before image {first + 1 + done // header.section_bytes}: copy it again")
-        # A sum over an image is finite unless a pixel is not: far cheaper than a look at every pixel.
-        finite = np.isfinite(raw.sum(axis=(1, 2), dtype=np.float64))
-        if not finite.all():
-            bad = first + 1 + int(np.argmin(finite))
-            raise InputError(f"{path}: image {bad} holds NaN or infinite pixels: remove it from the particles")
         out[run] = raw
+        # A sum over an image is finite unless a pixel is not, or all are huge: far cheaper than a look at every pixel.
+        doubtful = np.nonzero(~np.isfinite(np.einsum("bij->b", out[run])))[0]
+        for i in doubtful:
+            if not np.isfinite(out[run[i]]).all():
+                raise InputError(
+                    f"{path}: image {first + 1 + i} holds NaN or infinite pixels: remove it from the particles"
+                )
 
     def _file(self, stack: int) -> tuple[BinaryIO, mrc.Header]:
         if stack in self._open:
