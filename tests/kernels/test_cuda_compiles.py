@@ -11,7 +11,8 @@ NAMES = sorted(path.parent.name for path in device.FOLDER.glob("*/cuda.cu"))
 
 def compiled(source, architecture):
     program = nvrtc.createProgram(source, "kernel.cu", [], [])
-    options = (f"--gpu-architecture={architecture}", *device.OPTIONS)
+    of_cupy = ("-ftz=true", "--device-as-default-execution-space")
+    options = (f"--gpu-architecture={architecture}", *device.OPTIONS, *of_cupy)
     try:
         nvrtc.compileProgram(program, options)
     except nvrtc.NVRTCError as error:
