@@ -96,7 +96,8 @@ def ceilings(records: list[Record]) -> str:
 
     def row(r: Record) -> str:
         order = r["parameters"].get("order")
-        return f"{named(r)}" + (f" ({'along planes' if order == 'planes' else 'anywhere'})" if order else "")
+        words = {"planes": "along planes", "random": "anywhere", "memory": "in the order of the memory"}
+        return named(r) + (f", {words[order]}" if order else "")
 
     return pivot(records, row, lambda r: f"threads: {r['parameters']['threads']}", value, "")
 

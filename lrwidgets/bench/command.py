@@ -45,6 +45,7 @@ def bench(arguments: Namespace) -> None:
     printer, began, lost = Printer(arguments.json), time.monotonic(), []
     printer.tell(_heading(machine()), "machine", **machine())
     for name in names:
+        start = time.monotonic()
         words = BENCHMARKS[name][1]
         if not arguments.json:
             printer.say(f"\n{name}: {words}")
@@ -57,6 +58,7 @@ def bench(arguments: Namespace) -> None:
         except (InputError, OSError) as error:
             lost.append(name)
             printer.tell(f"  failed: {error}", "failed", benchmark=name, reason=str(error))
+        _tell(f"{name}: took {time.monotonic() - start:.0f} s")
     spent = time.monotonic() - began
     printer.tell(f"\n{spent:.0f} s", "end", seconds=round(spent, 1), failed=lost)
     if lost:

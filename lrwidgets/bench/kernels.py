@@ -18,7 +18,7 @@ from lrcore.fourier import shape_for
 from lrcore.grids import Samples, half_plane
 from lrcore.images import Batch, batches, reading_order
 from lrcore.records import Poses
-from lrcore.reference import Geometry, geometry, prepare
+from lrcore.reference import Geometry, geometry, prepare, surroundings
 from lrcore.refine import Job
 from lrcore.search import Frame
 from lrcore.workload import begun, workload
@@ -107,7 +107,8 @@ def measure(job: Job, options: Options) -> Iterator[Measured]:
 def problem(job: Job, backend: Backend) -> Problem:
     """The first batch of half set 1, against the given half map."""
     shape, first = geometry(job.mask, job.spec), begun(job)
-    reference = prepare(first, first, 1, job.mask, job.spec, shape, backend.threads)
+    around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
+    reference = prepare(first, around, 1, job.mask, job.spec, shape, backend.threads)
     rows = reading_order(job.particles, 1)[:IMAGES]
     batch = subtracted(next(batches(job.particles, rows, backend)), reference, job.particles, backend)
     given, noise = job.particles.poses.select(batch.rows), first.noise[0]

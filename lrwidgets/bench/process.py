@@ -65,7 +65,8 @@ def failed(command: Sequence[str], status: int, said: str) -> InputError:
     """One line of what a program said before it failed: the last that speaks of an error, or else the last."""
     words = [line.strip() for line in said.splitlines() if re.search(r"\w", line)]
     telling = [line for line in words if "error" in line.lower()] or words or ["it said nothing"]
-    return InputError(f"{Path(command[0]).name} ended with status {status}: {telling[-1]}")
+    name = " ".join(command[2:4]) if command[1:2] == ["-m"] else Path(command[0]).name
+    return InputError(f"{name} ended with status {status}: {telling[-1]}")
 
 
 class _Peak:

@@ -80,7 +80,7 @@ def reconstruction(options: Options) -> Iterator[Measured]:
     program = _program("relion_reconstruct")
     size: dict[str, Any] = {"n": 1000, "box": 96, "pixel_size_A": 2.0}
     if options.quick:
-        size = {"n": 200, "box": 64, "pixel_size_A": 2.9}
+        size = {"n": 100, "box": 48, "pixel_size_A": 4.0}
     folders = {"simulated": flexible_particle(options.folder / "simulated", **size).folder}
     if options.data and not options.quick:
         folders[options.data.name] = options.data

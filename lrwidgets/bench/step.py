@@ -2,11 +2,11 @@
 
 import statistics
 from collections.abc import Iterable, Iterator
+from functools import cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from lrcore.backend import Backend, pick
+from lrcore.backend import pick
 from lrcore.records import Progress, Step, Summary
 from lrcore.reference import geometry
 from lrcore.refine import Job, advance, start
@@ -24,8 +24,8 @@ def run(options: Options) -> Iterator[Measured]:
     n = 1000 if options.quick else 4000
     options.tell(f"simulating {n} particles")
     job = workload(options.folder, n, SETTING).job
+    warm()
     backend = pick("cpu", options.threads)
-    compiled(job, backend)
     first = last_step(start(job, backend))
     begins = first
     for name in ("first iteration", "later iteration"):
@@ -74,11 +74,14 @@ def setting(job: Job) -> dict[str, Any]:
     }
 
 
-def compiled(job: Job, backend: Backend) -> None:
-    """Do a small part of the job once, so that no later time holds a compilation or the first import of a module."""
-    few = Job(job.particles.select(np.arange(16)), job.mask, job.spec, job.half_maps)
-    first = last_step(start(few, backend))
-    last_step(advance(few, first, first, backend))
+@cache
+def warm() -> None:
+    """A small refinement, once in a process, so that no later time holds a compilation or the import of a module."""
+    with TemporaryDirectory() as folder:
+        job = workload(folder, 16, SETTING, box=48, pixel_size_A=3.0, radius_px=15.0).job
+        backend = pick("cpu")
+        first = last_step(start(job, backend))
+        last_step(advance(job, first, first, backend))
 
 
 def last_step(events: Iterable[Progress | Step]) -> Step:

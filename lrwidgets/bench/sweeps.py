@@ -12,12 +12,12 @@ from lrcore.clock import Clock
 from lrcore.expect import expect, subtracted
 from lrcore.images import batches, reading_order
 from lrcore.records import Expectation
-from lrcore.reference import geometry, prepare
+from lrcore.reference import geometry, prepare, surroundings
 from lrcore.refine import Job, advance, start
 from lrcore.workload import begun, workload
 from lrwidgets.bench.kernels import SETTING
 from lrwidgets.bench.measured import Measured, Options
-from lrwidgets.bench.step import EXPECTATION, compiled, last_step, setting, spent_on
+from lrwidgets.bench.step import EXPECTATION, last_step, setting, spent_on, warm
 from lrwidgets.params import edited
 
 MEMORY_PER_VOXEL = 150
@@ -26,11 +26,11 @@ MEMORY_PER_VOXEL = 150
 
 def particles(options: Options) -> Iterator[Measured]:
     """Time per particle of a whole first iteration, with the times that do not depend on their number and without."""
-    counts = (500, 1000, 2000) if options.quick else (1000, 2000, 4000, 8000, 16000)
+    counts = (500, 2000) if options.quick else (1000, 2000, 4000, 8000, 16000)
     options.tell(f"simulating {counts[-1]} particles")
     job = workload(options.folder, counts[-1], SETTING).job
+    warm()
     backend = pick("cpu", options.threads)
-    compiled(job, backend)
     for n in counts:
         options.tell(f"{n} particles")
         fewer = replace(job, particles=job.particles.select(np.arange(n)))
@@ -83,8 +83,8 @@ def threads(options: Options) -> Iterator[Measured]:
     alone: dict[str, float] = {}
     for count in thread_counts(options.threads):
         options.tell(f"{count} thread(s)")
+        warm()
         backend = pick("cpu", count)
-        compiled(job, backend)
         first = last_step(start(job, backend))
         line = last_step(advance(job, first, first, backend)).history[-1]
         for name, stages in {"expectation": EXPECTATION, "insert": ("insert",), "whole": line.seconds}.items():
@@ -118,7 +118,8 @@ def expectations(
     One more than `repeats` are done, since the first may compile.
     """
     shape, first = geometry(job.mask, job.spec), begun(job)
-    reference = prepare(first, first, 1, job.mask, job.spec, shape, backend.threads)
+    around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
+    reference = prepare(first, around, 1, job.mask, job.spec, shape, backend.threads)
     rows, known = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
     for turn in range(repeats + 1):
         clock, found = Clock(), []

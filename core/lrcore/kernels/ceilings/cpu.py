@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.kernels.ceilings import CHAIN
+from lrcore.kernels.insert.cpu import add
 from lrcore.kernels.simd import constant, fma, load, pair_sums, times
 from lrcore.kernels.slice.cpu import OPTIONS, pairs
 
@@ -57,20 +58,18 @@ def gather(data: npt.NDArray[np.complex64], at: npt.NDArray[np.int32], width: in
 
 @numba.njit(**OPTIONS)
 def _scatter(flat, weight, at, row, plane):  # type: ignore[no-untyped-def]
+    both, one = (F(1), F(1)), F(1)
     for b in range(at.shape[0]):
         for s in range(at.shape[1]):
-            for z in range(2):
-                for y in range(2):
-                    i = np.uint64(at[b, s] + z * plane + y * row)
-                    flat[np.uint64(2) * i] += F(1)
-                    flat[np.uint64(2) * i + np.uint64(2)] += F(1)
-                    weight[i] += F(1)
-                    weight[i + np.uint64(1)] += F(1)
+            for step in (0, row, plane, plane + row):
+                i = np.int64(at[b, s]) + step
+                add(flat, 2 * i, (F(1), F(0), F(1), F(0)), one)
+                add(weight, i, both, one)
 
 
 def scatter(data: npt.NDArray[np.complex64], weight: Float32, at: npt.NDArray[np.int32]) -> None:
     """See the contract."""
-    row, plane = np.int32(data.shape[2]), np.int32(data.shape[1] * data.shape[2])
+    row, plane = data.shape[2], data.shape[1] * data.shape[2]
     _scatter(pairs(data).reshape(-1), weight.reshape(-1), at, row, plane)
 
 
