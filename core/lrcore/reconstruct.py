@@ -15,6 +15,9 @@ from lrcore.images import Batch, batches, reading_order
 from lrcore.records import Particles, Poses, Progress, Volume
 from lrcore.symmetry import operators
 
+Radii = npt.NDArray[np.int32]
+Box = tuple[int, slice, slice]
+
 RIDGE = 0.3
 """ρ of `solve` where no FSC is known yet: damps the noise of what few images saw."""
 
@@ -72,16 +75,25 @@ def solve(sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike 
     make_hermitian(sums.numerator)
     make_hermitian(sums.denominator)
     shells = _shells(sums.limit)
-    mean = _shell_means(sums.denominator, shells)
+    mean = _shell_means(sums.denominator, shells, sums.limit)
     given = np.ravel(np.asarray(regularisation, dtype=np.float64))
     rho = given[np.minimum(np.arange(len(mean)), len(given) - 1)]
     floor = np.maximum(rho, 1e-6) * mean
     seen = (np.arange(len(mean)) <= sums.limit) & (floor > 0)
     gain = np.where(seen, 1 + rho, 0.0).astype(np.float32)[shells]
     ridge = np.where(seen, floor, 1.0).astype(np.float32)[shells]
-    for plane, divisor, squares in zip(sums.numerator, sums.denominator, squared_radii(sums.limit), strict=True):
-        plane *= gain[squares] / (divisor + ridge[squares])
+    for box, squares in _within(sums.limit):
+        sums.numerator[box] *= gain[squares] / (sums.denominator[box] + ridge[squares])
     return Volume(to_map(FourierVolume(sums.numerator, sums.box, sums.limit), workers), pixel_size_A)
+
+
+def _within(limit: int) -> Iterator[tuple[Box, Radii]]:
+    """Of each plane z what may lie in a shell up to `limit`, and |k|² there; nothing was inserted farther out."""
+    centre, radius = PADDING * limit + 1, PADDING * limit + PADDING
+    for z, squares in enumerate(squared_radii(limit)):
+        reach = int(np.sqrt(max(0, radius**2 - (z - centre) ** 2)))
+        box = (z, slice(max(0, centre - reach), centre + reach + 1), slice(reach + 2))
+        yield box, squares[box[1:]]
 
 
 def _shells(limit: int) -> npt.NDArray[np.int64]:
@@ -90,12 +102,12 @@ def _shells(limit: int) -> npt.NDArray[np.int64]:
     return np.rint(np.sqrt(np.arange(3 * reach**2 + 1)) / PADDING).astype(np.int64)
 
 
-def _shell_means(values: Float32, shells: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Mean of a Fourier volume's values over each shell."""
+def _shell_means(values: Float32, shells: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.float64]:
+    """Mean of a Fourier volume's values over each shell up to `limit`; beyond, of what there is."""
     total, count = np.zeros((2, int(shells[-1]) + 1))
-    for plane, squares in zip(values, squared_radii((values.shape[2] - 3) // PADDING), strict=True):
+    for box, squares in _within(limit):
         shell = shells[squares].ravel()
-        total += np.bincount(shell, weights=plane.ravel(), minlength=len(total))
+        total += np.bincount(shell, weights=values[box].ravel(), minlength=len(total))
         count += np.bincount(shell, minlength=len(total))
     return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
 

@@ -9,7 +9,7 @@ import scipy.fft
 from lrcore.backend import Backend
 from lrcore.fourier import QUADRATIC, FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
-from lrcore.grids import Samples, ft, half_plane, shell_mean, window_at
+from lrcore.grids import Float32, Samples, half_plane, shell_mean, window_at
 from lrcore.kernels.newton import Limits
 from lrcore.masks import centre_of_mass, inscribed_sphere, reach
 from lrcore.records import Fsc, HalfMaps, Poses, Step, Volume
@@ -110,17 +110,45 @@ class Reference:
     outside: FourierVolume | None
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What lies outside the mask, the same in every iteration. maps: (2, n, n, n) by half set. limit: last shell."""
+
+    maps: Float32
+    limit: int
+
+
+def surroundings(maps: HalfMaps, mask: Volume, spec: RefineSpec, workers: int) -> Surroundings | None:
+    """Half maps × (1 − mask), Wiener-filtered by their FSC there; None when that is nothing, or not to be subtracted.
+
+    maps: of the run's Step 0.
+    """
+    if not spec.subtract_outside:
+        return None
+    n = mask.box
+    keep = (1 - mask.data) * inscribed_sphere(n)
+    gain = wiener_gain(masked_correlation(maps.first.data, maps.second.data, keep, workers))
+    if gain[1:].max(initial=0.0) == 0:
+        return None
+    last = int(np.nonzero(gain)[0].max()) + 1
+    rest = np.stack([filter_map(maps.half(half).data, gain, workers) for half in (1, 2)])
+    rest *= keep
+    return Surroundings(rest, min(last, (n - 1) // 2))
+
+
 def prepare(
-    step: Step, first: Step, half: int, mask: Volume, spec: RefineSpec, shape: Geometry, workers: int
+    step: Step, around: Surroundings | None, half: int, mask: Volume, spec: RefineSpec, shape: Geometry, workers: int
 ) -> Reference:
     """The reference that half set `half` is searched against after `step`."""
     gain = wiener_gain(step.fsc["corrected"].value)
     resolution = align_resolution_A(step.fsc["corrected"], spec, step.initial_lowpass_A)
     samples, period, spacing = bands(shape, resolution)
-    masked = step.half_maps.half(half).data * mask.data
-    raw_power = shell_mean(np.abs(ft(masked, 3, workers)) ** 2, shape.box, 3)
+    array = step.half_maps.half(half).data
+    raw = scipy.fft.rfftn(array * mask.data, workers=workers, overwrite_x=True)
+    raw_power = shell_mean(raw.real**2 + raw.imag**2, shape.box, 3)
     variance = raw_power * gain * (1 - gain) * (shape.box**2 / shape.area)
-    filtered = filter_map(step.half_maps.half(half).data, gain, workers) * mask.data
+    filtered = filter_map(array, gain, workers)
+    filtered *= mask.data
     z, y, x = (int(c) for c in (shape.centre + shape.box // 2)[::-1])
     window = window_at(filtered, (z, y, x), shape.window)
     limit = int(np.ceil(np.hypot(samples.kx, samples.ky).max()))
@@ -136,8 +164,8 @@ def prepare(
         lattice,
         shape.pixel_size_A,
     )
-    rest = outside(first.half_maps, half, mask, workers) if spec.subtract_outside else None
-    return Reference(frame, variance, rest)
+    outside = from_map(around.maps[half - 1], around.limit, workers) if around else None
+    return Reference(frame, variance, outside)
 
 
 def placed(reference: Reference, backend: Backend) -> Reference:
@@ -145,16 +173,3 @@ def placed(reference: Reference, backend: Backend) -> Reference:
     frame = replace(reference.frame, volume=backend.place(reference.frame.volume))
     rest = reference.outside and backend.place(reference.outside)
     return replace(reference, frame=frame, outside=rest)
-
-
-def outside(maps: HalfMaps, half: int, mask: Volume, workers: int) -> FourierVolume | None:
-    """Half map × (1 − mask), Wiener-filtered by the half maps' FSC there; None when the mask leaves nothing out."""
-    n = mask.box
-    keep = (1 - mask.data) * inscribed_sphere(n)
-    curve = masked_correlation(maps.first.data, maps.second.data, keep, workers)
-    gain = wiener_gain(curve)
-    if gain[1:].max(initial=0.0) == 0:
-        return None
-    last = int(np.nonzero(gain)[0].max()) + 1
-    rest = filter_map(maps.half(half).data, gain, workers) * keep
-    return from_map(rest, min(last, (n - 1) // 2), workers)

@@ -21,7 +21,7 @@ from lrcore.masks import checked
 from lrcore.noise import measured, sampled, spectrum
 from lrcore.reconstruct import add, empty, fetched, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
-from lrcore.reference import align_resolution_A, geometry, placed, prepare, question
+from lrcore.reference import Surroundings, align_resolution_A, geometry, placed, prepare, question, surroundings
 from lrcore.search import secure
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
@@ -95,20 +95,29 @@ def _first_step(job: Job, found: Calibration, backend: Backend, seconds: float) 
 
 def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
     """One iteration on top of `last`; `first` is the run's Step 0. Yields Progress per chunk, then the Step."""
+    clock = Clock()
+    with clock("reference"):
+        around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
+    yield from _advance(job, around, last, backend, clock)
+
+
+def _advance(
+    job: Job, around: Surroundings | None, last: Step, backend: Backend, clock: Clock
+) -> Iterator[Progress | Step]:
+    """See `advance`; the clock may have counted what came before."""
     particles, spec = job.particles, job.spec
     shape = geometry(job.mask, spec)
     group = operators(spec.symmetry)
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
     rho = regularisation(last.fsc["corrected"].value)
-    clock = Clock()
     parts: list[tuple[npt.NDArray[np.int64], Expectation]] = []
     volumes: list[Volume] = []
     spectra: list[Float64] = []
     done = 0
     for half in (1, 2):
         with clock("reference"):
-            reference = placed(prepare(last, first, half, job.mask, spec, shape, backend.threads), backend)
+            reference = placed(prepare(last, around, half, job.mask, spec, shape, backend.threads), backend)
         noise = last.noise[half - 1]
         left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
         sums = empty(particles.box, backend)
@@ -159,11 +168,17 @@ def _joined(parts: list[tuple[npt.NDArray[np.int64], Expectation]]) -> Expectati
 
 def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
     """Advance until converged (plus extra passes) or `max_iterations`; yields everything `advance` does."""
+    if finished(job.spec, last):
+        return
+    clock = Clock()
+    with clock("reference"):
+        around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
     while not finished(job.spec, last):
-        for event in advance(job, first, last, backend):
+        for event in _advance(job, around, last, backend, clock):
             yield event
             if isinstance(event, Step):
                 last = event
+        clock = Clock()
 
 
 def final_map(job: Job, step: Step) -> Volume:

@@ -16,7 +16,7 @@ from lrcore.io import read_particles, read_volume
 from lrcore.kernels.model.reference import turned
 from lrcore.masks import centre_of_mass
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Volume
-from lrcore.reference import geometry, prepare
+from lrcore.reference import geometry, prepare, surroundings
 from lrcore.refine import Job, advance, iterate, start
 from lrcore.rotations import relative
 from lrcore.search import from_frame, to_frame
@@ -117,8 +117,9 @@ def right_mode(
     """Whether the mode found from `last` is the one that a descent from the truth ends in, within one SD: (n,)."""
     shape, particles = geometry(job.mask, job.spec), job.particles
     right = np.zeros(len(particles), np.bool_)
+    around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
     for half in (1, 2):
-        reference = prepare(last, first, half, job.mask, job.spec, shape, backend.threads)
+        reference = prepare(last, around, half, job.mask, job.spec, shape, backend.threads)
         frame = reference.frame
         whole = replace(frame.samples, ends=frame.samples.ends[-1:])
         for batch in batches(particles, reading_order(particles, half), backend):
