@@ -114,9 +114,8 @@ def _cuda(threads: int) -> Backend:
 
         cufft.getVersion(), nvrtc.getVersion()
     except (ImportError, OSError, RuntimeError) as error:
-        raise InputError(
-            f"backend cuda: CUDA's libraries are missing: pip install 'lrwidgets[gpu]' ({error})"
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"backend cuda: no CUDA libraries: pip install 'lrwidgets[gpu]' ({reason})") from None
     # Enough images for every multiprocessor; a batch takes some 20 times its images while it is worked on.
     batch_bytes = min(256 << 20, cupy.cuda.runtime.memGetInfo()[1] >> 6)
     return Backend("cuda", cupy, cupyx.scipy.fft, kernels_of("cuda"), threads, batch_bytes)

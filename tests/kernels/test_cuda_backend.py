@@ -1,6 +1,7 @@
 """Which backend is picked, and what is said when there is no GPU to work on."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,18 @@ def test_without_a_gpu_the_message_says_so(monkeypatch):
     monkeypatch.setattr("lrcore.backend._has_driver", lambda: True)
     with pytest.warns(RuntimeWarning, match="working on the CPU"):
         assert pick("auto").name == "cpu"
+
+
+def test_without_cudas_libraries_the_message_says_how_to_get_them(monkeypatch):
+    cupy = pytest.importorskip("cupy")
+
+    def missing():
+        raise RuntimeError("no libcufft\nnor another")
+
+    monkeypatch.setattr(cupy.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(vars(cupy.cuda), "cufft", SimpleNamespace(getVersion=missing))
+    with pytest.raises(InputError, match=r"no CUDA libraries: pip install 'lrwidgets\[gpu\]' \(no libcufft\)$"):
+        pick("cuda")
 
 
 def test_auto_takes_the_gpu_where_there_is_one():
