@@ -128,7 +128,7 @@ def step(records: list[Record]) -> str:
                     "align_resolution_A", "particles", "threads", "median_of")  # fmt: skip
 
     def column(r: Record) -> str:
-        return f"{r['parameters']['iteration']} ({r['parameters']['on_the_lattice_%']} % of particles on the lattice)"
+        return f"{r['parameters']['iteration']} ({r['parameters']['on_the_lattice_%']:g} % of particles on the lattice)"
 
     return f"{shared[0].upper()}{shared[1:]}\n\n{pivot(records, named, column, value, '')}"
 
