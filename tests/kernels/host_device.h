@@ -2,6 +2,7 @@
 // barriers and at warp operations. A barrier that some threads never reach is reported. The order in which threads
 // run can be turned round, so that a missing barrier changes the result.
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -27,7 +28,9 @@ namespace host {
 enum State { RUNNING, AT_BLOCK, AT_WARP, DONE };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // to begin with
+    jmp_buf resume;      // from then on: that needs no system call
+    bool begun;
     std::unique_ptr<char[]> stack;
     State state;
     unsigned parity;
@@ -36,7 +39,7 @@ struct Fiber {
 
 constexpr size_t STACK = 64 << 10;
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static int current;
 static uint3 block_index, block_size;
 static std::vector<uint64_t> dynamic;
@@ -45,7 +48,14 @@ static void** body_arguments;
 
 static void hand_over(State state) {
     fibers[current].state = state;
-    swapcontext(&fibers[current].context, &scheduler);
+    if (_setjmp(fibers[current].resume) == 0) _longjmp(scheduler, 1);
+}
+
+static void run(Fiber& fiber) {
+    if (_setjmp(scheduler) != 0) return;
+    if (fiber.begun) _longjmp(fiber.resume, 1);
+    fiber.begun = true;
+    setcontext(&fiber.context);
 }
 
 static void entry() {
@@ -60,6 +70,7 @@ static void prepare(Fiber& fiber) {
     fiber.context.uc_stack.ss_size = STACK;
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, entry, 0);
+    fiber.begun = false;
     fiber.state = RUNNING;
     fiber.parity = 0;
 }
@@ -84,7 +95,7 @@ static bool run_block(int threads, bool backwards) {
         for (int i = 0; i < threads; ++i) {
             current = backwards ? threads - 1 - i : i;
             if (fibers[current].state != RUNNING) continue;
-            swapcontext(&scheduler, &fibers[current].context);
+            run(fibers[current]);
             progress = true;
         }
         for (int warp = 0; warp < threads; warp += 32) progress |= release(warp, min(warp + 32, threads), AT_WARP);
