@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from lrcore.errors import InputError
+from lrcore.symmetry import ADVICE, canonical
+
 FULCRUM_PATTERN = re.compile(
     r"^\s*(?P<x>[-+\d.eE]+)\s*,\s*(?P<y>[-+\d.eE]+)\s*,\s*(?P<z>[-+\d.eE]+)\s*(?P<unit>px|A)\s*$"
 )
@@ -91,7 +94,8 @@ class RefineSpec(BaseModel):
     )
     symmetry: str = Field(
         "C1",
-        description="Point group about the box centre, whatever the fulcrum: Cn or Dn.",
+        description="Point group about the box centre, whatever the fulcrum: Cn, Dn, T, O, I (as RELION's I2) or "
+        "I1 to I4. For a part that moves by itself, expand the particles instead.",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
     max_iterations: int = Field(
@@ -100,6 +104,11 @@ class RefineSpec(BaseModel):
         le=200,
         description="Stop after this many iterations even if poses and resolution still move.",
         json_schema_extra=_meta("Maximum iterations", "", "run"),
+    )
+    marginalize: bool = Field(
+        True,
+        description="Insert every image over the width of its posterior instead of at the best pose alone.",
+        json_schema_extra=_meta("Marginalization", "", "reference"),
     )
     extra_final_passes: int = Field(
         0,
@@ -126,9 +135,10 @@ class RefineSpec(BaseModel):
     @field_validator("symmetry")
     @classmethod
     def _group_is_known(cls, value: str) -> str:
-        if re.fullmatch(r"[CD][1-9][0-9]?", value):
-            return value
-        raise ValueError("write Cn or Dn, such as C1, C4 or D2; other point groups are not known yet")
+        try:
+            return canonical(value)
+        except InputError as error:
+            raise ValueError(ADVICE) from error
 
     @property
     def rotation_limit_deg(self) -> float:

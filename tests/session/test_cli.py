@@ -166,7 +166,7 @@ def test_resuming_what_is_not_there(files: Files, tmp_path: Path, capsys: Out) -
             ["--set", "rotation_prior_sd_deg=-1"],
             "rotation_prior_sd_deg = -1: input should be greater than 0 (valid: > 0",
         ),
-        (["--set", "symmetry=T"], "symmetry = T: write Cn or Dn"),
+        (["--set", "symmetry=TH"], "symmetry = TH: write Cn, Dn, T, O, I"),
         (["--set", "fulcrum=1,2"], "fulcrum = 1,2: write mask, box"),
         (["--set", "rotation_prior=1"], "rotation_prior is no parameter: did you mean rotation_prior_sd_deg?"),
         (["--set", "seed"], "--set seed: write name=value"),
