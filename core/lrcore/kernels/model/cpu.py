@@ -1,4 +1,7 @@
-"""`subtract` and `compare` in Numba: a thread takes an image; its phase is a product of one along x and one along y."""
+"""`subtract` and `compare` in Numba: a thread takes an image; its phase is a product of one along x and one along y.
+
+Samples come in runs along kx, which lie side by side in an image: a run is worked on by vector.
+"""
 
 import numba
 import numpy as np
@@ -32,15 +35,27 @@ def _model(value, plane, along_x, along_y):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**OPTIONS)
-def _subtract_one(spectrum, ctf, plane, shift, kx, ky):  # type: ignore[no-untyped-def]
+def _subtract_run(spectrum, ctf, plane, along_x, c, s):  # type: ignore[no-untyped-def]
+    for k in range(len(ctf)):
+        cos = along_x[k, 0] * c - along_x[k, 1] * s
+        sin = along_x[k, 0] * s + along_x[k, 1] * c
+        spectrum[k, 0] -= ctf[k] * (plane[k, 0] * cos - plane[k, 1] * sin)
+        spectrum[k, 1] -= ctf[k] * (plane[k, 0] * sin + plane[k, 1] * cos)
+
+
+@numba.njit(**OPTIONS)
+def _subtract_one(spectrum, ctf, plane, shift, kx, ky, runs):  # type: ignore[no-untyped-def]
     n = len(ctf)
     along_x, along_y = _phases(shift, n)
-    for s in range(len(kx)):
-        x, row = kx[s], ky[s] if ky[s] >= 0 else ky[s] + n
-        re, im = _model(ctf[row, x], plane[s], along_x[x], along_y[row])
-        spectrum[row, x, 0] -= re
-        spectrum[row, x, 1] -= im
-        if x == 0:
+    for r in range(len(runs) - 1):
+        first, last = runs[r], runs[r + 1]
+        start, end = kx[first], kx[first] + last - first
+        row = ky[first] if ky[first] >= 0 else ky[first] + n
+        _subtract_run(
+            spectrum[row, start:end], ctf[row, start:end], plane[first:last], along_x[start:end], along_y[row, 0],
+            along_y[row, 1],
+        )  # fmt: skip
+        if start == 0:
             spectrum[n - row, 0, 0] = spectrum[row, 0, 0]
             spectrum[n - row, 0, 1] = -spectrum[row, 0, 1]
 
@@ -59,9 +74,9 @@ def _compare_one(spectrum, ctf, plane, shift, kx, ky, shell, out):  # type: igno
 
 
 @numba.njit(parallel=True, **OPTIONS)
-def _subtract(spectra, ctf, planes, shifts, kx, ky):  # type: ignore[no-untyped-def]
+def _subtract(spectra, ctf, planes, shifts, kx, ky, runs):  # type: ignore[no-untyped-def]
     for b in numba.prange(len(ctf)):
-        _subtract_one(spectra[b], ctf[b], planes[b], shifts[b], kx, ky)
+        _subtract_one(spectra[b], ctf[b], planes[b], shifts[b], kx, ky, runs)
 
 
 @numba.njit(parallel=True, **OPTIONS)
@@ -72,12 +87,14 @@ def _compare(spectra, ctf, planes, shifts, kx, ky, shell, out):  # type: ignore[
 
 def subtract(spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: Samples) -> None:
     """See the contract."""
-    _subtract(pairs(spectra), ctf, pairs(planes), shifts, samples.kx, samples.ky)
+    broken = np.nonzero((np.diff(samples.ky) != 0) | (np.diff(samples.kx) != 1))[0] + 1
+    runs = np.concatenate([[0], broken, [len(samples.kx)]])
+    _subtract(pairs(spectra), ctf, pairs(np.ascontiguousarray(planes)), shifts, samples.kx, samples.ky, runs)
 
 
 def compare(spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: Samples) -> Float32:
     """See the contract."""
     out = np.zeros((len(spectra), 3, samples.size // 2 + 1), np.float32)
     shell: npt.NDArray[np.int32] = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int32)
-    _compare(pairs(spectra), ctf, pairs(planes), shifts, samples.kx, samples.ky, shell, out)
+    _compare(pairs(spectra), ctf, pairs(np.ascontiguousarray(planes)), shifts, samples.kx, samples.ky, shell, out)
     return out
