@@ -54,7 +54,6 @@ def test_on_the_host(job, tmp_path, monkeypatch):
     """Also that no array of the host is taken for one of the device, and none is fetched unasked."""
     here, backend = host_backend(tmp_path, threads=1)
     monkeypatch.setattr(device, "current", lambda: here)
-    monkeypatch.setattr(device, "THREADS", 32)
     same(iterated(job, backend), iterated(job, pick("cpu", 1)))
 
 
