@@ -44,7 +44,7 @@ def host_device(folder: Path, backwards: bool = False) -> device.Device:
         stuck = getattr(library, f"launch_{kernel}")(blocks, threads, shared, int(backwards), packed)
         assert stuck == 0, f"{kernel}: a barrier was not reached by all threads"
 
-    return device.Device(np, launch, MemoryError)
+    return device.Device(np, launch)
 
 
 @functools.cache
@@ -123,4 +123,4 @@ def host_backend(folder: Path, threads: int) -> tuple[device.Device, Backend]:
         here.launch(name, kernel, blocks, count, shared, arguments)
 
     backend = Backend("cuda", ARRAYS, np.fft, kernels_of("cuda"), threads)
-    return device.Device(ARRAYS, launch, MemoryError), backend
+    return device.Device(ARRAYS, launch), backend

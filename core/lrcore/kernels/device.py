@@ -42,11 +42,10 @@ SHARED_BYTES = 40 << 10
 
 @dataclass(frozen=True)
 class Device:
-    """xp: its array module. launch(source, kernel, blocks, threads, shared bytes, arguments). short: no memory left."""
+    """xp: its array module. launch(source, kernel, blocks, threads, shared bytes, arguments)."""
 
     xp: ModuleType
     launch: Callable[[str, str, int, int, int, tuple[Any, ...]], None]
-    short: type[Exception]
 
 
 @functools.cache
@@ -61,7 +60,7 @@ def current() -> Device:
     def launch(name: str, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple[Any, ...]) -> None:
         function(name, kernel)((blocks,), (threads,), arguments, shared_mem=shared)
 
-    return Device(cupy, launch, cupy.cuda.memory.OutOfMemoryError)
+    return Device(cupy, launch)
 
 
 def source(name: str) -> str:
@@ -126,13 +125,12 @@ def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, stay: bool = T
     run(rows) returns device arrays whose first axis is that of the rows, and must be repeatable until it succeeds.
     Raises InputError when there is no room for one.
     """
-    device = current()
     found: list[tuple[Any, ...]] = []
     begin, size = 0, batch
     while not found or begin < batch:
         try:
             found.append(tuple(array if stay else host(array) for array in run(slice(begin, min(begin + size, batch)))))
-        except device.short as error:
+        except MemoryError as error:
             if size <= 1:
                 raise InputError(f"the GPU has too little memory for one image: {error}; use --backend cpu") from None
             size = (size + 1) // 2
@@ -141,7 +139,7 @@ def in_parts(run: Callable[[slice], tuple[Any, ...]], batch: int, stay: bool = T
             begin += size
     if len(found) == 1:
         return found[0]
-    xp = device.xp if stay else np
+    xp = array_module() if stay else np
     return tuple(xp.concatenate(parts) for parts in zip(*found, strict=True))
 
 
