@@ -1,7 +1,7 @@
 """Refinement as data: start, advance, iterate and finish; whoever calls holds the loop."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,14 +19,25 @@ from lrcore.fsc import combined_gain, family
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked
 from lrcore.noise import measured, sampled, spectrum
-from lrcore.reconstruct import add, empty, fetched, reconstruct, regularisation, solve
+from lrcore.reconstruct import Accumulator, add, empty, fetched, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
-from lrcore.reference import Surroundings, align_resolution_A, geometry, placed, prepare, question, surroundings
+from lrcore.reference import (
+    Geometry,
+    Surroundings,
+    align_resolution_A,
+    geometry,
+    placed,
+    prepare,
+    question,
+    surroundings,
+)
 from lrcore.search import secure
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
 
 Float64 = npt.NDArray[np.float64]
+Part = tuple[npt.NDArray[np.int64], Expectation]
+"""Rows of the particles, and what was found of them."""
 
 
 @dataclass(frozen=True)
@@ -107,38 +118,16 @@ def _advance(
     """See `advance`; the clock may have counted what came before."""
     particles, spec = job.particles, job.spec
     shape = geometry(job.mask, spec)
-    group = operators(spec.symmetry)
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
-    rho = regularisation(last.fsc["corrected"].value)
-    parts: list[tuple[npt.NDArray[np.int64], Expectation]] = []
+    parts: list[Part] = []
     volumes: list[Volume] = []
     spectra: list[Float64] = []
-    done = 0
     for half in (1, 2):
-        with clock("reference"):
-            reference = placed(prepare(last, around, half, job.mask, spec, shape, backend.threads), backend)
-        noise = last.noise[half - 1]
-        left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
-        sums = empty(particles.box, backend)
-        rows = reading_order(particles, half)
-        looked = sampled(rows, len(particles))
-        for batch in clock.over("read", batches(particles, rows, backend)):
-            with clock("window"):
-                rest = subtracted(batch, reference, particles, backend)
-            found = expect(particles, spec, rest, known, reference, shape, last, backend, clock)
-            with clock("noise"):
-                left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
-            with clock("insert"):
-                optics = particles.group[batch.rows]
-                add(sums, batch, found.poses, particles.pixel_size_A, noise, optics, group, backend)
-            parts.append((batch.rows, found))
-            done += len(batch.rows)
-            yield Progress(last.iteration + 1, "search", done, len(particles))
-        with clock("reconstruct"):
-            volumes.append(solve(fetched(sums, backend), particles.pixel_size_A, rho, backend.threads))
-        power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
-        spectra.append(spectrum(power, groups, len(particles.optics)))
+        found, volume, noise = yield from _half_set(job, around, last, half, known, shape, backend, clock)
+        parts += found
+        volumes.append(volume)
+        spectra.append(noise)
     with clock("fsc"):
         maps = HalfMaps(*volumes)
         fsc = family(maps.first, maps.second, job.mask, spec.seed, backend.threads)
@@ -149,7 +138,62 @@ def _advance(
     yield replace(step, converged=converged(step.history))
 
 
-def _joined(parts: list[tuple[npt.NDArray[np.int64], Expectation]]) -> Expectation:
+def _half_set(
+    job: Job,
+    around: Surroundings | None,
+    last: Step,
+    half: int,
+    known: npt.NDArray[np.bool_],
+    shape: Geometry,
+    backend: Backend,
+    clock: Clock,
+) -> Generator[Progress, None, tuple[list[Part], Volume, Float64]]:
+    """What was found of a half set, its new map and its noise spectrum; Progress per chunk."""
+    particles = job.particles
+    parts, left, sums = yield from _batches(job, around, last, half, known, shape, backend, clock)
+    with clock("reconstruct"):
+        rho = regularisation(last.fsc["corrected"].value)
+        volume = solve(fetched(sums, backend), particles.pixel_size_A, rho, backend.threads)
+    power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
+    return parts, volume, spectrum(power, groups, len(particles.optics))
+
+
+def _batches(
+    job: Job,
+    around: Surroundings | None,
+    last: Step,
+    half: int,
+    known: npt.NDArray[np.bool_],
+    shape: Geometry,
+    backend: Backend,
+    clock: Clock,
+) -> Generator[Progress, None, tuple[list[Part], list[tuple[Float64, npt.NDArray[np.int32]]], Accumulator]]:
+    """The one pass over the images. On its own, so that reference and images are let go of before the map is made."""
+    particles, spec, group = job.particles, job.spec, operators(job.spec.symmetry)
+    with clock("reference"):
+        reference = placed(prepare(last, around, half, job.mask, spec, shape, backend.threads), backend)
+    parts: list[Part] = []
+    left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
+    sums = empty(particles.box, backend)
+    rows = reading_order(particles, half)
+    looked = sampled(rows, len(particles))
+    done = 0 if half == 1 else int((particles.half == 1).sum())
+    for batch in clock.over("read", batches(particles, rows, backend)):
+        with clock("window"):
+            rest = subtracted(batch, reference, particles, backend)
+        found = expect(particles, spec, rest, known, reference, shape, last, backend, clock)
+        with clock("noise"):
+            left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
+        with clock("insert"):
+            noise, optics = last.noise[half - 1], particles.group[batch.rows]
+            add(sums, batch, found.poses, particles.pixel_size_A, noise, optics, group, backend)
+        parts.append((batch.rows, found))
+        done += len(batch.rows)
+        yield Progress(last.iteration + 1, "search", done, len(particles))
+    return parts, left, sums
+
+
+def _joined(parts: list[Part]) -> Expectation:
     """The batches' results in the particles' order."""
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     found = [e for _, e in parts]
