@@ -3,7 +3,23 @@
 import numpy as np
 import pytest
 
-from lrcore.grids import ft, half_plane, ift, resize, shell_mean, shell_sum, window_at
+from lrcore import grids
+from lrcore.grids import (
+    cropped_ift,
+    ft,
+    half_plane,
+    hermitian_weight,
+    ift,
+    index_grid,
+    multiply_shells,
+    padded_ft,
+    resize,
+    shell_index,
+    shell_mean,
+    shell_products,
+    shell_sum,
+    window_at,
+)
 
 SIZES = (8, 9)
 
@@ -66,3 +82,62 @@ def test_half_plane_holds_one_of_each_pair_in_nested_bands(n):
     assert 2 * len(points) == full
     radius = np.hypot(samples.kx, samples.ky)
     assert radius[: samples.ends[0]].max() <= 3 < radius[samples.ends[0] :].min()
+
+
+@pytest.mark.parametrize("n", [12, 13])
+@pytest.mark.parametrize("reach", [7, 11])
+def test_a_padded_transform_is_that_of_the_padded_map(n, reach):
+    array = np.random.default_rng(n).normal(size=(n, n, n)).astype(np.float32)
+    blocks = list(padded_ft(array, 2 * n, reach))
+    rows = np.arange(-reach, reach + 1)
+    expected = ft(resize(array, 2 * n, 3), 3)[rows[:, None], rows, : reach + 1]
+    found = np.concatenate(blocks, axis=2)
+    assert found.dtype == np.complex64
+    assert np.allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("n", [12, 13])
+def test_a_cropped_map_is_the_middle_of_the_whole_one(n):
+    size, reach = 2 * n, n - 1
+    whole = np.zeros((size, size, size // 2 + 1), np.complex64)
+    rows = np.arange(-reach, reach + 1)
+    held = ft(np.random.default_rng(n).normal(size=(size,) * 3), 3)[rows[:, None], rows, : reach + 1]
+    whole[rows[:, None], rows, : reach + 1] = held
+    expected = resize(ift(whole, size, 3), n, 3)
+    found = cropped_ift(held.astype(np.complex64), size, n)
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_padded_transform_and_crop_come_in_any_number_of_blocks(monkeypatch):
+    array = np.random.default_rng(0).normal(size=(10, 10, 10)).astype(np.float32)
+    whole = np.concatenate(list(padded_ft(array, 20, 9)), axis=2)
+    back = cropped_ift(whole, 20, 10)
+    monkeypatch.setattr(grids, "BLOCK", 3)
+    blocks = list(padded_ft(array, 20, 9))
+    assert [block.shape[2] for block in blocks] == [3, 3, 3, 1]
+    assert np.array_equal(np.concatenate(blocks, axis=2), whole)
+    assert np.array_equal(cropped_ift(whole, 20, 10), back)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_shells_of_a_volume_are_those_of_its_grid(n):
+    rng = np.random.default_rng(n)
+    first, second = ft(rng.normal(size=(2, n, n, n)), 3)
+    shells, weight = shell_index(n, 3), np.broadcast_to(hermitian_weight(n, 3), first.shape)
+
+    def total(values):
+        return np.bincount(shells.ravel(), weights=(values * weight).ravel(), minlength=n)[: n // 2 + 1]
+
+    expected = [total((first * second.conj()).real), total(np.abs(first) ** 2), total(np.abs(second) ** 2)]
+    assert np.allclose(shell_products(first, second, n), expected)
+    assert np.allclose(shell_sum(np.abs(np.stack([first, second])) ** 2, n, 3), expected[1:])
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_gains_are_linear_between_shells_and_nothing_beyond(n):
+    gains = np.arange(n // 2 + 1.0) + 1
+    spectrum = np.ones((n, n, n // 2 + 1), np.complex64)
+    multiply_shells(spectrum, gains, n)
+    radius = np.sqrt(sum(k.astype(float) ** 2 for k in index_grid(n, 3)))
+    assert np.allclose(spectrum, np.where(radius <= n // 2, radius + 1, 0))
