@@ -1,4 +1,4 @@
-"""Masks: what a mask must be, where its middle is and how far it reaches."""
+"""What a mask must be, where its middle is, how far it reaches; spheres and the raised cosine of every edge."""
 
 import warnings
 

@@ -1,0 +1,118 @@
+"""A mask looked at: what would harm a refinement, each as a number, its limit and a sentence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrcore.grids import Float32
+from lrcore.masks.basics import SUPPORT
+from lrcore.masks.distance import bounds
+
+KDA_PER_A3 = 0.81e-3
+"""Density of protein: 0.81 Da/Å³."""
+EDGE_PER_RESOLUTION = 5.0
+"""The rule of the field: a soft edge of 5 · resolution / pixel size voxels."""
+MEASURED = 0.95
+"""Share of a demanded edge that is enough: the width is measured on the mask, and the grid blurs it."""
+LARGEST_FRACTION = 0.5
+CUT = 0.1
+BARE = 1e-4
+"""Distance from 0 and 1 at which a value belongs to the edge."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at a mask. threshold: the limit of the value, None where there is none to judge by."""
+
+    name: str
+    value: float
+    threshold: float | None
+    passed: bool
+    sentence: str
+
+
+def mass_kDa(volume_A3: float) -> float:
+    """Mass of protein that fills a volume in Å³, at 0.81 Da/Å³."""
+    return KDA_PER_A3 * volume_A3
+
+
+def edge_width(mask: Float32) -> float:
+    """Mean width in voxels of the soft edge of a mask (n, n, n): voxels in the edge per area of the surface.
+
+    The area is Σ |∇m|, the mean over all level surfaces of the mask. 0 for a binary mask.
+    """
+    part = mask[bounds(mask > BARE, 1)]
+    edge = int(np.count_nonzero((part > BARE) & (part < 1 - BARE)))
+    if edge == 0 or min(part.shape) < 2:
+        return 0.0
+    slopes = np.gradient(part)
+    return edge / float(np.sqrt(sum(slope**2 for slope in slopes)).sum(dtype=np.float64))
+
+
+def inspect(
+    mask: Float32, pixel_size_A: float, resolution_A: float | None = None, density: Float32 | None = None
+) -> tuple[Check, ...]:
+    """What to know of a mask (n, n, n) before it is used.
+
+    resolution_A: what the refinement is to reach; without it the edge is measured but not judged. density: (n, n, n),
+    the low-passed map, 0 below its threshold; with it, how much of what the mask touches is cut by its edge.
+    """
+    checks = [_values(mask), _empty(mask)]
+    if checks[-1].passed:
+        checks += [_edge(mask, pixel_size_A, resolution_A), _fraction(mask), _border(mask)]
+        if density is not None:
+            checks.append(_cut(mask, density))
+    return tuple(checks)
+
+
+def _values(mask: Float32) -> Check:
+    low, high = float(mask.min()), float(mask.max())
+    off = max(0.0, -low, high - 1)
+    return Check("values", off, SUPPORT, off <= SUPPORT, f"values lie between {low:.3g} and {high:.3g}")
+
+
+def _empty(mask: Float32) -> Check:
+    count = int(np.count_nonzero(mask > 0.5))
+    sentence = f"{count} voxels are inside" if count else "the mask is empty: lower the threshold or dilate it"
+    return Check("inside", count, 1, count >= 1, sentence)
+
+
+def _edge(mask: Float32, pixel_size_A: float, resolution_A: float | None) -> Check:
+    width = edge_width(mask)
+    sentence = f"the soft edge is {width:.1f} voxels ({width * pixel_size_A:.1f} A) wide"
+    if resolution_A is None:
+        return Check("edge", width, None, True, sentence)
+    wanted = EDGE_PER_RESOLUTION * resolution_A / pixel_size_A
+    passed = width >= MEASURED * wanted
+    rule = f"{wanted:.1f} voxels ({wanted * pixel_size_A:.1f} A) for {resolution_A:g} A"
+    sentence += f"; the rule asks for {rule}" if passed else f": make it {rule}, or it will ring"
+    return Check("edge", width, wanted, passed, sentence)
+
+
+def _fraction(mask: Float32) -> Check:
+    fraction = float(mask.mean(dtype=np.float64))
+    sentence = f"the mask fills {100 * fraction:.2g} % of the box"
+    passed = fraction <= LARGEST_FRACTION
+    return Check("fraction", fraction, LARGEST_FRACTION, passed, sentence + ("" if passed else ": it hardly masks"))
+
+
+def _border(mask: Float32) -> Check:
+    faces = [side for axis in range(3) for side in (mask.take(0, axis), mask.take(-1, axis))]
+    highest = max(float(face.max()) for face in faces)
+    passed = highest <= SUPPORT
+    sentence = "the mask keeps clear of the border of the box"
+    if not passed:
+        sentence = "the mask touches the border of the box, which cuts it: make it smaller, or use a larger box"
+    return Check("border", highest, SUPPORT, passed, sentence)
+
+
+def _cut(mask: Float32, density: Float32) -> Check:
+    touched = mask > BARE
+    total = float(density[touched].sum(dtype=np.float64))
+    edge = float(density[touched & (mask < 1 - BARE)].sum(dtype=np.float64))
+    share = edge / total if total > 0 else 0.0
+    passed = share <= CUT
+    sentence = f"{100 * share:.1f} % of the density that the mask touches lies in its edge"
+    if not passed:
+        sentence += ": it cuts through the particle, so the edge must be wide"
+    return Check("cut", share, CUT, passed, sentence)
