@@ -87,14 +87,16 @@ def _compare(spectra, ctf, planes, shifts, kx, ky, shell, out):  # type: ignore[
 
 def subtract(spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: Samples) -> None:
     """See the contract."""
+    planes, shifts = np.ascontiguousarray(planes), np.ascontiguousarray(shifts)
     broken = np.nonzero((np.diff(samples.ky) != 0) | (np.diff(samples.kx) != 1))[0] + 1
     runs = np.concatenate([[0], broken, [len(samples.kx)]])
-    _subtract(pairs(spectra), ctf, pairs(np.ascontiguousarray(planes)), shifts, samples.kx, samples.ky, runs)
+    _subtract(pairs(spectra), ctf, pairs(planes), shifts, samples.kx, samples.ky, runs)
 
 
 def compare(spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: Samples) -> Float32:
     """See the contract."""
+    planes, shifts = np.ascontiguousarray(planes), np.ascontiguousarray(shifts)
     out = np.zeros((len(spectra), 3, samples.size // 2 + 1), np.float32)
     shell: npt.NDArray[np.int32] = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int32)
-    _compare(pairs(spectra), ctf, pairs(np.ascontiguousarray(planes)), shifts, samples.kx, samples.ky, shell, out)
+    _compare(pairs(spectra), ctf, pairs(planes), shifts, samples.kx, samples.ky, shell, out)
     return out

@@ -219,7 +219,8 @@ def window(
     shells = shell_table(n)
     sigma, error = (held(values, shells) for values in (noise, variance))
     _windows(
-        CHUNK, pairs(spectrum), ctf, sigma, error, group.astype(np.int64), shells, 2 * np.pi / n * points,
+        CHUNK, pairs(spectrum), ctf, sigma, error, group.astype(np.int64), shells,
+        np.ascontiguousarray(2 * np.pi / n * points),
         *matrices(n, samples.size, reach), samples.kx, samples.ky, pairs(W), w,
     )  # fmt: skip
     return W, w
