@@ -2,10 +2,12 @@
 
 import argparse
 import io
+import math
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -137,6 +139,74 @@ def _info(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, metavar="FILE")
 
 
+def _expand(command: argparse.ArgumentParser) -> None:
+    _particles_to_file(command)
+    command.add_argument("--symmetry", required=True, help="point group about the box centre, such as D2")
+
+
+def _duplicates(command: argparse.ArgumentParser) -> None:
+    _particles_to_file(command)
+    command.add_argument(
+        "--distance", type=float, metavar="A", help="in a micrograph, particles nearer than this are the same, too"
+    )
+
+
+def _particles_to_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg with 3D poses")
+    command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".star or .cs to write")
+
+
+def _mask(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("map", type=Path, nargs="+", metavar="MAP", help="a map, or two half maps; the grid of the mask")
+    add("--out", type=Path, required=True, metavar="MASK", help="the mask to write")
+    add(
+        "--threshold",
+        type=_threshold,
+        metavar="auto|X",
+        help="level of density (default: auto, unless shapes are given)",
+    )
+    add(
+        "--lowpass",
+        type=_length,
+        default=12.0,
+        metavar="A",
+        help="of the map before the threshold (default: 12; 0: none)",
+    )
+    add("--components", type=int, default=1, metavar="N", help="keep the N largest parts (default: 1; 0: all)")
+    add("--at", metavar="POINT", help="keep the part that holds this point instead")
+    add("--dilate", type=_finite, metavar="A", help="grow, or shrink if negative (default: 3 with a threshold, else 0)")
+    add("--fill", action="store_true", help="fill holes")
+    add("--soft", type=_length, metavar="A", help="width of the soft edge (default: 5 x --resolution, or 15)")
+    add("--resolution", type=_length, metavar="A", help="what the refinement is to reach: the edge is judged by it")
+    shapes = command.add_argument_group(
+        "shapes",
+        "alone, or with --threshold the only places where density counts. POINT: box, 'x, y, z px' or "
+        "'x, y, z A' from the corner of the box, as for a fulcrum. Lengths in A. May be repeated.",
+    )
+    shape = partial(shapes.add_argument, action="append", default=[])
+    shape("--sphere", nargs=2, metavar=("POINT", "RADIUS"))
+    shape("--box", nargs=2, metavar=("POINT", "SIZE"), help="SIZE: one length, or x,y,z")
+    shape("--cylinder", nargs=4, metavar=("POINT", "AXIS", "RADIUS", "LENGTH"), help="AXIS: x, y, z, or a vector x,y,z")
+    shapes.add_argument(
+        "--model", type=Path, metavar="FILE", help="atoms of a PDB or mmCIF file in the frame of the map"
+    )
+    shapes.add_argument("--select", metavar="SEL", help="which of them, such as //A,B or //A/10-120 (default: all)")
+    shapes.add_argument("--radius", type=_length, metavar="A", help="how near to an atom (default: 5)")
+    others = command.add_argument_group("other masks", "joined with the soft mask, in the order given")
+    for word, text in (
+        ("and", "minimum of both"),
+        ("or", "maximum of both"),
+        ("subtract", "minimum of this and 1 - M"),
+    ):
+        others.add_argument(
+            f"--{word}", type=partial(_joined, word), dest="joined", action="append", default=[], metavar="M", help=text
+        )
+    others.add_argument("--invert", action="store_true", help="1 - mask, at the very end")
+    add("--apix", type=_length, metavar="A", help="voxel size, over the headers")
+
+
 def _bench(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quick", action="store_true", help="a minute or two, smaller work, not beside RELION")
     command.add_argument("--only", nargs="+", metavar="NAME", help="these benchmarks alone")
@@ -153,6 +223,31 @@ def _bench(command: argparse.ArgumentParser) -> None:
 def _computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--backend", choices=("auto", "cpu", "cuda", "reference"), default="auto")
     command.add_argument("--threads", type=_positive, metavar="N", help="default: all cores of this process")
+
+
+def _threshold(text: str) -> float | str:
+    return text if text == "auto" else _finite(text)
+
+
+def _length(text: str) -> float:
+    value = _finite(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
+    return value
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _joined(word: str, text: str) -> tuple[str, Path]:
+    return word, Path(text)
 
 
 def _positive(text: str) -> int:
@@ -172,6 +267,9 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses", "tools"),
     "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
     "info": (_info, "say what is in a particle file, map, stack or run", "tools"),
+    "expand": (_expand, "write every particle at each operator of a point group", "rework"),
+    "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),
+    "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),
 }
 """Name of a command → its arguments, its help, and the module that has it."""

@@ -1,18 +1,24 @@
 """Files → the job of a refinement, with a note of how it was loaded so that a run can load it again."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lrcore import io
+from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
-from lrcore.records import HalfMaps, Particles
+from lrcore.masks import centre_of_mass
+from lrcore.records import HalfMaps, Particles, Volume
 from lrcore.refine import Job
-from lrcore.spec import RefineSpec
+from lrcore.spec import RefineSpec, fulcrum_point
 from lrcore.subset import half_balanced
+from lrcore.symmetry import findings
 
 PathLike = str | Path
+SYMMETRIC_PX = 3.0
+"""A mask whose middle is this near to the axes of a symmetry is one of the whole particle."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,20 @@ class Source:
 def load_job(source: Source, spec: RefineSpec) -> Job:
     """Read and check everything a job needs. Raises InputError in one line for whatever is unusable."""
     particles = io.read_particles(source.particles, source.images)
+    require_halves_apart(particles)
     mask = io.read_volume(source.mask, source.apix)
+    _warn_of_symmetry(mask, spec)
     return Job(subset(particles, source), mask, spec, read_half_maps(source.half_maps, source.apix))
+
+
+def _warn_of_symmetry(mask: Volume, spec: RefineSpec) -> None:
+    """Warn if mask or fulcrum lie beside the axes of the symmetry. An unusable mask is told of later, by `check`."""
+    if not mask.data.any():
+        return
+    x, y, z = (float(c) for c in centre_of_mass(mask.data) * mask.pixel_size_A)
+    points = {"mask": (x, y, z), "fulcrum": fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, (x, y, z))}
+    for line in findings(spec.symmetry, points, SYMMETRIC_PX * mask.pixel_size_A)[:1]:
+        warnings.warn(line, stacklevel=2)
 
 
 def subset(particles: Particles, source: Source) -> Particles:

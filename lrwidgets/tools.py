@@ -1,10 +1,15 @@
 """The commands that need no session: reconstruct, fsc, info. They start quickly, since they import little."""
 
 from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
 
 from lrcore import io
+from lrcore.census import halves, views
+from lrcore.duplicates import same_image
 from lrcore.errors import InputError
 from lrcore.fsc import family
+from lrcore.io.places import places
 from lrcore.masks import checked
 from lrcore.records import Fsc, Particles, Progress, Volume
 from lrwidgets.params import DEFAULTS, edited
@@ -68,6 +73,35 @@ def _check_alike(first: Volume, second: Volume) -> None:
         raise InputError(f"{second.path}: has {sizes}: resample one of them, or give --apix")
 
 
+SAME_PLACE_A = 20.0
+"""Particles of a micrograph that are nearer than this are one and the same."""
+
+
+def _census(path: Path, facts: dict[str, object]) -> dict[str, object]:
+    """Half sets and directions of view, of a particle file that has all that a refinement needs."""
+    if not str(facts["kind"]).startswith("particles") or facts["missing"]:
+        return {}
+    try:
+        particles = io.read_particles(path)
+    except InputError as error:
+        return {"missing": [str(error)]}
+    where = places(particles)
+    half, seen = halves(particles, where, SAME_PLACE_A), views(particles.poses)
+    return {
+        "images_in_both_half_sets": half.images_in_both,
+        f"places_in_both_half_sets_{SAME_PLACE_A:.0f}A": "unknown" if where is None else half.places_in_both,
+        "rows_that_repeat_an_image": len(same_image(particles).removed),
+        "views_cover": f"{seen.covered:.0%} of all directions (even ones: {seen.covered_if_even:.0%})",
+        "views_most": f"{seen.most_times:.1f} times the mean at " + _direction(seen.most_deg),
+        "fourier_least": f"{seen.least_times:.2f} of what even views know, at " + _direction(seen.least_deg),
+        "views": asdict(seen),
+    }
+
+
+def _direction(rot_tilt_deg: tuple[float, float]) -> str:
+    return "rot {:.0f}, tilt {:.0f} degrees".format(*rot_tilt_deg)
+
+
 def info(arguments: Namespace) -> None:
     """Say what is in a file or a run."""
     printer = Printer(arguments.json)
@@ -77,9 +111,11 @@ def info(arguments: Namespace) -> None:
         run_info(printer, arguments.file)
         return
     facts = io.info(arguments.file)
+    facts |= _census(arguments.file, facts)
     if printer.as_json:
         printer.tell("", "info", **facts)
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        printer.say(f"{name:{width}s}  {text(value)}")
+        if name != "views":  # the same as the lines above it, for programs
+            printer.say(f"{name:{width}s}  {text(value)}")

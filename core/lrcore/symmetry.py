@@ -1,6 +1,7 @@
 """Point groups about the box centre: the operators that leave a symmetric map as it is, in RELION's settings."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -48,7 +49,7 @@ def off_axis_A(name: str, point_A: npt.ArrayLike) -> float:
     return float(np.linalg.norm(point - (operators(name) @ point).mean(axis=0)))
 
 
-def findings(name: str, points_A: dict[str, npt.ArrayLike], tolerance_A: float) -> tuple[str, ...]:
+def findings(name: str, points_A: Mapping[str, npt.ArrayLike], tolerance_A: float) -> tuple[str, ...]:
     """What is suspicious in refining under a symmetry: a sentence for each named point, in Å, that lies off its axes.
 
     A pose says where one part of the particle is. Averaged over a group that moves this part away, it is also taken

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from lrcore.errors import InputError
 from lrcore.io import cryosparc, mrc, stack, star
 from lrcore.io.cryosparc import read_half_maps
+from lrcore.io.cs_table import CsSource
+from lrcore.io.derive import own_columns
 from lrcore.io.facts import info
 from lrcore.io.mrc import read_volume, write_volume
 from lrcore.io.stack import StackReader, check_stacks
@@ -42,12 +44,17 @@ def read_particles(path: str | Path, images_dir: str | Path | None = None) -> Pa
 def write_particles(
     path: str | Path, particles: Particles, poses: Poses, extra: dict[str, npt.NDArray[Any]] | None = None
 ) -> None:
-    """Write particles with new poses as .star, or as .cs with its .csg. Raises InputError if that fails."""
+    """Write particles with new poses as .star, or as .cs with its .csg. Raises InputError if that fails.
+
+    Of the columns of a file of the other kind, those of our own (lrw…) are written too.
+    """
     path = Path(path)
     writers = {".star": star.write_particles, ".cs": cryosparc.write_particles}
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise InputError(f"{path}: particles are written as .star or .cs: choose a name that ends so")
+    if isinstance(particles.source, CsSource) == (path.suffix.lower() == ".star"):
+        extra = own_columns(particles) | (extra or {})
     writer(path, particles, poses, extra)
 
 

@@ -168,6 +168,10 @@ def _read_group(path: Path) -> CsSource:
         if not fields:
             raise InputError(f"{path}: slot {slot} has no field in {file}: export the group from CryoSPARC again")
         table = _join(table, arrays[file], fields, file, path)
+    for file, array in arrays.items():
+        # Columns of our own are in no slot, since CryoSPARC would not know it.
+        ours = set(_fields(array, "lrw")) - set(_fields(table, "lrw"))
+        table = _join(table, array, sorted(ours), file, path)
     slots = {slot: slots[slot] for slot in present}
     return CsSource(path, table, slots, absent, (path, *arrays), str(group.get("version", "")))
 

@@ -225,7 +225,9 @@ def _image_names(folder: Path, particles: Particles, original: list[str]) -> lis
 
 def _text(column: npt.NDArray[np.generic]) -> npt.NDArray[np.str_]:
     values = np.asarray(column)
-    return np.char.mod(DECIMALS, values) if values.dtype.kind == "f" else values.astype(np.int64).astype(str)
+    if values.dtype.kind in "bi":
+        return values.astype(np.int64).astype(str)
+    return np.char.mod(DECIMALS, values) if values.dtype.kind == "f" else values.astype(str)
 
 
 def _write(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
