@@ -9,7 +9,7 @@ from lrcore.backend import Backend
 from lrcore.clock import Clock
 from lrcore.grids import half_plane
 from lrcore.images import Batch
-from lrcore.records import Expectation, Particles, Poses, Step
+from lrcore.records import Expectation, Particles, Points, Poses, Step
 from lrcore.reference import Geometry, Reference
 from lrcore.search import search
 from lrcore.spec import RefineSpec
@@ -25,10 +25,10 @@ def expect(
     last: Step,
     backend: Backend,
     clock: Clock,
-) -> Expectation:
+) -> tuple[Expectation, Points]:
     """The E-step of a batch of one half set that holds no more of what lies outside the mask.
 
-    known: (n,) of all particles, whose last pose is beyond doubt.
+    Where the images go into the map comes with it. known: (n,) of all particles, whose last pose is beyond doubt.
     """
     given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
     centres = Poses(
@@ -42,7 +42,9 @@ def expect(
             reference.frame.samples,
         )  # fmt: skip
     with clock("search"):
-        return search(W, w, reference.frame, centres, before, given, rest.bad, known[rest.rows], backend)
+        return search(
+            W, w, reference.frame, centres, before, given, rest.bad, known[rest.rows], spec.marginalize, backend
+        )  # fmt: skip
 
 
 def subtracted(batch: Batch, reference: Reference, particles: Particles, backend: Backend) -> Batch:

@@ -12,7 +12,7 @@ from lrcore.errors import InputError
 from lrcore.fourier import PADDING, FourierVolume, make_hermitian, shape_for, squared_radii, to_map
 from lrcore.grids import Complex64, Float32
 from lrcore.images import Batch, batches, reading_order
-from lrcore.records import Particles, Poses, Progress, Volume
+from lrcore.records import Particles, Points, Progress, Volume
 from lrcore.symmetry import operators
 
 Radii = npt.NDArray[np.int32]
@@ -47,22 +47,25 @@ def fetched(sums: Accumulator, backend: Backend) -> Accumulator:
 def add(
     sums: Accumulator,
     batch: Batch,
-    poses: Poses,
+    points: Points,
     pixel_size_A: float,
     noise: npt.NDArray[np.float64],
     group: npt.NDArray[np.integer],
     symmetry: npt.NDArray[np.float64],
     backend: Backend,
 ) -> None:
-    """Add a batch at its poses: C X / σ² and C² / σ², once for every symmetry operator. In place.
+    """Add a batch at its points: C X / σ² and C² / σ², once for every symmetry operator. In place.
 
     noise: (groups, shells) σ². group: (B,) of each image.
     """
     data, weight = backend.kernels.weigh(batch.spectrum, batch.ctf, noise, group)
-    shifts = poses.origin_A / pixel_size_A
+    image, point = np.nonzero(points.share)
+    shifts, share = points.origin_A[image, point] / pixel_size_A, points.share[image, point]
     for operator in symmetry:
-        rotations = poses.rotation @ operator
-        backend.kernels.insert(sums.numerator, sums.denominator, rotations, shifts, data, weight, sums.limit)
+        turns = points.rotation[image, point] @ operator
+        backend.kernels.insert(
+            sums.numerator, sums.denominator, turns, shifts, data, weight, sums.limit, image, share
+        )  # fmt: skip
 
 
 def solve(sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike = RIDGE, workers: int = 1) -> Volume:
@@ -135,7 +138,7 @@ def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: 
     done, alike = 0, np.ones((1, 1))
     for batch in batches(particles, chosen, backend):
         poses, one = particles.poses.select(batch.rows), np.zeros(len(batch.rows), np.int64)
-        add(sums, batch, poses, particles.pixel_size_A, alike, one, group, backend)
+        add(sums, batch, Points.of(poses), particles.pixel_size_A, alike, one, group, backend)
         done += len(batch.rows)
         yield Progress(0, "reconstruct", done, len(chosen))
     yield solve(fetched(sums, backend), particles.pixel_size_A, RIDGE, backend.threads)

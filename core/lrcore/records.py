@@ -48,6 +48,23 @@ class Poses:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Where images go into a map: P poses for each, with their shares of the image.
+
+    rotation: (n, P, 3, 3), A. origin_A: (n, P, 2), o. share: (n, P) float32, of sum 1 for an image; 0 for no pose.
+    """
+
+    rotation: Float64
+    origin_A: Float64
+    share: Float32
+
+    @classmethod
+    def of(cls, poses: Poses) -> "Points":
+        """One point for each image: its pose."""
+        return cls(poses.rotation[:, None], poses.origin_A[:, None], np.ones((len(poses), 1), np.float32))
+
+
+@dataclass(frozen=True)
 class Images:
     """Where the images are: `stacks[stack[i]]`, slice `index[i]` (0-based), times `sign[i]`. Nothing is read."""
 

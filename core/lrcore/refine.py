@@ -181,12 +181,12 @@ def _batches(
     for batch in clock.over("read", batches(particles, rows, backend)):
         with clock("window"):
             rest = subtracted(batch, reference, particles, backend)
-        found = expect(particles, spec, rest, known, reference, shape, last, backend, clock)
+        found, points = expect(particles, spec, rest, known, reference, shape, last, backend, clock)
         with clock("noise"):
             left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
         with clock("insert"):
             noise, optics = last.noise[half - 1], particles.group[batch.rows]
-            add(sums, batch, found.poses, particles.pixel_size_A, noise, optics, group, backend)
+            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend)
         parts.append((batch.rows, found))
         done += len(batch.rows)
         yield Progress(last.iteration + 1, "search", done, len(particles))

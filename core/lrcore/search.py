@@ -6,15 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.backend import Backend
-from lrcore.fourier import FourierVolume
+from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Complex64, Float32, Samples
-from lrcore.kernels.newton import Limits, Modes
+from lrcore.kernels.newton import Limits
+from lrcore.posterior import posterior, spread
 from lrcore.records import (
     FLAG_AMBIGUOUS,
     FLAG_AT_ROTATION_EXTENT,
     FLAG_AT_SHIFT_EXTENT,
     FLAG_BAD_IMAGE,
     Expectation,
+    Points,
     Poses,
 )
 from lrcore.rotations import ball_lattice, exp, relative
@@ -33,10 +35,15 @@ AMBIGUOUS_BELOW = 0.75
 
 @dataclass(frozen=True)
 class Lattice:
-    """Rotations (L, 3, 3), their rotation vectors (L, 3), shifts along an axis (T,) px, penalties (L,) and (T, T)."""
+    """Where to look first.
+
+    rotations: (L, 3, 3). vectors: (L, 3), their rotation vectors. near: (L, L), which belong to one maximum. shifts:
+    along an axis, (T,) px. penalty_rotation: (L,). penalty_shift: (T, T).
+    """
 
     rotations: Float64
     vectors: Float64
+    near: npt.NDArray[np.bool_]
     shifts: Float64
     penalty_rotation: Float64
     penalty_shift: Float64
@@ -58,6 +65,11 @@ class Frame:
     lattice: Lattice
     pixel_size_A: float
 
+    @property
+    def finest(self) -> float:
+        """Radius of the finest sample, index units of the window."""
+        return float(np.hypot(self.samples.kx, self.samples.ky).max())
+
 
 def coarse_resolution(rotation: float, diameter: float) -> tuple[float, float]:
     """Finest period (px) whose lattice holds at most LATTICE_POINTS, and the lattice spacing in rad.
@@ -77,39 +89,46 @@ def make_lattice(limits: Limits, period: float, spacing: float) -> Lattice:
     penalty = 0.5 * squared / limits.shift_sd**2
     penalty[squared > limits.shift**2 * (1 + 1e-9)] = 1e30
     penalty_rotation = 0.5 * (vectors**2).sum(axis=1) / limits.rotation_sd**2
-    return Lattice(exp(vectors), vectors, shifts, penalty_rotation, penalty)
+    near = np.linalg.norm(vectors[:, None] - vectors[None], axis=2) < _separation(vectors)
+    return Lattice(exp(vectors), vectors, near, shifts, penalty_rotation, penalty)
 
 
 def search(
     W: Complex64, w: Float32, frame: Frame, centres: Poses, last: Poses, given: Poses, bad: npt.NDArray[np.bool_],
-    secure: npt.NDArray[np.bool_], backend: Backend,
-) -> Expectation:  # fmt: skip
-    """Poses, covariance and flags of B images.
+    secure: npt.NDArray[np.bool_], marginalize: bool, backend: Backend,
+) -> tuple[Expectation, Points]:  # fmt: skip
+    """Poses, covariance and flags of B images, and the points where they go into the map.
 
     W, w: (B, S) from `images.windowed`, cut about the mask's centre as `centres` sees it. centres: the middle of the
     search and of the prior. last: the pose to start from besides the lattice. given: the input pose, for the gain.
-    secure: (B,) these start from `last` alone.
+    secure: (B,) these start from `last` alone. marginalize: points over the posterior instead of the pose alone.
     """
     current = to_frame(centres, last, frame)
     starts, valid = _starts(W, w, frame, centres, current, secure | bad, backend)
     modes = backend.kernels.newton(
         frame.volume, W, w, frame.samples, centres.rotation, starts, valid, frame.lever, frame.limits
     )
-    covariance, probability, ess = posterior(modes, frame.limits)
+    found = posterior(modes, frame.limits)
+    probability = found.weight[:, 0]
     theta = np.where(bad[:, None], current, modes.theta[:, 0])
     band = len(frame.samples.ends) - 1
     before = backend.kernels.evaluate(
         frame.volume, W, w, frame.samples, band, centres.rotation, to_frame(centres, given, frame), frame.lever
     )[0]
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
-    return Expectation(
-        from_frame(centres, theta, frame),
-        covariance * np.outer(unit, unit),
-        ess,
+    poses = from_frame(centres, theta, frame)
+    expectation = Expectation(
+        poses,
+        found.covariance[:, 0] * np.outer(unit, unit),
+        found.ess,
         probability,
         np.where(bad, 0.0, before - modes.likelihood[:, 0]),
         _flags(theta, probability, bad, frame.limits),
     )
+    if not marginalize:
+        return expectation, Points.of(poses)
+    others = [from_frame(centres, modes.theta[:, m], frame) for m in range(1, modes.theta.shape[1])]
+    return expectation, spread(found, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, PADDING * frame.finest)
 
 
 def _starts(
@@ -137,7 +156,6 @@ def _maxima(
         lattice.penalty_shift,
     )  # fmt: skip
     value = value + lattice.penalty_rotation
-    near = np.linalg.norm(lattice.vectors[:, None] - lattice.vectors[None], axis=2) < _separation(lattice.vectors)
     starts, valid = np.zeros((len(W), STARTS, 5)), np.ones((len(W), STARTS), np.bool_)
     rows = np.arange(len(W))
     grid = len(lattice.shifts)
@@ -148,7 +166,7 @@ def _maxima(
         starts[:, m, :3] = lattice.vectors[best]
         starts[:, m, 3] = lattice.shifts[at % grid]
         starts[:, m, 4] = lattice.shifts[at // grid]
-        value[near[best]] = np.inf
+        value[lattice.near[best]] = np.inf
     return starts, valid
 
 
@@ -163,25 +181,6 @@ def _separation(vectors: Float64) -> float:
 def secure(found: Expectation) -> npt.NDArray[np.bool_]:
     """Particles whose mode was beyond doubt: (n,). One that moved to an extent, or was no image, is not."""
     return (found.mode_probability > SECURE_ABOVE) & (found.flags == 0)
-
-
-def posterior(modes: Modes, limits: Limits) -> tuple[Float64, Float64, Float64]:
-    """Covariance (B, 5, 5) and probability (B,) of the best mode, and the effective number of modes (B,).
-
-    Laplace: Σ = (H + Ψ⁻¹)⁻¹, log evidence = −value + ½ log det Σ; ess = 1 / Σ p².
-    """
-    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
-    curvature = modes.hessian + np.diag(precision)
-    # A direction that the data say nothing about and no prior holds keeps the extent as its width.
-    extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
-    curvature = curvature + np.diag(1e-3 / extent**2)
-    evidence = -modes.value - 0.5 * np.linalg.slogdet(curvature)[1]
-    evidence = np.where(np.isfinite(modes.value), evidence, -np.inf)
-    weight: Float64 = np.exp(evidence - evidence.max(axis=1, keepdims=True))
-    weight /= weight.sum(axis=1, keepdims=True)
-    covariance = np.linalg.inv(curvature[:, 0]).astype(np.float64)
-    ess: Float64 = 1 / (weight**2).sum(axis=1)
-    return covariance, weight[:, 0], ess
 
 
 def to_frame(centres: Poses, poses: Poses, frame: Frame) -> Float64:

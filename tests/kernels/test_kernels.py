@@ -106,6 +106,22 @@ def test_insert_is_the_adjoint_of_slices(kernels, n):
     assert denominator.sum() == pytest.approx(np.abs(images).sum(), rel=1e-4)
 
 
+def test_an_image_at_several_poses_is_inserted_by_its_shares(kernels):
+    """As if the image were there as often, times its shares."""
+    rng = np.random.default_rng(8)
+    n = 2 * LIMIT  # up to and with the Nyquist frequency
+    images = (rng.normal(size=(2, n, n // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)
+    weights = rng.uniform(0.5, 1, images.shape).astype(np.float32)
+    turns, shifts = from_euler(rng.uniform(-180, 180, (5, 3))), rng.normal(0, 2, (5, 2))
+    image, share = np.array([0, 0, 1, 1, 1]), np.array([0.25, 0.75, 0.5, 0.3, 0.2], np.float32)
+    sums = [(np.zeros(shape_for(LIMIT), np.complex64), np.zeros(shape_for(LIMIT), np.float32)) for _ in range(2)]
+    kernels.insert(*sums[0], turns, shifts, images, weights, LIMIT, image, share)
+    each = share[:, None, None]
+    pick("reference").kernels.insert(*sums[1], turns, shifts, each * images[image], each * weights[image], LIMIT)
+    for found, expected in zip(*sums, strict=True):
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def test_insert_undoes_the_shift(kernels):
     rng = np.random.default_rng(8)
     images = (rng.normal(size=(2, SIZE, SIZE // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)

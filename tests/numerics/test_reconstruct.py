@@ -11,7 +11,7 @@ from lrcore.images import Batch
 from lrcore.kernels.model.reference import complete_column
 from lrcore.masks import soft_sphere
 from lrcore.reconstruct import add, empty, regularisation, solve
-from lrcore.records import Poses
+from lrcore.records import Points, Poses
 from lrcore.rotations import from_euler
 from lrcore.symmetry import operators
 from lrcore.testing import smooth_map
@@ -37,7 +37,7 @@ def projections(array, count, seed, ctf=1.0):
 
 def rebuilt(batch, poses, group="C1", rho=1e-3):
     sums = empty(N, BACKEND)
-    add(sums, batch, poses, 1.0, np.ones((1, 1)), np.zeros(len(poses), int), operators(group), BACKEND)
+    add(sums, batch, Points.of(poses), 1.0, np.ones((1, 1)), np.zeros(len(poses), int), operators(group), BACKEND)
     return solve(sums, 1.0, rho)
 
 

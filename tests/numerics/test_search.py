@@ -7,10 +7,11 @@ from pydantic import ValidationError
 from lrcore.kernels.newton import KEPT, Limits, Modes
 from lrcore.masks import soft_sphere
 from lrcore.poses import changes
+from lrcore.posterior import posterior
 from lrcore.records import Poses, Volume
 from lrcore.reference import bands, geometry
 from lrcore.rotations import exp, from_euler
-from lrcore.search import Frame, from_frame, make_lattice, posterior, to_frame
+from lrcore.search import Frame, from_frame, make_lattice, to_frame
 from lrcore.spec import RefineSpec, fulcrum_point
 
 LIMITS = Limits(0.3, 5.0, 0.1, 2.0)
@@ -66,10 +67,10 @@ def test_posterior_of_one_mode_is_the_inverse_curvature_and_of_two_equal_ones_a_
     value[:, 0] = -5.0
     value[1, 1] = -5.0
     modes = Modes(np.zeros((2, KEPT, 5)), value, value, hessian, np.zeros(2, np.int32))
-    covariance, probability, ess = posterior(modes, LIMITS)
-    assert np.allclose(np.diag(covariance[0]), [1 / 500] * 3 + [1 / 4.25] * 2, rtol=1e-3)
-    assert probability == pytest.approx([1, 0.5])
-    assert ess == pytest.approx([1, 2])
+    found = posterior(modes, LIMITS)
+    assert np.allclose(np.diag(found.covariance[0, 0]), [1 / 500] * 3 + [1 / 4.25] * 2, rtol=1e-3)
+    assert found.weight[:, 0] == pytest.approx([1, 0.5])
+    assert found.ess == pytest.approx([1, 2])
 
 
 def test_fulcrum_notations():

@@ -78,15 +78,18 @@ def _sort(turn, planes, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[n
 
 
 @numba.njit(**OPTIONS)
-def _values(tables, data, weight, kx, ky, begin, end, where, value):  # type: ignore[no-untyped-def]
-    """What samples begin … end add, columns re, im, weight: data times phase, conjugated where the mate is taken."""
+def _values(tables, data, weight, part, kx, ky, begin, end, where, value):  # type: ignore[no-untyped-def]
+    """What samples begin … end add, columns re, im, weight: data times phase, conjugated where the mate is taken.
+
+    part: the share of the image.
+    """
     along_x, along_y = tables
     n = len(weight)
     kx, ky = kx[begin:end], ky[begin:end]
     for j in range(end - begin):
         i, x = np.uint64(j), kx[j]
         row = ky[j] if ky[j] >= 0 else ky[j] + n
-        share = F(0.5) if x == 0 and row == 0 else F(1)
+        share = part * (F(0.5) if x == 0 and row == 0 else F(1))
         c = share * (along_x[x, 0] * along_y[row, 0] - along_x[x, 1] * along_y[row, 1])
         s = share * (along_x[x, 1] * along_y[row, 0] + along_x[x, 0] * along_y[row, 1])
         value[i] = data[row, x, 0] * c + data[row, x, 1] * s
@@ -120,29 +123,30 @@ def _add(num, den, row, plane, count, spot, where, value):  # type: ignore[no-un
 
 
 @numba.njit(**OPTIONS)
-def _slab(slab, num, den, shape, turns, along_x, along_y, data, weight, starts, kx, ky):  # type: ignore[no-untyped-def]
-    """Add what all images of the group have for a slab."""
+def _slab(slab, num, den, shape, turns, along_x, along_y, image, share, data, weight, starts, kx, ky):  # type: ignore[no-untyped-def]
+    """Add what all poses have for a slab."""
     spot, where, _ = scratch()
     value = np.empty(3 * CHUNK, F)
     row, plane = 2 * shape[2], 2 * shape[1] * shape[2]
     for b in range(len(turns)):
-        last = starts[b, slab + 1]
+        last, i = starts[b, slab + 1], image[b]
         for begin in range(starts[b, slab], last, CHUNK):
             end = min(begin + CHUNK, last)
             place(shape, turns[b], kx[b], ky[b], begin, end, spot, where)
-            _values((along_x[b], along_y[b]), data[b], weight[b], kx[b], ky[b], begin, end, where, value)
+            _values((along_x[b], along_y[b]), data[i], weight[i], share[b], kx[b], ky[b], begin, end, where, value)
             _add(num, den, row, plane, end - begin, spot, where, value)
 
 
 @numba.njit(parallel=True, **OPTIONS)
-def _insert(num, den, shape, turns, along_x, along_y, data, weight, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
+def _insert(num, den, shape, turns, along_x, along_y, image, share, data, weight, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
     for b in numba.prange(len(turns)):
         _sort(turns[b], shape[0], kx, ky, starts[b], sorted_kx[b], sorted_ky[b])
     slabs = starts.shape[1] - 1
     for parity in range(2):
         for i in numba.prange((slabs - parity + 1) // 2):
             _slab(
-                2 * i + parity, num, den, shape, turns, along_x, along_y, data, weight, starts, sorted_kx, sorted_ky
+                2 * i + parity, num, den, shape, turns, along_x, along_y, image, share, data, weight, starts, sorted_kx,
+                sorted_ky,
             )  # fmt: skip
 
 
@@ -154,17 +158,22 @@ def insert(
     data: npt.NDArray[np.complex64],
     weight: npt.NDArray[np.float32],
     limit: int,
+    image: npt.NDArray[np.integer] | None = None,
+    share: npt.NDArray[np.floating] | None = None,
 ) -> None:
     """See the contract."""
     n, shape = data.shape[1], denominator.shape
     turns = (PADDING * rotations).astype(np.float32)
     along_x = _turns(2 * np.pi / n * shifts[:, :1] * np.arange(n // 2 + 1))
-    along_y = _turns(2 * np.pi / n * shifts[:, 1:] * np.fft.fftfreq(n, 1.0 / n))
+    row = np.arange(n)
+    along_y = _turns(2 * np.pi / n * shifts[:, 1:] * np.where(row > n // 2, row - n, row))
     kx, ky = disc(limit)
-    sorted_kx, sorted_ky = np.empty((2, len(data), len(kx)), np.int16)
-    starts = np.empty((len(data), (shape[0] + SLAB - 1) // SLAB + 1), np.int64)
+    sorted_kx, sorted_ky = np.empty((2, len(turns), len(kx)), np.int16)
+    starts = np.empty((len(turns), (shape[0] + SLAB - 1) // SLAB + 1), np.int64)
+    rows = np.arange(len(turns)) if image is None else np.asarray(image, np.int64)
+    part = np.ones(len(turns), np.float32) if share is None else np.asarray(share, np.float32)
     _insert(
-        numerator.view(np.float32).reshape(-1), denominator.reshape(-1), shape, turns, along_x, along_y,
+        numerator.view(np.float32).reshape(-1), denominator.reshape(-1), shape, turns, along_x, along_y, rows, part,
         pairs(np.ascontiguousarray(data)), np.ascontiguousarray(weight), kx, ky, starts, sorted_kx, sorted_ky,
     )  # fmt: skip
 

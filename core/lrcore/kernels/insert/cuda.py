@@ -9,7 +9,8 @@ from lrcore.kernels.device import fractions, grid, host, in_parts, launch, on_de
 from lrcore.kernels.insert.reference import insertion_samples
 
 
-def insert(numerator: Any, denominator: Any, rotations: Any, shifts: Any, data: Any, weight: Any, limit: int) -> None:
+def insert(numerator: Any, denominator: Any, rotations: Any, shifts: Any, data: Any, weight: Any, limit: int,
+           image: Any = None, share: Any = None) -> None:  # fmt: skip
     """See the contract. Accumulators that are on the device stay there.
 
     Raises ValueError when they do not fit the images.
@@ -19,13 +20,17 @@ def insert(numerator: Any, denominator: Any, rotations: Any, shifts: Any, data: 
         raise ValueError(f"images of {n} px cannot be inserted up to {limit} into a volume of {numerator.shape}")
     kx, ky = _samples(n, limit)
     blocks = tiles(len(kx))
+    rows_of = np.arange(len(rotations)) if image is None else image
+    shares = np.ones(len(rotations)) if share is None else share
     sums = up(numerator, np.complex64), up(denominator, np.float32)
+
+    images, weights = up(data, np.complex64), up(weight, np.float32)
 
     def part(rows: slice) -> tuple[()]:
         turns = up(PADDING * rotations[rows], np.float32)
         phases = up(fractions(shifts[rows] / n), np.uint32)
-        images, weights = up(data[rows], np.complex64), up(weight[rows], np.float32)
-        launch("insert", "insert", len(turns) * blocks, *sums, *grid(numerator), turns, phases, images, weights,
+        launch("insert", "insert", len(turns) * blocks, *sums, *grid(numerator), turns, phases,
+               up(rows_of[rows], np.int32), up(shares[rows], np.float32), images, weights,
                np.int32(n), kx, ky, np.int32(len(kx)), np.int32(blocks))  # fmt: skip
         return ()
 

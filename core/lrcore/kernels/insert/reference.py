@@ -23,15 +23,21 @@ def insert(
     data: npt.NDArray[np.complex64],
     weight: npt.NDArray[np.float32],
     limit: int,
+    image: npt.NDArray[np.integer] | None = None,
+    share: npt.NDArray[np.floating] | None = None,
 ) -> None:
     """See the contract."""
     n = data.shape[1]
-    samples, share = insertion_samples(n, limit)
+    if image is not None:
+        data, weight = data[image], weight[image]
+    samples, each = insertion_samples(n, limit)
+    if share is not None:
+        each = each * share[:, None]
     low, fraction, mate = corners(rotations, samples)
     turn = -2j * np.pi / n * (shifts[:, :1] * samples.kx + shifts[:, 1:] * samples.ky)
-    values = data[:, samples.ky, samples.kx] * np.exp(turn) * share
+    values = data[:, samples.ky, samples.kx] * np.exp(turn) * each
     values = np.where(mate, values.conj(), values)
-    weights = weight[:, samples.ky, samples.kx] * share
+    weights = weight[:, samples.ky, samples.kx] * each
     centre = numerator.shape[0] // 2
     for corner in np.ndindex(2, 2, 2):
         x, y, z = (low[..., a] + corner[a] for a in range(3))
