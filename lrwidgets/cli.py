@@ -174,7 +174,9 @@ def _mask(command: argparse.ArgumentParser) -> None:
         metavar="A",
         help="of the map before the threshold (default: 12; 0: none)",
     )
-    add("--components", type=int, default=1, metavar="N", help="keep the N largest parts (default: 1; 0: all)")
+    add(
+        "--components", type=int, metavar="N", help="keep the N largest parts (0: all; default: 1 of a map, all shapes)"
+    )
     add("--at", metavar="POINT", help="keep the part that holds this point instead")
     add("--dilate", type=_finite, metavar="A", help="grow, or shrink if negative (default: 3 with a threshold, else 0)")
     add("--fill", action="store_true", help="fill holes")

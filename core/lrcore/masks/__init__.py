@@ -17,11 +17,12 @@ from lrcore.masks.density import above, automatic_threshold, lowpass
 from lrcore.masks.distance import squared_distance
 from lrcore.masks.dynamic import dynamic_mask
 from lrcore.masks.model import around_atoms, read_atoms
-from lrcore.masks.quality import Check, edge_width, inspect, mass_kDa
+from lrcore.masks.quality import EDGE_PER_RESOLUTION, Check, edge_width, inspect, mass_kDa
 from lrcore.masks.regions import component_at, components, dilated, eroded, filled, grown, soft_edge
 from lrcore.masks.shapes import box, cylinder, sphere
 
 __all__ = [
+    "EDGE_PER_RESOLUTION",
     "SUPPORT",
     "Check",
     "above",

@@ -102,7 +102,9 @@ def _border(mask: Float32) -> Check:
     passed = highest <= SUPPORT
     sentence = "the mask keeps clear of the border of the box"
     if not passed:
-        sentence = "the mask touches the border of the box, which cuts it: make it smaller, or use a larger box"
+        sentence = (
+            f"the mask is cut by the border of the box, where it reaches {highest:.2g}: make it or its edge smaller"
+        )
     return Check("border", highest, SUPPORT, passed, sentence)
 
 
