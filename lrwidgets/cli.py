@@ -151,6 +151,19 @@ def _duplicates(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _recenter(command: argparse.ArgumentParser) -> None:
+    command.add_argument("particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, or .star, .cs or .csg")
+    command.add_argument("--point", metavar="POINT", help="mask (default), box, 'x, y, z px' or 'x, y, z A'")
+    command.add_argument("--box", type=_positive, metavar="N", help="new box in pixels (default: as it is)")
+    command.add_argument("--back", action="store_true", help="undo it: images, box and origins from before")
+    command.add_argument("--map", type=Path, nargs="+", default=[], metavar="MAP", help="maps that go along")
+    command.add_argument("--half-maps", type=Path, nargs="+", default=[], metavar="MAP", help="two, or a volume .csg")
+    command.add_argument("--mask", type=Path, help="the mask, which goes along")
+    command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks (from before)")
+    command.add_argument("--apix", type=float, metavar="A", help="voxel size of maps and mask, over their headers")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for all that is written")
+
+
 def _particles_to_file(command: argparse.ArgumentParser) -> None:
     command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg with 3D poses")
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
@@ -272,6 +285,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "expand": (_expand, "write every particle at each operator of a point group", "rework"),
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
+    "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),
 }
 """Name of a command → its arguments, its help, and the module that has it."""

@@ -7,12 +7,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from mrcfile.dtypes import HEADER_DTYPE
 
 from lrcore.atoms import envelope, points_ft
 from lrcore.ctf import particle_ctf
 from lrcore.grids import Float64, ft, hermitian_weight, ift, index_grid
-from lrcore.io.files import written_whole
+from lrcore.io.stack_writer import write_batches
 from lrcore.phantom import Motion, Phantom
 from lrcore.records import Particles, Poses
 
@@ -68,19 +67,4 @@ def write_stack(particles: Particles, batches: Iterator[npt.NDArray[np.complexfl
 
 def write_images(particles: Particles, batches: Iterator[npt.NDArray[np.floating]], float16: bool) -> None:
     """Write images (b, box, box) as they come. Raises InputError if the file cannot be written."""
-    with written_whole(particles.images.stacks[0]) as temporary, temporary.open("wb") as file:
-        file.write(_stack_header(len(particles), particles.box, particles.pixel_size_A, float16))
-        for batch in batches:
-            file.write(batch.astype("<f2" if float16 else "<f4", copy=False).tobytes())
-
-
-def _stack_header(n: int, box: int, pixel_size_A: float, float16: bool) -> bytes:
-    header = np.zeros(1, HEADER_DTYPE.newbyteorder("<"))[0]
-    header["nx"] = header["ny"] = header["mx"] = header["my"] = box
-    header["nz"], header["mz"], header["mode"] = n, 1, 12 if float16 else 2
-    header["cella"] = (box * pixel_size_A, box * pixel_size_A, pixel_size_A)
-    header["cellb"] = (90.0, 90.0, 90.0)
-    header["mapc"], header["mapr"], header["maps"] = 1, 2, 3
-    header["nversion"], header["map"], header["machst"] = 20141, b"MAP ", (0x44, 0x44, 0, 0)
-    header["dmin"], header["dmax"], header["dmean"], header["rms"] = 0.0, -1.0, -2.0, -1.0  # MRC2014: not known
-    return bytes(header.tobytes())
+    write_batches(particles.images.stacks[0], len(particles), particles.box, particles.pixel_size_A, batches, float16)

@@ -1,0 +1,189 @@
+"""Framing: particles, maps and mask moved together onto a point and into another box, by whole pixels, and back.
+
+With the point f (Å from the box centre) on the new centre, x' = x − f, and an image cut s pixels from its centre,
+p' = p − s a, the pose p = (A x)_xy − o becomes A' = A, o' = o − (A f)_xy + s a. s is the nearest whole number of
+pixels, so o' is what is left of a pixel and nothing is interpolated. Defocus stays that of the particle's centre.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.errors import InputError
+from lrcore.grids import Float32, window_at
+from lrcore.io.derive import number_column, text_column
+from lrcore.io.reframe import image_names, images_named, names_in_table, with_images
+from lrcore.io.stack import StackReader
+from lrcore.records import Float64, Images, Particles, Poses, Volume
+from lrcore.units import electron_wavelength_A
+
+Int64 = npt.NDArray[np.int64]
+
+POINT = ("lrwFramePointXAngst", "lrwFramePointYAngst", "lrwFramePointZAngst")
+SHIFT = ("lrwFrameShiftX", "lrwFrameShiftY")
+ORIGIN = ("lrwFrameOriginXAngst", "lrwFrameOriginYAngst")
+BOX, IMAGE = "lrwFrameBox", "lrwFrameImage"
+COLUMNS = (*POINT, *SHIFT, *ORIGIN, BOX, IMAGE)
+"""What a recentred particle remembers: the point f, the cut s (px), its origin o, box and image from before."""
+
+BATCH = 64
+RINGS = 0.95
+"""The share of particles whose CTF a box has to hold."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A box of `box` pixels about the voxel `point`, (x, y, z) from the centre of a box of `before` pixels."""
+
+    point: tuple[int, int, int]
+    box: int
+    before: int
+    pixel_size_A: float
+
+    @property
+    def point_A(self) -> Float64:
+        """The point f (x, y, z) in Å from the centre of the box before: (3,)."""
+        return np.array(self.point) * self.pixel_size_A
+
+    @property
+    def back(self) -> "Frame":
+        """The frame that undoes this one."""
+        x, y, z = self.point
+        return Frame((-x, -y, -z), self.before, self.box, self.pixel_size_A)
+
+
+def frame_at(point_A: npt.ArrayLike, box: int, before: int, pixel_size_A: float) -> Frame:
+    """The frame about the voxel nearest a point in Å from the box centre. Raises InputError if it is not in the box."""
+    x, y, z = (int(voxel) for voxel in np.rint(np.asarray(point_A) / pixel_size_A))
+    if min(x, y, z) < -(before // 2) or max(x, y, z) >= before - before // 2:
+        raise InputError(
+            f"the point at voxel {x}, {y}, {z} from the centre is outside of the box of {before}: correct it"
+        )
+    if not 8 <= box <= 4 * before:
+        raise InputError(f"a box of {box} pixels: give one from 8 to {4 * before}")
+    return Frame((x, y, z), box, before, pixel_size_A)
+
+
+def framed_map(volume: Volume, frame: Frame) -> Volume:
+    """The map in the frame, 0 where it was not known; its header's origin moves so that it stays where it was."""
+    centre = tuple(p + frame.before // 2 for p in reversed(frame.point))
+    corner = [c - frame.box // 2 for c in reversed(centre)]
+    x, y, z = (o + c * frame.pixel_size_A for o, c in zip(volume.header_origin_A, corner, strict=True))
+    return Volume(window_at(volume.data, centre, frame.box).astype(np.float32), volume.pixel_size_A, (x, y, z))
+
+
+def cuts(poses: Poses, frame: Frame) -> Int64:
+    """(n, 2) s: whole pixels (x, y) from an image's centre to where the point is seen in it."""
+    seen = poses.rotation @ frame.point_A
+    return np.rint((seen[:, :2] - poses.origin_A) / frame.pixel_size_A).astype(np.int64)
+
+
+def framed_poses(poses: Poses, frame: Frame, cut: Int64) -> Poses:
+    """Poses of images cut at `cut` in the frame: o' = o − (A f)_xy + s a."""
+    moved = (poses.rotation @ frame.point_A)[:, :2]
+    return Poses(poses.rotation, poses.origin_A - moved + cut * frame.pixel_size_A)
+
+
+def framed_images(particles: Particles, frame: Frame, cut: Int64) -> Iterator[Float32]:
+    """Images as they are stored, cut at `cut`, in batches: (b, box, box). Raises InputError if one cannot be read.
+
+    What an image does not show is filled with the mean of its edge.
+    """
+    stored = replace(particles.images, sign=np.ones(len(particles), np.float32))
+    with StackReader(stored, frame.before) as reader:
+        for start in range(0, len(particles), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(particles)))
+            yield np.stack([_cut(image, at, frame) for image, at in zip(reader.read(rows), cut[rows], strict=True)])
+
+
+def _cut(image: Float32, cut: Int64, frame: Frame) -> Float32:
+    edge = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
+    x, y = (int(c) + frame.before // 2 for c in cut)
+    return window_at(image, (y, x), frame.box, float(edge.mean(dtype=np.float64))).astype(np.float32)
+
+
+def shown(cut: Int64, frame: Frame) -> Float64:
+    """(n,) share of the cut image that the image shows."""
+    first = cut + frame.before // 2 - frame.box // 2
+    size = np.minimum(first + frame.box, frame.before) - np.maximum(first, 0)
+    share: Float64 = np.clip(size, 0, None).prod(axis=1) / frame.box**2
+    return share
+
+
+def frame_of(particles: Particles) -> tuple[Frame, Int64]:
+    """The frame that recentred particles are in, and their cuts. Raises InputError if they are not, or in several."""
+    columns = [number_column(particles, name) for name in (*POINT, BOX, *SHIFT)]
+    known = [column for column in columns if column is not None]
+    if len(known) < len(columns):
+        raise InputError(
+            f"{particles.path}: has no columns {POINT[0]} and so on: only recentred particles have a way back"
+        )
+    x, y, z, before = (column[0] for column in known[:4])
+    if any(np.ptp(column) > 1e-3 for column in known[:4]):
+        raise InputError(
+            f"{particles.path}: particles of several points or boxes ({POINT[0]}, {BOX}): bring each back alone"
+        )
+    pixel = particles.pixel_size_A
+    point = (round(x / pixel), round(y / pixel), round(z / pixel))
+    return Frame(point, particles.box, int(before), pixel), np.column_stack(known[4:]).astype(np.int64)
+
+
+def framed(particles: Particles, frame: Frame, path: Path, stack: Path) -> tuple[Particles, Int64]:
+    """The particles in the frame, for a table at `path` and images in `stack` (see `framed_images`), and their cuts.
+
+    They remember where they come from in COLUMNS. Raises InputError if they are recentred already.
+    """
+    if text_column(particles, POINT[0]) is not None:
+        raise InputError(f"{particles.path}: is recentred already: bring it back first (lrwidgets recenter --back)")
+    n, cut = len(particles), cuts(particles.poses, frame)
+    columns = dict(zip(POINT, np.tile(frame.point_A[:, None], n), strict=True))
+    columns |= dict(zip([*SHIFT, *ORIGIN], [*cut.T, *particles.poses.origin_A.T], strict=True))
+    known_as = image_names(particles.images, path.parent, names_in_table(particles))
+    columns |= {BOX: np.full(n, frame.before), IMAGE: np.array(known_as)}
+    images = Images((stack,), np.zeros(n, np.int32), np.arange(n), particles.images.sign)
+    names = image_names(images, path.parent, None)
+    out = with_images(particles, images, names, frame.box, cut, path, columns)
+    return replace(out, poses=framed_poses(particles.poses, frame, cut)), cut
+
+
+def returned(particles: Particles, path: Path, images_dir: Path | None) -> Particles:
+    """Recentred particles at their poses, new or not, as particles of their images from before, for a table at `path`.
+
+    Raises InputError if they are not recentred, or if a stack from before is not found.
+    """
+    frame, cut = frame_of(particles)
+    images = images_named(particles, IMAGE, images_dir)
+    names = image_names(images, path.parent, text_column(particles, IMAGE))
+    out = with_images(particles, images, names, frame.before, -cut, path, {}, COLUMNS)
+    return replace(out, poses=returned_poses(particles.poses, frame, cut))
+
+
+def returned_poses(poses: Poses, frame: Frame, cut: Int64) -> Poses:
+    """Poses in the frame, whether new or not, as they are in the box before: o = o' + (A' f)_xy − s a."""
+    moved = (poses.rotation @ frame.point_A)[:, :2]
+    return Poses(poses.rotation, poses.origin_A + moved - cut * frame.pixel_size_A)
+
+
+def held_to_A(particles: Particles, box: int, diameter_A: float) -> float:
+    """Resolution in Å to which a box of so many pixels holds what the CTF spreads of a body of that diameter.
+
+    Signal at k is displaced by |λ Δf k − C_s λ³ k³|; the box holds it up to (box − diameter) / 2. For RINGS of the
+    particles. Infinite if the body itself does not fit, two pixels if all is held.
+    """
+    room = 0.5 * (box * particles.pixel_size_A - diameter_A)
+    if room <= 0:
+        return np.inf
+    held = np.full(len(particles), 1 / (2 * particles.pixel_size_A))
+    grid = np.linspace(0, held[0], 201)[1:]
+    for number, optics in enumerate(particles.optics):
+        mine = particles.group == number
+        wavelength = electron_wavelength_A(optics.voltage_kV)
+        defocus = np.abs(particles.defocus_A[mine]).max(axis=1)
+        spread = np.abs(wavelength * defocus[:, None] * grid - optics.cs_mm * 1e7 * wavelength**3 * grid**3)
+        beyond = np.maximum.accumulate(spread, axis=1) > room
+        first = np.where(beyond.any(axis=1), beyond.argmax(axis=1), len(grid) - 1)
+        held[mine] = grid[first]
+    return float(1 / np.quantile(held, 1 - RINGS))

@@ -1,0 +1,171 @@
+"""The command recenter: particles, maps and mask together onto a point and into another box, and back."""
+
+import warnings
+from argparse import Namespace
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lrcore import io
+from lrcore.errors import InputError
+from lrcore.framing import Frame, frame_at, frame_of, framed, framed_images, framed_map, held_to_A, returned, shown
+from lrcore.io.stack import stack_header
+from lrcore.io.stack_writer import write_batches
+from lrcore.masks import centre_of_mass, checked, reach
+from lrcore.records import Particles, Volume
+from lrcore.spec import FULCRUM_PATTERN, fulcrum_point
+from lrwidgets.loading import read_half_maps
+from lrwidgets.session import Session
+from lrwidgets.table import Printer
+
+FLOAT16 = 12
+"""MRC mode."""
+HELD_PX = 3.0
+"""Signal as fine as this many pixels should stay in the box."""
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What is to be moved. maps: by the file name that each gets."""
+
+    particles: Particles
+    mask: Volume | None
+    maps: dict[str, Volume]
+
+
+def recenter(arguments: Namespace) -> None:
+    """Write particles, maps and mask about another point and in another box, or as they were before that."""
+    if arguments.back and (arguments.point is not None or arguments.box is not None):
+        raise InputError("--back goes to the point and box from before: leave out --point and --box")
+    given = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
+    suffix = ".cs" if given.particles.path.suffix.lower() in (".cs", ".csg") else ".star"
+    out = _folder(arguments.out, [f"particles{suffix}", "particles.mrcs", *given.maps])
+    table, printer = out / f"particles{suffix}", Printer(arguments.json)
+    frame = frame_of(given.particles)[0].back if arguments.back else _frame(arguments, given)
+    _check_maps(given, frame)
+    if arguments.back:
+        moved = returned(given.particles, table, arguments.images)
+    else:
+        moved, cut = framed(given.particles, frame, table, out / "particles.mrcs")
+        _warn(given, frame, shown(cut, frame))
+        images = framed_images(given.particles, frame, cut)
+        write_batches(
+            out / "particles.mrcs", len(moved), frame.box, frame.pixel_size_A, images, _float16(given.particles)
+        )
+    for name, volume in given.maps.items():
+        io.write_volume(out / name, framed_map(volume, frame))
+    io.write_particles(table, moved, moved.poses)
+    x, y, z = frame.point
+    printer.tell(
+        f"wrote {out} ({len(moved)} particles, box {frame.before} → {frame.box}, centre moved by {x}, {y}, {z} px)",
+        "written",
+        path=out,
+        particles=len(moved),
+        box=frame.box,
+        point_px=frame.point,
+        point_A=frame.point_A,
+    )
+
+
+def _from_files(arguments: Namespace) -> _Input:
+    a = arguments
+    maps = {path.name: io.read_volume(path, a.apix) for path in a.map}
+    halves = read_half_maps(tuple(map(str, a.half_maps)), a.apix)
+    if halves is not None:
+        maps |= {"half1.mrc": halves.first, "half2.mrc": halves.second}
+    mask = None if a.mask is None else io.read_volume(a.mask, a.apix)
+    if mask is not None:
+        maps["mask.mrc"] = mask
+    return _Input(io.read_particles(a.particles, None if a.back else a.images), mask, maps)
+
+
+def _from_run(arguments: Namespace) -> _Input:
+    """The last step of a run: its poses, half maps and mask."""
+    a = arguments
+    if a.map or a.half_maps or a.mask:
+        raise InputError(
+            f"{a.particles}: a run has its own half maps and mask: leave out --map, --half-maps and --mask"
+        )
+    with Session.open(a.particles, images=None if a.back else a.images, write=False) as session:
+        _, step = session.load_step()
+        job = session.job
+    particles = replace(job.particles, poses=step.expectation.poses)
+    halves, origin = step.half_maps, job.mask.header_origin_A
+    maps = {"half1.mrc": halves.first, "half2.mrc": halves.second}
+    maps = {name: replace(volume, header_origin_A=origin) for name, volume in maps.items()}
+    return _Input(particles, job.mask, maps | {"mask.mrc": job.mask})
+
+
+def _frame(arguments: Namespace, given: _Input) -> Frame:
+    particles, text = given.particles, arguments.point or "mask"
+    centre = (0.0, 0.0, 0.0)
+    if text == "mask":
+        if given.mask is None:
+            raise InputError("--point is missing: give it, or a --mask whose centre is meant")
+        mask = checked(given.mask, particles.box, particles.pixel_size_A)
+        x, y, z = (float(c) for c in centre_of_mass(mask.data) * particles.pixel_size_A)
+        centre = (x, y, z)
+    elif text != "box" and not FULCRUM_PATTERN.match(text):
+        raise InputError(f"--point {text}: write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
+    point = fulcrum_point(text, particles.box, particles.pixel_size_A, centre)
+    return frame_at(point, arguments.box or particles.box, particles.box, particles.pixel_size_A)
+
+
+def _warn(given: _Input, frame: Frame, share: np.ndarray) -> None:
+    """Warn of what a box is too small for, and of images that do not reach over it."""
+    particles, mask = given.particles, given.mask
+    centre = np.array(frame.point)
+    diameter = 2 * reach(mask.data, centre) * frame.pixel_size_A if mask is not None and mask.data.any() else 0.0
+    finest, wanted = held_to_A(particles, frame.box, diameter), HELD_PX * frame.pixel_size_A
+    if frame.box < frame.before and finest > max(wanted, held_to_A(particles, frame.before, diameter)):
+        what = f"to {finest:.1f} A only" if np.isfinite(finest) else "at no resolution"
+        warnings.warn(
+            f"--box {frame.box}: holds what the CTF spreads of a region of {diameter:.0f} A {what}; finer signal is "
+            f"cut off or wraps around: take {needed_box(particles, frame, diameter, wanted)} for {wanted:.1f} A",
+            stacklevel=3,
+        )
+    if mask is not None and (kept := framed_map(mask, frame).data.sum() / max(mask.data.sum(), 1e-9)) < 1 - 1e-6:
+        warnings.warn(f"--box {frame.box}: cuts off {1 - kept:.1%} of the mask: take a larger one", stacklevel=3)
+    if frame.box <= frame.before and (far := np.mean(share < 1)) > 0:
+        warnings.warn(
+            f"{far:.0%} of the images do not reach over the new box (the worst shows {share.min():.0%} of it): "
+            "the rest is filled with the mean of their edge; extract anew from the micrographs if that matters",
+            stacklevel=3,
+        )
+    if any(group.mag_matrix != (1.0, 0.0, 0.0, 1.0) for group in particles.optics):
+        warnings.warn(
+            f"{particles.path}: the new centre is found without the anisotropic magnification of its images",
+            stacklevel=3,
+        )
+
+
+def needed_box(particles: Particles, frame: Frame, diameter_A: float, resolution_A: float) -> int:
+    """The smallest even box that holds a body of `diameter_A` to `resolution_A`."""
+    sizes = range(frame.box + frame.box % 2, 8 * frame.before, 2)
+    return next((n for n in sizes if held_to_A(particles, n, diameter_A) <= resolution_A), sizes[-1])
+
+
+def _check_maps(given: _Input, frame: Frame) -> None:
+    for name, volume in given.maps.items():
+        if volume.box != frame.before:
+            what = volume.path or name
+            raise InputError(
+                f"{what}: is {volume.box}³ but the particles' box is {frame.before}: give maps of their box"
+            )
+
+
+def _float16(particles: Particles) -> bool:
+    return all(stack_header(path).mode == FLOAT16 for path in particles.images.stacks)
+
+
+def _folder(out: Path, names: list[str]) -> Path:
+    """The folder, made if need be. Raises InputError if it cannot be, or if a file of these names is there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror or error}): choose another folder") from error
+    there = next((name for name in names if (out / name).exists()), None)
+    if there is not None:
+        raise InputError(f"{out / there}: exists already: choose another --out")
+    return out.absolute()
