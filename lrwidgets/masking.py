@@ -67,6 +67,8 @@ def mask(arguments: Namespace) -> None:
 def _check_options(arguments: Namespace) -> None:
     if arguments.model is None and (arguments.select or arguments.radius is not None):
         raise InputError("--select and --radius are of a model: give it by --model FILE")
+    if (arguments.components or 0) < 0:
+        raise InputError(f"--components {arguments.components}: write how many parts to keep, or 0 for all")
     if len(arguments.map) > 2:
         raise InputError(f"{len(arguments.map)} maps are given: give one, or two half maps")
     if not arguments.out.parent.is_dir():
@@ -188,8 +190,10 @@ def _three(name: str, text: str) -> Point:
     parts = re.split(r"\s*,\s*", text.strip())
     try:
         x, y, z = map(float, parts)
-    except ValueError as error:
-        raise InputError(f"{name} {text!r}: write three numbers, x,y,z") from error
+    except ValueError:
+        x = y = z = np.nan
+    if not np.isfinite([x, y, z]).all():
+        raise InputError(f"{name} {text!r}: write three numbers, x,y,z")
     return x, y, z
 
 
@@ -224,7 +228,9 @@ def _tell(
     checks: Sequence[masks.Check],
 ) -> None:
     if printer.as_json:
-        found = {"threshold": density.threshold, "parts": density.parts} if density and density.parts else {}
+        found: dict[str, Any] = {}
+        if density and density.parts:
+            found = {"threshold": density.threshold, "parts": density.parts, "density_A3": density.kept_A3}
         printer.tell("", "mask", **found, **facts, checks=[asdict(check) for check in checks])
         return
     if density and density.parts:

@@ -80,6 +80,14 @@ def test_erosion_is_dilation_of_the_outside(n):
     assert np.all(closed[inside])
 
 
+def test_a_long_region_is_eroded_from_its_ends_too():
+    bar = np.zeros((30, 30, 30), bool)
+    bar[12:18, 10:20, 3:28] = True
+    assert np.argwhere(masks.eroded(bar, PIXEL, 2 * PIXEL)).tolist() == np.argwhere(true_distance(~bar) > 2).tolist()
+    assert not masks.eroded(bar, PIXEL, 30.0).any()
+    assert [(part.start, part.stop) for part in bounds(bar, 4)] == [(8, 22), (6, 24), (0, 30)]
+
+
 def test_holes_are_filled_and_tunnels_are_not():
     shell = ball(31, 10) & ~ball(31, 5)
     assert np.array_equal(masks.filled(shell), ball(31, 10))

@@ -45,15 +45,14 @@ def _along(squares: npt.NDArray[np.unsignedinteger], axis: int, reach: int) -> n
 def bounds(inside: Bool, margin: int = 0) -> Slices:
     """The smallest block that holds all voxels inside, with a margin, cut at the box; empty if there are none."""
     out = []
-    for axes in ((1, 2), (0, 2), (0, 1)):
-        held = np.flatnonzero(inside.any(axis=axes))
-        low, high = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 0)
-        out.append(slice(max(0, low - margin), min(len(inside), high + margin) if len(held) else 0))
+    for axis, size in enumerate(inside.shape):
+        held = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
+        out.append(slice(max(0, held[0] - margin), min(size, held[-1] + 1 + margin)) if len(held) else slice(0, 0))
     return tuple(out)
 
 
 def by_distance(inside: Bool, table: Float32) -> Float32:
-    """(n, n, n) bool → table[d²] with d² the squared distance in voxels; 0 beyond the table's reach.
+    """(z, y, x) bool → table[d²] with d² the squared distance in voxels; 0 beyond the table's reach.
 
     table: (reach² + 2,), of the squared distances 0 … reach² + 1; its last must be 0.
     """
