@@ -178,7 +178,7 @@ def _mask(command: argparse.ArgumentParser) -> None:
         "--threshold",
         type=_threshold,
         metavar="auto|X",
-        help="level of density (default: auto, unless shapes are given)",
+        help="level of the low-passed map (default: auto; with shapes: none)",
     )
     add(
         "--lowpass",
