@@ -71,7 +71,8 @@ def _warn_of_symmetry(mask: Volume, spec: RefineSpec) -> None:
     if not mask.data.any():
         return
     x, y, z = (float(c) for c in centre_of_mass(mask.data) * mask.pixel_size_A)
-    points = {"mask": (x, y, z), "fulcrum": fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, (x, y, z))}
+    fulcrum = fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, (x, y, z), mask.header_origin_A)
+    points = {"mask": (x, y, z), "fulcrum": fulcrum}
     for line in findings(spec.symmetry, points, SYMMETRIC_PX * mask.pixel_size_A)[:1]:
         warnings.warn(line, stacklevel=2)
 

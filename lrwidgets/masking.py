@@ -166,7 +166,7 @@ def _point(name: str, text: str, volume: Volume) -> Point:
     """(x, y, z) in Å from the box centre, written as a fulcrum is."""
     try:
         if text.strip() == "box" or FULCRUM_PATTERN.match(text):
-            return fulcrum_point(text.strip(), volume.box, volume.pixel_size_A, (0.0, 0.0, 0.0))
+            return fulcrum_point(text.strip(), volume.box, volume.pixel_size_A, (0.0, 0.0, 0.0), volume.header_origin_A)
     except ValueError:
         pass
     raise InputError(f"{name} {text!r}: write a point as box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")

@@ -73,6 +73,7 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         mode_probability=random.uniform(0, 1, n),
         gain=random.normal(0, 10, n),
         flags=random.integers(0, 16, n).astype(np.uint8),
+        scale=random.uniform(0.5, 1.5, n),
     )
     box, pixel = job.mask.box, job.mask.pixel_size_A
     maps = [Volume(random.normal(0, 1, (box,) * 3).astype(np.float32), pixel, (1.5, 0.0, -2.0)) for _ in (1, 2)]

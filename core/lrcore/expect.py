@@ -11,7 +11,7 @@ from lrcore.grids import half_plane
 from lrcore.images import Batch
 from lrcore.records import Expectation, Particles, Points, Poses, Step
 from lrcore.reference import Geometry, Reference
-from lrcore.search import search
+from lrcore.search import Asked, search
 from lrcore.spec import RefineSpec
 
 
@@ -42,9 +42,9 @@ def expect(
             reference.frame.samples,
         )  # fmt: skip
     with clock("search"):
-        return search(
-            W, w, reference.frame, centres, before, given, rest.bad, known[rest.rows], spec.marginalize, backend
-        )  # fmt: skip
+        scale = last.expectation.scale[rest.rows] if spec.per_particle_scale else None
+        asked = Asked(centres, before, given, rest.bad, known[rest.rows], scale, spec.marginalize)
+        return search(W, w, reference.frame, asked, backend)
 
 
 def subtracted(batch: Batch, reference: Reference, particles: Particles, backend: Backend) -> Batch:

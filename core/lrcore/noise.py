@@ -80,6 +80,17 @@ def spectrum(power: Float64, group: npt.NDArray[np.integer], groups: int) -> Flo
     return np.maximum(out, 1e-6 * out.max())
 
 
+def modelled(noise: Float64, model: str) -> Float64:
+    """(2, groups, shells) of a model: coloured as measured, symmetric one curve for all groups, white one number."""
+    if model == "coloured":
+        return noise
+    alike = np.broadcast_to(noise.mean(axis=1, keepdims=True), noise.shape)
+    if model == "white":
+        samples = np.arange(noise.shape[2])  # a shell of an image has as many as its radius, in proportion
+        alike = np.broadcast_to(np.average(alike, axis=2, weights=samples)[..., None], noise.shape)
+    return alike.copy()
+
+
 def measured(
     rest: Batch,
     wanted: npt.NDArray[np.bool_],

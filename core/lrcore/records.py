@@ -177,7 +177,8 @@ class Expectation:
 
     poses: box frame. covariance: (n, 5, 5) of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum, rad and Å, ω in the map
     frame. ess: (n,) effective number of modes. mode_probability: (n,) of the reported mode. gain: (n,) log-likelihood
-    over the input pose. flags: (n,) uint8, bits of FLAG_NAMES.
+    over the input pose. flags: (n,) uint8, bits of FLAG_NAMES. scale: (n,) amplitude of an image's signal over that of
+    the reference, beside the scale in its file; its mean over a half set is 1.
     """
 
     poses: Poses
@@ -186,6 +187,26 @@ class Expectation:
     mode_probability: Float64
     gain: Float64
     flags: npt.NDArray[np.uint8]
+    scale: Float64
+
+    @classmethod
+    def none(cls, poses: Poses) -> "Expectation":
+        """What is known before any search."""
+        n = len(poses)
+        ones, nothing = np.ones(n), np.zeros(n)
+        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, np.zeros(n, np.uint8), ones)
+
+    def select(self, rows: IntArray) -> "Expectation":
+        """Of the given rows, in their order."""
+        return Expectation(
+            self.poses.select(rows),
+            self.covariance[rows],
+            self.ess[rows],
+            self.mode_probability[rows],
+            self.gain[rows],
+            self.flags[rows],
+            self.scale[rows],
+        )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def geometry(mask: Volume, spec: RefineSpec) -> Geometry:
     mass = centre_of_mass(mask.data)
     centre = np.rint(mass)
     x, y, z = (float(m) for m in mass * apix)
-    fulcrum = np.array(fulcrum_point(spec.fulcrum, mask.box, apix, (x, y, z))) / apix
+    fulcrum = np.array(fulcrum_point(spec.fulcrum, mask.box, apix, (x, y, z), mask.header_origin_A)) / apix
     held = spec.prior == "gaussian"
     limits = Limits(
         spec.rotation_limit_deg * DEGREE,

@@ -1,6 +1,7 @@
 """Refinement as data: start, advance, iterate and finish; whoever calls holds the loop."""
 
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked
-from lrcore.noise import measured, sampled, spectrum
+from lrcore.noise import measured, modelled, sampled, spectrum
 from lrcore.reconstruct import Accumulator, add, empty, fetched, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
 from lrcore.reference import (
@@ -64,6 +65,12 @@ def check(job: Job) -> None:
                 f"{name}: voxel size {volume.pixel_size_A:g} Å but the particles' is {particles.pixel_size_A:g} Å: "
                 "resample the map, or correct it with --apix"
             )
+    if job.spec.prior == "none" and (job.spec.recenter_rotations or job.spec.recenter_shifts):
+        warnings.warn(
+            "re-centring without a prior: poses may drift further with every iteration, beyond the extents about their "
+            "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off",
+            stacklevel=2,
+        )
     for half in (1, 2):
         if not np.any(particles.half == half):
             raise InputError(f"{particles.path}: half set {half} holds no particles; a refinement needs both")
@@ -94,14 +101,12 @@ def _first_step(job: Job, found: Calibration, backend: Backend, seconds: float) 
     maps = found.half_maps
     fsc = family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads)
     lowpass = job.spec.initial_lowpass_A or fsc["corrected"].resolution_A(0.5) + 1.0
-    n = len(job.particles)
-    expectation = Expectation(
-        job.particles.poses, np.zeros((n, 5, 5)), np.ones(n), np.ones(n), np.zeros(n), np.zeros(n, np.uint8)
-    )
+    expectation = Expectation.none(job.particles.poses)
     align = align_resolution_A(fsc["corrected"], job.spec, lowpass)
     masked, corrected = fsc["masked"].resolution_A(), fsc["corrected"].resolution_A()
     line = Summary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {"start": seconds}, {}, peak_memory_MB())
-    return Step(0, expectation, maps, fsc, found.noise, lowpass, (line,))
+    noise = modelled(found.noise, job.spec.noise_model)
+    return Step(0, expectation, maps, fsc, noise, lowpass, (line,))
 
 
 def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
@@ -117,6 +122,8 @@ def _advance(
 ) -> Iterator[Progress | Step]:
     """See `advance`; the clock may have counted what came before."""
     particles, spec = job.particles, job.spec
+    if spec.per_particle_scale:
+        job = replace(job, particles=replace(particles, scale=particles.scale * last.expectation.scale))
     shape = geometry(job.mask, spec)
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
@@ -131,8 +138,10 @@ def _advance(
     with clock("fsc"):
         maps = HalfMaps(*volumes)
         fsc = family(maps.first, maps.second, job.mask, spec.seed, backend.threads)
-    noise_now = np.stack(spectra)
-    step = Step(last.iteration + 1, _joined(parts), maps, fsc, noise_now, 0.0, last.history, question=asked)
+    noise_now = modelled(np.stack(spectra), spec.noise_model)
+    step = Step(
+        last.iteration + 1, _joined(parts, particles.half), maps, fsc, noise_now, 0.0, last.history, question=asked
+    )
     line = summary(particles.poses, spec, last, step, shape.fulcrum_A, clock.seconds, 1 - float(known.mean()))
     step = replace(step, history=(*last.history, line))
     yield replace(step, converged=converged(step.history))
@@ -193,21 +202,22 @@ def _batches(
     return parts, left, sums
 
 
-def _joined(parts: list[Part]) -> Expectation:
-    """The batches' results in the particles' order."""
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+def _joined(parts: list[Part], half: npt.NDArray[np.int8]) -> Expectation:
+    """The batches' results in the particles' order; the mean scale of a half set is 1."""
     found = [e for _, e in parts]
-
-    def join(name: str) -> npt.NDArray[np.generic]:
-        joined: npt.NDArray[np.generic] = np.concatenate([getattr(e, name) for e in found])[order]
-        return joined
-
-    poses = Poses(
-        np.concatenate([e.poses.rotation for e in found])[order],
-        np.concatenate([e.poses.origin_A for e in found])[order],
+    columns = [np.concatenate(column) for column in zip(*(_columns(e) for e in found), strict=True)]
+    rotation, origin_A, *others = columns
+    whole = Expectation(Poses(rotation, origin_A), *others).select(
+        np.argsort(np.concatenate([rows for rows, _ in parts]))
     )
-    names = ("covariance", "ess", "mode_probability", "gain", "flags")
-    return Expectation(poses, **{name: join(name) for name in names})  # type: ignore[arg-type]
+    mean = np.array([whole.scale[half == number].mean() for number in (1, 2)])
+    return replace(whole, scale=whole.scale / mean[half - 1])
+
+
+def _columns(e: Expectation) -> tuple[npt.NDArray[np.generic], ...]:
+    return (
+        e.poses.rotation, e.poses.origin_A, e.covariance, e.ess, e.mode_probability, e.gain, e.flags, e.scale
+    )  # fmt: skip
 
 
 def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:

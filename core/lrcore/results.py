@@ -148,6 +148,7 @@ def to_step(tree: xr.DataTree) -> Step:
             mode_probability=_array(particles["mode_probability"]),
             gain=_array(particles["log_likelihood_gain"]),
             flags=_array(particles["flags"]),
+            scale=_array(particles["scale"]),
         ),
         half_maps=_half_maps(tree["volumes"].to_dataset()),
         fsc=_curves(tree["fsc"].to_dataset()),
@@ -225,6 +226,7 @@ def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float,
         "mode_probability": found.mode_probability,
         "log_likelihood_gain": found.gain,
         "flags": found.flags,
+        "scale": found.scale,
     }
     each = {name: value[None] for name, value in values.items()}
     known = {"iteration": [step.iteration], "uid": job.particles.uid, "half": job.particles.half}

@@ -63,6 +63,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "ess": Variable(_EACH, "f8", "1", "Effective number of modes"),
         "mode_probability": Variable(_EACH, "f8", "1", "Probability of the reported mode"),
         "log_likelihood_gain": Variable(_EACH, "f8", "1", "Log-likelihood gain over the input pose"),
+        "scale": Variable(_EACH, "f8", "1", "Amplitude of the signal, beside the scale in the file"),
         "flags": Variable(_EACH, "u1", "1", "Flags: bits of flag_masks"),
     },
     "volumes": {

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from lrcore.backend import Backend
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Complex64, Float32, Samples
-from lrcore.kernels.newton import Limits
+from lrcore.kernels.newton import Limits, Modes
 from lrcore.posterior import posterior, spread
 from lrcore.records import (
     FLAG_AMBIGUOUS,
@@ -27,6 +27,10 @@ LATTICE_POINTS = 320
 """Rotations on the lattice at most."""
 STARTS = 4
 """Lattice maxima that Newton starts from, besides the last pose."""
+SCALE_SD = 0.3
+"""Width of the prior of a particle's amplitude about 1."""
+LEAST_SCALE = 0.05
+"""An amplitude below this is taken as this: the image would weigh nothing and never come back."""
 SECURE_ABOVE = 0.99
 """A mode that is more probable than this, and not at an extent, need not be looked for again on the lattice."""
 AMBIGUOUS_BELOW = 0.75
@@ -93,18 +97,32 @@ def make_lattice(limits: Limits, period: float, spacing: float) -> Lattice:
     return Lattice(exp(vectors), vectors, near, shifts, penalty_rotation, penalty)
 
 
-def search(
-    W: Complex64, w: Float32, frame: Frame, centres: Poses, last: Poses, given: Poses, bad: npt.NDArray[np.bool_],
-    secure: npt.NDArray[np.bool_], marginalize: bool, backend: Backend,
-) -> tuple[Expectation, Points]:  # fmt: skip
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of B images.
+
+    centres: the middle of the search and of the prior. last: the pose to start from besides the lattice. given: the
+    input pose, for the gain. bad: (B,) no image, so no search. secure: (B,) these start from `last` alone. scale: (B,)
+    the amplitude in the CTF of each image, or None to leave it. marginalize: points over the posterior.
+    """
+
+    centres: Poses
+    last: Poses
+    given: Poses
+    bad: npt.NDArray[np.bool_]
+    secure: npt.NDArray[np.bool_]
+    scale: Float64 | None
+    marginalize: bool
+
+
+def search(W: Complex64, w: Float32, frame: Frame, asked: Asked, backend: Backend) -> tuple[Expectation, Points]:
     """Poses, covariance and flags of B images, and the points where they go into the map.
 
-    W, w: (B, S) from `images.windowed`, cut about the mask's centre as `centres` sees it. centres: the middle of the
-    search and of the prior. last: the pose to start from besides the lattice. given: the input pose, for the gain.
-    secure: (B,) these start from `last` alone. marginalize: points over the posterior instead of the pose alone.
+    W, w: (B, S) from `window`, cut about the mask's centre as `asked.centres` sees it.
     """
-    current = to_frame(centres, last, frame)
-    starts, valid = _starts(W, w, frame, centres, current, secure | bad, backend)
+    centres, bad = asked.centres, asked.bad
+    current = to_frame(centres, asked.last, frame)
+    starts, valid = _starts(W, w, frame, centres, current, asked.secure | bad, backend)
     modes = backend.kernels.newton(
         frame.volume, W, w, frame.samples, centres.rotation, starts, valid, frame.lever, frame.limits
     )
@@ -113,7 +131,7 @@ def search(
     theta = np.where(bad[:, None], current, modes.theta[:, 0])
     band = len(frame.samples.ends) - 1
     before = backend.kernels.evaluate(
-        frame.volume, W, w, frame.samples, band, centres.rotation, to_frame(centres, given, frame), frame.lever
+        frame.volume, W, w, frame.samples, band, centres.rotation, to_frame(centres, asked.given, frame), frame.lever
     )[0]
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
     poses = from_frame(centres, theta, frame)
@@ -124,11 +142,30 @@ def search(
         probability,
         np.where(bad, 0.0, before - modes.likelihood[:, 0]),
         _flags(theta, probability, bad, frame.limits),
+        np.ones(len(bad)) if asked.scale is None else _amplitude(W, w, frame, asked, theta, modes, backend),
     )
-    if not marginalize:
+    if not asked.marginalize:
         return expectation, Points.of(poses)
     others = [from_frame(centres, modes.theta[:, m], frame) for m in range(1, modes.theta.shape[1])]
     return expectation, spread(found, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, PADDING * frame.finest)
+
+
+def _amplitude(
+    W: Complex64, w: Float32, frame: Frame, asked: Asked, theta: Float64, modes: Modes, backend: Backend
+) -> Float64:
+    """(B,) the most probable amplitude at the best pose, its prior N(1, SCALE_SD²); 1 for no image.
+
+    −log p(s) = −2 s a + s² b + ½ (s − 1)² / SCALE_SD², where b is what `evaluate` gives for no image at all.
+    """
+    assert asked.scale is not None
+    band = len(frame.samples.ends) - 1
+    power = backend.kernels.evaluate(
+        frame.volume, 0 * W, w, frame.samples, band, asked.centres.rotation, theta, frame.lever
+    )[0]
+    cross = 0.5 * (power - modes.likelihood[:, 0])
+    held = SCALE_SD**-2.0
+    found = (2 * cross / asked.scale + held) / (2 * power / asked.scale**2 + held)
+    return np.where(asked.bad, 1.0, np.maximum(found, LEAST_SCALE))
 
 
 def _starts(

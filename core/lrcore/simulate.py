@@ -1,7 +1,7 @@
 """A flexible particle of our own: images, masks and truth of a phantom whose body B moves about a hinge."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +78,15 @@ def flexible_particle(
     radius_a_A: float = 36.0,
     radius_b_A: float = 30.0,
     groups: int = 1,
+    scale_sd: float = 0.0,
     float16: bool = False,
 ) -> FlexibleParticle:
     """Write n images (box, box) of a two-body phantom, its masks, its truth: the same seed, the same data.
 
     SDs are per axis. snr: variance of the CTF-modulated signal over that of the noise, whose pixels have variance 1.
     noise: "coloured" or "white". groups: optics groups, which differ in voltage and in the colour of their noise.
-    Raises InputError if the folder cannot be written.
+    scale_sd: of the images' amplitudes about 1, which the STAR file does not tell. Raises InputError if the folder
+    cannot be written.
     """
     folder = make_folder(folder)
     phantom = two_body(seed, radius_a_A, radius_b_A)
@@ -106,13 +108,14 @@ def flexible_particle(
         phantom=phantom,
         gain=_gain_for(snr, project(phantom, particles, poses_a, motion, bfactor_A2), box),
     )
-    signal = project(phantom, particles, poses_a, motion, bfactor_A2)
+    scale = np.maximum(1 + scale_sd * np.random.default_rng([seed, 4]).standard_normal(n), 0.1)
+    signal = project(phantom, replace(particles, scale=scale), poses_a, motion, bfactor_A2)
     hum = noise_ft(particles, noise, rng)
     write_stack(particles, (out.gain * a + b for a, b in zip(signal, hum, strict=True)), float16)
     star.write_particles(out.star, particles, particles.poses)
     star.write_particles(out.truth_b_star, particles, out.poses_b)
     _write_maps(out, bfactor_A2)
-    _write_truth(out)
+    _write_truth(out, scale)
     return out
 
 
@@ -205,7 +208,7 @@ def soft_mask(atoms_A: Float64, box: int, pixel_size_A: float) -> Float32:
     return cosine_edge(distance_A(atoms_A, box, pixel_size_A), MASK_REACH_A, MASK_EDGE_A)
 
 
-def _write_truth(out: FlexibleParticle) -> None:
+def _write_truth(out: FlexibleParticle, scale: Float64) -> None:
     with written_whole(out.truth) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -216,4 +219,5 @@ def _write_truth(out: FlexibleParticle) -> None:
             motion_rotation_rad=out.motion.rotation,
             motion_shift_A=out.motion.shift_A,
             fulcrum_A=out.motion.fulcrum_A,
+            scale=scale,
         )

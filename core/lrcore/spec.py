@@ -9,8 +9,11 @@ from lrcore.errors import InputError
 from lrcore.symmetry import ADVICE, canonical
 
 FULCRUM_PATTERN = re.compile(
-    r"^\s*(?P<x>[-+\d.eE]+)\s*,\s*(?P<y>[-+\d.eE]+)\s*,\s*(?P<z>[-+\d.eE]+)\s*(?P<unit>px|A)\s*$"
+    r"^\s*(?P<x>[-+\d.eE]+)\s*,\s*(?P<y>[-+\d.eE]+)\s*,\s*(?P<z>[-+\d.eE]+)\s*(?P<unit>px|A|map)\s*$"
 )
+
+
+Point = tuple[float, float, float]
 
 
 def _meta(label: str, unit: str = "", group: str = "search") -> dict[str, Any]:
@@ -69,7 +72,7 @@ class RefineSpec(BaseModel):
     fulcrum: str = Field(
         "mask",
         description="The point about which rotations are searched: mask (its centre of mass), box (its centre), "
-        "or 'x, y, z px' or 'x, y, z A' from the corner of the box.",
+        "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' as a model in the mask's MRC frame.",
         json_schema_extra=_meta("Fulcrum"),
     )
     max_align_resolution_A: float | None = Field(
@@ -86,6 +89,16 @@ class RefineSpec(BaseModel):
         description="Low-pass of the reference in the first iteration. "
         "Empty: FSC 0.5 of the half maps inside the mask, plus 1 Å.",
         json_schema_extra=_meta("Initial low-pass", "angstrom", "reference"),
+    )
+    noise_model: Literal["coloured", "symmetric", "white"] = Field(
+        "coloured",
+        description="The noise: a spectrum for each optics group, one for all, or one number.",
+        json_schema_extra=_meta("Noise model", "", "reference"),
+    )
+    per_particle_scale: bool = Field(
+        False,
+        description="Estimate the amplitude of every image's signal, drawn towards 1, and weigh the image by it.",
+        json_schema_extra=_meta("Per-particle scale", "", "reference"),
     )
     subtract_outside: bool = Field(
         True,
@@ -130,7 +143,10 @@ class RefineSpec(BaseModel):
     def _fulcrum_reads(cls, value: str) -> str:
         if value in ("mask", "box") or FULCRUM_PATTERN.match(value):
             return value
-        raise ValueError("write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
+        raise ValueError(
+            "write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "
+            "or 'x, y, z map' (in Å, as in a model)"
+        )
 
     @field_validator("symmetry")
     @classmethod
@@ -156,9 +172,12 @@ class RefineSpec(BaseModel):
 
 
 def fulcrum_point(
-    text: str, box: int, pixel_size_A: float, mask_centre_A: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    """Fulcrum (x, y, z) in Å from the box centre, from a spec's text; the corner is the first voxel's centre."""
+    text: str, box: int, pixel_size_A: float, mask_centre_A: Point, origin_A: Point = (0.0, 0.0, 0.0)
+) -> Point:
+    """Fulcrum (x, y, z) in Å from the box centre, from a spec's text; the corner is the first voxel's centre.
+
+    origin_A: where the header of the MRC file that the person looks at puts that corner.
+    """
     if text == "mask":
         return mask_centre_A
     if text == "box":
@@ -166,5 +185,8 @@ def fulcrum_point(
     found = FULCRUM_PATTERN.match(text)
     assert found is not None  # the spec was validated
     unit = pixel_size_A if found["unit"] == "px" else 1.0
-    centre = (box // 2) * pixel_size_A
-    return (float(found["x"]) * unit - centre, float(found["y"]) * unit - centre, float(found["z"]) * unit - centre)
+    corner = origin_A if found["unit"] == "map" else (0.0, 0.0, 0.0)
+    x, y, z = (
+        float(found[axis]) * unit - at - (box // 2) * pixel_size_A for axis, at in zip("xyz", corner, strict=True)
+    )
+    return (x, y, z)

@@ -24,14 +24,4 @@ def half_balanced(half: npt.NDArray[np.int8], n: int, seed: int) -> npt.NDArray[
 
 def of_step(step: Step, rows: npt.NDArray[np.int64]) -> Step:
     """The step with the expectation of the given particles only; maps, curves and noise stay those of all."""
-    found = step.expectation
-    fewer = replace(
-        found,
-        poses=found.poses.select(rows),
-        covariance=found.covariance[rows],
-        ess=found.ess[rows],
-        mode_probability=found.mode_probability[rows],
-        gain=found.gain[rows],
-        flags=found.flags[rows],
-    )
-    return replace(step, expectation=fewer)
+    return replace(step, expectation=step.expectation.select(rows))

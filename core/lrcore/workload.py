@@ -93,15 +93,12 @@ def workload(
 
 def begun(job: Job) -> Step:
     """Step 0 of a workload without measuring anything: its half maps, its noise (1 a pixel), an FSC of 0.99."""
-    particles, maps, n = job.particles, job.half_maps, len(job.particles)
+    particles, maps = job.particles, job.half_maps
     assert maps is not None
     frequency = shell_frequency(particles.box, particles.pixel_size_A)
     fsc = {kind: Fsc(kind, frequency, np.full(len(frequency), 0.99)) for kind in ("masked", "corrected")}
     noise = np.full((2, 1, len(frequency)), float(particles.box) ** 2)
-    nothing = Expectation(
-        particles.poses, np.zeros((n, 5, 5)), np.ones(n), np.ones(n), np.zeros(n), np.zeros(n, np.uint8)
-    )
-    return Step(0, nothing, maps, fsc, noise, job.spec.initial_lowpass_A or 0.0, ())
+    return Step(0, Expectation.none(particles.poses), maps, fsc, noise, job.spec.initial_lowpass_A or 0.0, ())
 
 
 def corners(limit: int, rotations: npt.NDArray[np.float64], samples: Samples) -> npt.NDArray[np.int32]:

@@ -78,6 +78,14 @@ def test_fulcrum_notations():
     assert fulcrum_point("box", 64, 2.0, (1, 2, 3)) == (0, 0, 0)
     assert fulcrum_point("32, 33, 30 px", 64, 2.0, (1, 2, 3)) == (0, 2, -4)
     assert fulcrum_point("64,66,60A", 64, 2.0, (1, 2, 3)) == (0, 2, -4)
+    assert fulcrum_point("-36, -34, 10 map", 64, 2.0, (1, 2, 3), (-100.0, -100.0, -50.0)) == (0, 2, -4)
+
+
+def test_a_fulcrum_in_a_models_coordinates_follows_the_header_of_the_mask():
+    mask = Volume(np.roll(soft_sphere(32, 6.0, 3.0), 2, axis=2), 2.0, (-30.0, 5.0, 0.0))
+    corner = geometry(mask, RefineSpec(fulcrum="40, 30, 36 A"))
+    model = geometry(mask, RefineSpec(fulcrum="10, 35, 36 map"))
+    assert np.array_equal(corner.fulcrum, model.fulcrum)
 
 
 @pytest.mark.parametrize(

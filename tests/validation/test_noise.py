@@ -66,12 +66,9 @@ def test_noise_forgets_a_map_that_is_not_in_it(noise: Particles, backend: Backen
 def convinced(job: Job, path: Path) -> Step:
     """A start that takes the same low-passed map for both half maps, at full strength, and believes in it."""
     truth = read_volume(path)
-    n = len(job.particles)
     sure = np.where(FREQUENCY <= 1 / LOWPASS_A, 0.999, 0.0)
     noise = shell_mean(noise_variance(BOX, PIXEL, "coloured", 0), BOX, 2) * BOX**2
-    nothing = Expectation(
-        job.particles.poses, np.zeros((n, 5, 5)), np.ones(n), np.ones(n), np.zeros(n), np.zeros(n, np.uint8)
-    )
+    nothing = Expectation.none(job.particles.poses)
     low = replace(truth, data=filter_map(truth.data, sure))
     curves = {kind: Fsc(kind, FREQUENCY, sure) for kind in ("masked", "corrected")}
     return Step(0, nothing, HalfMaps(low, low), curves, np.tile(noise, (2, 1, 1)), LOWPASS_A, ())

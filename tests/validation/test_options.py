@@ -1,5 +1,6 @@
 """Options that change the map, each with and without, against the truth."""
 
+import numpy as np
 import pytest
 
 from lrcore.backend import Backend
@@ -39,6 +40,14 @@ def iterated(case: Case, spec: RefineSpec, n: int, backend: Backend) -> Step:
     return last
 
 
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Amplitudes of the images vary by 40 %; so does the noise of two optics groups, in colour."""
+    folder = tmp_path_factory.mktemp("uneven")
+    flexible_particle(folder, n=2000, box=64, pixel_size_A=3.0, snr=0.05, groups=2, scale_sd=0.4, seed=9)
+    return load(folder)
+
+
 def test_marginalization_on_clean_data(two_body: Case, two_body_run: Run, backend: Backend) -> None:
     _, without = refined(two_body.job(RefineSpec(marginalize=False)), backend)
     pair = [two_body_run[1], without]
@@ -58,3 +67,28 @@ def test_marginalization_on_noisy_data(noisy: Case, backend: Backend) -> None:
     tell(f"half maps claim {claimed[0]:.2f}, {claimed[1]:.2f} Å")
     assert at[0] < at[1] - 0.1
     assert wrong[0] < wrong[1] - 0.2
+
+
+def test_per_particle_scale(uneven: Case, backend: Backend) -> None:
+    pair = [iterated(uneven, RefineSpec(per_particle_scale=on), 4, backend) for on in (True, False)]
+    true = np.load(uneven.folder / "truth.npz")["scale"]
+    found = pair[0].expectation.scale
+    alike, wide = np.corrcoef(found, true)[0, 1], found.std() / true.std()
+    at = [truth_A(uneven, step) for step in pair]
+    wrong = [median_error_deg(uneven, step) for step in pair]
+    tell(f"amplitudes: correlation with the truth {alike:.2f}, {wide:.2f} times as wide")
+    tell(f"with, without per-particle scale: {at[0]:.2f}, {at[1]:.2f} Å; {wrong[0]:.2f}, {wrong[1]:.2f}°")
+    assert alike > 0.7
+    assert 0.6 < wide < 1.1
+    assert at[0] <= at[1]
+    assert wrong[0] < wrong[1] + 0.02
+    assert np.array_equal(pair[1].expectation.scale, np.ones(len(true)))
+
+
+def test_noise_models(uneven: Case, backend: Backend) -> None:
+    found = {model: iterated(uneven, RefineSpec(noise_model=model), 4, backend) for model in ("coloured", "white")}
+    at = {model: truth_A(uneven, step) for model, step in found.items()}
+    wrong = {model: median_error_deg(uneven, step) for model, step in found.items()}
+    tell(", ".join(f"{model}: {at[model]:.2f} Å, {wrong[model]:.2f}°" for model in found))
+    assert wrong["coloured"] < wrong["white"]
+    assert at["coloured"] <= at["white"]

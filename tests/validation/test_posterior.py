@@ -107,10 +107,8 @@ def test_on_a_body_alone(alone: Case, backend: Backend, low: float, high: float)
 
 def beginning(case: Case) -> Step:
     """A start that needs no calibration: the true map, and the noise that was put in."""
-    n, box, pixel = len(case.particles), case.particles.box, case.particles.pixel_size_A
+    box, pixel = case.particles.box, case.particles.pixel_size_A
     noise = shell_mean(noise_variance(box, pixel, "coloured", 0), box, 2) * box**2
-    nothing = Expectation(
-        case.particles.poses, np.zeros((n, 5, 5)), np.ones(n), np.ones(n), np.zeros(n), np.zeros(n, np.uint8)
-    )
+    nothing = Expectation.none(case.particles.poses)
     curves = family(case.gt_b, case.gt_b, case.mask)
     return Step(0, nothing, HalfMaps(case.gt_b, case.gt_b), curves, np.tile(noise, (2, 1, 1)), 0.0, ())
