@@ -1,5 +1,7 @@
 """Euclidean distances near a set of voxels, fast enough for a slider: exact up to a reach, only where needed."""
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,23 +19,30 @@ def squared_distance(inside: Bool, reach: int) -> npt.NDArray[np.unsignedinteger
     """
     beyond = reach * reach + 1
     kind = np.uint16 if 2 * beyond < 2**16 else np.uint32
-    out = np.where(inside, kind(0), kind(beyond))
-    for axis in range(3):
+    steps = _steps(inside, reach, kind)
+    out = np.where(steps > reach, kind(beyond), steps * steps)
+    for axis in (1, 2):
         out = _along(out, axis, reach)
         np.minimum(out, kind(beyond), out=out)
     return out
 
 
+def _steps(inside: Bool, reach: int, kind: type[np.unsignedinteger]) -> npt.NDArray[np.unsignedinteger]:
+    """Voxels along the first axis to the nearest one inside, reach + 1 at most: planes hand on what they know."""
+    out = np.where(inside, kind(0), kind(reach + 1))
+    for planes in (out, out[::-1]):
+        for before, plane in itertools.pairwise(planes):
+            np.minimum(plane, before + kind(1), out=plane)
+    return out
+
+
 def _along(squares: npt.NDArray[np.unsignedinteger], axis: int, reach: int) -> npt.NDArray[np.unsignedinteger]:
-    """The least of squares[x + k] + k² over |k| ≤ reach along an axis."""
+    """The least of squares[x + k] + k² over |k| ≤ reach along an axis, not the first."""
     out = squares.copy()
-    # In slabs across another axis, so that what is read again and again stays in a cache.
-    across = 0 if axis != 0 else 1
-    for start in range(0, squares.shape[across], 8):
-        slab = [slice(None)] * 3
-        slab[across] = slice(start, start + 8)
-        source = np.moveaxis(squares[tuple(slab)], axis, 0)
-        target = np.moveaxis(out[tuple(slab)], axis, 0)
+    # In slabs, so that what is read again and again stays in a cache.
+    for start in range(0, len(squares), 8):
+        source = np.moveaxis(squares[start : start + 8], axis, 0)
+        target = np.moveaxis(out[start : start + 8], axis, 0)
         raised = np.empty_like(source)
         for k in range(1, min(reach, len(source) - 1) + 1):
             np.add(source, source.dtype.type(k * k), out=raised)
@@ -46,8 +55,8 @@ def bounds(inside: Bool, margin: int = 0) -> Slices:
     """The smallest block that holds all voxels inside, with a margin, cut at the box; empty if there are none."""
     out = []
     for axis, size in enumerate(inside.shape):
-        held = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
-        out.append(slice(max(0, held[0] - margin), min(size, held[-1] + 1 + margin)) if len(held) else slice(0, 0))
+        held = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))).tolist()
+        out.append(slice(max(0, held[0] - margin), min(size, held[-1] + 1 + margin)) if held else slice(0, 0))
     return tuple(out)
 
 
