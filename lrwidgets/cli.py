@@ -131,8 +131,38 @@ def _fsc(command: argparse.ArgumentParser) -> None:
     command.add_argument("first", type=Path, metavar="MAP1")
     command.add_argument("second", type=Path, metavar="MAP2")
     command.add_argument("--mask", type=Path, help="adds the FSC inside the mask, and corrected for it")
+    command.add_argument("--conical", action="store_true", help="adds the FSC by direction, and how far they differ")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the phase randomisation")
     command.add_argument("--apix", type=float, metavar="A", help="voxel size, over the headers")
+
+
+def _locres(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("first", type=Path, metavar="HALF1")
+    add("second", type=Path, metavar="HALF2")
+    add("--mask", type=Path, help="where to look (default: a tight mask made of the half maps)")
+    add("--out", type=Path, required=True, metavar="MAP", help="the local resolution in A, as a map")
+    add("--sampling", type=_above_zero, metavar="A", help="distance of the points (default: a fifth of the window)")
+    add("--window", type=_above_zero, metavar="A", help="width of the window (default: 8 x the resolution in the mask)")
+    add("--threshold", type=_above_zero, default=0.143, metavar="X", help="FSC that is the resolution (default: 0.143)")
+    add("--cxc", type=Path, metavar="FILE", help="commands for ChimeraX that colour the map by it")
+    add("--plot", type=Path, metavar="FILE", help="slices and histogram as PNG")
+    add("--apix", type=_above_zero, metavar="A", help="voxel size, over the headers")
+    add("--threads", type=_positive, metavar="N", help="default: all cores of this process")
+
+
+def _filter(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("maps", type=Path, nargs="+", metavar="MAP", help="a map, or two half maps")
+    add("--out", type=Path, required=True, metavar="MAP", help="the map to write")
+    add("--lowpass", type=_above_zero, metavar="A", help="remove what is finer (of half maps: instead of by their FSC)")
+    add("--highpass", type=_above_zero, metavar="A", help="remove what is coarser")
+    add("--sharpen", type=_bfactor, metavar="auto|B", help="by a B-factor in A^2 (below 0 sharpens), or by Guinier's")
+    add("--local", type=Path, metavar="LOCRES", help="low-pass every voxel at its local resolution, from locres")
+    add("--mask", type=Path, help="where the FSC of two half maps counts (default: a tight mask made of them)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the phase randomisation")
+    add("--apix", type=_above_zero, metavar="A", help="voxel size, over the headers")
+    add("--threads", type=_positive, metavar="N", help="default: all cores of this process")
 
 
 def _info(command: argparse.ArgumentParser) -> None:
@@ -240,6 +270,17 @@ def _computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threads", type=_positive, metavar="N", help="default: all cores of this process")
 
 
+def _bfactor(text: str) -> float | str:
+    return text if text == "auto" else _finite(text)
+
+
+def _above_zero(text: str) -> float:
+    value = _finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
 def _threshold(text: str) -> float | str:
     return text if text == "auto" else _finite(text)
 
@@ -281,6 +322,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "export": (_export, "write an iteration of a run for other programs", "commands"),
     "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses", "tools"),
     "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
+    "locres": (_locres, "local resolution of two half maps", "maps"),
+    "filter": (_filter, "filter or sharpen a map, or two half maps by their FSC", "maps"),
     "info": (_info, "say what is in a particle file, map, stack or run", "tools"),
     "expand": (_expand, "write every particle at each operator of a point group", "rework"),
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),

@@ -30,6 +30,8 @@ GREYS = colormaps["gray"].resampled(48)
 KINDS = {
     "unmasked": ("no mask", GREY, "-", 1.4),
     "spherical": ("sphere", SKY, "-.", 1.4),
+    "loose": ("loose", GREEN, ":", 1.4),
+    "tight": ("tight", GREEN, "-.", 1.4),
     "randomised": ("random phases", ORANGE, ":", 1.6),
     "masked": ("mask", BLUE, "-", 2.2),
     "corrected": ("mask, corrected", RED, "--", 1.8),
@@ -142,6 +144,50 @@ def overview(before: xr.DataTree, after: xr.DataTree) -> Figure:
     _draw_sd(panels[2], after, "rotation")
     first, last = (_curve(_group(tree, "fsc"), "masked").resolution_A() for tree in (before, after))
     _headline(figure, f"{_particles(after)}, {_last(after)} iterations: {first:.1f} Å → {last:.1f} Å inside the mask")
+    return figure
+
+
+def local_resolution(resolution: xr.DataArray, mask: xr.DataArray) -> Figure:
+    """Slices of a map of local resolution inside its mask, and its histogram there: both on (z, y, x) in Å."""
+    inside = resolution.where(mask > 0.5)
+    values = resolution.values[mask.values > 0.5]
+    low, high = np.quantile(values, (0.01, 0.99))
+    figure = _figure(12.0, 3.6)
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.3))
+    step = float(mask["x"][1] - mask["x"][0])
+    centre = dict(zip("xyz", centre_of_mass(mask.values) * step, strict=True))
+    for ax, (across, up, along) in zip(axes, PLANES, strict=False):
+        plane = inside.sel({along: centre[along]}, method="nearest").transpose(up, across)
+        ends = [edge for a in (across, up) for edge in (float(mask[a][0]) - step / 2, float(mask[a][-1]) + step / 2)]
+        image = ax.imshow(plane, cmap="viridis_r", vmin=low, vmax=high, origin="lower", extent=ends)
+        _dress(ax, f"{across}, Å", f"{up}, Å")
+    figure.colorbar(image, ax=axes[2], label="Å")
+    axes[3].hist(values, bins=np.linspace(low, max(high, low + 0.1), BINS), color=BLUE, alpha=0.75, edgecolor="white")
+    middle = float(np.median(values))
+    axes[3].axvline(middle, 0, 1 / HEADROOM, color=INK, lw=1.4, label=f"median {middle:.2f} Å")
+    _dress(axes[3], "local resolution, Å", "voxels inside the mask")
+    _legend(axes[3])
+    return figure
+
+
+def conical(data: xr.Dataset) -> Figure:
+    """The FSC by direction, as `lrcore.conical.to_dataset` gives it: every cone, the best and the worst."""
+    figure = _figure(5.4, 4.2)
+    ax = figure.subplots()
+    ax.plot(data["frequency"], data["fsc"].T, color=GREY, lw=0.4, alpha=0.5)
+    for where, words, colour in (
+        (int(data["area"].values.argmax()), "best", BLUE),
+        (int(data["area"].values.argmin()), "worst", RED),
+    ):
+        cone = data.isel(direction=where)
+        label = (
+            f"{words}, {float(cone['resolution']):.2f} Å along ({', '.join(f'{x:.2f}' for x in cone['axis'].values)})"
+        )
+        ax.plot(cone["frequency"], cone["fsc"], color=colour, lw=2, label=label)
+    ax.axhline(THRESHOLDS[0], color=INK, lw=0.8, ls=":")
+    _dress(ax, "spatial frequency, 1/Å", "Fourier shell correlation in a cone")
+    ax.legend(fontsize=SMALL, frameon=False)
+    _title(ax, f"smallest over largest area {data.attrs['area_ratio']:.2f}")
     return figure
 
 

@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from lrcore.records import Progress, Summary
 
+UNITS = {"local resolution": " windows"}
+"""Stage → what is counted in it; elsewhere particles."""
 HEADER = (
     "      resolution Å       angle °         shift Å       at extents %    memory  particles/s\n"
     "iter  masked   corr.   input   last    input   last    rot.  shift       MB"
@@ -79,7 +81,8 @@ class Printer:
             self.close()
             self._stage = (done.iteration, done.stage)
             name = f"iteration {done.iteration}: {done.stage}" if done.iteration else done.stage
-            self._bar = tqdm(total=done.total, desc=name, unit=" particles", leave=False, file=self._err)
+            unit = UNITS.get(done.stage, " particles")
+            self._bar = tqdm(total=done.total, desc=name, unit=unit, leave=False, file=self._err)
         if self._bar is not None:
             self._bar.update(done.done - self._bar.n)
 

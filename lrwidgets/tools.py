@@ -3,6 +3,7 @@
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrcore import io
 from lrcore.census import halves, views
@@ -14,6 +15,9 @@ from lrcore.masks import checked
 from lrcore.records import Fsc, Particles, Progress, Volume
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.table import Printer, text
+
+if TYPE_CHECKING:
+    from lrcore.conical import ConicalFsc
 
 
 def reconstruct(arguments: Namespace) -> None:
@@ -41,13 +45,17 @@ def reconstruct(arguments: Namespace) -> None:
 def fsc(arguments: Namespace) -> None:
     """Print every FSC curve of two maps: where it crosses, or with --json all of it."""
     first, second = (io.read_volume(path, arguments.apix) for path in (arguments.first, arguments.second))
-    _check_alike(first, second)
+    check_alike(first, second)
     mask = arguments.mask and checked(io.read_volume(arguments.mask, arguments.apix), first.box, first.pixel_size_A)
     printer = Printer(arguments.json)
     if not printer.as_json:
         printer.say("FSC          0.143 at Å   0.5 at Å")
     for curve in family(first, second, mask or None, arguments.seed).values():
         _print_curve(printer, curve)
+    if arguments.conical:
+        from lrcore.conical import conical
+
+        _print_conical(printer, conical(first, second, mask or None))
 
 
 def _print_curve(printer: Printer, curve: Fsc) -> None:
@@ -63,7 +71,26 @@ def _print_curve(printer: Printer, curve: Fsc) -> None:
     )
 
 
-def _check_alike(first: Volume, second: Volume) -> None:
+def _print_conical(printer: Printer, found: "ConicalFsc") -> None:
+    finest, coarsest = float(found.resolution_A.min()), float(found.resolution_A.max())
+    worst = found.direction[found.area.argmin()]
+    printer.tell(
+        f"by direction, 0.143 at {finest:.2f} to {coarsest:.2f} Å; smallest over largest area {found.ratio:.2f}, worst "
+        f"along ({', '.join(f'{x:.2f}' for x in worst)})",
+        "conical",
+        finest_A=finest,
+        coarsest_A=coarsest,
+        area_ratio=found.ratio,
+        direction=found.direction,
+        resolution_0143_A=found.resolution_A,
+        area_per_A=found.area,
+        frequency_per_A=found.frequency,
+        fsc=found.value,
+    )
+
+
+def check_alike(first: Volume, second: Volume) -> None:
+    """Raise InputError unless both maps have the same box and voxel size."""
     if first.box != second.box:
         raise InputError(
             f"{second.path}: its box is {second.box}, that of {first.path} {first.box}: re-box one of them"

@@ -1,4 +1,4 @@
-"""The FSC family, computed in one place: unmasked, spherical, masked, phase-randomised and corrected."""
+"""The FSC family, computed in one place: unmasked, spherical, loose, tight, masked, phase-randomised, corrected."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +7,7 @@ import scipy.fft
 from lrcore.grids import planes, shell_frequency, shell_products
 from lrcore.masks import soft_sphere
 from lrcore.records import Fsc, Volume
+from lrcore.solvent import LOOSE_A, TIGHT_A, falling, outline_distance_A
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -51,8 +52,12 @@ def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) ->
 def family(
     first: Volume, second: Volume, mask: Volume | None = None, seed: int = 0, workers: int = 1
 ) -> dict[str, Fsc]:
-    """FSC curves of two half maps by kind: unmasked, spherical and, with a mask, masked, randomised, corrected.
+    """FSC curves of two half maps by kind: unmasked, spherical, loose, tight; given a mask, three more.
 
+    masked: inside it. randomised: the same with phases randomised (see RANDOMISE_BELOW). corrected: for the mask.
+
+    loose, tight: inside masks that `solvent` makes of the half maps by fixed rules; neither the resolution nor the
+    user's mask has a part in them.
     corrected = (masked − randomised) / (1 − randomised) from two shells past the start of the randomisation, masked
     before; Chen et al. 2013, eq. 4. One shell is enough for `seed` to matter: the curves are reproducible.
     """
@@ -60,6 +65,9 @@ def family(
     unmasked = masked_correlation(a, b, None, workers)
     sphere = soft_sphere(n, SPHERE * n - 3, 3.0)
     curves = {"unmasked": unmasked, "spherical": masked_correlation(a, b, sphere, workers)}
+    distance = outline_distance_A(a, b, first.pixel_size_A, workers)
+    for kind, edge in (("loose", LOOSE_A), ("tight", TIGHT_A)):
+        curves[kind] = masked_correlation(a, b, falling(distance, edge), workers)
     if mask is not None:
         start = randomisation_shell(unmasked)
         random = [randomise_phases(m, start, seed + 1 + i, workers) for i, m in enumerate((a, b))]

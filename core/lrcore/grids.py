@@ -186,6 +186,33 @@ def window_at(
     return out
 
 
+def cropped_ft(spectrum: npt.NDArray[np.complexfloating], n: int, m: int) -> npt.NDArray[np.complexfloating]:
+    """The half-complex FT of an n³ map → that of the same box in m³ ≤ n³ voxels; the Nyquist lines of an even m are 0.
+
+    For FTs by `ft`: their origins stay on each other. The values are not rescaled: the map is (n / m)³ stronger.
+    """
+    if m == n:
+        return spectrum
+    half = (m - 1) // 2
+    rows = np.fft.fftfreq(m, 1.0 / m).round().astype(np.int64)
+    held = np.abs(rows) <= half
+    out = np.zeros((m, m, m // 2 + 1), spectrum.dtype)
+    out[np.ix_(held, held, np.arange(half + 1))] = spectrum[np.ix_(rows[held], rows[held], np.arange(half + 1))]
+    return out
+
+
+def interpolated(grid: Float32, at: Float64) -> Float32:
+    """A grid (m, m, m) read linearly at the coordinates `at`, (n,) within [0, m − 1], of all three axes: (n, n, n)."""
+    low = np.clip(at.astype(np.int64), 0, max(grid.shape[0] - 2, 0))
+    high = np.minimum(low + 1, grid.shape[0] - 1)
+    part = (at - low).astype(np.float32)
+    for axis in range(3):
+        weight = part.reshape([-1 if i == axis else 1 for i in range(3)])
+        below = np.take(grid, low, axis)
+        grid = below + weight * (np.take(grid, high, axis) - below)
+    return grid
+
+
 BLOCK = 24
 """Planes of kx that are transformed together, so that no whole padded volume is ever in memory."""
 

@@ -211,7 +211,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Fsc:
-    """One FSC curve. kind: unmasked, spherical, masked, corrected or randomised. frequency: (s,) 1/Å. value: (s,)."""
+    """One FSC curve. kind: what `fsc.family` calls it. frequency: (s,) 1/Å. value: (s,)."""
 
     kind: str
     frequency: Float64

@@ -41,6 +41,8 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "resolution": Variable(("shell",), "f8", "angstrom", "Resolution, one over the frequency"),
         "unmasked": Variable(("iteration", "shell"), "f8", "1", "FSC without a mask", False),
         "spherical": Variable(("iteration", "shell"), "f8", "1", "FSC inside a soft sphere", False),
+        "loose": Variable(("iteration", "shell"), "f8", "1", "FSC inside a loose automatic mask", False),
+        "tight": Variable(("iteration", "shell"), "f8", "1", "FSC inside a tight automatic mask", False),
         "masked": Variable(("iteration", "shell"), "f8", "1", "FSC inside the mask", False),
         "randomised": Variable(("iteration", "shell"), "f8", "1", "FSC inside the mask, phases randomised", False),
         "corrected": Variable(("iteration", "shell"), "f8", "1", "FSC inside the mask, corrected for the mask", False),

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import scipy.fft
 
+from lrcore.conical import conical, half_sphere, to_dataset
 from lrcore.errors import InputError
+from lrcore.fourier import filter_map
 from lrcore.fsc import corrected, family, masked_correlation, randomise_phases, wiener_gain
-from lrcore.grids import ft
+from lrcore.grids import cropped_ft, ft, ift, index_grid, interpolated
 from lrcore.masks import centre_of_mass, checked, cosine_edge, reach, soft_sphere
 from lrcore.records import Fsc, Volume
+from lrcore.solvent import LOOSE_A, TIGHT_A, falling, outline_distance_A
 from lrcore.testing import smooth_map
 
 N = 32
@@ -93,3 +97,110 @@ def test_a_binary_mask_is_warned_of():
     mask = (soft_sphere(N, 5, 2) > 0.5).astype(np.float32)
     with pytest.warns(UserWarning, match="binary"):
         checked(Volume(mask, 1.0), N, 1.0)
+
+
+def ball_in_noise(seed, offset=0.0):
+    """A ball of radius 30 Å in noise, 64³ voxels of 2 Å, with a speck of dust far from it."""
+    data = 4 * soft_sphere(64, 15, 2) + np.random.default_rng(seed).normal(size=(64, 64, 64)).astype(np.float32)
+    data[4:7, 4:7, 30:33] += 6
+    return (data + offset).astype(np.float32)
+
+
+def test_automatic_masks_follow_the_particle_and_only_it():
+    distance = outline_distance_A(ball_in_noise(0), ball_in_noise(1), 2.0)
+    radius = 2.0 * np.linalg.norm(np.indices((64, 64, 64)) - 32, axis=0)
+    # The outline of a ball low-passed to 20 Å lies outside it by a part of that.
+    rim = radius[distance == 0].max()
+    assert 30 < rim < 42
+    outside = distance > 4
+    assert np.abs((radius - distance)[outside] - rim).max() < 8
+    tight, loose = falling(distance, TIGHT_A), falling(distance, LOOSE_A)
+    assert tight[32, 32, 32] == loose[32, 32, 32] == 1
+    assert np.all(loose >= tight)
+    assert tight[5, 5, 31] == 0
+
+
+def test_automatic_masks_know_neither_scale_nor_offset_nor_order():
+    a, b = ball_in_noise(0), ball_in_noise(1)
+    one = outline_distance_A(a, b, 2.0)
+    assert np.array_equal(one, outline_distance_A(b, a, 2.0))
+    other = outline_distance_A(50 * a + 300, 50 * b + 300, 2.0)
+    assert np.mean(np.abs(one - other)) < 0.1
+
+
+def test_a_family_without_and_with_a_mask():
+    halves = [Volume(ball_in_noise(seed), 2.0) for seed in (0, 1)]
+    assert list(family(*halves)) == ["unmasked", "spherical", "loose", "tight"]
+    mask = Volume(soft_sphere(64, 18, 6), 2.0)
+    curves, again = family(*halves, mask), family(*halves, mask)
+    assert list(curves) == ["unmasked", "spherical", "loose", "tight", "masked", "randomised", "corrected"]
+    assert all(np.array_equal(curves[kind].value, again[kind].value) for kind in curves)
+    low = slice(2, 8)
+    assert curves["tight"].value[low].mean() > curves["loose"].value[low].mean() > curves["unmasked"].value[low].mean()
+
+
+def directional(stretch, seed):
+    """Signal whose spectrum along z falls √stretch times faster than across it, in white noise."""
+    signal = np.random.default_rng(100).normal(size=(64, 64, 64))
+    kz, ky, kx = index_grid(64, 3)
+    gain = np.exp(-(kx**2 + ky**2 + stretch * kz**2) / (2 * 9.0**2))
+    data = scipy.fft.irfftn(scipy.fft.rfftn(signal) * gain, signal.shape)
+    return Volume((data + 0.3 * np.random.default_rng(seed).normal(size=data.shape)).astype(np.float32), 2.0)
+
+
+def test_cones_of_an_isotropic_map_are_alike():
+    found = conical(directional(1.0, 1), directional(1.0, 2))
+    assert found.value.shape == (96, 33)
+    assert found.ratio > 0.85
+
+
+def test_the_worst_cone_points_where_the_resolution_is_lost():
+    found = conical(directional(4.0, 1), directional(4.0, 2))
+    assert found.ratio < 0.6
+    assert found.direction[found.area.argmin()][2] > 0.8
+    assert found.direction[found.area.argmax()][2] < 0.5
+    across, along = found.resolution_A.min(), found.resolution_A.max()
+    assert along / across == pytest.approx(2.0, rel=0.3)
+    data = to_dataset(found)
+    assert data["resolution"].units == "angstrom"
+    assert data.attrs["area_ratio"] == found.ratio
+
+
+def test_a_cone_is_the_plain_sum_over_its_samples():
+    """Against the definition: every sample whose angle to the axis is at most 20°, or 160° at least."""
+    first, second = directional(2.0, 1), directional(2.0, 2)
+    found = conical(first, second)
+    a, b = np.fft.fftn(first.data), np.fft.fftn(second.data)
+    k = np.stack(np.meshgrid(*[np.fft.fftfreq(64, 1 / 64)] * 3, indexing="ij")[::-1], axis=-1)
+    radius = np.linalg.norm(k, axis=-1)
+    for row in (0, 40, 95):
+        cosine = np.abs(k @ found.direction[row]) / np.maximum(radius, 1)
+        for shell in (12, 20, 30):
+            held = (np.rint(radius) == shell) & (cosine >= np.cos(np.radians(20)))
+            x, y = a[held], b[held]
+            plain = np.sum(x * y.conj()).real / np.sqrt(np.sum(np.abs(x) ** 2) * np.sum(np.abs(y) ** 2))
+            # The rim of a cone is made of cells of 2°.
+            assert found.value[row, shell] == pytest.approx(plain, abs=0.12)
+
+
+def test_directions_cover_the_half_sphere():
+    axes = half_sphere(96)
+    assert np.allclose(np.linalg.norm(axes, axis=1), 1)
+    points = np.random.default_rng(0).normal(size=(500, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    assert np.degrees(np.arccos(np.abs(points @ axes.T).max(axis=1))).max() < 15
+
+
+@pytest.mark.parametrize(("n", "m"), [(32, 24), (33, 24), (32, 21), (33, 33)])
+def test_a_cropped_spectrum_is_the_same_map_on_fewer_voxels(n, m):
+    smooth = filter_map(smooth_map(n, 0), np.exp(-0.05 * np.arange(n // 2 + 1) ** 2))
+    coarse = ift(cropped_ft(ft(smooth, 3), n, m), m, 3) * (m / n) ** 3
+    assert coarse[m // 2, m // 2, m // 2] == pytest.approx(smooth[n // 2, n // 2, n // 2], rel=0.02)
+    assert coarse.sum() * (n / m) ** 3 == pytest.approx(smooth.sum(), rel=1e-4)
+
+
+def test_linear_interpolation_is_exact_for_planes():
+    z, y, x = np.indices((7, 7, 7)).astype(np.float32)
+    at = np.array([0, 0.5, 3.25, 6])
+    fine = interpolated(2 * z - y + 3 * x, at)
+    assert fine == pytest.approx(2 * at[:, None, None] - at[:, None] + 3 * at, abs=1e-5)

@@ -320,10 +320,10 @@ def test_fsc_of_two_maps(files: Files, capsys: Out) -> None:
     first, second = map(str, files.halves)
     assert main(["fsc", first, second, "--mask", str(files.mask)]) == 0
     kinds = [text.split()[0] for text in capsys.readouterr().out.splitlines()[1:]]
-    assert kinds == ["unmasked", "spherical", "masked", "randomised", "corrected"]
+    assert kinds == ["unmasked", "spherical", "loose", "tight", "masked", "randomised", "corrected"]
     assert main(["fsc", first, first, "--json"]) == 0
     records = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    assert [r["kind"] for r in records] == ["unmasked", "spherical"]
+    assert [r["kind"] for r in records] == ["unmasked", "spherical", "loose", "tight"]
     assert np.allclose(records[0]["fsc"], 1)
     assert records[0]["resolution_0143_A"] == pytest.approx(5.0)
 
