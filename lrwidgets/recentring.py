@@ -130,7 +130,7 @@ def _warn(given: _Input, frame: Frame, share: np.ndarray) -> None:
     if frame.box <= frame.before and (far := np.mean(share < 1)) > 0:
         warnings.warn(
             f"{far:.0%} of the images do not reach over the new box (the worst shows {share.min():.0%} of it): "
-            "the rest is filled with the mean of their edge; extract anew from the micrographs if that matters",
+            "the rest is filled with noise like theirs; extract anew from the micrographs if that matters",
             stacklevel=3,
         )
     if any(group.mag_matrix != (1.0, 0.0, 0.0, 1.0) for group in particles.optics):

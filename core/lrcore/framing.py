@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.errors import InputError
-from lrcore.grids import Float32, window_at
+from lrcore.grids import Float32, ft, ift, index_grid, radius_grid, shell_mean, window_at
 from lrcore.io.derive import number_column, text_column
 from lrcore.io.reframe import image_names, images_named, names_in_table, with_images
 from lrcore.io.stack import StackReader
+from lrcore.masks import cosine_edge
 from lrcore.records import Float64, Images, Particles, Poses, Volume
 from lrcore.units import electron_wavelength_A
 
@@ -30,6 +31,8 @@ COLUMNS = (*POINT, *SHIFT, *ORIGIN, BOX, IMAGE)
 """What a recentred particle remembers: the point f, the cut s (px), its origin o, box and image from before."""
 
 BATCH = 64
+RIM = 0.45
+"""Beyond this share of the box from its centre, an image is taken to show noise."""
 RINGS = 0.95
 """The share of particles whose CTF a box has to hold."""
 
@@ -90,19 +93,40 @@ def framed_poses(poses: Poses, frame: Frame, cut: Int64) -> Poses:
 def framed_images(particles: Particles, frame: Frame, cut: Int64) -> Iterator[Float32]:
     """Images as they are stored, cut at `cut`, in batches: (b, box, box). Raises InputError if one cannot be read.
 
-    What an image does not show is filled with the mean of its edge.
+    What an image does not show is filled with noise of its own mean and spectrum, drawn from the particle's uid: with
+    anything quieter, the noise of the images would be taken to be less than it is.
     """
     stored = replace(particles.images, sign=np.ones(len(particles), np.float32))
     with StackReader(stored, frame.before) as reader:
         for start in range(0, len(particles), BATCH):
             rows = np.arange(start, min(start + BATCH, len(particles)))
-            yield np.stack([_cut(image, at, frame) for image, at in zip(reader.read(rows), cut[rows], strict=True)])
+            images = reader.read(rows)
+            out = np.stack([_cut(image, at, frame) for image, at in zip(images, cut[rows], strict=True)])
+            short = np.nonzero(np.isnan(out).any(axis=(1, 2)))[0]
+            if len(short):
+                fill = noise_like(images[short], frame.box, particles.uid[rows[short]])
+                out[short] = np.where(np.isnan(out[short]), fill, out[short])
+            yield out
 
 
 def _cut(image: Float32, cut: Int64, frame: Frame) -> Float32:
-    edge = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     x, y = (int(c) + frame.before // 2 for c in cut)
-    return window_at(image, (y, x), frame.box, float(edge.mean(dtype=np.float64))).astype(np.float32)
+    return window_at(image, (y, x), frame.box, np.nan).astype(np.float32)
+
+
+def noise_like(images: Float32, box: int, seeds: npt.NDArray[np.uint64]) -> Float32:
+    """Noise with the mean and the radial spectrum of images (b, n, n) near their edges: (b, box, box)."""
+    n = images.shape[-1]
+    rim = 1 - cosine_edge(radius_grid(n, 2), RIM * n, 3.0)
+    mean = (images * rim).sum(axis=(1, 2), dtype=np.float64) / rim.sum()
+    power = np.abs(ft((images - mean[:, None, None].astype(np.float32)) * rim, 2)) ** 2 / np.square(rim).sum()
+    shells = shell_mean(power, n, 2)
+    ky, kx = index_grid(box, 2)
+    radius = np.hypot(kx, ky) * (n / box)
+    gain = np.stack([np.sqrt(np.interp(radius, np.arange(len(row)), row)) for row in shells])
+    white = np.stack([np.random.default_rng(int(seed)).standard_normal((box, box)) for seed in seeds])
+    noise = ift(ft(white, 2) * gain, box, 2) + mean[:, None, None]
+    return noise.astype(np.float32)
 
 
 def shown(cut: Int64, frame: Frame) -> Float64:

@@ -9,11 +9,11 @@ import pytest
 from lrcore import framing
 from lrcore.errors import InputError
 from lrcore.framing import Frame, frame_at, framed_images, framed_map, framed_poses
-from lrcore.grids import ift
+from lrcore.grids import ft, ift, shell_mean
 from lrcore.phantom import Motion, Phantom
 from lrcore.records import Optics, Particles, Poses, Volume
 from lrcore.simulate import make_particles, random_rotations
-from lrcore.synthesis import project, write_images, write_stack
+from lrcore.synthesis import noise_ft, project, write_images, write_stack
 from lrcore.units import electron_wavelength_A
 
 PIXEL = 2.0
@@ -80,9 +80,25 @@ def test_pixels_are_cut_and_never_interpolated(tmp_path: Path) -> None:
         known = np.isfinite(expected)
         assert known.mean() == pytest.approx(share[row])
         assert np.array_equal(found[row][known], expected[known])  # as stored: the sign stays in the table
-        edge = np.concatenate([images[row][[0, -1]].ravel(), images[row][1:-1][:, [0, -1]].ravel()])
-        assert found[row][~known] == pytest.approx(np.full((~known).sum(), edge.mean()), rel=1e-5)
+    again = np.concatenate(list(framed_images(particles, frame, cut)))
+    assert np.array_equal(again, found)
     assert 0 < np.mean(share == 1) < 1
+
+
+def test_what_is_not_shown_is_filled_with_noise_of_the_same_kind(tmp_path: Path) -> None:
+    """Coloured noise about a mean of 3: mean, variance and spectrum go on where the images end."""
+    n = 400
+    particles = flat_particles(tmp_path, make_poses(n), 48)
+    images = np.concatenate([ift(batch, 48, 2) for batch in noise_ft(particles, "coloured", np.random.default_rng(7))])
+    fill = framing.noise_like(images.astype(np.float32) + 3, 72, particles.uid)
+    assert fill.mean() == pytest.approx(3.0, abs=0.05)
+    assert fill.var() == pytest.approx(images.var(), rel=0.05)
+    theirs = shell_mean(np.abs(ft(images, 2)) ** 2, 48, 2).mean(axis=0)[2:24] / 48**2
+    ours = shell_mean(np.abs(ft(fill, 2)) ** 2, 72, 2).mean(axis=0)[3:36] / 72**2
+    ratio = ours / np.interp(np.arange(3, 36) / 72, np.arange(2, 24) / 48, theirs)
+    assert theirs.max() > 2 * theirs.min()
+    assert ratio == pytest.approx(np.ones(33), rel=0.2)
+    assert np.abs(np.corrcoef(fill[0].ravel(), fill[1].ravel())[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize(("before", "box"), [(16, 24), (16, 31), (17, 30)])
