@@ -12,7 +12,7 @@ from lrcore.errors import InputError
 from lrcore.io.files import written_whole
 from lrcore.poses import changes
 from lrcore.records import Step, Volume
-from lrcore.refine import Job, final_map
+from lrcore.refine import Job, final_map, mask_of
 from lrcore.results import fulcrum_A
 from lrcore.units import DEGREE
 
@@ -38,7 +38,10 @@ def columns(job: Job, step: Step) -> dict[str, npt.NDArray[Any]]:
 
 
 def maps(folder: Path, job: Job, step: Step) -> list[Path]:
-    """half1.mrc, half2.mrc (unfiltered), map.mrc (combined, filtered by its FSC) and mask.mrc in a folder."""
+    """half1.mrc, half2.mrc (unfiltered), map.mrc (combined, filtered by its FSC) and mask.mrc in a folder.
+
+    A dynamic mask is the one of the next iteration, made from this step's map.
+    """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -47,7 +50,7 @@ def maps(folder: Path, job: Job, step: Step) -> list[Path]:
         "half1.mrc": step.half_maps.first,
         "half2.mrc": step.half_maps.second,
         "map.mrc": final_map(job, step),
-        "mask.mrc": job.mask,
+        "mask.mrc": mask_of(job, step),
     }
     for name, volume in volumes.items():
         io.write_volume(folder / name, volume)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from lrcore.backend import Backend
+from lrcore.filters import local_lowpass
 from lrcore.fourier import QUADRATIC, FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Float32, Samples, half_plane, shell_mean, window_at
@@ -137,9 +138,13 @@ def surroundings(maps: HalfMaps, mask: Volume, spec: RefineSpec, workers: int) -
 
 
 def prepare(
-    step: Step, around: Surroundings | None, half: int, mask: Volume, spec: RefineSpec, shape: Geometry, workers: int
-) -> Reference:
-    """The reference that half set `half` is searched against after `step`."""
+    step: Step, around: Surroundings | None, half: int, mask: Volume, spec: RefineSpec, shape: Geometry, workers: int,
+    cutoff_A: Float32 | None = None,
+) -> Reference:  # fmt: skip
+    """The reference that half set `half` is searched against after `step`.
+
+    cutoff_A: (n, n, n) low-pass of each voxel, or None.
+    """
     gain = wiener_gain(step.fsc["corrected"].value)
     resolution = align_resolution_A(step.fsc["corrected"], spec, step.initial_lowpass_A)
     samples, period, spacing = bands(shape, resolution)
@@ -148,6 +153,8 @@ def prepare(
     raw_power = shell_mean(raw.real**2 + raw.imag**2, shape.box, 3)
     variance = raw_power * gain * (1 - gain) * (shape.box**2 / shape.area)
     filtered = filter_map(array, gain, workers)
+    if cutoff_A is not None:
+        (filtered,) = local_lowpass((filtered,), shape.pixel_size_A, cutoff_A, workers)
     filtered *= mask.data
     z, y, x = (int(c) for c in (shape.centre + shape.box // 2)[::-1])
     window = window_at(filtered, (z, y, x), shape.window)

@@ -18,8 +18,9 @@ from lrcore.expect import expect, subtracted
 from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
 from lrcore.images import batches, reading_order
-from lrcore.masks import checked
+from lrcore.masks import checked, dynamic_mask, soft_edge
 from lrcore.noise import measured, modelled, sampled, spectrum
+from lrcore.nonuniform import cutoff_map
 from lrcore.reconstruct import Accumulator, add, empty, fetched, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
 from lrcore.reference import (
@@ -36,6 +37,7 @@ from lrcore.search import secure
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
 
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Part = tuple[npt.NDArray[np.int64], Expectation]
 """Rows of the particles, and what was found of them."""
@@ -114,73 +116,87 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     clock = Clock()
     with clock("reference"):
         around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
-    yield from _advance(job, around, last, backend, clock)
+    yield from _advance(job, around, first, last, backend, clock)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What both half sets of an iteration share. cutoff_A: of each voxel. known: (n,) poses beyond doubt."""
+
+    job: Job
+    last: Step
+    shape: Geometry
+    around: Surroundings | None
+    cutoff_A: Float32 | None
+    known: npt.NDArray[np.bool_]
+    backend: Backend
+    clock: Clock
+
+
+def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock) -> _Scene:
+    """around: of the job's own mask."""
+    spec, maps, workers = job.spec, last.half_maps, backend.threads
+    mask = mask_of(job, last, workers)
+    if mask is not job.mask:
+        around = surroundings(first.half_maps, mask, spec, workers)
+    particles = job.particles
+    if spec.per_particle_scale:
+        particles = replace(particles, scale=particles.scale * last.expectation.scale)
+    cutoff_A = None
+    if spec.non_uniform:
+        both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
+        cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
+    shape = geometry(mask, spec)
+    known = secure(last.expectation) & (last.question == question(spec, shape))
+    return _Scene(replace(job, mask=mask, particles=particles), last, shape, around, cutoff_A, known, backend, clock)
 
 
 def _advance(
-    job: Job, around: Surroundings | None, last: Step, backend: Backend, clock: Clock
+    job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock
 ) -> Iterator[Progress | Step]:
     """See `advance`; the clock may have counted what came before."""
-    particles, spec = job.particles, job.spec
-    if spec.per_particle_scale:
-        job = replace(job, particles=replace(particles, scale=particles.scale * last.expectation.scale))
-    shape = geometry(job.mask, spec)
-    asked = question(spec, shape)
-    known = secure(last.expectation) & (last.question == asked)
+    with clock("reference"):
+        scene = _scene(job, around, first, last, backend, clock)
     parts: list[Part] = []
     volumes: list[Volume] = []
     spectra: list[Float64] = []
     for half in (1, 2):
-        found, volume, noise = yield from _half_set(job, around, last, half, known, shape, backend, clock)
+        found, volume, noise = yield from _half_set(scene, half)
         parts += found
         volumes.append(volume)
         spectra.append(noise)
     with clock("fsc"):
         maps = HalfMaps(*volumes)
-        fsc = family(maps.first, maps.second, job.mask, spec.seed, backend.threads)
-    noise_now = modelled(np.stack(spectra), spec.noise_model)
-    step = Step(
-        last.iteration + 1, _joined(parts, particles.half), maps, fsc, noise_now, 0.0, last.history, question=asked
-    )
-    line = summary(particles.poses, spec, last, step, shape.fulcrum_A, clock.seconds, 1 - float(known.mean()))
+        fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads)
+    noise_now = modelled(np.stack(spectra), job.spec.noise_model)
+    found_now, asked = _joined(parts, job.particles.half), question(job.spec, scene.shape)
+    step = Step(last.iteration + 1, found_now, maps, fsc, noise_now, 0.0, last.history, question=asked)
+    share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
+    line = summary(job.particles.poses, job.spec, last, step, fulcrum, clock.seconds, share)
     step = replace(step, history=(*last.history, line))
     yield replace(step, converged=converged(step.history))
 
 
-def _half_set(
-    job: Job,
-    around: Surroundings | None,
-    last: Step,
-    half: int,
-    known: npt.NDArray[np.bool_],
-    shape: Geometry,
-    backend: Backend,
-    clock: Clock,
-) -> Generator[Progress, None, tuple[list[Part], Volume, Float64]]:
+def _half_set(scene: _Scene, half: int) -> Generator[Progress, None, tuple[list[Part], Volume, Float64]]:
     """What was found of a half set, its new map and its noise spectrum; Progress per chunk."""
-    particles = job.particles
-    parts, left, sums = yield from _batches(job, around, last, half, known, shape, backend, clock)
-    with clock("reconstruct"):
-        rho = regularisation(last.fsc["corrected"].value)
+    particles, backend = scene.job.particles, scene.backend
+    parts, left, sums = yield from _batches(scene, half)
+    with scene.clock("reconstruct"):
+        rho = regularisation(scene.last.fsc["corrected"].value)
         volume = solve(fetched(sums, backend), particles.pixel_size_A, rho, backend.threads)
     power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
     return parts, volume, spectrum(power, groups, len(particles.optics))
 
 
 def _batches(
-    job: Job,
-    around: Surroundings | None,
-    last: Step,
-    half: int,
-    known: npt.NDArray[np.bool_],
-    shape: Geometry,
-    backend: Backend,
-    clock: Clock,
+    scene: _Scene, half: int
 ) -> Generator[Progress, None, tuple[list[Part], list[tuple[Float64, npt.NDArray[np.int32]]], Accumulator]]:
     """The one pass over the images. On its own, so that reference and images are let go of before the map is made."""
+    job, last, shape, backend, clock = scene.job, scene.last, scene.shape, scene.backend, scene.clock
     particles, spec, group = job.particles, job.spec, operators(job.spec.symmetry)
     with clock("reference"):
-        reference = placed(prepare(last, around, half, job.mask, spec, shape, backend.threads), backend)
+        made = prepare(last, scene.around, half, job.mask, spec, shape, backend.threads, scene.cutoff_A)
+        reference = placed(made, backend)
     parts: list[Part] = []
     left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
     sums = empty(particles.box, backend)
@@ -190,7 +206,7 @@ def _batches(
     for batch in clock.over("read", batches(particles, rows, backend)):
         with clock("window"):
             rest = subtracted(batch, reference, particles, backend)
-        found, points = expect(particles, spec, rest, known, reference, shape, last, backend, clock)
+        found, points = expect(particles, spec, rest, scene.known, reference, shape, last, backend, clock)
         with clock("noise"):
             left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
         with clock("insert"):
@@ -228,7 +244,7 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     with clock("reference"):
         around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
     while not finished(job.spec, last):
-        for event in _advance(job, around, last, backend, clock):
+        for event in _advance(job, around, first, last, backend, clock):
             yield event
             if isinstance(event, Step):
                 last = event
@@ -240,3 +256,19 @@ def final_map(job: Job, step: Step) -> Volume:
     first, second = step.half_maps.first, step.half_maps.second
     mean = filter_map(0.5 * (first.data + second.data), combined_gain(step.fsc["corrected"].value))
     return Volume(mean, first.pixel_size_A, job.mask.header_origin_A)
+
+
+def mask_of(job: Job, step: Step, workers: int = 1) -> Volume:
+    """The mask of the iteration after `step`: the job's own, or one made from the step's map where it is dynamic.
+
+    A dynamic mask takes over once the half maps agree to `dynamic_mask_start_A` inside the job's. Density further than
+    `dynamic_mask_far_A` from that mask does not count, so that it stays with its body.
+    """
+    spec, given = job.spec, job.mask
+    late = step.iteration > 0 and step.fsc["masked"].resolution_A() <= spec.dynamic_mask_start_A
+    if spec.mask_mode == "static" or not late:
+        return given
+    region = soft_edge(given.data > 0.5, given.pixel_size_A, 0.0, spec.dynamic_mask_far_A)
+    seen = final_map(job, step).data * region
+    threshold, near, far = spec.dynamic_mask_threshold, spec.dynamic_mask_near_A, spec.dynamic_mask_far_A
+    return replace(given, data=dynamic_mask(seen, given.pixel_size_A, threshold, near, far, workers=workers))

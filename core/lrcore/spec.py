@@ -1,9 +1,9 @@
 """RefineSpec: every parameter of a local refinement with its unit, bounds and help, described once."""
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lrcore.errors import InputError
 from lrcore.symmetry import ADVICE, canonical
@@ -90,6 +90,51 @@ class RefineSpec(BaseModel):
         "Empty: FSC 0.5 of the half maps inside the mask, plus 1 Å.",
         json_schema_extra=_meta("Initial low-pass", "angstrom", "reference"),
     )
+    mask_mode: Literal["static", "dynamic"] = Field(
+        "static",
+        description="Keep the mask, or make it anew from the map of every iteration, near the mask that was given.",
+        json_schema_extra=_meta("Mask", "", "reference"),
+    )
+    dynamic_mask_threshold: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Dynamic mask: density is what exceeds this share of the map's highest value.",
+        json_schema_extra=_meta("Dynamic mask threshold", "", "reference"),
+    )
+    dynamic_mask_near_A: float = Field(
+        3.0,
+        ge=0,
+        le=100,
+        description="Dynamic mask: 1 up to this distance from density.",
+        json_schema_extra=_meta("Dynamic mask near", "angstrom", "reference"),
+    )
+    dynamic_mask_far_A: float = Field(
+        12.0,
+        ge=0,
+        le=200,
+        description="Dynamic mask: 0 from this distance on. Density further than this from the given mask is left out.",
+        json_schema_extra=_meta("Dynamic mask far", "angstrom", "reference"),
+    )
+    dynamic_mask_start_A: float = Field(
+        12.0,
+        gt=0,
+        le=200,
+        description="Dynamic mask: the given mask is kept until the half maps agree to this resolution inside it.",
+        json_schema_extra=_meta("Dynamic mask start resolution", "angstrom", "reference"),
+    )
+    non_uniform: bool = Field(
+        False,
+        description="Low-pass every voxel of the reference where one half map stops predicting the other.",
+        json_schema_extra=_meta("Non-uniform regularisation", "", "reference"),
+    )
+    non_uniform_window_factor: float = Field(
+        3.0,
+        ge=1,
+        le=20,
+        description="Non-uniform: width of the window that judges a voxel, in wavelengths of the cut-off.",
+        json_schema_extra=_meta("Non-uniform window factor", "", "reference"),
+    )
     noise_model: Literal["coloured", "symmetric", "white"] = Field(
         "coloured",
         description="The noise: a spectrum for each optics group, one for all, or one number.",
@@ -147,6 +192,12 @@ class RefineSpec(BaseModel):
             "write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "
             "or 'x, y, z map' (in Å, as in a model)"
         )
+
+    @model_validator(mode="after")
+    def _far_is_beyond_near(self) -> Self:
+        if self.dynamic_mask_far_A < self.dynamic_mask_near_A:
+            raise ValueError("dynamic_mask_far_A must not be less than dynamic_mask_near_A")
+        return self
 
     @field_validator("symmetry")
     @classmethod

@@ -1,11 +1,15 @@
 """Options that change the map, each with and without, against the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lrcore.backend import Backend
-from lrcore.records import Step
-from lrcore.refine import advance, start
+from lrcore.io import read_volume
+from lrcore.masks import centre_of_mass, soft_sphere
+from lrcore.records import Step, Volume
+from lrcore.refine import advance, mask_of, start
 from lrcore.simulate import flexible_particle
 from lrcore.spec import RefineSpec
 from lrcore.testing import against, rotation_error_deg
@@ -92,3 +96,42 @@ def test_noise_models(uneven: Case, backend: Backend) -> None:
     tell(", ".join(f"{model}: {at[model]:.2f} Å, {wrong[model]:.2f}°" for model in found))
     assert wrong["coloured"] < wrong["white"]
     assert at["coloured"] <= at["white"]
+
+
+def within(mask: Volume, truth: Volume) -> float:
+    """Share of the power of a map inside a mask."""
+    power = truth.data.astype(np.float64) ** 2
+    return float((power * mask.data).sum() / power.sum())
+
+
+def test_a_dynamic_mask_grows_onto_its_body_and_a_static_one_stays(two_body: Case, backend: Backend) -> None:
+    centre = np.rint(centre_of_mass(two_body.mask.data)).astype(int)[::-1]
+    core = soft_sphere(two_body.mask.box, 9.0, 4.0)
+    small = replace(two_body.mask, data=np.roll(core, tuple(centre), axis=(0, 1, 2)))
+    seen, wrong = {}, {}
+    for mode in ("static", "dynamic"):
+        job = replace(two_body.job(RefineSpec(mask_mode=mode)), mask=small)
+        _, last = refined(job, backend)
+        mask = mask_of(job, last)
+        seen[mode], wrong[mode] = within(mask, two_body.gt_b), median_error_deg(two_body, last)
+        assert np.array_equal(mask.data, small.data) == (mode == "static")
+    tell(f"mask too small: {within(small, two_body.gt_b):.0%} of the body's power inside, then {seen['dynamic']:.0%}")
+    tell(f"rotation error: dynamic {wrong['dynamic']:.2f}°, static {wrong['static']:.2f}°")
+    assert seen["dynamic"] > seen["static"] + 0.2
+    assert wrong["dynamic"] < wrong["static"]
+
+
+def test_non_uniform_regularisation_with_a_disordered_part_in_the_mask(two_body: Case, backend: Backend) -> None:
+    """The mask of everything: the other body moves against the one that is judged."""
+    whole = read_volume(two_body.folder / "mask_full.mrc")
+    steps = {on: iterated_with(two_body, whole, RefineSpec(non_uniform=on), backend) for on in (True, False)}
+    wrong = {on: median_error_deg(two_body, step) for on, step in steps.items()}
+    at = {on: truth_A(two_body, step) for on, step in steps.items()}  # inside the mask of one body
+    tell(f"non-uniform, uniform: {at[True]:.2f}, {at[False]:.2f} Å; {wrong[True]:.2f}, {wrong[False]:.2f}°")
+    assert at[True] < at[False]
+    assert wrong[True] < wrong[False]
+
+
+def iterated_with(case: Case, mask: Volume, spec: RefineSpec, backend: Backend) -> Step:
+    """Three iterations with another mask."""
+    return iterated(replace(case, mask=mask), spec, 3, backend)
