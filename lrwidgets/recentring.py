@@ -108,7 +108,10 @@ def _frame(arguments: Namespace, given: _Input) -> Frame:
         centre = (x, y, z)
     elif text != "box" and not FULCRUM_PATTERN.match(text):
         raise InputError(f"--point {text}: write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
-    point = fulcrum_point(text, particles.box, particles.pixel_size_A, centre)
+    elif text.rstrip().endswith("map") and not given.maps:
+        raise InputError(f"--point {text}: is in the frame of a map, so give --map, --half-maps or --mask too")
+    origin = next((volume.header_origin_A for volume in given.maps.values()), (0.0, 0.0, 0.0))
+    point = fulcrum_point(text, particles.box, particles.pixel_size_A, centre, origin)
     return frame_at(point, arguments.box or particles.box, particles.box, particles.pixel_size_A)
 
 
