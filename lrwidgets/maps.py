@@ -45,13 +45,13 @@ def locres(arguments: Namespace) -> None:
         _write_text(arguments.cxc, chimerax(found, (arguments.first, arguments.second), arguments.out))
     if arguments.plot:
         _plot(arguments.plot, found, mask)
-    finer, coarser = found.quartiles_A
+    finer, _, coarser = found.quartiles_A
     printer.tell(
         f"local resolution inside the mask: median {found.median_A:.2f} Å, quartiles {finer:.2f} and {coarser:.2f} Å\n"
         f"{len(found.points)} windows of {found.window_A:.3g} Å, every {found.sampling_A:.3g} Å; wrote {arguments.out}",
         "locres",
         median_A=found.median_A,
-        quartiles_A=found.quartiles_A,
+        quartiles_A=(finer, coarser),
         window_A=found.window_A,
         sampling_A=found.sampling_A,
         windows=len(found.points),
@@ -208,4 +208,4 @@ def _plot(path: Path, found: LocalResolution, mask: Volume) -> None:
 
     grid = (np.arange(mask.box) - mask.box // 2) * mask.pixel_size_A
     axes = dict.fromkeys("zyx", grid)
-    plots.save(plots.local_resolution(*(xr.DataArray(v.data, axes, "zyx") for v in (found.map, mask))), path)
+    plots.save(plots.local_resolution(*(xr.DataArray(v.data, axes, tuple("zyx")) for v in (found.map, mask))), path)

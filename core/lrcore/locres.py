@@ -43,26 +43,21 @@ class LocalResolution:
     """Local resolution of two half maps.
 
     map: (n, n, n) in Å; outside the mask that of the nearest point inside. points: (p, 3) voxels [z, y, x] that were
-    looked at. resolution_A: (p,) there. window_A: width of the window at half its height. sampling_A: distance of the
-    points. median_A, quartiles_A: over the points; the finer quartile first.
+    looked at. resolution_A: (p,) there. quartiles_A: a quarter, half and three quarters of the voxels in the mask are
+    at least as fine. window_A: width of the window at half its height. sampling_A: distance of the points.
     """
 
     map: Volume
     points: Int
     resolution_A: Float64
+    quartiles_A: tuple[float, float, float]
     window_A: float
     sampling_A: float
 
     @property
     def median_A(self) -> float:
-        """Half of the points are at least as fine."""
-        return float(np.median(self.resolution_A))
-
-    @property
-    def quartiles_A(self) -> tuple[float, float]:
-        """A quarter, and three quarters, of the points are at least as fine."""
-        finer, coarser = np.quantile(self.resolution_A, (0.25, 0.75))
-        return float(finer), float(coarser)
+        """Half of the voxels in the mask are at least as fine."""
+        return self.quartiles_A[1]
 
 
 def local_resolution(
@@ -106,7 +101,9 @@ def local_resolution(
     frequency = shell_frequency(window.box, apix)
     found = np.array([Fsc("local", frequency, row).resolution_A(threshold) for row in np.concatenate(curves)])
     data = spread(points, found, step, n)
-    yield LocalResolution(Volume(data, apix, first.header_origin_A), points, found, width, step * apix)
+    low, middle, high = (float(q) for q in np.quantile(data[mask.data > 0.5], (0.25, 0.5, 0.75)))
+    volume = Volume(data, apix, first.header_origin_A)
+    yield LocalResolution(volume, points, found, (low, middle, high), width, step * apix)
 
 
 def chosen_window_A(first: Volume, second: Volume, mask: Volume, workers: int = 1) -> float:

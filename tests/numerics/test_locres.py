@@ -57,15 +57,15 @@ def test_each_region_reads_its_resolution(width):
 def test_noise_has_no_resolution():
     found = measured(noise(3), noise(4), soft_sphere(N, 30, 6), window_A=30.0)
     assert np.mean(found.resolution_A > 15) > 0.9
-    assert found.median_A > 25
+    assert found.median_A == np.median(found.map.data[soft_sphere(N, 30, 6) > 0.5]) > 25
 
 
-def test_a_map_with_itself_reaches_nyquist_and_the_summary_is_of_the_points():
+def test_a_map_with_itself_reaches_nyquist():
     data = noise(5, 48)
     found = measured(data, data, soft_sphere(48, 16, 4), window_A=20.0, sampling_A=6.0)
     assert np.allclose(found.resolution_A, 2 * PIXEL)
     assert found.median_A == pytest.approx(2 * PIXEL)
-    assert found.quartiles_A == pytest.approx((2 * PIXEL, 2 * PIXEL))
+    assert found.quartiles_A == pytest.approx((2 * PIXEL,) * 3)
     assert found.sampling_A == 6.0
     assert np.allclose(found.map.data, 2 * PIXEL)
 

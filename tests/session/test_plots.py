@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lrcore.conical import ConicalFsc, to_dataset
 from lrcore.errors import InputError
 from lrcore.results import to_tree
 from lrwidgets import plots
@@ -114,3 +115,27 @@ def test_a_figure_that_cannot_be_written(tmp_path: Path) -> None:
 def test_pyplot_is_never_imported() -> None:
     code = "import sys, lrwidgets.plots; print(sorted({'matplotlib.pyplot', 'numba'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_local_resolution_is_drawn_inside_the_mask_alone(tmp_path: Path) -> None:
+    axis = {name: (np.arange(24) - 12) * 2.0 for name in "zyx"}
+    data = np.broadcast_to(4 + axis["x"] / 20, (24, 24, 24))
+    mask = np.zeros((24, 24, 24))
+    mask[4:20, 4:20, 4:20] = 1
+    figure = plots.local_resolution(*(xr.DataArray(array, axis, tuple("zyx")) for array in (data, mask)))
+    plots.save(figure, tmp_path / "figure.png", dpi=40)
+    shown = figure.axes[0].images[0].get_array()
+    assert np.isfinite(shown.filled(np.nan)).sum() == 16 * 16
+    assert words(figure.axes[3]) == ["median 3.95 Å"]
+
+
+def test_the_best_and_the_worst_direction_are_named() -> None:
+    frequency = np.arange(9) / 40
+    curves = np.stack([np.clip(1 - frequency * slope, 0, 1) for slope in (5, 8, 6)])
+    axes = np.eye(3)
+    found = ConicalFsc(axes, frequency, curves, np.array([5.8, 9.3, 7.0]), np.array([0.1, 0.06, 0.08]))
+    ax = plots.conical(to_dataset(found)).axes[0]
+    best, worst = words(ax)
+    assert best == "best, 5.80 Å along (1.00, 0.00, 0.00)"
+    assert worst == "worst, 9.30 Å along (0.00, 1.00, 0.00)"
+    assert ax.get_title(loc="left").endswith("0.60")
