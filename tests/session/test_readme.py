@@ -33,7 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line for block in blocks(root, "sh") for line in block.splitlines()]
-    assert {"refine", "export", "fsc", "reconstruct", "info", "expand", "recenter", "mask"} == {
+    assert {"refine", "export", "fsc", "reconstruct", "info", "expand", "recenter", "mask", "locres", "filter"} == {
         shlex.split(line)[1] for line in commands
     }
     for command in commands:
