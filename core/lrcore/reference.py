@@ -7,7 +7,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from lrcore.backend import Backend
-from lrcore.filters import local_lowpass
+from lrcore.filters import butterworth, local_lowpass
 from lrcore.fourier import QUADRATIC, FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Float32, Samples, half_plane, shell_mean, window_at
@@ -143,7 +143,7 @@ def prepare(
 ) -> Reference:  # fmt: skip
     """The reference that half set `half` is searched against after `step`.
 
-    cutoff_A: (n, n, n) low-pass of each voxel, or None.
+    cutoff_A: (n, n, n) low-pass of each voxel, in place of the filter that the FSC gives, or None.
     """
     gain = wiener_gain(step.fsc["corrected"].value)
     resolution = align_resolution_A(step.fsc["corrected"], spec, step.initial_lowpass_A)
@@ -152,9 +152,10 @@ def prepare(
     raw = scipy.fft.rfftn(array * mask.data, workers=workers, overwrite_x=True)
     raw_power = shell_mean(raw.real**2 + raw.imag**2, shape.box, 3)
     variance = raw_power * gain * (1 - gain) * (shape.box**2 / shape.area)
-    filtered = filter_map(array, gain, workers)
-    if cutoff_A is not None:
-        (filtered,) = local_lowpass((filtered,), shape.pixel_size_A, cutoff_A, workers)
+    if cutoff_A is None:
+        filtered = filter_map(array, gain, workers)
+    else:
+        (filtered,) = local_lowpass((array,), shape.pixel_size_A, cutoff_A, workers, butterworth)
     filtered *= mask.data
     z, y, x = (int(c) for c in (shape.centre + shape.box // 2)[::-1])
     window = window_at(filtered, (z, y, x), shape.window)
