@@ -10,13 +10,13 @@ from lrcore import io
 from lrcore.errors import InputError
 from lrcore.filters import fsc_weight, guinier, highpass, local_lowpass, lowpass, sharpened
 from lrcore.fsc import family
-from lrcore.io.files import keep_inputs, written_whole
+from lrcore.io.checks import check_alike
+from lrcore.io.files import keep_inputs, require_folder, written_whole
 from lrcore.locres import LocalResolution, local_resolution
 from lrcore.masks import checked
 from lrcore.records import Fsc, Progress, Volume
 from lrcore.solvent import TIGHT_A, falling, outline_distance_A
 from lrwidgets.table import Printer
-from lrwidgets.tools import check_alike
 
 COLOURS = ("#08306B", "#0072B2", "#56B4E9", "#E69F00", "#D55E00")
 """Of the local resolution in ChimeraX, from fine to coarse."""
@@ -192,8 +192,7 @@ def _possible(name: str, resolution: float, volume: Volume) -> None:
 
 def _writable(path: Path, inputs: list[Path]) -> None:
     keep_inputs(path, inputs)
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}: make it, or write elsewhere")
+    require_folder(path)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from lrcore import io, masks
 from lrcore.errors import InputError
-from lrcore.io.files import keep_inputs
+from lrcore.io.checks import check_alike
+from lrcore.io.files import keep_inputs, require_folder
 from lrcore.records import Volume
 from lrcore.spec import FULCRUM_PATTERN, fulcrum_point
 from lrwidgets.table import Printer
@@ -71,8 +72,7 @@ def _check_options(arguments: Namespace) -> None:
         raise InputError(f"--components {arguments.components}: write how many parts to keep, or 0 for all")
     if len(arguments.map) > 2:
         raise InputError(f"{len(arguments.map)} maps are given: give one, or two half maps")
-    if not arguments.out.parent.is_dir():
-        raise InputError(f"{arguments.out}: there is no folder {arguments.out.parent}: make it, or write elsewhere")
+    require_folder(arguments.out)
 
 
 def _inputs(arguments: Namespace) -> list[Path]:
@@ -85,25 +85,15 @@ def _mean_map(paths: Sequence[Path], apix: float | None) -> Volume:
     volumes = [io.read_volume(path, apix) for path in paths]
     first = volumes[0]
     for other in volumes[1:]:
-        _check_grid(other, first)
+        check_alike(first, other)
     data = first.data if len(volumes) == 1 else 0.5 * (first.data + volumes[1].data)
     return Volume(data, first.pixel_size_A, first.header_origin_A, first.path)
-
-
-def _check_grid(other: Volume, volume: Volume) -> None:
-    if other.box != volume.box:
-        raise InputError(
-            f"{other.path}: its box is {other.box}, that of {volume.path} {volume.box}: re-box one of them"
-        )
-    if abs(other.pixel_size_A / volume.pixel_size_A - 1) > 0.01:
-        sizes = f"voxels of {other.pixel_size_A:g} Å, those of {volume.path} {volume.pixel_size_A:g} Å"
-        raise InputError(f"{other.path}: has {sizes}: resample one of them, or give --apix")
 
 
 def _other(path: Path, volume: Volume, apix: float | None) -> Float32:
     """A mask to join with, checked."""
     other = io.read_volume(path, apix)
-    _check_grid(other, volume)
+    check_alike(volume, other)
     return masks.checked(other, volume.box, volume.pixel_size_A).data
 
 

@@ -10,9 +10,11 @@ from lrcore.census import halves, views
 from lrcore.duplicates import same_image
 from lrcore.errors import InputError
 from lrcore.fsc import family
+from lrcore.io.checks import check_alike
+from lrcore.io.files import require_folder
 from lrcore.io.places import places
 from lrcore.masks import checked
-from lrcore.records import Fsc, Particles, Progress, Volume
+from lrcore.records import Fsc, Particles, Progress
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.table import Printer, text
 
@@ -26,8 +28,7 @@ def reconstruct(arguments: Namespace) -> None:
     from lrcore.reconstruct import reconstruct as run
 
     symmetry = edited(DEFAULTS, {"symmetry": arguments.symmetry}).symmetry
-    if not arguments.out.parent.is_dir():
-        raise InputError(f"{arguments.out}: there is no folder {arguments.out.parent}: make it, or write elsewhere")
+    require_folder(arguments.out)
     particles: Particles = io.read_particles(arguments.particles, arguments.images)
     printer = Printer(arguments.json)
     count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
@@ -87,17 +88,6 @@ def _print_conical(printer: Printer, found: "ConicalFsc") -> None:
         frequency_per_A=found.frequency,
         fsc=found.value,
     )
-
-
-def check_alike(first: Volume, second: Volume) -> None:
-    """Raise InputError unless both maps have the same box and voxel size."""
-    if first.box != second.box:
-        raise InputError(
-            f"{second.path}: its box is {second.box}, that of {first.path} {first.box}: re-box one of them"
-        )
-    if abs(first.pixel_size_A / second.pixel_size_A - 1) > 0.01:
-        sizes = f"voxels of {second.pixel_size_A:g} Å, those of {first.path} {first.pixel_size_A:g} Å"
-        raise InputError(f"{second.path}: has {sizes}: resample one of them, or give --apix")
 
 
 SAME_PLACE_A = 20.0

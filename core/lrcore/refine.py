@@ -121,13 +121,17 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
 
 @dataclass(frozen=True)
 class _Scene:
-    """What both half sets of an iteration share. cutoff_A: of each voxel. known: (n,) poses beyond doubt."""
+    """What both half sets of an iteration share.
+
+    cutoff_A: of each voxel. question: what the search asks. known: (n,) poses that are beyond doubt about it.
+    """
 
     job: Job
     last: Step
     shape: Geometry
     around: Surroundings | None
     cutoff_A: Float32 | None
+    question: str
     known: npt.NDArray[np.bool_]
     backend: Backend
     clock: Clock
@@ -147,8 +151,10 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
         cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
     shape = geometry(mask, spec)
-    known = secure(last.expectation) & (last.question == question(spec, shape))
-    return _Scene(replace(job, mask=mask, particles=particles), last, shape, around, cutoff_A, known, backend, clock)
+    asked = question(spec, shape)
+    known = secure(last.expectation) & (last.question == asked)
+    job = replace(job, mask=mask, particles=particles)
+    return _Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
 
 
 def _advance(
@@ -169,8 +175,8 @@ def _advance(
         maps = HalfMaps(*volumes)
         fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads)
     noise_now = modelled(np.stack(spectra), job.spec.noise_model)
-    found_now, asked = _joined(parts, job.particles.half), question(job.spec, scene.shape)
-    step = Step(last.iteration + 1, found_now, maps, fsc, noise_now, 0.0, last.history, question=asked)
+    found_now = _joined(parts, job.particles.half)
+    step = Step(last.iteration + 1, found_now, maps, fsc, noise_now, 0.0, last.history, question=scene.question)
     share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
     line = summary(job.particles.poses, job.spec, last, step, fulcrum, clock.seconds, share)
     step = replace(step, history=(*last.history, line))

@@ -13,17 +13,14 @@ from lrcore.kernels.insert import cuda as insert_cuda
 from lrcore.kernels.model import cuda as model_cuda
 from lrcore.kernels.newton import Limits
 from lrcore.kernels.newton import cuda as newton_cuda
-from lrcore.kernels.newton.reference import smooth_slices
 from lrcore.kernels.score import cuda as score_cuda
 from lrcore.kernels.slice import cuda as slice_cuda
 from lrcore.kernels.weigh import cuda as weigh_cuda
 from lrcore.rotations import exp, from_euler
 from lrcore.testing import smooth_map
 from tests.kernels.host_device import COMPILER, has_gpu, host_device
+from tests.kernels.images import LEVER, LIMIT, SIZE, noisy_images
 
-SIZE = 24
-LIMIT = 10
-LEVER = np.array([3.0, -2.0, 4.0])
 GPU = has_gpu()
 LIMITS = Limits(0.3, 4.0, 0.1, 2.0)
 
@@ -47,18 +44,7 @@ def on_device(request, folder, monkeypatch):
 @pytest.fixture(scope="module")
 def problem():
     """Four noisy images of a smooth map: volume, samples in three bands, W, w, centres, true θ."""
-    rng = np.random.default_rng(3)
-    volume = from_map(smooth_map(SIZE, 1, 6.0), LIMIT, kernel=QUADRATIC)
-    samples = half_plane(SIZE, (5.0, 8.0, float(LIMIT)))
-    centres = from_euler(rng.uniform(-180, 180, (4, 3)))
-    theta = np.concatenate([rng.normal(0, 0.06, (4, 3)), rng.normal(0, 0.7, (4, 2))], axis=1)
-    rotations = centres @ exp(theta[:, :3])
-    sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
-    k = np.stack([samples.kx, samples.ky])
-    model = smooth_slices(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * sway @ k)
-    w = rng.uniform(0.5, 1.5, model.shape) * 2e-4
-    noise = rng.normal(size=(*model.shape, 2)) @ [1, 1j] * np.sqrt(w / 2)
-    return volume, samples, (w * model + noise).astype(np.complex64), w.astype(np.float32), centres, theta
+    return noisy_images(4)
 
 
 def close(found, expected, tolerance=1e-4):

@@ -10,10 +10,7 @@ from lrcore.kernels.newton import Limits
 from lrcore.kernels.newton.reference import smooth_slices
 from lrcore.rotations import exp, from_euler
 from lrcore.testing import numerical_gradient, smooth_map
-
-SIZE = 24
-LIMIT = 10
-LEVER = np.array([3.0, -2.0, 4.0])
+from tests.kernels.images import LEVER, LIMIT, SIZE, noisy_images
 
 
 def blob(n):
@@ -38,18 +35,7 @@ def kernels(request):
 @pytest.fixture(scope="module")
 def problem():
     """Three images of a smooth map at known poses, with weights: volume, samples, W, w, centres, truth θ."""
-    rng = np.random.default_rng(3)
-    volume = from_map(smooth_map(SIZE, 1, 6.0), LIMIT, kernel=QUADRATIC)
-    samples = half_plane(SIZE, (5.0, 8.0, float(LIMIT)))
-    centres = from_euler(rng.uniform(-180, 180, (3, 3)))
-    theta = np.concatenate([rng.normal(0, 0.06, (3, 3)), rng.normal(0, 0.7, (3, 2))], axis=1)
-    rotations = centres @ exp(theta[:, :3])
-    sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
-    k = np.stack([samples.kx, samples.ky])
-    model = smooth_slices(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * sway @ k)
-    w = rng.uniform(0.5, 1.5, model.shape) * 2e-4
-    noise = rng.normal(size=(*model.shape, 2)) @ [1, 1j] * np.sqrt(w / 2)
-    return volume, samples, (w * model + noise).astype(np.complex64), w.astype(np.float32), centres, theta
+    return noisy_images(3)
 
 
 def test_slice_of_a_quarter_turn_is_the_rotated_image(kernels):

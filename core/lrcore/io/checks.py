@@ -1,9 +1,9 @@
-"""What every reader of particles checks before it hands them on."""
+"""What is checked of particles by every reader, and of maps that are to be used together."""
 
 from pathlib import Path
 
 from lrcore.errors import InputError
-from lrcore.records import Optics
+from lrcore.records import Optics, Volume
 
 
 def require_one_size(path: Path, optics: tuple[Optics, ...]) -> None:
@@ -32,3 +32,14 @@ def check_optics(path: Path, optics: Optics) -> Optics:
         if not good:
             raise InputError(f"{path}: optics group {optics.name}: {what} is {value}, must be {bound}: correct it")
     return optics
+
+
+def check_alike(first: Volume, second: Volume) -> None:
+    """Raise InputError unless both maps have the same box and voxel size."""
+    if first.box != second.box:
+        raise InputError(
+            f"{second.path}: its box is {second.box}, that of {first.path} {first.box}: re-box one of them"
+        )
+    if abs(first.pixel_size_A / second.pixel_size_A - 1) > 0.01:
+        sizes = f"voxels of {second.pixel_size_A:g} Å, those of {first.path} {first.pixel_size_A:g} Å"
+        raise InputError(f"{second.path}: has {sizes}: resample one of them, or give --apix")

@@ -71,6 +71,12 @@ def name_from(folder: Path, stack: Path, name: str) -> str:
     return os.path.relpath(stack.parent.resolve() / stack.name, folder.resolve())
 
 
+def require_folder(path: Path) -> None:
+    """Raise InputError if `path` cannot be written because its folder is not there."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}: make it, or write elsewhere")
+
+
 def keep_inputs(path: Path, inputs: Iterable[Path]) -> None:
     """Raise InputError if writing `path` would replace one of the files that were read."""
     if path.exists() and any(one.exists() and path.samefile(one) for one in inputs):

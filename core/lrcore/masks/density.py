@@ -4,13 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.errors import InputError
+from lrcore.filters import butterworth
 from lrcore.fourier import filter_map
 from lrcore.grids import Float32, shell_frequency
 
 Bool = npt.NDArray[np.bool_]
 
-ORDER = 8
-"""Of the Butterworth low-pass: steep, and hardly any ripples, which a threshold would turn into shells."""
 BINS = 1024
 NOISE_SDS = 3.0
 WEAK = 0.5
@@ -18,14 +17,15 @@ WEAK = 0.5
 
 
 def lowpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: int = 1) -> Float32:
-    """The map (n, n, n) without what is finer than `resolution_A`: amplitudes / √(1 + (k d)¹⁶), a Butterworth filter.
+    """The map (n, n, n) without what is finer than `resolution_A`, by the Butterworth filter.
 
+    It is steep, and has hardly any ripples, which a threshold would turn into shells.
     One beyond the Nyquist limit (or 0) leaves the map as it is.
     """
     if resolution_A <= 2 * pixel_size_A:
         return data
-    relative = shell_frequency(data.shape[-1], pixel_size_A) * resolution_A
-    return filter_map(data, 1.0 / np.sqrt(1.0 + relative ** (2 * ORDER)), workers)
+    frequency = shell_frequency(data.shape[-1], pixel_size_A)
+    return filter_map(data, butterworth(frequency, 1 / resolution_A), workers)
 
 
 def automatic_threshold(data: Float32) -> float:

@@ -18,14 +18,10 @@ from numba.extending import intrinsic
 
 from lrcore.fourier import PADDING
 from lrcore.kernels.simd import fetch
-from lrcore.kernels.slice.cpu import CHUNK, OPTIONS, pairs, place, scratch
+from lrcore.kernels.slice.cpu import AHEAD, CHUNK, I32, OPTIONS, C, F, pairs, place, scratch
 
 SLAB = 6
 """Planes in a slab; at least 3, so that no two slabs of a turn write to the same plane even where rounding differs."""
-AHEAD = 8
-"""Samples between asking for memory and adding to it."""
-C = np.uint64(CHUNK)
-F, I32 = np.float32, np.int32
 
 
 @intrinsic

@@ -8,7 +8,7 @@ s = ((R − centre) l)_xy + t and M(k) = S(k) e^{−2πi k·s / D}:
     gradient = ∂value/∂(δ, t), where R → R exp(δ)
     hessian  = 2 Re Σ_k w conj(J) J,  J = ∂M/∂(δ, t)                  (Gauss–Newton)
 
-The derivatives are those of the trilinear interpolant itself. With q = PADDING · Rᵀ k, ∂S/∂δ = ∇S × q and
+The derivatives are those of the quadratic interpolant itself. With q = PADDING · Rᵀ k, ∂S/∂δ = ∇S × q and
 ∂s/∂δ = −(R [l]×)_xy.
 
     evaluate(volume, W: (B, S), w: (B, S), samples, band: int, centres: (B, 3, 3), theta: (B, 5), lever: (3,))

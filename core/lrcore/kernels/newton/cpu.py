@@ -11,12 +11,11 @@ import numpy.typing as npt
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
 from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, STEPS, TOLERANCE, Limits, Modes
-from lrcore.kernels.newton.gather import CHUNK, C, phases, place, read, scratch, turn_gradient
+from lrcore.kernels.newton.gather import phases, place, read, scratch, turn_gradient
 from lrcore.kernels.newton.small import exp_rotation, moved, solve5, squared_length
-from lrcore.kernels.slice.cpu import OPTIONS, pairs
+from lrcore.kernels.slice.cpu import CHUNK, OPTIONS, C, F, pairs
 
 Array = npt.NDArray[np.floating]
-F = np.float32
 
 
 @numba.njit(**OPTIONS)

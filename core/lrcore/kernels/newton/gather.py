@@ -7,16 +7,11 @@ import numba
 import numpy as np
 
 from lrcore.kernels.simd import constant, fetch, fma, load, pair_sums, times
-from lrcore.kernels.slice.cpu import OPTIONS
+from lrcore.kernels.slice.cpu import AHEAD, CHUNK, I32, OPTIONS, C, F
 from lrcore.kernels.turns import cos_sin
 
-CHUNK = 256
 PLACE, FOUND = 17, 10
 """Columns of the two scratch arrays: where samples are, and what was read there."""
-AHEAD = 8
-"""Samples between asking for memory and reading it."""
-C = np.uint64(CHUNK)
-F, I32 = np.float32, np.int32
 
 
 @numba.njit(**OPTIONS)

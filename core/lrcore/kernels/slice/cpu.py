@@ -16,21 +16,9 @@ CHUNK = 256
 PLACE, FOUND = 6, 2
 """Columns of the two scratch arrays."""
 C = np.uint64(CHUNK)
+AHEAD = 8
+"""Samples between asking for memory and using it, where that is worth asking."""
 F, I32 = np.float32, np.int32
-
-
-@numba.njit(inline="always", **OPTIONS)
-def locate(turn, kx, ky, centre):  # type: ignore[no-untyped-def]
-    """Lower corner (array indices), fractions and mate sign of a sample; `turn` is PADDING · A in float32."""
-    qx = turn[0, 0] * kx + turn[1, 0] * ky
-    qy = turn[0, 1] * kx + turn[1, 1] * ky
-    qz = turn[0, 2] * kx + turn[1, 2] * ky
-    sign = np.float32(-1.0) if qx < 0 else np.float32(1.0)
-    qx *= sign
-    qy = qy * sign + centre
-    qz = qz * sign + centre
-    x, y, z = np.int32(qx), np.int32(qy), np.int32(qz)
-    return x + 1, y, z, qx - np.float32(x), qy - np.float32(y), qz - np.float32(z), sign
 
 
 @numba.njit(**OPTIONS)
