@@ -108,7 +108,7 @@ def _first_step(job: Job, found: Calibration, backend: Backend, seconds: float) 
     masked, corrected = fsc["masked"].resolution_A(), fsc["corrected"].resolution_A()
     line = Summary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {"start": seconds}, {}, peak_memory_MB())
     noise = modelled(found.noise, job.spec.noise_model)
-    return Step(0, expectation, maps, fsc, noise, lowpass, (line,))
+    return Step(0, expectation, maps, fsc, noise, lowpass, (line,), intensity=found.intensity)
 
 
 def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
@@ -143,9 +143,6 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     mask = mask_of(job, last, workers)
     if mask is not job.mask:
         around = surroundings(first.half_maps, mask, spec, workers)
-    particles = job.particles
-    if spec.per_particle_scale:
-        particles = replace(particles, scale=particles.scale * last.expectation.scale)
     cutoff_A = None
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
@@ -153,8 +150,19 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     shape = geometry(mask, spec)
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
-    job = replace(job, mask=mask, particles=particles)
+    job = replace(job, mask=mask, particles=_weighed(job, last))
     return _Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
+
+
+def _weighed(job: Job, last: Step) -> Particles:
+    """The particles with the scale of their images' signal: of the file, of the optics group, of the particle."""
+    particles = job.particles
+    scale = particles.scale
+    if last.intensity:
+        scale = scale * np.array(last.intensity)[particles.group]
+    if job.spec.per_particle_scale:
+        scale = scale * last.expectation.scale
+    return replace(particles, scale=scale)
 
 
 def _advance(
@@ -176,7 +184,10 @@ def _advance(
         fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads)
     noise_now = modelled(np.stack(spectra), job.spec.noise_model)
     found_now = _joined(parts, job.particles.half)
-    step = Step(last.iteration + 1, found_now, maps, fsc, noise_now, 0.0, last.history, question=scene.question)
+    step = replace(
+        last, iteration=last.iteration + 1, expectation=found_now, half_maps=maps, fsc=fsc, noise=noise_now,
+        initial_lowpass_A=0.0, question=scene.question,
+    )  # fmt: skip
     share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
     line = summary(job.particles.poses, job.spec, last, step, fulcrum, clock.seconds, share)
     step = replace(step, history=(*last.history, line))
