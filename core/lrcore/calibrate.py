@@ -140,7 +140,10 @@ def _opposed(sums: Float64) -> bool:
 
 
 def _noise(sums: Float64, scale: Float64) -> Float64:
-    """scale: (shells,), or (groups, shells). Residual power per coefficient, shrunk to the mean of all groups; the outermost shells repeat the last."""
+    """Residual power per coefficient, shrunk to the mean of all groups; the outermost shells repeat the last.
+
+    scale: (shells,), or (groups, shells).
+    """
     residual = sums[:, 2] - 2 * scale * sums[:, 0] + scale**2 * sums[:, 1]
     count = sums[:, 3]
     mean = residual.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
