@@ -33,7 +33,7 @@ def calibrated(particles: Particles, volume: Volume) -> Calibration:
 
 
 def sums_of(amplitude: list[float], images: list[int], snr: float) -> np.ndarray:
-    """Sums of calibrate for groups whose images show the map at an amplitude, in noise of variance 1, without chance."""
+    """Sums of calibrate for groups whose images show the map at an amplitude, noise of variance 1, no chance."""
     found = np.zeros((len(amplitude), 4, SHELLS))
     count = np.array(images, np.float64)[:, None] * np.pi * np.maximum(np.arange(SHELLS), 0.5)
     power = snr * count
