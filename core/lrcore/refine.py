@@ -13,10 +13,12 @@ from lrcore.calibrate import Calibration, calibrate
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
 from lrcore.ctf import check_optics
+from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
 from lrcore.expect import expect, subtracted
 from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
+from lrcore.halves import require_both
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked, dynamic_mask, soft_edge
 from lrcore.noise import measured, modelled, sampled, spectrum
@@ -34,6 +36,7 @@ from lrcore.reference import (
     surroundings,
 )
 from lrcore.search import secure
+from lrcore.soundness import doubts, require_sound
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
 
@@ -54,7 +57,7 @@ class Job:
 
 
 def check(job: Job) -> None:
-    """Raise InputError when mask or half maps do not fit the particles; warn of what is unwise."""
+    """Raise InputError when mask, half maps, half sets or spec do not fit the particles; warn of what is unwise."""
     particles = job.particles
     check_optics(particles)
     checked(job.mask, particles.box, particles.pixel_size_A)
@@ -67,15 +70,11 @@ def check(job: Job) -> None:
                 f"{name}: voxel size {volume.pixel_size_A:g} Å but the particles' is {particles.pixel_size_A:g} Å: "
                 "resample the map, or correct it with --apix"
             )
-    if job.spec.prior == "none" and (job.spec.recenter_rotations or job.spec.recenter_shifts):
-        warnings.warn(
-            "re-centring without a prior: poses may drift further with every iteration, beyond the extents about their "
-            "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off",
-            stacklevel=2,
-        )
-    for half in (1, 2):
-        if not np.any(particles.half == half):
-            raise InputError(f"{particles.path}: half set {half} holds no particles; a refinement needs both")
+    require_both(particles)
+    require_halves_apart(particles)
+    require_sound(job.mask, job.spec)
+    for doubt in doubts(job.mask, job.spec):
+        warnings.warn(doubt, stacklevel=2)
 
 
 def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
