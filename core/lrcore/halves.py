@@ -46,10 +46,14 @@ def families(particles: Particles, places: Places | None) -> Int64:
 
 
 def dealt(count: npt.NDArray[np.integer], seed: int) -> npt.NDArray[np.int8]:
-    """Half set, 1 or 2, of families with `count` rows (f,): in random order, each to the half that has fewer so far."""
+    """Half set, 1 or 2, of families with `count` rows (f,): each to the half that has fewer so far.
+
+    The largest families come first, and equal ones in random order.
+    """
     held = [0, 0]
     half = np.empty(len(count), np.int8)
-    for family in np.random.default_rng(seed).permutation(len(count)):
+    order = np.random.default_rng(seed).permutation(len(count))
+    for family in order[np.argsort(-count[order], kind="stable")]:
         mine = int(held[1] < held[0])
         half[family] = mine + 1
         held[mine] += int(count[family])
