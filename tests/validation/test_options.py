@@ -111,7 +111,8 @@ def test_intensities_of_optics_groups(tmp_path: Path, backend: Backend) -> None:
 
 
 def test_noise_models(uneven: Case, backend: Backend) -> None:
-    found = {model: iterated(uneven, RefineSpec(noise_model=model), 4, backend) for model in ("coloured", "white")}
+    models = ("coloured", "symmetric", "white")
+    found = {model: iterated(uneven, RefineSpec(noise_model=model), 4, backend) for model in models}
     at = {model: truth_A(uneven, step) for model, step in found.items()}
     wrong = {model: median_error_deg(uneven, step) for model, step in found.items()}
     tell(", ".join(f"{model}: {at[model]:.2f} Å, {wrong[model]:.2f}°" for model in found))
