@@ -49,5 +49,8 @@ def _fulcrum_A(mask: Volume, spec: RefineSpec) -> Float64:
 
 
 def _middle_A(mask: Volume) -> Point:
+    """Middle of the mask; that of the box for an empty one, which `checked` refuses."""
+    if not mask.data.any():
+        return (0.0, 0.0, 0.0)
     x, y, z = (float(c) for c in centre_of_mass(mask.data) * mask.pixel_size_A)
     return (x, y, z)

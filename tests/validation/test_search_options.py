@@ -1,6 +1,7 @@
 """Options of the search, each with and without, on one simulated particle whose body turns 5° an axis about a hinge."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,23 +59,23 @@ def run(case: Case, backend: Backend, iterations: int = 2, **settings: object) -
     return found
 
 
-@pytest.fixture(scope="module")
-def hinged(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    folder = tmp_path_factory.mktemp("hinged")
+def simulated(folder: Path, n: int, degrees: float, shift_A: float) -> Case:
+    """A body that moves by so much about its hinge, SDs per axis; the poses know the other body."""
     flexible_particle(
-        folder, n=800, box=BOX, pixel_size_A=PIXEL, snr=0.1, hinge_sd_deg=5.0, hinge_shift_sd_A=0.5, seed=11
+        folder, n=n, box=BOX, pixel_size_A=PIXEL, snr=0.1, hinge_sd_deg=degrees, hinge_shift_sd_A=shift_A, seed=11
     )
     return load(folder)
+
+
+@pytest.fixture(scope="module")
+def hinged(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return simulated(tmp_path_factory.mktemp("hinged"), 800, 5.0, 0.5)
 
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """The body moves further than the extents of its test."""
-    folder = tmp_path_factory.mktemp("far")
-    flexible_particle(
-        folder, n=600, box=BOX, pixel_size_A=PIXEL, snr=0.1, hinge_sd_deg=8.0, hinge_shift_sd_A=4.0, seed=11
-    )
-    return load(folder)
+    return simulated(tmp_path_factory.mktemp("far"), 600, 8.0, 4.0)
 
 
 @pytest.fixture(scope="module")

@@ -59,9 +59,10 @@ def checked(mask: Volume, box: int, pixel_size_A: float) -> Volume:
         raise InputError(f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask lies between 0 and 1")
     if data.max() <= SUPPORT:
         raise InputError(f"{name}: the mask is empty; make one that covers the region to refine")
-    width = edge_width(data)
-    if width < SHARP:
-        what = f"the soft edge is {width:.1f} voxels wide" if width else "the mask is binary"
+    binary = bool(np.all((data < 1e-3) | (data > 1 - 1e-3)))
+    width = 0.0 if binary else edge_width(data)
+    if binary or 0 < width < SHARP:
+        what = "the mask is binary" if binary else f"the soft edge is {width:.1f} voxels wide"
         warnings.warn(
             f"{name}: {what}: it will ring; make it 5 x resolution / pixel size voxels wide (lrwidgets mask --soft)",
             stacklevel=2,
