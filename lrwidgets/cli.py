@@ -123,6 +123,9 @@ def _reconstruct(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="MAP")
     command.add_argument("--half", type=int, choices=(1, 2), help="one half set only")
     command.add_argument("--symmetry", default="C1", help="point group about the box centre (default: C1)")
+    command.add_argument(
+        "--ewald", choices=("none", "positive", "negative"), default="none", help="insert onto the Ewald sphere"
+    )
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
     _computing(command)
 

@@ -28,7 +28,7 @@ from lrwidgets.worker import Worker
 
 log = logging.getLogger(__name__)
 
-START_FIELDS = ("initial_lowpass_A", "symmetry", "seed")
+START_FIELDS = ("initial_lowpass_A", "symmetry", "ewald", "seed")
 """Fields that the start depends on: after a change of one, a run from the start makes a new start."""
 
 Events = Iterator[Progress | Step]

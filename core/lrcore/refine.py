@@ -14,6 +14,7 @@ from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
 from lrcore.ctf import check_optics
 from lrcore.errors import InputError
+from lrcore.ewald import spheres
 from lrcore.expect import expect, subtracted
 from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
@@ -86,7 +87,7 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     if maps is None:
         volumes = []
         for half in (1, 2):
-            for event in reconstruct(job.particles, half, job.spec.symmetry, backend):
+            for event in reconstruct(job.particles, half, job.spec.symmetry, backend, job.spec.ewald):
                 if isinstance(event, Volume):
                     volumes.append(event)
                 else:
@@ -205,7 +206,7 @@ def _batches(
         reference = placed(made, backend)
     parts: list[Part] = []
     left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
-    sums = empty(particles.box, backend)
+    sums, curved = empty(particles.box, backend), spheres(particles, spec.ewald)
     rows = reading_order(particles, half)
     looked = sampled(rows, len(particles))
     done = 0 if half == 1 else int((particles.half == 1).sum())
@@ -217,7 +218,7 @@ def _batches(
             left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
         with clock("insert"):
             noise, optics = last.noise[half - 1], particles.group[batch.rows]
-            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend)
+            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend, curved)
         parts.append((batch.rows, found))
         done += len(batch.rows)
         yield Progress(last.iteration + 1, "search", done, len(particles))

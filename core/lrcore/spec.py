@@ -156,6 +156,12 @@ class RefineSpec(BaseModel):
         "I1 to I4. For a part that moves by itself, expand the particles instead.",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
+    ewald: Literal["none", "positive", "negative"] = Field(
+        "none",
+        description="Insert images onto the Ewald sphere, whose curvature matters for large particles at high "
+        "resolution. Which sign is right depends on the handedness of the images: try both.",
+        json_schema_extra=_meta("Ewald sphere", "", "reference"),
+    )
     max_iterations: int = Field(
         8,
         ge=1,
