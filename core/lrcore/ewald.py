@@ -22,17 +22,11 @@ Differs from RELION in: the whole image goes to both places, not half planes of 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import spherical_jn
 
-from lrcore.backend import Backend
-from lrcore.ctf import waves
-from lrcore.grids import Float32
-from lrcore.images import Batch
+from lrcore.grids import Float64
 from lrcore.records import Particles
 from lrcore.units import electron_wavelength_A
-
-Float64 = npt.NDArray[np.float64]
 
 SIGNS = {"positive": 1.0, "negative": -1.0}
 DIAMETER = 2 / 3
@@ -50,14 +44,6 @@ class Spheres:
     particles: Particles
     curvature: Float64
     overlap: Float64
-
-    def quadrature(self, batch: Batch, backend: Backend) -> Float32:
-        """E cos γ where the batch's CTF is E sin γ: (B, n, n // 2 + 1), where the kernels work."""
-        turns = waves(self.particles, batch.rows)
-        turns[:, 4] += 0.25
-        turns[batch.bad, -1] = 0.0
-        values: Float32 = backend.kernels.ctf(turns, self.particles.box)
-        return values
 
 
 def spheres(particles: Particles, ewald: str) -> Spheres | None:
