@@ -63,7 +63,7 @@ def same(found: Accumulator, expected: Accumulator, relative: float) -> None:
         assert np.abs(one - two).max() < relative * np.abs(two).max()
 
 
-@pytest.mark.parametrize(("ewald", "slab_rad", "most"), [("positive", 0.2, 0.03), ("negative", 0.02, 0.004)])
+@pytest.mark.parametrize(("ewald", "slab_rad", "most"), [("positive", 0.2, 0.06), ("negative", 0.02, 0.01)])
 def test_atoms_at_their_own_defocus_are_seen_on_two_curved_slices(
     ewald: str, slab_rad: float, most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +71,7 @@ def test_atoms_at_their_own_defocus_are_seen_on_two_curved_slices(
     n, rng = 4, np.random.default_rng(3)
     made = particles_in(tmp_path, n)
     monkeypatch.setattr(synthesis, "SLAB_RAD", slab_rad)
-    atoms = rng.normal(0, 7, (60, 3))
+    atoms = rng.normal(0, 9, (60, 3))
     still = Motion(np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(3))
     (seen,) = project(Phantom(atoms, np.zeros((0, 3)), np.zeros(3)), made, made.poses, still, 30.0, ewald)
     (batch,) = batches(made, np.arange(n), pick("reference"))
@@ -91,11 +91,11 @@ def test_atoms_at_their_own_defocus_are_seen_on_two_curved_slices(
         half = 0.5 * (ctf[row] - 1j * cosine[row]), 0.5 * (ctf[row] + 1j * cosine[row])  # c₊ and c₋
         shift = np.exp(2j * np.pi * (kx * made.poses.origin_A[row, 0] + ky * made.poses.origin_A[row, 1]))
         expected = (half[0] * sides[0] + half[1] * sides[1]) * shift * envelope(BOX, PIXEL, 30.0, 2)
-        inside = shell_index(BOX, 2) < BOX // 2
-        error = np.linalg.norm((seen[row] - expected)[inside]) / np.linalg.norm(expected[inside])
+        ring = (shell_index(BOX, 2) > BOX // 4) & (shell_index(BOX, 2) < BOX // 2)
+        error = np.linalg.norm((seen[row] - expected)[ring]) / np.linalg.norm(expected[ring])
         assert error < most
         wrong = (half[1] * sides[0] + half[0] * sides[1]) * shift * envelope(BOX, PIXEL, 30.0, 2)
-        assert np.linalg.norm((seen[row] - wrong)[inside]) > 0.1 * np.linalg.norm(expected[inside])
+        assert np.linalg.norm((seen[row] - wrong)[ring]) > 0.15 * np.linalg.norm(expected[ring])
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])
