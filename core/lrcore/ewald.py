@@ -16,6 +16,7 @@ are so near that F is the same at both. For density all over a ball of diameter 
     κ = 3 j₁(x) / x,  x = π D λ k²
 
 so that the denominator of each is ¼ E² (1 − κ cos 2γ) / σ²: of both, at low frequencies, that of the flat slice.
+Anisotropic magnification is left out of the k² of the curvature: a per cent or two of a small number.
 Differs from RELION in: the whole image goes to both places, not half planes of it after a mask in real space.
 """
 
