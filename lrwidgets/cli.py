@@ -102,6 +102,9 @@ def _refine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--subset", type=_positive, metavar="N", help="only N particles, drawn at random, halves balanced"
     )
+    command.add_argument(
+        "--resplit", action="store_true", help="into new half sets, drawn by the seed; half maps are made anew"
+    )
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
     command.add_argument("--apix", type=float, metavar="A", help="voxel size of mask and half maps, over their headers")
     command.add_argument("--out", type=Path, required=True, metavar="RUN.zarr", help="the run: a new folder")

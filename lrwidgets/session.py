@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from lrcore.backend import Backend
 from lrcore.errors import InputError
 from lrcore.records import Progress, Step, Summary
 from lrcore.refine import Job
+from lrcore.soundness import doubts, require_sound
 from lrcore.spec import RefineSpec
 from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
@@ -116,6 +118,7 @@ class Session:
         images: PathLike | None = None,
         apix: float | None = None,
         subset: int | None = None,
+        resplit: bool = False,
         out: PathLike | None = None,
         backend: str = "auto",
         threads: int | None = None,
@@ -124,11 +127,15 @@ class Session:
         """A session on files. half_maps: two maps or a volume .csg; none: made from the input poses.
 
         images: folder of the stacks. apix: voxel size in Å of mask and maps, over their headers. subset: so many
-        particles only, drawn by the spec's seed. out: as in the constructor. Raises InputError for unusable input.
+        particles only, drawn by the spec's seed. resplit: into new half sets, by the spec's seed, without half maps.
+        out: as in the constructor. Raises InputError for unusable input.
         """
         if out is not None:
             check_new(Path(out))
-        source = Source.of(particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed)
+        anew = spec.seed if resplit else None
+        source = Source.of(
+            particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed, resplit=anew
+        )
         job = load_job(source, spec)
         return cls(job, out=out, source=source, backend=backend, threads=threads, engine=engine)
 
@@ -189,12 +196,20 @@ class Session:
         return replace(self._job, spec=self._spec)
 
     def edit(self, **changes: Any) -> RefineSpec:
-        """Change fields of the spec, from the next iteration on. Raises InputError naming a field that is refused."""
+        """Change fields of the spec, from the next iteration on; warns of what becomes unwise by it.
+
+        Raises InputError naming a field that is refused.
+        """
         with self._lock:
-            spec = edited(self._spec, changes)
-            if spec == self._spec:
+            before, spec = self._spec, edited(self._spec, changes)
+            if spec == before:
                 return spec
+            require_sound(self._job.mask, spec)
             self._spec = spec
+        known = doubts(self._job.mask, before)
+        for doubt in doubts(self._job.mask, spec):
+            if doubt not in known:
+                warnings.warn(doubt, stacklevel=2)
         self._worker.ask(lambda: self._emit(self.spec_changed, spec))
         return spec
 

@@ -10,6 +10,7 @@ from lrcore.census import halves, views
 from lrcore.duplicates import same_image
 from lrcore.errors import InputError
 from lrcore.fsc import family
+from lrcore.halves import SAME_PLACE_A
 from lrcore.io.checks import check_alike
 from lrcore.io.files import require_folder
 from lrcore.io.places import places
@@ -89,10 +90,6 @@ def _print_conical(printer: Printer, found: "ConicalFsc") -> None:
         frequency_per_A=found.frequency,
         fsc=found.value,
     )
-
-
-SAME_PLACE_A = 20.0
-"""Particles of a micrograph that are nearer than this are one and the same."""
 
 
 def _census(path: Path, facts: dict[str, object]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Before the first iteration: bring the half maps to the scale of the images, and measure the noise."""
+"""Before the first iteration: bring the half maps to the scale of the images, measure noise and intensities."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,14 +22,22 @@ Float64 = npt.NDArray[np.float64]
 
 OPPOSED = 5.0
 """Anticorrelation of images and map, in SDs of chance, that is called opposite contrast."""
+INTENSITY_SD = 0.3
+"""Width of the prior of an optics group's intensity about 1, and of the images of a group about theirs."""
+LEAST_INTENSITY = 0.05
+"""An intensity below this is taken as this: the group would weigh nothing."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """half_maps: on the scale of the images. noise: (2, groups, shells), E|FT of the noise|² per coefficient."""
+    """half_maps: on the scale of the images. noise: (2, groups, shells), E|FT of the noise|² per coefficient.
+
+    intensity: (groups,) amplitude of each optics group's signal, about 1; empty for a single group.
+    """
 
     half_maps: HalfMaps
     noise: Float64
+    intensity: tuple[float, ...]
 
 
 def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
@@ -45,7 +53,8 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
     """Compare images with the *other* half set's map at the input poses: no noise in common.
 
     Per shell, scale = Σ Re X* C S / Σ C² |S|² with S a slice of the Wiener-filtered map, trusted where the FSC is
-    above 0.5; noise = mean |X − scale · C S|². Raises InputError when map and images have opposite contrast.
+    above 0.5; noise = mean |X − scale · intensity · C S|². Raises InputError when map and images have opposite
+    contrast.
     """
     n = particles.box
     sphere = inscribed_sphere(n)
@@ -55,6 +64,7 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
     sums = np.zeros((2, len(particles.optics), 4, n // 2 + 1))
     rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, len(rows[1]) + len(rows[2])
+    images = np.bincount(particles.group[np.concatenate(list(rows.values()))], minlength=len(particles.optics))
     for half in (1, 2):
         other = filter_map(maps.half(3 - half).data * sphere, gain, backend.threads)
         volume = backend.place(from_map(other, (n - 1) // 2, backend.threads))
@@ -62,13 +72,16 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
             _accumulate(sums[half - 1], batch, particles, volume, samples, backend)
             done += len(batch.rows)
             yield Progress(0, "start", done, total)
-    scale = _scale(sums.sum(axis=0), curve)
-    if _opposed(sums.sum(axis=0)):
+    both = sums.sum(axis=0)
+    scale = _scale(both, curve)
+    if _opposed(both):
         raise InputError(
             f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black)"
         )
     scaled = HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second)))
-    yield Calibration(scaled, np.stack([_noise(half_sums, scale) for half_sums in sums]))
+    intensity = intensities(both, scale, images)
+    noise = np.stack([_noise(half_sums, intensity[:, None] * scale) for half_sums in sums])
+    yield Calibration(scaled, noise, tuple(intensity.tolist()) if len(intensity) > 1 else ())
 
 
 def _accumulate(
@@ -103,6 +116,25 @@ def _scale(sums: Float64, curve: Float64) -> Float64:
     return np.maximum(np.concatenate([scale[:1], scale, np.full(len(curve) - last - 1, scale[-1])]), 0.0)
 
 
+def intensities(sums: Float64, scale: Float64, images: npt.NDArray[np.integer]) -> Float64:
+    """(groups,) amplitude of each group's signal over what is common to all; 1 for a single group.
+
+    f = Σ s Re X* C S / σ² / Σ s² C² |S|² / σ², s the common scale, σ² the group's noise, has the variance
+    ½ / Σ s² C² |S|² / σ² of its noise and INTENSITY_SD² / images of the images that were drawn; by it, f is drawn
+    towards 1 ± INTENSITY_SD. sums: (groups, 4, shells) as `_accumulate` makes them. images: (groups,) that are in them.
+    """
+    if len(sums) == 1:
+        return np.ones(1)
+    noise = _noise(sums, scale)
+    dot, power = (scale * sums[:, 0] / noise).sum(axis=1), (scale**2 * sums[:, 1] / noise).sum(axis=1)
+    known = power > 0
+    found = np.divide(dot, power, out=np.ones(len(sums)), where=known)
+    spread = np.divide(0.5, power, out=np.full(len(sums), np.inf), where=known)
+    spread = spread + INTENSITY_SD**2 / np.maximum(images, 1)
+    trust = INTENSITY_SD**2 / (INTENSITY_SD**2 + spread)
+    return np.maximum(1 + trust * (found - 1), LEAST_INTENSITY)
+
+
 def _opposed(sums: Float64) -> bool:
     """Whether images and map are anticorrelated, by more than chance: Re X* M has variance ½ |X|² |M|²."""
     dot, power, images, count = sums.sum(axis=0)
@@ -111,7 +143,10 @@ def _opposed(sums: Float64) -> bool:
 
 
 def _noise(sums: Float64, scale: Float64) -> Float64:
-    """Residual power per coefficient, shrunk to the mean of all groups; the outermost shells repeat the last."""
+    """Residual power per coefficient, shrunk to the mean of all groups; the outermost shells repeat the last.
+
+    scale: (shells,), or (groups, shells).
+    """
     residual = sums[:, 2] - 2 * scale * sums[:, 0] + scale**2 * sums[:, 1]
     count = sums[:, 3]
     mean = residual.sum(axis=0) / np.maximum(count.sum(axis=0), 1)

@@ -10,8 +10,8 @@ from lrcore.backend import Backend
 from lrcore.clock import Clock
 from lrcore.grids import half_plane
 from lrcore.images import Batch
-from lrcore.poses import seen_through
-from lrcore.records import Expectation, Particles, Points, Poses, Step
+from lrcore.poses import combined, seen_through
+from lrcore.records import Expectation, Particles, Points, Step
 from lrcore.reference import Geometry, Reference
 from lrcore.search import Asked, search
 from lrcore.spec import RefineSpec
@@ -34,10 +34,9 @@ def expect(
     """
     given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
     behind = lens(particles, rest.rows)
-    centres = Poses(
-        before.rotation if spec.recenter_rotations else given.rotation,
-        before.origin_A if spec.recenter_shifts else given.origin_A,
-    )
+    turned = before if spec.recenter_rotations else given
+    placed = before if spec.recenter_shifts else given
+    centres = combined(turned, placed, reference.frame.fulcrum_A, behind)
     with clock("window"):
         noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
         W, w = backend.kernels.window(

@@ -261,7 +261,8 @@ class Step:
     their order. half_maps: unmasked, unfiltered. fsc: by kind. noise: (2, groups, shells) variance of an image's
     Fourier coefficients, by half set. initial_lowpass_A: low-pass of the next iteration's reference in Å; 0 means
     none. history: one Summary for every iteration up to this one. converged: nothing more to gain. question: what the
-    search asked (`reference.question`), empty at the start.
+    search asked (`reference.question`), empty at the start. intensity: amplitude of each optics group's signal beside
+    the scale in the file, measured at the start; empty for a single group.
     """
 
     iteration: int
@@ -273,6 +274,7 @@ class Step:
     history: tuple[Summary, ...]
     converged: bool = False
     question: str = ""
+    intensity: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from lrcore.backend import Backend
 from lrcore.calibrate import Calibration, calibrate
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
+from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
 from lrcore.ewald import spheres
 from lrcore.expect import expect, subtracted
 from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
+from lrcore.halves import require_both
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked, dynamic_mask, soft_edge
 from lrcore.noise import measured, modelled, sampled, spectrum
@@ -35,6 +37,7 @@ from lrcore.reference import (
     surroundings,
 )
 from lrcore.search import secure
+from lrcore.soundness import doubts, require_sound
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
 
@@ -55,7 +58,7 @@ class Job:
 
 
 def check(job: Job) -> None:
-    """Raise InputError when mask or half maps do not fit the particles; warn of what is unwise."""
+    """Raise InputError when mask, half maps, half sets or spec do not fit the particles; warn of what is unwise."""
     particles = job.particles
     checked(job.mask, particles.box, particles.pixel_size_A)
     for volume in (job.half_maps.first, job.half_maps.second) if job.half_maps else ():
@@ -67,15 +70,11 @@ def check(job: Job) -> None:
                 f"{name}: voxel size {volume.pixel_size_A:g} Å but the particles' is {particles.pixel_size_A:g} Å: "
                 "resample the map, or correct it with --apix"
             )
-    if job.spec.prior == "none" and (job.spec.recenter_rotations or job.spec.recenter_shifts):
-        warnings.warn(
-            "re-centring without a prior: poses may drift further with every iteration, beyond the extents about their "
-            "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off",
-            stacklevel=2,
-        )
-    for half in (1, 2):
-        if not np.any(particles.half == half):
-            raise InputError(f"{particles.path}: half set {half} holds no particles; a refinement needs both")
+    require_both(particles)
+    require_halves_apart(particles)
+    require_sound(job.mask, job.spec)
+    for doubt in doubts(job.mask, job.spec):
+        warnings.warn(doubt, stacklevel=2)
 
 
 def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
@@ -108,7 +107,7 @@ def _first_step(job: Job, found: Calibration, backend: Backend, seconds: float) 
     masked, corrected = fsc["masked"].resolution_A(), fsc["corrected"].resolution_A()
     line = Summary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {"start": seconds}, {}, peak_memory_MB())
     noise = modelled(found.noise, job.spec.noise_model)
-    return Step(0, expectation, maps, fsc, noise, lowpass, (line,))
+    return Step(0, expectation, maps, fsc, noise, lowpass, (line,), intensity=found.intensity)
 
 
 def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
@@ -143,9 +142,6 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     mask = mask_of(job, last, workers)
     if mask is not job.mask:
         around = surroundings(first.half_maps, mask, spec, workers)
-    particles = job.particles
-    if spec.per_particle_scale:
-        particles = replace(particles, scale=particles.scale * last.expectation.scale)
     cutoff_A = None
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
@@ -153,8 +149,19 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     shape = geometry(mask, spec)
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
-    job = replace(job, mask=mask, particles=particles)
+    job = replace(job, mask=mask, particles=_weighed(job, last))
     return _Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
+
+
+def _weighed(job: Job, last: Step) -> Particles:
+    """The particles with the scale of their images' signal: of the file, of the optics group, of the particle."""
+    particles = job.particles
+    scale = particles.scale
+    if last.intensity:
+        scale = scale * np.array(last.intensity)[particles.group]
+    if job.spec.per_particle_scale:
+        scale = scale * last.expectation.scale
+    return replace(particles, scale=scale)
 
 
 def _advance(
@@ -176,7 +183,10 @@ def _advance(
         fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads)
     noise_now = modelled(np.stack(spectra), job.spec.noise_model)
     found_now = _joined(parts, job.particles.half)
-    step = Step(last.iteration + 1, found_now, maps, fsc, noise_now, 0.0, last.history, question=scene.question)
+    step = replace(
+        last, iteration=last.iteration + 1, expectation=found_now, half_maps=maps, fsc=fsc, noise=noise_now,
+        initial_lowpass_A=0.0, question=scene.question,
+    )  # fmt: skip
     share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
     line = summary(job.particles, job.spec, last, step, fulcrum, clock.seconds, share)
     step = replace(step, history=(*last.history, line))

@@ -16,6 +16,14 @@ FULCRUM_PATTERN = re.compile(
 Point = tuple[float, float, float]
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _meta(label: str, unit: str = "", group: str = "search") -> dict[str, Any]:
     return {"label": label, "unit": unit, "group": group}
 
@@ -192,7 +200,8 @@ class RefineSpec(BaseModel):
     @field_validator("fulcrum")
     @classmethod
     def _fulcrum_reads(cls, value: str) -> str:
-        if value in ("mask", "box") or FULCRUM_PATTERN.match(value):
+        found = FULCRUM_PATTERN.match(value)
+        if value in ("mask", "box") or (found and all(map(_is_number, found.group("x", "y", "z")))):
             return value
         raise ValueError(
             "write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "

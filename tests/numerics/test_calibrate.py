@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrcore.backend import pick
-from lrcore.calibrate import Calibration, calibrate
+from lrcore.calibrate import INTENSITY_SD, Calibration, calibrate, intensities
 from lrcore.errors import InputError
 from lrcore.io import read_volume
 from lrcore.records import HalfMaps, Particles, Volume
@@ -16,6 +16,9 @@ from lrcore.simulate import FlexibleParticle, flexible_particle, noise_particles
 from lrcore.spec import RefineSpec
 
 BACKEND = pick("cpu")
+
+
+SHELLS = 21
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,48 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FlexibleParticle:
 def calibrated(particles: Particles, volume: Volume) -> Calibration:
     maps = HalfMaps(volume, volume)
     return next(found for found in calibrate(particles, maps, 0, BACKEND) if isinstance(found, Calibration))
+
+
+def sums_of(amplitude: list[float], images: list[int], snr: float) -> np.ndarray:
+    """Sums of calibrate for groups whose images show the map at an amplitude, noise of variance 1, no chance."""
+    found = np.zeros((len(amplitude), 4, SHELLS))
+    count = np.array(images, np.float64)[:, None] * np.pi * np.maximum(np.arange(SHELLS), 0.5)
+    power = snr * count
+    times = np.array(amplitude)[:, None]
+    found[:, 0], found[:, 1], found[:, 2], found[:, 3] = times * power, power, times**2 * power + count, count
+    return found
+
+
+def test_intensities_of_large_groups_are_found_and_those_of_small_ones_drawn_to_one() -> None:
+    images, amplitude = [500, 500, 2, 0], [1.0, 0.5, 0.5, 0.5]
+    found = intensities(sums_of(amplitude, images, 0.1), np.ones(SHELLS), np.array(images))
+    assert found[:2] == pytest.approx(amplitude[:2], abs=0.002)
+    assert 0.6 < found[2] < 0.75  # half of the way, since images of one group differ as much as groups do
+    assert found[3] == 1.0
+    # Where the noise leaves little to see, even many images say little: half the way at the prior's own width.
+    many = [10**6] * 2
+    snr = 0.5 / INTENSITY_SD**2 / sums_of([1.0], many[:1], 1.0)[0, 1].sum()
+    weak = intensities(sums_of([1.0, 0.5], many, snr), np.ones(SHELLS), np.array(many))
+    assert weak == pytest.approx([1.0, 0.75], abs=0.01)
+
+
+def test_one_group_has_no_intensity_and_maps_that_say_nothing_leave_it_at_one(data: FlexibleParticle) -> None:
+    assert calibrated(data.particles, read_volume(data.map("gt_full"))).intensity == ()
+    assert np.array_equal(intensities(sums_of([1.0], [9], 0.1), np.ones(SHELLS), np.array([9])), [1.0])
+    nothing = intensities(sums_of([1.0, 0.5], [9, 9], 0.1), np.zeros(SHELLS), np.array([9, 9]))
+    assert np.array_equal(nothing, [1.0, 1.0])
+
+
+def test_the_noise_is_what_the_dimmer_image_leaves(tmp_path: Path) -> None:
+    dim = flexible_particle(
+        tmp_path, n=120, box=40, pixel_size_A=4.6, snr=0.5, hinge_sd_deg=0.0, hinge_shift_sd_A=0.0, pose_error_deg=0.0,
+        pose_error_A=0.0, groups=2, intensities=(1.0, 0.25), noise="white",
+    )  # fmt: skip
+    found = calibrated(dim.particles, read_volume(dim.map("gt_full")))
+    bright, dimmer = found.intensity
+    assert bright / dimmer == pytest.approx(4.0, rel=0.05)
+    # White noise of variance 1 per pixel has 40² per coefficient; a model too bright would leave more.
+    assert found.noise[:, :, 3:15].mean(axis=(0, 2)) == pytest.approx(1600, rel=0.03)
 
 
 def times(volume: Volume, factor: float) -> Volume:

@@ -31,12 +31,15 @@ __all__ = [
 ]
 
 
-def read_particles(path: str | Path, images_dir: str | Path | None = None) -> Particles:
-    """Read particles from a .star, .cs or .csg file and check their stacks. Raises InputError in one line."""
+def read_particles(path: str | Path, images_dir: str | Path | None = None, split: bool = True) -> Particles:
+    """Read particles from a .star, .cs or .csg file and check their stacks. Raises InputError in one line.
+
+    split: False for particles that need no half sets, since they will be split anew; all are then in set 1.
+    """
     path = Path(path)
     folder = None if images_dir is None else Path(images_dir)
     read = cryosparc.read_particles if _is_cryosparc(path) else star.read_particles
-    particles = read(path, folder)
+    particles = read(path, folder, split)
     check_stacks(particles)
     return particles
 
