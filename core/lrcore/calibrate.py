@@ -15,6 +15,8 @@ from lrcore.images import Batch, batches, reading_order
 from lrcore.masks import inscribed_sphere
 from lrcore.noise import SAMPLE, SHRINK
 from lrcore.records import HalfMaps, Particles, Progress, Volume
+from lrcore.reference import surroundings
+from lrcore.spec import RefineSpec
 
 Float64 = npt.NDArray[np.float64]
 
@@ -39,34 +41,46 @@ def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.in
     return rows[np.sort(chosen)]
 
 
-def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend) -> Iterator[Progress | Calibration]:
+def calibrate(
+    particles: Particles, maps: HalfMaps, mask: Volume, spec: RefineSpec, backend: Backend
+) -> Iterator[Progress | Calibration]:
     """Compare images with the *other* half set's map at the input poses: no noise in common.
 
     Per shell, scale = Σ Re X* C S / Σ C² |S|² with S a slice of the Wiener-filtered map, trusted where the FSC is
-    above 0.5; noise = mean |X − scale · C S|². Raises InputError when map and images have opposite contrast.
+    above 0.5; noise = mean |X − scale · C S|², where what lies outside the mask is that of the image's own half set if
+    it is subtracted, and nothing if it is not. Images from which it has been subtracted are compared with what lies
+    inside. Raises InputError when map and images have opposite contrast.
     """
     n = particles.box
-    sphere = inscribed_sphere(n)
-    curve = masked_correlation(maps.first.data, maps.second.data, sphere, backend.threads)
-    gain = wiener_gain(curve)
+    # The first region is what is compared for the scale, the last what the search will see.
+    regions = [mask.data] if particles.subtracted else [inscribed_sphere(n), mask.data]
+    curves = [masked_correlation(maps.first.data, maps.second.data, region, backend.threads) for region in regions]
+    around = None if particles.subtracted else surroundings(maps, mask, spec, backend.threads)
     samples = half_plane(n, (float((n - 1) // 2),))
-    sums = np.zeros((2, len(particles.optics), 4, n // 2 + 1))
-    rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
+    rows = {half: sample_rows(particles, half, spec.seed) for half in (1, 2)}
     done, total = 0, len(rows[1]) + len(rows[2])
+    sums = np.zeros((2, len(regions), len(particles.optics), 4, n // 2 + 1))
     for half in (1, 2):
-        other = filter_map(maps.half(3 - half).data * sphere, gain, backend.threads)
-        volume = backend.place(from_map(other, (n - 1) // 2, backend.threads))
+        other = maps.half(3 - half).data
+        models = [
+            filter_map(other * region, wiener_gain(curve), backend.threads)
+            for region, curve in zip(regions, curves, strict=True)
+        ]
+        models[-1] += around.maps[half - 1] if around else 0
+        volumes = [backend.place(from_map(model, (n - 1) // 2, backend.threads)) for model in models]
         for batch in batches(particles, rows[half], backend):
-            _accumulate(sums[half - 1], batch, particles, volume, samples, backend)
+            for volume, mine in zip(volumes, sums[half - 1], strict=True):
+                _accumulate(mine, batch, particles, volume, samples, backend)
             done += len(batch.rows)
             yield Progress(0, "start", done, total)
-    scale = _scale(sums.sum(axis=0), curve)
-    if _opposed(sums.sum(axis=0)):
+    compared = sums[:, 0].sum(axis=0)
+    scale = _scale(compared, curves[0])
+    if _opposed(compared):
         raise InputError(
             f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black)"
         )
     scaled = HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second)))
-    yield Calibration(scaled, np.stack([_noise(half_sums, scale) for half_sums in sums]))
+    yield Calibration(scaled, np.stack([_noise(half_sums, scale) for half_sums in sums[:, -1]]))
 
 
 def _accumulate(

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from lrcore.backend import Backend
 from lrcore.clock import Clock
+from lrcore.fourier import FourierVolume
 from lrcore.grids import half_plane
 from lrcore.images import Batch
 from lrcore.records import Expectation, Particles, Points, Poses, Step
@@ -47,13 +48,13 @@ def expect(
         return search(W, w, reference.frame, asked, backend)
 
 
-def subtracted(batch: Batch, reference: Reference, particles: Particles, backend: Backend) -> Batch:
-    """The batch without what lies outside the mask, as seen from the input poses."""
-    if reference.outside is None:
+def subtracted(batch: Batch, outside: FourierVolume | None, particles: Particles, backend: Backend) -> Batch:
+    """The batch without what lies outside the mask (of its half set), as seen from the input poses."""
+    if outside is None:
         return batch
-    samples = half_plane(particles.box, (float(reference.outside.limit),))
+    samples = half_plane(particles.box, (float(outside.limit),))
     given = particles.poses.select(batch.rows)
-    planes = backend.kernels.slices(reference.outside, backend.to_device(given.rotation), samples)
+    planes = backend.kernels.slices(outside, backend.to_device(given.rotation), samples)
     spectrum = batch.spectrum.copy()
     backend.kernels.subtract(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
     return replace(batch, spectrum=spectrum)

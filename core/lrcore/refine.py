@@ -73,9 +73,26 @@ def check(job: Job) -> None:
             "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off",
             stacklevel=2,
         )
+    if particles.subtracted:
+        _note_subtracted(job)
     for half in (1, 2):
         if not np.any(particles.half == half):
             raise InputError(f"{particles.path}: half set {half} holds no particles; a refinement needs both")
+
+
+def _note_subtracted(job: Job) -> None:
+    name, spec = job.particles.path, job.spec
+    if spec.subtract_outside:
+        warnings.warn(
+            f"{name}: these images are without what lies outside the mask already: subtract_outside does nothing",
+            stacklevel=3,
+        )
+    if spec.mask_mode == "dynamic":
+        warnings.warn(
+            f"{name}: what lies outside the mask is subtracted from these images, so a dynamic mask cannot grow: "
+            "set mask_mode=static, or bring the whole images back (lrwidgets subtract --back)",
+            stacklevel=3,
+        )
 
 
 def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
@@ -92,7 +109,7 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
                 else:
                     yield event
         maps = HalfMaps(*volumes)
-    for found in calibrate(job.particles, maps, job.spec.seed, backend):
+    for found in calibrate(job.particles, maps, job.mask, job.spec, backend):
         if isinstance(found, Calibration):
             yield _first_step(job, found, backend, time.perf_counter() - began)
         else:
@@ -115,7 +132,7 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     """One iteration on top of `last`; `first` is the run's Step 0. Yields Progress per chunk, then the Step."""
     clock = Clock()
     with clock("reference"):
-        around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
+        around = outside(job, first, job.mask, backend.threads)
     yield from _advance(job, around, first, last, backend, clock)
 
 
@@ -142,7 +159,7 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     spec, maps, workers = job.spec, last.half_maps, backend.threads
     mask = mask_of(job, last, workers)
     if mask is not job.mask:
-        around = surroundings(first.half_maps, mask, spec, workers)
+        around = outside(job, first, mask, workers)
     particles = job.particles
     if spec.per_particle_scale:
         particles = replace(particles, scale=particles.scale * last.expectation.scale)
@@ -155,6 +172,11 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     known = secure(last.expectation) & (last.question == asked)
     job = replace(job, mask=mask, particles=particles)
     return _Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
+
+
+def outside(job: Job, first: Step, mask: Volume, workers: int) -> Surroundings | None:
+    """What is subtracted from every image; None, too, if it has been already. first: the run's Step 0."""
+    return None if job.particles.subtracted else surroundings(first.half_maps, mask, job.spec, workers)
 
 
 def _advance(
@@ -211,7 +233,7 @@ def _batches(
     done = 0 if half == 1 else int((particles.half == 1).sum())
     for batch in clock.over("read", batches(particles, rows, backend)):
         with clock("window"):
-            rest = subtracted(batch, reference, particles, backend)
+            rest = subtracted(batch, reference.outside, particles, backend)
         found, points = expect(particles, spec, rest, scene.known, reference, shape, last, backend, clock)
         with clock("noise"):
             left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
@@ -248,7 +270,7 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
         return
     clock = Clock()
     with clock("reference"):
-        around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
+        around = outside(job, first, job.mask, backend.threads)
     while not finished(job.spec, last):
         for event in _advance(job, around, first, last, backend, clock):
             yield event

@@ -16,6 +16,7 @@ from lrcore.simulate import FlexibleParticle, flexible_particle, noise_particles
 from lrcore.spec import RefineSpec
 
 BACKEND = pick("cpu")
+WHOLE_SPEC = RefineSpec()
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FlexibleParticle:
     return flexible_particle(folder, n=60, box=40, pixel_size_A=4.6, snr=0.2, hinge_sd_deg=0.0, hinge_shift_sd_A=0.0)
 
 
-def calibrated(particles: Particles, volume: Volume) -> Calibration:
-    maps = HalfMaps(volume, volume)
-    return next(found for found in calibrate(particles, maps, 0, BACKEND) if isinstance(found, Calibration))
+def calibrated(particles: Particles, volume: Volume, mask: Volume, spec: RefineSpec = WHOLE_SPEC) -> Calibration:
+    found = calibrate(particles, HalfMaps(volume, volume), mask, spec, BACKEND)
+    return next(event for event in found if isinstance(event, Calibration))
 
 
 def times(volume: Volume, factor: float) -> Volume:
@@ -35,14 +36,14 @@ def times(volume: Volume, factor: float) -> Volume:
 
 def test_maps_are_brought_to_the_scale_of_the_images(data: FlexibleParticle) -> None:
     truth = read_volume(data.map("gt_full"))
-    found = calibrated(data.particles, times(truth, 30.0)).half_maps.first
+    found = calibrated(data.particles, times(truth, 30.0), read_volume(data.map("mask_b"))).half_maps.first
     slope = (found.data * truth.data).sum() / (truth.data**2).sum()
     assert slope == pytest.approx(1, abs=0.05)
 
 
 def test_opposite_contrast_is_refused(data: FlexibleParticle) -> None:
     with pytest.raises(InputError, match=r"particles\.star: images and map have opposite contrast"):
-        calibrated(data.particles, times(read_volume(data.map("gt_full")), -1.0))
+        calibrated(data.particles, times(read_volume(data.map("gt_full")), -1.0), read_volume(data.map("mask_b")))
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -51,7 +52,7 @@ def test_maps_that_the_images_know_nothing_of_are_no_reason_to_fail(
 ) -> None:
     noise = noise_particles(tmp_path, n=40, box=40, pixel_size_A=4.6)
     truth = read_volume(data.map("gt_full"))
-    found = calibrated(noise, times(truth, sign)).half_maps.first
+    found = calibrated(noise, times(truth, sign), read_volume(data.map("mask_b"))).half_maps.first
     power = np.square([found.data.std(), truth.data.std()])
     assert power[0] < 0.05 * power[1]
 
