@@ -121,10 +121,11 @@ class Surroundings:
 
 
 def surroundings(maps: HalfMaps, mask: Volume, spec: RefineSpec, workers: int) -> Surroundings | None:
-    """Half maps × (1 − mask), Wiener-filtered by their FSC there; None when that is nothing, or not to be subtracted.
+    """Half maps × (1 − mask), filtered by √FSC there; None when that is nothing, or not to be subtracted.
 
     maps: of the run's Step 0. The particle, inside its tight mask, and what is about it are filtered each by its own
-    FSC: with solvent in the same FSC, less of the particle would be known, and more noise be taken for it.
+    FSC: with solvent in the same FSC, less of the particle would be known, and more noise be taken for it. √FSC gives
+    a half map the power that its signal has; the FSC itself, its Wiener filter, would leave more of it behind.
     """
     if not spec.subtract_outside:
         return None
@@ -133,8 +134,8 @@ def surroundings(maps: HalfMaps, mask: Volume, spec: RefineSpec, workers: int) -
     near = falling(outline_distance_A(first, second, mask.pixel_size_A, workers), TIGHT_A)
     rest, last = np.zeros((2, n, n, n), np.float32), 0
     for zone in (keep * near, keep * (1 - near)):
-        gain = wiener_gain(masked_correlation(first, second, zone, workers))
-        gain[0] = gain[1]  # the mean of a zone
+        gain = np.sqrt(wiener_gain(masked_correlation(first, second, zone, workers)))
+        gain[0] = gain[1]  # the mean of a zone, of which images know nothing
         if gain.any():
             last = max(last, int(np.nonzero(gain)[0].max()) + 1)
             for half in (1, 2):

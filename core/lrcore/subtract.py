@@ -4,8 +4,8 @@ The mask says what is *kept*. From an image X of half set h, at its input pose,
 
     X' = X − C · slice of (1 − mask) · F(map of h)
 
-with the half map on the scale of the images and F its Wiener filter by the FSC outside (`reference.surroundings`).
-Nothing of one half set reaches the other. The mean of an image, and what the FSC does not vouch for, stay.
+with the half map on the scale of the images and F a filter by the FSC outside (`reference.surroundings`). The half
+sets share nothing but that FSC. The mean of an image, and what the FSC does not vouch for, stay.
 """
 
 from collections.abc import Iterator

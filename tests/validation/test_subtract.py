@@ -1,7 +1,6 @@
 """Images without what lies outside the mask, in writing: the refinement on the fly, and nothing left outside."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
