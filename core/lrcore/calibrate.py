@@ -1,7 +1,6 @@
-"""Before the first iteration: bring the half maps to the scale of the images, and measure the noise."""
+"""Before the first iteration: bring the half maps to the scale of the images."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,23 +12,13 @@ from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane
 from lrcore.images import Batch, batches, reading_order
 from lrcore.masks import inscribed_sphere
-from lrcore.noise import SAMPLE, SHRINK
+from lrcore.noise import SAMPLE
 from lrcore.records import HalfMaps, Particles, Progress, Volume
-from lrcore.reference import surroundings
-from lrcore.spec import RefineSpec
 
 Float64 = npt.NDArray[np.float64]
 
 OPPOSED = 5.0
 """Anticorrelation of images and map, in SDs of chance, that is called opposite contrast."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """half_maps: on the scale of the images. noise: (2, groups, shells), E|FT of the noise|² per coefficient."""
-
-    half_maps: HalfMaps
-    noise: Float64
 
 
 def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
@@ -42,61 +31,47 @@ def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.in
 
 
 def calibrate(
-    particles: Particles, maps: HalfMaps, mask: Volume, spec: RefineSpec, backend: Backend
-) -> Iterator[Progress | Calibration]:
-    """Compare images with the *other* half set's map at the input poses: no noise in common.
+    particles: Particles, maps: HalfMaps, mask: Volume, seed: int, backend: Backend
+) -> Iterator[Progress | HalfMaps]:
+    """Compare images with the *other* half set's map at the input poses, no noise in common: the maps on their scale.
 
     Per shell, scale = Σ Re X* C S / Σ C² |S|² with S a slice of the Wiener-filtered map, trusted where the FSC is
-    above 0.5; noise = mean |X − scale · C S|², where what lies outside the mask is that of the image's own half set if
-    it is subtracted, and nothing if it is not. Images from which it has been subtracted are compared with what lies
-    inside. Raises InputError when map and images have opposite contrast.
+    above 0.5. Images without what lies outside the mask are compared with what lies inside. Raises InputError when map
+    and images have opposite contrast.
     """
     n = particles.box
-    # The first region is what is compared for the scale, the last what the search will see.
-    regions = [mask.data] if particles.subtracted else [inscribed_sphere(n), mask.data]
-    curves = [masked_correlation(maps.first.data, maps.second.data, region, backend.threads) for region in regions]
-    around = None if particles.subtracted else surroundings(maps, mask, spec, backend.threads)
+    region = mask.data if particles.subtracted else inscribed_sphere(n)
+    curve = masked_correlation(maps.first.data, maps.second.data, region, backend.threads)
+    gain = wiener_gain(curve)
     samples = half_plane(n, (float((n - 1) // 2),))
-    rows = {half: sample_rows(particles, half, spec.seed) for half in (1, 2)}
+    sums = np.zeros((4, n // 2 + 1))
+    rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, len(rows[1]) + len(rows[2])
-    sums = np.zeros((2, len(regions), len(particles.optics), 4, n // 2 + 1))
     for half in (1, 2):
-        other = maps.half(3 - half).data
-        models = [
-            filter_map(other * region, wiener_gain(curve), backend.threads)
-            for region, curve in zip(regions, curves, strict=True)
-        ]
-        models[-1] += around.maps[half - 1] if around else 0
-        volumes = [backend.place(from_map(model, (n - 1) // 2, backend.threads)) for model in models]
+        other = filter_map(maps.half(3 - half).data * region, gain, backend.threads)
+        volume = backend.place(from_map(other, (n - 1) // 2, backend.threads))
         for batch in batches(particles, rows[half], backend):
-            for volume, mine in zip(volumes, sums[half - 1], strict=True):
-                _accumulate(mine, batch, particles, volume, samples, backend)
+            sums += _compared(batch, particles, volume, samples, backend)
             done += len(batch.rows)
             yield Progress(0, "start", done, total)
-    compared = sums[:, 0].sum(axis=0)
-    scale = _scale(compared, curves[0])
-    if _opposed(compared):
+    scale = _scale(sums, curve)
+    if _opposed(sums):
         raise InputError(
             f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black)"
         )
-    scaled = HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second)))
-    yield Calibration(scaled, np.stack([_noise(half_sums, scale) for half_sums in sums[:, -1]]))
+    yield HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second)))
 
 
-def _accumulate(
-    sums: Float64, batch: Batch, particles: Particles, volume: FourierVolume, samples: Samples, backend: Backend
-) -> None:
-    """Add each image's Re X* C S, C² |S|², |X|² and count per shell to its group."""
+def _compared(batch: Batch, particles: Particles, volume: FourierVolume, samples: Samples, backend: Backend) -> Float64:
+    """Re X* C S, C² |S|², |X|² and count per shell, summed over the images: (4, shells)."""
     poses, kernels = particles.poses.select(batch.rows), backend.kernels
     planes = kernels.slices(volume, backend.to_device(poses.rotation), samples)
     shifts = poses.origin_A / particles.pixel_size_A
     found = kernels.compare(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
-    count = np.bincount(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), minlength=sums.shape[2])
-    groups = particles.group[batch.rows]
-    for number in np.unique(groups[~batch.bad]):
-        mine = ~batch.bad & (groups == number)
-        sums[number, :3] += found[mine].sum(axis=0)
-        sums[number, 3] += count[: sums.shape[2]] * mine.sum()
+    shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
+    count = np.bincount(shell, minlength=found.shape[2])[: found.shape[2]]
+    good = ~batch.bad
+    return np.concatenate([found[good].sum(axis=0), count[None] * good.sum()])
 
 
 def _scale(sums: Float64, curve: Float64) -> Float64:
@@ -104,7 +79,7 @@ def _scale(sums: Float64, curve: Float64) -> Float64:
 
     1 where the half maps have nothing in common, 0 where they have nothing in common with the images.
     """
-    dot, power = sums[:, 0].sum(axis=0), sums[:, 1].sum(axis=0)
+    dot, power = sums[:2]
     below = np.nonzero(curve[1:] < 0.5)[0]
     last = max(5, int(below[0]) if len(below) else len(curve) - 1)
     kernel = np.ones(5)
@@ -116,24 +91,9 @@ def _scale(sums: Float64, curve: Float64) -> Float64:
 
 def _opposed(sums: Float64) -> bool:
     """Whether images and map are anticorrelated, by more than chance: Re X* M has variance ½ |X|² |M|²."""
-    dot, power, images, count = sums.sum(axis=0)
+    dot, power, images, count = sums
     chance = np.sqrt(0.5 * (power * images / np.maximum(count, 1)).sum())
     return bool(dot.sum() < -OPPOSED * chance)
-
-
-def _noise(sums: Float64, scale: Float64) -> Float64:
-    """Residual power per coefficient, shrunk to the mean of all groups; the outermost shells repeat the last."""
-    residual = sums[:, 2] - 2 * scale * sums[:, 0] + scale**2 * sums[:, 1]
-    count = sums[:, 3]
-    mean = residual.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
-    per_image = np.maximum(count.max(axis=1, keepdims=True), 1) / np.maximum(count.max(), 1)
-    prior = SHRINK / np.maximum(per_image * SAMPLE, 1)
-    noise = (residual + prior * count * mean) / np.maximum(count * (1 + prior), 1)
-    noise = np.where(count > 0, noise, mean)
-    last = int(np.nonzero(count.sum(axis=0))[0].max())
-    noise[:, 0] = noise[:, 1]
-    noise[:, last + 1 :] = noise[:, last : last + 1]
-    return np.maximum(noise, 1e-6 * noise.max())
 
 
 def _scaled(volume: Volume, scale: Float64, workers: int) -> Volume:

@@ -279,7 +279,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step is: `done` of `total` particles in `stage` ("search", "reconstruct", "start")."""
+    """How far a step is: `done` of `total` particles in `stage` ("reconstruct", "start", "noise", "search")."""
 
     iteration: int
     stage: str

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.backend import Backend
-from lrcore.calibrate import Calibration, calibrate
+from lrcore.calibrate import calibrate, sample_rows
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
 from lrcore.ctf import check_optics
@@ -109,22 +109,50 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
                 else:
                     yield event
         maps = HalfMaps(*volumes)
-    for found in calibrate(job.particles, maps, job.mask, job.spec, backend):
-        if isinstance(found, Calibration):
-            yield _first_step(job, found, backend, time.perf_counter() - began)
-        else:
+    for found in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
+        if isinstance(found, Progress):
             yield found
+        else:
+            first = _first_step(job, found, backend)
+    noise = yield from _first_noise(job, first, backend)
+    (line,) = first.history
+    line = replace(line, seconds={"start": time.perf_counter() - began}, memory_MB=peak_memory_MB())
+    yield replace(first, noise=noise, history=(line,))
 
 
-def _first_step(job: Job, found: Calibration, backend: Backend, seconds: float) -> Step:
-    maps = found.half_maps
+def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress, None, Float64]:
+    """What the first search will see, measured as after every later one, but at the input poses."""
+    particles, shape = job.particles, geometry(job.mask, job.spec)
+    around = outside(job, first, job.mask, backend.threads)
+    rows = [sample_rows(particles, half, job.spec.seed) for half in (1, 2)]
+    spectra, done = [], 0
+    for half, chosen in zip((1, 2), rows, strict=True):
+        reference = placed(prepare(first, around, half, job.mask, job.spec, shape, backend.threads), backend)
+        left = []
+        for batch in batches(particles, chosen, backend):
+            rest, given = subtracted(batch, reference.outside, particles, backend), particles.poses.select(batch.rows)
+            left.append(measured(rest, np.ones(len(given), np.bool_), particles, given, reference, shape, backend))
+            done += len(given)
+            yield Progress(0, "noise", done, len(rows[0]) + len(rows[1]))
+        spectra.append(_spectrum(left, particles))
+    return modelled(np.stack(spectra), job.spec.noise_model)
+
+
+def _spectrum(left: list[tuple[Float64, npt.NDArray[np.int32]]], particles: Particles) -> Float64:
+    """The noise spectrum of the residual powers and groups of some batches."""
+    power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
+    return spectrum(power, groups, len(particles.optics))
+
+
+def _first_step(job: Job, maps: HalfMaps, backend: Backend) -> Step:
+    """Step 0 of half maps on the images' scale, but for its noise and time."""
     fsc = family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads)
     lowpass = job.spec.initial_lowpass_A or fsc["corrected"].resolution_A(0.5) + 1.0
     expectation = Expectation.none(job.particles.poses)
     align = align_resolution_A(fsc["corrected"], job.spec, lowpass)
     masked, corrected = fsc["masked"].resolution_A(), fsc["corrected"].resolution_A()
-    line = Summary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {"start": seconds}, {}, peak_memory_MB())
-    noise = modelled(found.noise, job.spec.noise_model)
+    line = Summary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {}, {}, 0.0)
+    noise = np.ones((2, len(job.particles.optics), job.mask.box // 2 + 1))
     return Step(0, expectation, maps, fsc, noise, lowpass, (line,))
 
 
@@ -212,8 +240,7 @@ def _half_set(scene: _Scene, half: int) -> Generator[Progress, None, tuple[list[
     with scene.clock("reconstruct"):
         rho = regularisation(scene.last.fsc["corrected"].value)
         volume = solve(fetched(sums, backend), particles.pixel_size_A, rho, backend.threads)
-    power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
-    return parts, volume, spectrum(power, groups, len(particles.optics))
+    return parts, volume, _spectrum(left, particles)
 
 
 def _batches(

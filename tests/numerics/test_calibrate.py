@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrcore.backend import pick
-from lrcore.calibrate import Calibration, calibrate
+from lrcore.calibrate import calibrate
 from lrcore.errors import InputError
 from lrcore.io import read_volume
 from lrcore.records import HalfMaps, Particles, Volume
@@ -16,7 +16,6 @@ from lrcore.simulate import FlexibleParticle, flexible_particle, noise_particles
 from lrcore.spec import RefineSpec
 
 BACKEND = pick("cpu")
-WHOLE_SPEC = RefineSpec()
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +24,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FlexibleParticle:
     return flexible_particle(folder, n=60, box=40, pixel_size_A=4.6, snr=0.2, hinge_sd_deg=0.0, hinge_shift_sd_A=0.0)
 
 
-def calibrated(particles: Particles, volume: Volume, mask: Volume, spec: RefineSpec = WHOLE_SPEC) -> Calibration:
-    found = calibrate(particles, HalfMaps(volume, volume), mask, spec, BACKEND)
-    return next(event for event in found if isinstance(event, Calibration))
+def calibrated(particles: Particles, volume: Volume, mask: Volume) -> HalfMaps:
+    found = calibrate(particles, HalfMaps(volume, volume), mask, 0, BACKEND)
+    return next(event for event in found if isinstance(event, HalfMaps))
 
 
 def times(volume: Volume, factor: float) -> Volume:
@@ -36,7 +35,7 @@ def times(volume: Volume, factor: float) -> Volume:
 
 def test_maps_are_brought_to_the_scale_of_the_images(data: FlexibleParticle) -> None:
     truth = read_volume(data.map("gt_full"))
-    found = calibrated(data.particles, times(truth, 30.0), read_volume(data.map("mask_b"))).half_maps.first
+    found = calibrated(data.particles, times(truth, 30.0), read_volume(data.map("mask_b"))).first
     slope = (found.data * truth.data).sum() / (truth.data**2).sum()
     assert slope == pytest.approx(1, abs=0.05)
 
@@ -52,7 +51,7 @@ def test_maps_that_the_images_know_nothing_of_are_no_reason_to_fail(
 ) -> None:
     noise = noise_particles(tmp_path, n=40, box=40, pixel_size_A=4.6)
     truth = read_volume(data.map("gt_full"))
-    found = calibrated(noise, times(truth, sign), read_volume(data.map("mask_b"))).half_maps.first
+    found = calibrated(noise, times(truth, sign), read_volume(data.map("mask_b"))).first
     power = np.square([found.data.std(), truth.data.std()])
     assert power[0] < 0.05 * power[1]
 
