@@ -19,6 +19,8 @@ Float64 = npt.NDArray[np.float64]
 
 OPPOSED = 5.0
 """Anticorrelation of images and map, in SDs of chance, that is called opposite contrast."""
+SMOOTH = 9
+"""Shells over which the scale is averaged: of a small body alone, a few say too little."""
 
 
 def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
@@ -75,18 +77,21 @@ def _compared(batch: Batch, particles: Particles, volume: FourierVolume, samples
 
 
 def _scale(sums: Float64, curve: Float64) -> Float64:
-    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; smoothed over five shells.
+    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; smoothed over shells.
 
     1 where the half maps have nothing in common, 0 where they have nothing in common with the images.
     """
     dot, power = sums[:2]
     below = np.nonzero(curve[1:] < 0.5)[0]
     last = max(5, int(below[0]) if len(below) else len(curve) - 1)
-    kernel = np.ones(5)
-    smooth_dot = np.convolve(dot[1 : last + 1], kernel, "same")
-    smooth_power = np.convolve(power[1 : last + 1], kernel, "same")
+    smooth_dot, smooth_power = (_smoothed(values[1 : last + 1]) for values in (dot, power))
     scale = np.divide(smooth_dot, smooth_power, out=np.ones(last), where=smooth_power > 0)
     return np.maximum(np.concatenate([scale[:1], scale, np.full(len(curve) - last - 1, scale[-1])]), 0.0)
+
+
+def _smoothed(values: Float64) -> Float64:
+    """Sums over SMOOTH neighbours, fewer at the ends; as many as the values."""
+    return np.convolve(values, np.ones(SMOOTH))[SMOOTH // 2 :][: len(values)]
 
 
 def _opposed(sums: Float64) -> bool:
