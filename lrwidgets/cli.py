@@ -181,6 +181,11 @@ def _duplicates(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _motion(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN.zarr")
+    command.add_argument("--iteration", type=int, metavar="N", help="of the newest branch (default: its last)")
+
+
 def _recenter(command: argparse.ArgumentParser) -> None:
     command.add_argument("particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, or .star, .cs or .csg")
     command.add_argument("--point", metavar="POINT", help="mask (default), box, 'x, y, z px' or 'x, y, z A'")
@@ -344,6 +349,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
     "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
+    "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
     "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),
 }

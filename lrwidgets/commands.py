@@ -113,12 +113,12 @@ def export(arguments: Namespace) -> None:
         raise InputError("nothing to write: give --star, --cs, --maps or --netcdf")
     printer = Printer(arguments.json)
     with Session.open(arguments.run, write=False) as session:
-        node = _node_of(session, arguments.run, arguments.iteration)
+        node = node_of(session, arguments.run, arguments.iteration)
         for path in session.export(node=node.id, **targets):
             printer.tell(f"wrote {path} (iteration {node.iteration})", "written", path=path, node=node.id)
 
 
-def _node_of(session: Session, run: Path, iteration: int | None) -> Node:
+def node_of(session: Session, run: Path, iteration: int | None) -> Node:
     """The step of that iteration on the newest branch."""
     path = session.path()
     if not path:

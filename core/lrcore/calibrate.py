@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, filter_map, from_map
@@ -13,6 +14,7 @@ from lrcore.grids import Samples, half_plane
 from lrcore.images import Batch, batches, reading_order
 from lrcore.masks import inscribed_sphere
 from lrcore.noise import SAMPLE
+from lrcore.poses import seen_through
 from lrcore.records import HalfMaps, Particles, Progress, Volume
 
 Float64 = npt.NDArray[np.float64]
@@ -45,7 +47,7 @@ def calibrate(
     region = mask.data if particles.subtracted else inscribed_sphere(n)
     curve = masked_correlation(maps.first.data, maps.second.data, region, backend.threads)
     gain = wiener_gain(curve)
-    samples = half_plane(n, (float((n - 1) // 2),))
+    samples = half_plane(n, ((n - 1) // 2 / stretch(particles),))
     sums = np.zeros((4, n // 2 + 1))
     rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, len(rows[1]) + len(rows[2])
@@ -67,7 +69,8 @@ def calibrate(
 def _compared(batch: Batch, particles: Particles, volume: FourierVolume, samples: Samples, backend: Backend) -> Float64:
     """Re X* C S, C² |S|², |X|² and count per shell, summed over the images: (4, shells)."""
     poses, kernels = particles.poses.select(batch.rows), backend.kernels
-    planes = kernels.slices(volume, backend.to_device(poses.rotation), samples)
+    turns = seen_through(poses.rotation, lens(particles, batch.rows))
+    planes = kernels.slices(volume, backend.to_device(turns), samples)
     shifts = poses.origin_A / particles.pixel_size_A
     found = kernels.compare(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)

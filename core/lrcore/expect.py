@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.clock import Clock
 from lrcore.fourier import FourierVolume
 from lrcore.grids import half_plane
 from lrcore.images import Batch
+from lrcore.poses import seen_through
 from lrcore.records import Expectation, Particles, Points, Poses, Step
 from lrcore.reference import Geometry, Reference
 from lrcore.search import Asked, search
@@ -32,6 +34,7 @@ def expect(
     Where the images go into the map comes with it. known: (n,) of all particles, whose last pose is beyond doubt.
     """
     given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
+    behind = lens(particles, rest.rows)
     centres = Poses(
         before.rotation if spec.recenter_rotations else given.rotation,
         before.origin_A if spec.recenter_shifts else given.origin_A,
@@ -39,12 +42,13 @@ def expect(
     with clock("window"):
         noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
         W, w = backend.kernels.window(
-            rest.spectrum, rest.ctf, noise, particles.group[rest.rows], reference.variance, shape.centre_in(centres),
+            rest.spectrum, rest.ctf, noise, particles.group[rest.rows], reference.variance,
+            shape.centre_in(centres, behind),
             reference.frame.samples,
         )  # fmt: skip
     with clock("search"):
         scale = last.expectation.scale[rest.rows] if spec.per_particle_scale else None
-        asked = Asked(centres, before, given, rest.bad, known[rest.rows], scale, spec.marginalize)
+        asked = Asked(centres, before, given, rest.bad, known[rest.rows], scale, spec.marginalize, behind)
         return search(W, w, reference.frame, asked, backend)
 
 
@@ -52,9 +56,10 @@ def subtracted(batch: Batch, outside: FourierVolume | None, particles: Particles
     """The batch without what lies outside the mask (of its half set), as seen from the input poses."""
     if outside is None:
         return batch
-    samples = half_plane(particles.box, (float(outside.limit),))
+    samples = half_plane(particles.box, (outside.limit / stretch(particles),))
     given = particles.poses.select(batch.rows)
-    planes = backend.kernels.slices(outside, backend.to_device(given.rotation), samples)
+    turns = backend.to_device(seen_through(given.rotation, lens(particles, batch.rows)))
+    planes = backend.kernels.slices(outside, turns, samples)
     spectrum = batch.spectrum.copy()
     backend.kernels.subtract(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
     return replace(batch, spectrum=spectrum)

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from lrcore.backend import Backend
 from lrcore.errors import InputError
 from lrcore.expect import subtracted
-from lrcore.fourier import from_map
+from lrcore.fourier import FourierVolume, from_map
 from lrcore.framing import POINT
 from lrcore.grids import Float32, ift
-from lrcore.images import batches, reading_order
+from lrcore.images import Batch, as_stored, batches, reading_order
 from lrcore.io.derive import number_column, text_column
 from lrcore.io.reframe import (
     ORIGINAL_NAME,
@@ -32,6 +32,7 @@ from lrcore.io.reframe import (
     names_in_table,
     with_images,
 )
+from lrcore.io.stack import StackReader
 from lrcore.io.star_table import StarSource
 from lrcore.masks import inscribed_sphere
 from lrcore.records import Images, Particles, Step, Volume
@@ -59,12 +60,21 @@ def subtracted_images(job: Job, first: Step, last: Step, backend: Backend) -> It
             f"{job.mask.path or 'mask'}: there is nothing to subtract outside of it on which the half maps agree: "
             "check the mask (it says what is kept) and the half maps"
         )
-    for half in (1, 2):
-        rest = backend.place(from_map(around.maps[half - 1], around.limit, backend.threads))
-        for batch in batches(particles, reading_order(particles, half), backend):
-            spectra = backend.to_host(subtracted(batch, rest, particles, backend).spectrum)
-            sign = particles.images.sign[batch.rows]
-            yield ift(spectra, particles.box, 2, backend.threads).astype(np.float32) * sign[:, None, None]
+    stored = replace(particles.images, sign=np.ones(len(particles), np.float32))
+    with StackReader(stored, particles.box) as reader:
+        for half in (1, 2):
+            rest = backend.place(from_map(around.maps[half - 1], around.limit, backend.threads))
+            for batch in batches(particles, reading_order(particles, half), backend):
+                images, sign = reader.read(batch.rows), particles.images.sign[batch.rows]
+                yield images - sign[:, None, None] * _outside(batch, rest, particles, backend)
+
+
+def _outside(batch: Batch, rest: FourierVolume, particles: Particles, backend: Backend) -> Float32:
+    """What lies outside as the images of a batch show it, but for their sign: (b, n, n)."""
+    nothing = replace(batch, spectrum=backend.xp.zeros_like(batch.spectrum))
+    model = -subtracted(nothing, rest, particles, backend).spectrum
+    spectra = backend.to_host(as_stored(particles, batch.rows, model, backend))
+    return ift(spectra, particles.box, 2, backend.threads).astype(np.float32)
 
 
 def writing_order(particles: Particles) -> npt.NDArray[np.int64]:

@@ -338,6 +338,22 @@ def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
     assert "--apix" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
 
 
+def test_motion_of_a_run(run: Path, capsys: Out) -> None:
+    assert main(["motion", str(run), "--json"]) == 0
+    (event,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert event["event"] == "motion"
+    assert len(event["fulcrum_from_corner_A"]) == 3
+    assert event["rotation_sd_deg"] > 0
+    assert len(event["half_sets"]) == 2
+    assert main(["motion", str(run)]) == 0
+    assert "try          --set" in capsys.readouterr().out
+
+
+def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:
+    assert main(["motion", str(run), "--iteration", "0"]) == 2
+    assert "iteration 0 has the input poses" in capsys.readouterr().err
+
+
 def test_info_of_files_and_runs(kept: Files, run: Path, capsys: Out) -> None:
     assert main(["info", str(kept.star), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 10
