@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lrcore.backend import Backend, pick
 from lrcore.errors import InputError
+from lrcore.expect import subtracted
+from lrcore.fourier import from_map
 from lrcore.grids import ift
+from lrcore.images import batches, reading_order
 from lrcore.io import read_particles, read_volume
 from lrcore.io.stack import StackReader
+from lrcore.io.stack_writer import write_batches
 from lrcore.phantom import Motion, Phantom
-from lrcore.records import HalfMaps, Particles, Step
-from lrcore.refine import Job, start
+from lrcore.records import HalfMaps, Images, Particles, Step
+from lrcore.refine import Job, outside, start
 from lrcore.simulate import FlexibleParticle, flexible_particle
 from lrcore.spec import RefineSpec
 from lrcore.subtract import kept_share, subtracted_images, writing_order
@@ -105,3 +110,29 @@ def test_nothing_outside_is_nothing_to_subtract(made: FlexibleParticle) -> None:
     everything = replace(job, mask=replace(job.mask, data=np.ones_like(job.mask.data)))
     with pytest.raises(InputError, match=r"mask_b\.mrc: there is nothing to subtract outside of it"):
         next(subtracted_images(everything, first, first, pick("cpu")))
+
+
+@pytest.mark.parametrize("premultiplied", [False, True])
+def test_written_images_are_read_as_what_is_left_on_the_fly(
+    made: FlexibleParticle, premultiplied: bool, tmp_path: Path
+) -> None:
+    """With beam tilt and magnification that differ in x and y, and multiplied by the CTF or not."""
+    backend, job = pick("cpu"), job_of(made)
+    first = begun(job, backend)
+    seen = replace(
+        job.particles.optics[0], beam_tilt_mrad=(1.5, -0.8), mag_matrix=(1.02, 0.01, 0.01, 0.99),
+        ctf_premultiplied=premultiplied,
+    )  # fmt: skip
+    particles = replace(job.particles, optics=(seen,))
+    job = replace(job, particles=particles)
+    images, stack = written(job, first, backend), tmp_path / "written.mrcs"
+    write_batches(stack, len(particles), particles.box, particles.pixel_size_A, [images])
+    n = len(particles)
+    after = replace(particles, images=Images((stack,), np.zeros(n, np.int32), np.arange(n), particles.images.sign))
+    around = outside(job, first, job.mask, 1)
+    assert around is not None
+    for half in (1, 2):
+        rest, rows = from_map(around.maps[half - 1], around.limit), reading_order(particles, half)
+        (plain,), (found,) = batches(particles, rows, backend), batches(after, rows, backend)
+        left = subtracted(plain, rest, particles, backend).spectrum
+        assert np.abs(found.spectrum - left).max() < 1e-3 * np.abs(plain.spectrum - left).max()
