@@ -80,7 +80,7 @@ def _compared(batch: Batch, particles: Particles, volume: FourierVolume, samples
 
 
 def _scale(sums: Float64, curve: Float64) -> Float64:
-    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; smoothed over shells.
+    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; over SMOOTH shells.
 
     1 where the half maps have nothing in common, 0 where they have nothing in common with the images.
     """

@@ -109,9 +109,7 @@ def _corrected(particles: Particles, batch: Batch, backend: Backend) -> Batch:
         if table is not None:
             batch.spectrum[at] *= backend.to_device(table)
         if optics.ctf_premultiplied:
-            _divide(
-                batch, at, _ctfs(_pure(particles), batch.rows[mine], np.zeros(len(mine), np.bool_), backend), backend
-            )
+            _divide(batch, at, _multiplied(particles, batch.rows[mine], backend), backend)
     return batch
 
 
@@ -123,16 +121,17 @@ def as_stored(particles: Particles, rows: Rows, model: Complex64, backend: Backe
     for number, mine in _groups(particles, rows):
         optics, at = particles.optics[number], backend.to_device(mine)
         if optics.ctf_premultiplied:
-            model[at] *= _ctfs(_pure(particles), rows[mine], np.zeros(len(mine), np.bool_), backend)
+            model[at] *= _multiplied(particles, rows[mine], backend)
         table = correction(optics)
         if table is not None:
             model[at] *= backend.to_device(table.conj())
     return model
 
 
-def _pure(particles: Particles) -> Particles:
-    """The particles without what belongs to no CTF that images are multiplied by: B-factors and scales."""
-    return replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
+def _multiplied(particles: Particles, rows: Rows, backend: Backend) -> Float32:
+    """The CTFs that premultiplied images were multiplied by: without B-factor and scale."""
+    pure = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
+    return _ctfs(pure, rows, np.zeros(len(rows), np.bool_), backend)
 
 
 def _divide(batch: Batch, at: Rows, pure: Float32, backend: Backend) -> None:
