@@ -116,15 +116,35 @@ def _ctfs(
 
 def _corrected(particles: Particles, batch: Batch, backend: Backend) -> Batch:
     """The batch of FTs as they were read, freed of what the optics did; in place."""
-    plain = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
     for number, mine in _groups(particles, batch.rows):
         optics, at = particles.optics[number], backend.to_device(mine)
         table = correction(optics)
         if table is not None:
             batch.spectrum[at] *= backend.to_device(table)
         if optics.ctf_premultiplied:
-            _divide(batch, at, _ctfs(plain, batch.rows[mine], np.zeros(len(mine), np.bool_), backend), backend)
+            _divide(batch, at, _multiplied(particles, batch.rows[mine], backend), backend)
     return batch
+
+
+def as_stored(particles: Particles, rows: Rows, model: Complex64, backend: Backend) -> Complex64:
+    """FTs (B, n, n // 2 + 1) that are what `batches` says of some images → those that are in the stack. In place.
+
+    Multiplied by the images' CTF where they were, and with the aberrations of their optics.
+    """
+    for number, mine in _groups(particles, rows):
+        optics, at = particles.optics[number], backend.to_device(mine)
+        if optics.ctf_premultiplied:
+            model[at] *= _multiplied(particles, rows[mine], backend)
+        table = correction(optics)
+        if table is not None:
+            model[at] *= backend.to_device(table.conj())
+    return model
+
+
+def _multiplied(particles: Particles, rows: Rows, backend: Backend) -> Float32:
+    """The CTFs that premultiplied images were multiplied by: without B-factor and scale."""
+    pure = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
+    return _ctfs(pure, rows, np.zeros(len(rows), np.bool_), backend)
 
 
 def _divide(batch: Batch, at: Rows, pure: Float32, backend: Backend) -> None:

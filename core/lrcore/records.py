@@ -80,7 +80,8 @@ class Particles:
 
     uid: (n,) uint64. half: (n,) int8, 1 or 2. group: (n,) int32 into `optics`. defocus_A: (n, 2) U, V (underfocus
     positive). defocus_angle_rad, phase_shift_rad, bfactor_A2, scale: (n,). source: the table it came from, kept by
-    `io` so that an export loses nothing; `path` is that file.
+    `io` so that an export loses nothing; `path` is that file. subtracted: what lies outside of a mask has been
+    subtracted from the images on disk.
     """
 
     uid: npt.NDArray[np.uint64]
@@ -96,6 +97,7 @@ class Particles:
     images: Images
     path: Path
     source: Any = field(repr=False, default=None)
+    subtracted: bool = False
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -279,7 +281,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step is: `done` of `total` particles in `stage` ("search", "reconstruct", "start")."""
+    """How far a step is: `done` of `total` particles in `stage` ("reconstruct", "start", "noise", "search")."""
 
     iteration: int
     stage: str

@@ -41,6 +41,7 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         "info",
         "expand",
         "recenter",
+        "subtract",
         "mask",
         "locres",
         "filter",
