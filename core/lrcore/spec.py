@@ -222,6 +222,12 @@ class RefineSpec(BaseModel):
         return 3 * self.shift_prior_sd_A if self.prior == "gaussian" else 10.0
 
 
+def differences(a: RefineSpec, b: RefineSpec) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two specs differ: name → value in a, value in b."""
+    both = ((name, getattr(a, name), getattr(b, name)) for name in RefineSpec.model_fields)
+    return {name: (first, second) for name, first, second in both if first != second}
+
+
 def fulcrum_point(
     text: str, box: int, pixel_size_A: float, mask_centre_A: Point, origin_A: Point = (0.0, 0.0, 0.0)
 ) -> Point:
