@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -112,6 +113,7 @@ class Session:
         # From here on, only the worker's.
         self._left: int | None = None
         self._once = False
+        self._chunk_began = 0.0
         self._steps: tuple[Step, Step] | None = None
         self._state = RunState(**self._place(store.head if store else None))
 
@@ -387,6 +389,7 @@ class Session:
 
     def _settle(self) -> None:
         """Say what phase we are in; at rest, the state is that of the present step."""
+        self._chunk_began = time.monotonic()
         changes: dict[str, Any] = {"phase": self._worker.phase}
         if self._worker.phase == "idle":
             node = self._whole_run().node(self._state.node) if self._state.node else None
@@ -495,7 +498,11 @@ class Session:
         return node
 
     def _report(self, event: Progress) -> None:
-        self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total)
+        before, now = self._state, time.monotonic()
+        same = (before.iteration, before.stage) == (event.iteration, event.stage) and before.done < event.done
+        spent = now - self._chunk_began + same * before.spent_s
+        self._chunk_began = now
+        self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total, spent_s=spent)
         self._emit(self.progress, event)
 
     def _place(self, node: Node | None, history: tuple[Summary, ...] | None = None) -> dict[str, Any]:

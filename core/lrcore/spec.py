@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lrcore.errors import InputError
+from lrcore.html import table
 from lrcore.symmetry import ADVICE, canonical
 
 FULCRUM_PATTERN = re.compile(
@@ -182,6 +183,13 @@ class RefineSpec(BaseModel):
         description="Seed of everything random (phase randomisation, subsets).",
         json_schema_extra=_meta("Seed", "", "run"),
     )
+
+    def _repr_html_(self) -> str:
+        rows = {}
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            rows[name] = f"{'auto' if value is None else value}{'' if value == info.default else '  (changed)'}"
+        return table("Parameters", rows)
 
     @field_validator("fulcrum")
     @classmethod
