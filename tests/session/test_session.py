@@ -133,6 +133,23 @@ def test_pause_acts_between_chunks_and_resume_goes_on(
     assert same_bits(session.load_step()[1], expected_steps(1)[-1])
 
 
+def test_time_spent_counts_no_pause(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
+    session, engine, gate = gated
+    session.step()
+    permit(gate, 1)
+    until(lambda: engine.chunks == 1)
+    session.pause()
+    permit(gate, 1)
+    until(lambda: session.state.phase == "paused")
+    before = session.state.spent_s
+    time.sleep(0.4)
+    session.resume()
+    until(lambda: session.state.phase == "running")
+    permit(gate, 1)
+    until(lambda: session.state.done == 10)
+    assert before < session.state.spent_s < before + 0.3
+
+
 def test_run_goes_on_with_what_is_paused(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
     session, engine, gate = gated
     session.step()
