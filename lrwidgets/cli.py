@@ -14,10 +14,9 @@ from typing import Any, NoReturn
 
 from lrcore.errors import InputError
 from lrwidgets import __version__
+from lrwidgets.mishaps import DEBUG, is_internal, sentence
 
 UNUSABLE, INTERNAL, INTERRUPTED = 2, 1, 130
-DEBUG = "LRW_DEBUG"
-"""With this variable set, an internal error shows its traceback."""
 
 
 def main(argv: list[str] | None = None, **hooks: Any) -> int:
@@ -30,21 +29,15 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
             room = import_module(f"lrwidgets.{COMMANDS[arguments.command][2]}")
             getattr(room, arguments.command)(arguments, **hooks)
-    except InputError as error:
-        return _refuse(str(error))
     except BrokenPipeError:
         # Whoever reads our output has enough; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        return _refuse(f"{error.filename or 'system'}: {error.strerror or error}: check the file and its folder")
-    except MemoryError as error:
-        return _refuse(f"not enough memory ({error}): use fewer particles (--subset) or a smaller box")
     except KeyboardInterrupt as error:
         return _refuse(str(error) or "interrupted", INTERRUPTED)
     except Exception as error:
-        if os.environ.get(DEBUG):
+        if is_internal(error) and os.environ.get(DEBUG):
             raise
-        return _refuse(f"internal error, {type(error).__name__}: {error} (set {DEBUG}=1 to see where)", INTERNAL)
+        return _refuse(sentence(error), INTERNAL if is_internal(error) else UNUSABLE)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -14,8 +15,11 @@ from psygnal import EmitLoopError, Signal, SignalInstance
 from lrcore import backend as backends
 from lrcore import refine
 from lrcore.backend import Backend
+from lrcore.compare import Comparison, compare
 from lrcore.errors import InputError
-from lrcore.records import Progress, Step, Summary
+from lrcore.fingerprints import of_volume
+from lrcore.masks import checked
+from lrcore.records import Progress, Step, Summary, Volume
 from lrcore.refine import Job
 from lrcore.spec import RefineSpec
 from lrcore.store import MemoryStore, Node, Steps, Store, check_new
@@ -49,12 +53,16 @@ class Engine(Protocol):
     def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
         """See lrcore.refine.iterate."""
 
+    def under(self, mask: Volume, step: Step, seed: int, backend: Backend) -> Step:
+        """See lrcore.refine.under."""
+
 
 class _Core:
     pick = staticmethod(backends.pick)
     start = staticmethod(refine.start)
     advance = staticmethod(refine.advance)
     iterate = staticmethod(refine.iterate)
+    under = staticmethod(refine.under)
 
 
 CORE: Engine = _Core()
@@ -64,14 +72,15 @@ class Session:
     """A refinement as a person drives it: data, spec, run and branches.
 
     Methods that drive return at once, after asking the worker; with `wait=True` they return when it is done and
-    raise what went wrong. Pause, stop, rewind and the like act between two chunks of particles. An edit takes effect
-    with the next iteration. Signals are emitted on the worker's thread and carry frozen snapshots.
+    raise what went wrong. Pause, stop, rewind and the like act between two chunks of particles. An edit and another
+    mask take effect with the next iteration. Signals are emitted on the worker's thread and carry frozen snapshots.
     """
 
     state_changed = Signal(RunState)
     progress = Signal(Progress)
     step_done = Signal(Node, Step)
     spec_changed = Signal(RefineSpec)
+    mask_changed = Signal(Volume)
     error = Signal(Exception)
 
     def __init__(
@@ -93,7 +102,9 @@ class Session:
         if self._out is not None:
             check_new(self._out)
         self._job, self._source, self._engine = job, source, engine
-        self._spec = job.spec
+        self._spec, self._mask = job.spec, job.mask
+        if store is not None and store.head is not None:
+            self._mask = store.mask(store.head.id) or job.mask
         self._store = store if store is not None or out is not None else MemoryStore(job)
         self._pick: Callable[[], Backend] = lambda: engine.pick(backend, threads)
         self._backend: Backend | None = None
@@ -102,6 +113,7 @@ class Session:
         # From here on, only the worker's.
         self._left: int | None = None
         self._once = False
+        self._chunk_began = 0.0
         self._steps: tuple[Step, Step] | None = None
         self._state = RunState(**self._place(store.head if store else None))
 
@@ -146,7 +158,7 @@ class Session:
         threads: int | None = None,
         engine: Engine = CORE,
     ) -> "Session":
-        """A session on a run, at its newest whole step and with that step's spec; paths only for moved files.
+        """A session on a run, at its newest whole step, with that step's spec and mask; paths only for moved files.
 
         write: False to look and export while another process goes on with it. Raises InputError if the path is no
         run, or an input is not what the run was begun with.
@@ -184,9 +196,15 @@ class Session:
         return self._source
 
     @property
+    def mask(self) -> Volume:
+        """The mask of the next iteration."""
+        return self._mask
+
+    @property
     def job(self) -> Job:
-        """The job with the spec of the next iteration."""
-        return replace(self._job, spec=self._spec)
+        """The job with the spec and the mask of the next iteration."""
+        with self._lock:
+            return replace(self._job, spec=self._spec, mask=self._mask)
 
     def edit(self, **changes: Any) -> RefineSpec:
         """Change fields of the spec, from the next iteration on. Raises InputError naming a field that is refused."""
@@ -197,6 +215,17 @@ class Session:
             self._spec = spec
         self._worker.ask(lambda: self._emit(self.spec_changed, spec))
         return spec
+
+    def use_mask(self, mask: Volume) -> None:
+        """Refine inside another mask from the next iteration on; the run keeps it with the steps that used it.
+
+        Steps that are there stay as they are; from a start, which its mask has shaped, a new start is made. Raises
+        InputError for a mask that does not fit the particles.
+        """
+        checked(mask, self._job.particles.box, self._job.particles.pixel_size_A)
+        with self._lock:
+            self._mask = mask
+        self._worker.ask(lambda: self._emit(self.mask_changed, mask))
 
     def step(self, wait: bool = False) -> None:
         """One iteration, even past convergence; before it the start, if there is none."""
@@ -229,7 +258,7 @@ class Session:
         self._do(self._stop, wait)
 
     def rewind(self, node: str | None, wait: bool = False) -> None:
-        """Go on from another step (None: before the start) with the spec as it is; drops an unfinished step.
+        """Go on from another step (None: before the start) with spec and mask as they are; drops an unfinished step.
 
         Raises InputError if there is no such step.
         """
@@ -237,10 +266,15 @@ class Session:
         self._do(lambda: self._rewind(found), wait)
 
     def branch(self, node: str | None, wait: bool = False, **changes: Any) -> None:
-        """Rewind, and go on from there with that step's spec, changed. Raises InputError as `edit` and `rewind` do."""
+        """Rewind, and go on from there with that step's mask and its spec, changed.
+
+        Raises InputError as `edit` and `rewind` do.
+        """
         found = None if node is None else self._whole_run().node(node)
         spec = edited(found.spec if found else self._spec, changes)
         self.rewind(node)
+        if found is not None:
+            self.use_mask(self.job_of(found).mask)
         self.edit(**spec.model_dump())
         self._do(lambda: None, wait)
 
@@ -258,6 +292,19 @@ class Session:
         found = store.node(node or self._state.node)
         return found, store.load(found.id)
 
+    def compare(self, a: str, b: str | None = None) -> Comparison:
+        """Two steps side by side, the present one by default as the second: FSC, poses and maps.
+
+        Raises InputError if there is no such step.
+        """
+        steps = [self.load_step(node) for node in (a, b)]
+        first, second = ((node.id, self.job_of(node), step) for node, step in steps)
+        return compare(first, second)
+
+    def job_of(self, node: Node) -> Job:
+        """The job as a step of the tree was run with it."""
+        return replace(self._job, spec=node.spec, mask=self._whole_run().mask(node.id) or self._job.mask)
+
     def export(
         self,
         *,
@@ -272,7 +319,7 @@ class Session:
         maps: a folder for half1, half2, map and mask. Raises InputError if something cannot be written.
         """
         found, step = self.load_step(node)
-        job = replace(self._job, spec=found.spec)
+        job = self.job_of(found)
         written = [Path(path) for path in (star, cs) if path is not None]
         for path in written:
             export.particles(path, job, step)
@@ -342,6 +389,7 @@ class Session:
 
     def _settle(self) -> None:
         """Say what phase we are in; at rest, the state is that of the present step."""
+        self._chunk_began = time.monotonic()
         changes: dict[str, Any] = {"phase": self._worker.phase}
         if self._worker.phase == "idle":
             node = self._whole_run().node(self._state.node) if self._state.node else None
@@ -368,13 +416,13 @@ class Session:
         while stepped and self._left != 0:
             job, once, stepped = self.job, self._once, False
             engine = self._engine.advance if once else self._engine.iterate
-            for event in engine(job, *self._present(), self._computer()):
+            for event in engine(job, *self._present(job), self._computer()):
                 self._take(event, job)
                 if isinstance(event, Step):
                     stepped = True
                     self._left = None if self._left is None else self._left - 1
                 yield
-                if isinstance(event, Step) and (self._left == 0 or self._once != once or self._spec is not job.spec):
+                if isinstance(event, Step) and (self._left == 0 or self._once != once or self._is_changed(job)):
                     break
 
     def _previewed(self, n: int) -> Generator[None, None, None]:
@@ -385,7 +433,7 @@ class Session:
         if self._start_is_due():
             first = last = yield from self._only_step(self._engine.start(job, self._computer()))
         else:
-            first, last = (of_step(step, rows) for step in self._present())
+            first, last = (of_step(step, rows) for step in self._present(job))
         step = yield from self._only_step(self._engine.advance(job, first, last, self._computer()))
         self._publish(preview=step, message=f"previewed {len(rows)} particles")
 
@@ -401,18 +449,25 @@ class Session:
         """Nothing to grow from, or only a start that the spec in force would have made otherwise."""
         if self._state.node is None:
             return True
-        node = self._whole_run().node(self._state.node)
-        changed = any(getattr(node.spec, name) != getattr(self._spec, name) for name in START_FIELDS)
-        return node.parent is None and changed
+        node, job = self._whole_run().node(self._state.node), self.job
+        changed = any(getattr(node.spec, name) != getattr(job.spec, name) for name in START_FIELDS)
+        return node.parent is None and (changed or node.mask != of_volume(job.mask)["digest"])
 
-    def _present(self) -> tuple[Step, Step]:
-        """The start of the present path, and the step to grow from."""
+    def _is_changed(self, job: Job) -> bool:
+        """Whether spec or mask are others by now."""
+        return self._spec is not job.spec or self._mask is not job.mask
+
+    def _present(self, job: Job) -> tuple[Step, Step]:
+        """The start of the present path, and the step to grow from, as the job takes it up."""
+        store = self._whole_run()
         if self._steps is None:
-            store = self._whole_run()
             path = store.path_to(self._state.node)
             last = store.load(path[-1].id)
             self._steps = (store.load(path[0].id) if len(path) > 1 else last, last)
-        return self._steps
+        first, last = self._steps
+        if store.node(self._state.node).mask != of_volume(job.mask)["digest"]:
+            last = self._engine.under(job.mask, last, job.spec.seed, self._computer())
+        return first, last
 
     def _computer(self) -> Backend:
         if self._backend is None:
@@ -443,7 +498,11 @@ class Session:
         return node
 
     def _report(self, event: Progress) -> None:
-        self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total)
+        before, now = self._state, time.monotonic()
+        same = (before.iteration, before.stage) == (event.iteration, event.stage) and before.done < event.done
+        spent = now - self._chunk_began + same * before.spent_s
+        self._chunk_began = now
+        self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total, spent_s=spent)
         self._emit(self.progress, event)
 
     def _place(self, node: Node | None, history: tuple[Summary, ...] | None = None) -> dict[str, Any]:
