@@ -67,10 +67,14 @@ class Panel:
         """Wait until everything asked for is computed and written: whether it is."""
         return self.latest.flush(timeout) and self.publisher.flush(timeout)
 
-    def close(self) -> None:
-        """Let go of the session, and end the threads."""
+    def disconnect(self) -> None:
+        """Listen to nothing any more."""
         for signal, slot in self._connected:
             signal.disconnect(slot, missing_ok=True)
         self._connected.clear()
+
+    def close(self) -> None:
+        """Let go of the session, and end the threads."""
+        self.disconnect()
         self.latest.close()
         self.publisher.close()
