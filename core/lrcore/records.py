@@ -290,8 +290,9 @@ class Step:
 
     def _repr_html_(self) -> str:
         now = self.history[-1]
+        corrected = f"corrected {now.resolution_corrected_A:.2f} Å"
         rows = {
-            "resolution inside the mask": f"{now.resolution_masked_A:.2f} Å, corrected {now.resolution_corrected_A:.2f} Å",
+            "resolution inside the mask": f"{now.resolution_masked_A:.2f} Å, {corrected}",
             "from the input": f"{now.angle_from_input_deg:.2f}°, {now.shift_from_input_A:.2f} Å (median)",
             "since the last": f"{now.angle_since_last_deg:.2f}°, {now.shift_since_last_A:.2f} Å (median)",
             "at extents": f"{100 * now.at_rotation_extent:.1f} % rotation, {100 * now.at_shift_extent:.1f} % shift",

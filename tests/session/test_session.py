@@ -133,6 +133,23 @@ def test_pause_acts_between_chunks_and_resume_goes_on(
     assert same_bits(session.load_step()[1], expected_steps(1)[-1])
 
 
+def test_time_spent_counts_no_pause(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
+    session, engine, gate = gated
+    spent: dict[int, float] = {}
+    session.state_changed.connect(lambda state: spent.update({state.done: state.spent_s}))
+    session.step()
+    permit(gate, 1)
+    until(lambda: engine.chunks == 1)
+    session.pause()
+    permit(gate, 1)
+    until(lambda: session.state.phase == "paused")
+    time.sleep(1.0)
+    session.resume()
+    permit(gate, 1)
+    until(lambda: 10 in spent)
+    assert spent[6] < spent[10] < spent[6] + 0.8
+
+
 def test_run_goes_on_with_what_is_paused(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
     session, engine, gate = gated
     session.step()
