@@ -22,7 +22,7 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="session", params=SUBSHELLS)
+@pytest.fixture(scope="module", params=SUBSHELLS)
 def lab(chromium: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A JupyterLab server for each setting of commsOverSubshells."""
     from tests.jupyter.lab import serve
@@ -31,7 +31,7 @@ def lab(chromium: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium, and the errors that its pages have met."""
     from playwright.sync_api import sync_playwright

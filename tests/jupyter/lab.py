@@ -38,7 +38,8 @@ RUN = """number => {
     const cell = cells.filter(cell => cell.model.type === "code")[number];
     panel.content.activeCellIndex = cells.indexOf(cell);
     window.lrw_ended = {...window.lrw_ended, [number]: ""};
-    jupyterapp.commands.execute("notebook:run-cell").then(well => { window.lrw_ended[number] = well ? "well" : "badly"; });
+    const ended = jupyterapp.commands.execute("notebook:run-cell");
+    ended.then(well => { window.lrw_ended[number] = well ? "well" : "badly"; });
 }"""
 """Runs a cell by the command that a keystroke gives: keys are lost while the page is still being built."""
 
@@ -98,8 +99,9 @@ def serve(above: Path, subshells: str) -> Iterator[Lab]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     arguments = [
-        "--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
+        "--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True", "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={folder}",
     ]  # fmt: skip
     places = {name: str(above / name.lower()) for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT / 'core'}"}
