@@ -21,6 +21,7 @@ FILES = (
     ("out", "New run", "folder to write, such as run.zarr; empty: kept in memory only"),
     ("run", "or open a run", "a run to go on with: RUN.zarr"),
 )
+NEEDED = {"particles": "type the path of their .star, .cs or .csg", "mask": "type its path, or make one first"}
 STYLE = {"description_width": "110px"}
 
 
@@ -48,10 +49,8 @@ class DataWidget(Panel):
         self.about.value = session._repr_html_()
 
     def _field(self, text: str, tip: str) -> w.Text:
-        layout = w.Layout(width="96%")
-        return w.Text(
-            description=text, placeholder=tip, tooltip=tip, style=STYLE, layout=layout, continuous_update=False
-        )
+        words = {"description": text, "placeholder": tip, "tooltip": tip}
+        return w.Text(**words, style=STYLE, layout=w.Layout(width="96%"), continuous_update=False)
 
     def _button(self, text: str, css: str, tip: str, act: Callable[[], None], style: str = "") -> w.Button:
         made = w.Button(description=text, tooltip=tip, button_style=style).add_class(css)
@@ -62,11 +61,9 @@ class DataWidget(Panel):
         return str(self.fields[name].value).strip()
 
     def _load(self) -> None:
-        needed = {"particles": "particles", "mask": "a mask"}
-        for name, words in needed.items():
+        for name, remedy in NEEDED.items():
             if not self._path(name):
-                raise InputError(f"no {name} are given: type the path of {words}" if name == "particles" else
-                                 "no mask is given: type the path of one (lrwidgets mask makes it)")  # fmt: skip
+                raise InputError(f"no {name} given: {remedy}")
         halves = tuple(part.strip() for part in self._path("halves").split(",") if part.strip())
         images, out = self._path("images") or None, self._path("out") or None
         particles, mask = self._path("particles"), self._path("mask")

@@ -49,4 +49,5 @@ def written(session: Session, folder: Path, chosen: list[str]) -> list[Path]:
     """Export what is chosen of KINDS. Raises InputError if something cannot be written, or a source is in the way."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"star": "particles.star", "cs": "particles.cs", "maps": "maps", "netcdf": "results.nc"}
-    return session.export(**{name: folder / names[name] for name in chosen})
+    paths = {name: folder / names[name] if name in chosen else None for name in names}
+    return session.export(star=paths["star"], cs=paths["cs"], maps=paths["maps"], netcdf=paths["netcdf"])

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Callable, Sequence
-from threading import get_ident
 
 import ipywidgets as w
 from psygnal import Signal
@@ -15,6 +14,7 @@ from lrcore.spec import RefineSpec
 from lrwidgets import table
 from lrwidgets.jupyter.base import BAD, Panel
 from lrwidgets.jupyter.fields import Form
+from lrwidgets.jupyter.slices import Silence
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 from lrwidgets.view import ViewState, resolve
@@ -40,7 +40,7 @@ class RunWidget(Panel):
         super().__init__()
         self.session = session
         self._shown: ViewState | None = None
-        self._writer = 0  # the thread that sets the toggles just now, which then nobody has pressed
+        self._silent = Silence()
         self._here: str | None = None
         self._advised: str | None = None
         self._build()
@@ -91,7 +91,7 @@ class RunWidget(Panel):
 
     def _toggle(self, text: str, css: str, tip: str, act: Act) -> w.ToggleButton:
         made = w.ToggleButton(description=text, tooltip=tip, disabled=True, layout=AUTO).add_class(css)
-        made.observe(self.guarded(lambda _: None if get_ident() == self._writer else act()), "value")
+        made.observe(self.guarded(lambda _: None if self._silent.here else act()), "value")
         return made
 
     def _run(self) -> None:
@@ -146,15 +146,14 @@ class RunWidget(Panel):
 
     def show(self, state: ViewState) -> None:
         """Show the state; on the publisher's thread."""
-        before, self._shown, self._writer = self._shown, state, get_ident()
+        before, self._shown = self._shown, state
         self.status.value = html.escape(state.status)
         self.bar.value, self.progress.value = state.share, state.progress
         self.bar.layout.visibility = "visible" if state.progress else "hidden"
         self.stop.disabled = self.pause.disabled = not state.busy
-        self.pause.value = state.paused
-        if not state.busy:
-            self.stop.value = False
-        self._writer = 0
+        with self._silent():
+            self.pause.value = state.paused
+            self.stop.value = self.stop.value and state.busy
         self.unrun.value = f"<i>from the next iteration on: {html.escape(state.unrun)}</i>" if state.unrun else ""
         if before is None or before.trouble != state.trouble:
             self.say(state.trouble, BAD)
