@@ -471,15 +471,15 @@ class View {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
   }
 
-  /** What a turn about the point means: the mask turned both ways, and the path of its far end. */
+  /** What a turn about the point means: the mask turned both ways in the pane, and the path of its far end there. */
   paintArc(pane, layer) {
     const arc = this.get("arc"), point = this.get("point");
     if (!arc || !arc.angle_deg || point.length < 3) return;
     const angle = (arc.angle_deg * Math.PI) / 180;
     if (layer) [angle, -angle].forEach((turn) => this.outline(pane, layer, turn));
     const [cx, cy] = this.toPane(pane, point), [tx, ty] = this.toPane(pane, arc.towards);
-    const radius = arc.radius * this.scale(pane);
-    const start = Math.hypot(tx - cx, ty - cy) > 2 ? Math.atan2(ty - cy, tx - cx) : -Math.PI / 2;
+    const radius = Math.hypot(tx - cx, ty - cy), start = Math.atan2(ty - cy, tx - cx);
+    if (radius < 2) return;
     const { context } = pane;
     context.strokeStyle = COLOURS.arc;
     context.lineWidth = 2;

@@ -3,8 +3,9 @@
 The kernel sends each map once, as bytes; all else is drawn and dragged there, and only coordinates come back.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,38 @@ SAMPLES = 500_000
 """Voxels that tell these values."""
 
 
+class Silence:
+    """Tells what a program sets from what a person does: callbacks run on the thread that sets a trait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._thread = 0
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """While this lasts, what changes on this thread is no person's doing."""
+        with self._lock:
+            before, self._thread = self._thread, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._thread = before
+
+    @property
+    def here(self) -> bool:
+        """Whether it lasts on this thread."""
+        return self._thread == threading.get_ident()
+
+
 class Slices(anywidget.AnyWidget):
     """What slices.js draws. Coordinates are voxels (x, y, z), voxel i from i − ½ to i + ½.
 
-    volume, second: (box, box, box) zyx bytes, by `ranges`; overlay: the part of a mask that holds it, zyx
-    bytes of `shape` (x, y, z) voxels, the first at `start` (x, y, z), each `step` voxels of the map wide. window, second_window: values drawn darkest and brightest;
-    empty: all. shapes: {"kind": "sphere", "centre", "radius"} or {"kind": "box", "centre", "size"}. point: empty, or
-    the point that can be dragged. arc: {"angle_deg", "radius", "towards"} of a turn about it. marks: {"centre",
-    "covariance", "sds"} of estimates of it. seq: counts what was sent; the browser draws anew when it changes.
+    volume, second: (box, box, box) zyx bytes, by `ranges`. overlay: the part of a mask that holds it, zyx bytes of
+    `shape` (x, y, z) voxels, the first at `start` (x, y, z), each `step` voxels of the map wide. window, second_window:
+    values drawn darkest and brightest; empty: all. shapes: {"kind": "sphere", "centre", "radius"} or {"kind": "box",
+    "centre", "size"}. point: empty, or the point that can be dragged. arc: {"angle_deg", "towards"} of a turn about
+    it. marks: {"centre", "covariance", "sds"} of estimates of it. seq: counts what was sent; the browser draws anew
+    when it changes.
     """
 
     _esm = HERE / "slices.js"

@@ -10,6 +10,7 @@ from lrcore.masks.basics import (
     cosine_edge,
     inscribed_sphere,
     reach,
+    row_ends,
     soft_sphere,
 )
 from lrcore.masks.combine import both, either, inverse, without
@@ -64,6 +65,7 @@ __all__ = [
     "measured",
     "reach",
     "read_atoms",
+    "row_ends",
     "soft_edge",
     "soft_sphere",
     "sphere",

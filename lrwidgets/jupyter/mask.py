@@ -1,0 +1,523 @@
+"""A mask shaped by hand: threshold on the histogram, parts, edges, shapes drawn in the slices, models, other masks.
+
+While a slider moves, the mask of a coarse map is shown; as soon as it rests, the whole one, with what is to be known of
+it. What is made anew is only what follows the change (lrcore.masks.recipe).
+"""
+
+import html
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import anywidget
+import ipywidgets as w
+import numpy as np
+import traitlets as t
+
+from lrcore import io, masks
+from lrcore.errors import InputError
+from lrcore.io.checks import check_alike
+from lrcore.io.files import require_folder
+from lrcore.masks.recipe import SOFT_A
+from lrcore.records import Float32, Volume
+from lrwidgets.jupyter.base import BAD, Panel
+from lrwidgets.jupyter.slices import HERE, Point, Silence, SliceView, map_of, overlay
+from lrwidgets.session import Session
+
+COARSE = 128
+"""Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
+QUIET_S = 0.25
+"""A slider that has not moved for so long is at rest."""
+BINS = 128
+Region = Literal["dense", "within", "shapes"]
+REGIONS = (
+    ("what is dense", "dense"),
+    ("what is dense in the shapes", "within"),
+    ("all that is in the shapes", "shapes"),
+)
+WIDE = w.Layout(width="99%")
+STYLE = {"description_width": "84px"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls say. Lengths in Å; 0 components: all; 0 resolution: not known. drawn: with the mouse."""
+
+    lowpass_A: float = 12.0
+    threshold: float = 0.0
+    found: bool = True
+    region: Region = "dense"
+    components: int = 1
+    at_A: Point | None = None
+    dilate_A: float = 3.0
+    fill: bool = False
+    soft_A: float = SOFT_A
+    resolution_A: float = 0.0
+    invert: bool = False
+    drawn: tuple[masks.Sphere | masks.Block, ...] = ()
+    atoms: tuple[masks.Atoms, ...] = ()
+    joined: tuple[masks.Joined, ...] = ()
+
+    def recipe(self) -> masks.MaskRecipe:
+        """The recipe of these settings. Raises InputError if shapes are asked for and there are none."""
+        shapes = (*self.drawn, *self.atoms) if self.region != "dense" else ()
+        if self.region != "dense" and not shapes:
+            raise InputError("there are no shapes yet: draw a sphere or a box in the slices, or add a model")
+        alone = self.region == "shapes"
+        return masks.MaskRecipe(
+            lowpass_A=self.lowpass_A,
+            threshold=None if alone else "auto" if self.found else self.threshold,
+            shapes=shapes,
+            components=0 if alone else self.components,
+            at_A=self.at_A,
+            dilate_A=self.dilate_A,
+            fill=self.fill,
+            soft_A=self.soft_A,
+            resolution_A=self.resolution_A or None,
+            joined=self.joined,
+            invert=self.invert,
+        )
+
+
+class Histogram(anywidget.AnyWidget):
+    """Bars of a map's values with a threshold that is dragged over them. range: values at both ends of the bars."""
+
+    _esm = HERE / "histogram.js"
+    counts = t.List(t.Int()).tag(sync=True)
+    range = t.List(t.Float(), [0.0, 1.0]).tag(sync=True)
+    value = t.Float(0.0).tag(sync=True)
+
+
+class MaskWidget(Panel):
+    """Shape a mask; `mask` is it as a Volume, `recipe` how it was made. With a session, *apply* has it used.
+
+    Without a session, give the map (or the mean of two half maps).
+    """
+
+    def __init__(
+        self, source: Volume | Session, *, mask: Volume | None = None, resolution_A: float | None = None
+    ) -> None:
+        """mask: shown until something is set; of a session, its own. resolution_A: what the refinement is to reach."""
+        super().__init__()
+        self.session = source if isinstance(source, Session) else None
+        self.view = SliceView(tools=("cross", "sphere", "box"))
+        self._lock = threading.RLock()
+        self._asked = threading.Condition()
+        self._changes = 0
+        self._silent = Silence()
+        self._settings = Settings(resolution_A=resolution_A or 0.0)
+        self._first = self._settings
+        self._history, self._place = [self._settings], 0
+        self._volume: Volume | None = None
+        self._coarse: Volume | None = None
+        self._coarse_others: dict[masks.Joined, masks.Joined] = {}
+        self._counted: Float32 | None = None  # the low-passed map that the histogram is of
+        self._small: masks.Made | None = None
+        self._whole: masks.Made | None = None
+        self._build()
+        self._given = mask
+        if isinstance(source, Volume):
+            self._take(source)
+            return
+        self._given = source.job.mask if mask is None else mask
+        self.connect(source.step_done, self._stepped)
+        self.load()
+
+    @property
+    def recipe(self) -> masks.MaskRecipe:
+        """How the mask is made. Raises InputError if the settings ask for shapes that are not there."""
+        return self._settings.recipe()
+
+    @property
+    def settings(self) -> Settings:
+        """What the controls say."""
+        return self._settings
+
+    @property
+    def mask(self) -> Volume:
+        """The mask of these settings, whole. Raises InputError if they leave nothing, or there is no map yet."""
+        if self._untouched and self._given is not None:
+            return self._given
+        made = self._made()
+        return Volume(made.mask, made.volume.pixel_size_A, made.volume.header_origin_A)
+
+    def set(self, **changes: Any) -> None:
+        """Change settings as the controls do. Raises TypeError for one that is not there."""
+        self._change(**changes)
+        self._show_settings()
+
+    def undo(self) -> None:
+        """Go back to the settings before the last change."""
+        self._travel(-1)
+
+    def redo(self) -> None:
+        """Take the last `undo` back."""
+        self._travel(1)
+
+    def load(self) -> None:
+        """Take the newest map of the session."""
+        self.latest.ask(lambda: self._take(self._newest()), lambda _: None, "map")
+
+    def apply(self) -> None:
+        """Have the session use this mask from the next iteration on."""
+        session = self.session
+        if session is None:
+            raise InputError("there is no session that could use the mask: save it, or take `mask`")
+        self.latest.ask(
+            lambda: session.use_mask(self.mask), lambda _: self.say("the next iteration uses this mask"), "apply"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the mask as MRC."""
+        target = Path(path)
+        if not target.name:
+            raise InputError("write a path for the mask, such as mask.mrc")
+        require_folder(target)
+
+        def write() -> None:
+            io.write_volume(target, self.mask)
+
+        self.latest.ask(write, lambda _: self.say(f"wrote {target}"), "save")
+
+    def add_model(self, path: str | Path, selection: str = "", radius_A: float = 5.0) -> None:
+        """Add what lies near the atoms of a model to the shapes."""
+        places = masks.read_atoms(str(path).strip(), selection.strip())
+        name = f"{Path(path).name} {selection}".strip()
+        region = "within" if self._settings.region == "dense" else self._settings.region
+        self.set(atoms=(*self._settings.atoms, masks.Atoms(places, radius_A, name)), region=region)
+
+    def join(self, word: masks.Word, path: str | Path) -> None:
+        """Join another mask: and, or, subtract."""
+        volume, other = self._map(), io.read_volume(str(path).strip())
+        check_alike(volume, other)
+        data = masks.checked(other, volume.box, volume.pixel_size_A).data
+        self.set(joined=(*self._settings.joined, masks.Joined(word, data, Path(path).name)))
+
+    def close(self) -> None:
+        """Let go of the session and end the threads."""
+        self._notice()
+        super().close()
+        self.view.close()
+
+    # --- the panel
+
+    def _build(self) -> None:
+        self._controls: dict[str, w.Widget] = {}
+        self.histogram = Histogram().add_class("lrw-mask-histogram")
+        slider = {"continuous_update": True, "style": STYLE, "layout": WIDE}
+        threshold = self._control("threshold", w.FloatSlider(description="threshold", readout_format=".3g", **slider))
+        w.jslink((threshold, "value"), (self.histogram, "value"))
+        level = [
+            self.histogram,
+            threshold,
+            self._control("found", w.Checkbox(description="find the threshold", indent=False), "auto"),
+            self._control("lowpass_A", w.FloatSlider(description="low-pass, Å", min=0, max=60, step=0.5, **slider)),
+            self._control("region", w.Dropdown(description="region", options=REGIONS, style=STYLE, layout=WIDE)),
+        ]
+        edges = [
+            self._control("dilate_A", w.FloatSlider(description="dilate, Å", min=-20, max=40, step=0.5, **slider)),
+            self._control("soft_A", w.FloatSlider(description="soft edge, Å", min=0, max=80, step=0.5, **slider)),
+            self._control(
+                "resolution_A",
+                w.BoundedFloatText(description="for Å", min=0, max=200, step=0.5, style=STYLE, layout=WIDE),
+            ),
+            self._button("edge by the rule", "rule", self._rule, "Soft edge of 5 × the resolution"),
+            self._control(
+                "components", w.BoundedIntText(description="parts, 0: all", min=0, max=999, style=STYLE, layout=WIDE)
+            ),
+        ]
+        self._at_cross = w.Checkbox(description="the part at the crosshair", indent=False).add_class("lrw-mask-at")
+        self._at_cross.observe(self.guarded(self._at_changed), "value")
+        edges.append(w.VBox([
+            self._at_cross,
+            self._control("fill", w.Checkbox(description="fill holes", indent=False)),
+            self._control("invert", w.Checkbox(description="invert", indent=False)),
+        ]))  # fmt: skip
+        self.facts = w.HTML().add_class("lrw-mask-facts")
+        columns = [level, edges, self._others()]
+        boxes = [w.VBox(column, layout=w.Layout(flex="1 1 240px", min_width="230px")) for column in columns]
+        self.view.on("shapes", self._shapes_drawn)
+        self.widget = w.VBox([
+            self.view.widget,
+            self.message,
+            w.HBox(boxes, layout=w.Layout(flex_flow="row wrap")),
+            self.facts,
+        ]).add_class("lrw-mask")  # fmt: skip
+        self._show_settings()
+
+    def _others(self) -> list[w.Widget]:
+        """Model, other masks, and what is done with the mask."""
+        text = {"layout": w.Layout(width="auto", flex="1 1 60px"), "continuous_update": False}
+        self._model = w.Text(placeholder="model.pdb or .cif", **text).add_class("lrw-mask-model")
+        self._selection = w.Text(placeholder="//A/10-120", **text).add_class("lrw-mask-selection")
+        self._other = w.Text(placeholder="another mask.mrc", **text).add_class("lrw-mask-other")
+        self._word = w.Dropdown(options=["and", "or", "subtract"], layout=w.Layout(width="84px")).add_class(
+            "lrw-mask-word"
+        )
+        self._path = w.Text("mask.mrc", **text).add_class("lrw-mask-path")
+        self._list = w.HTML().add_class("lrw-mask-list")
+        add_model = self._button(
+            "add", "model-add", lambda: self.add_model(self._model.value, self._selection.value), "Near these atoms"
+        )
+        join = self._button("join", "join", lambda: self.join(self._word.value, self._other.value), "Join this mask")
+        last = [
+            self._button("undo", "undo", self.undo, "Back to the settings before"),
+            self._button("redo", "redo", self.redo, "Forward again"),
+            self._button("clear", "clear", self._clear, "Drop all shapes, models and joined masks"),
+        ]
+        done = [self._path, self._button("save", "save", lambda: self.save(self._path.value), "Write the mask as MRC")]
+        if self.session is not None:
+            last.append(self._button("newest map", "refresh", self.load, "Take the map of the present iteration"))
+            done.append(self._button("apply", "apply", self.apply, "The next iteration uses this mask", "primary"))
+        row = w.Layout(flex_flow="row wrap")
+        rows = ([self._model, self._selection, add_model], [self._word, self._other, join], last, done)
+        return [self._list, *(w.HBox(parts, layout=row) for parts in rows)]
+
+    def _control(self, field: str, widget: w.Widget, name: str = "") -> w.Widget:
+        """A control of one setting; a threshold that is moved is no longer a found one."""
+
+        def changed(change: Any) -> None:
+            if self._silent.here:
+                return
+            more = {"found": False} if field == "threshold" else {}
+            self._change(**{field: change["new"]}, **more)
+            if more:
+                with self._silent():
+                    self._controls["found"].value = False
+
+        widget.add_class(f"lrw-mask-{name or field.removesuffix('_A')}")
+        widget.observe(self.guarded(changed), "value")
+        self._controls[field] = widget
+        return widget
+
+    def _button(self, text: str, name: str, act: Any, tooltip: str, style: str = "") -> w.Button:
+        button = w.Button(description=text, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
+        button.on_click(self.guarded(lambda _: act()))
+        return button.add_class(f"lrw-mask-{name}")
+
+    # --- what a person does
+
+    def _change(self, **changes: Any) -> None:
+        with self._lock:
+            settings = replace(self._settings, **changes)
+            if settings == self._settings:
+                return
+            self._settings = settings
+        self._ask()
+
+    def _shapes_drawn(self, drawn: Sequence[dict[str, Any]]) -> None:
+        """Shapes came from the slices; the first ones are what the person wants to see used."""
+        if self._silent.here:
+            return
+        shapes = tuple(self._from_view(shape) for shape in drawn)
+        first = shapes and not self._settings.drawn and self._settings.region == "dense"
+        self.set(drawn=shapes, **({"region": "within"} if first else {}))
+
+    def _at_changed(self, change: Any) -> None:
+        if not self._silent.here:
+            self._change(at_A=self.view.to_A(self.view.slices.position) if change["new"] else None)
+
+    def _rule(self) -> None:
+        if not self._settings.resolution_A:
+            raise InputError("write the resolution that the refinement is to reach, in Å, first")
+        self.set(soft_A=masks.EDGE_PER_RESOLUTION * self._settings.resolution_A)
+
+    def _clear(self) -> None:
+        self.set(drawn=(), atoms=(), joined=(), region="dense")
+
+    def _travel(self, by: int) -> None:
+        with self._lock:
+            self._remember()
+            self._place = min(max(self._place + by, 0), len(self._history) - 1)
+            self._settings = self._history[self._place]
+        self._show_settings()
+        self._ask()
+
+    def _remember(self) -> None:
+        """Settings that have come to rest can be undone."""
+        with self._lock:
+            if self._settings != self._history[self._place]:
+                del self._history[self._place + 1 :]
+                self._history.append(self._settings)
+                self._place += 1
+
+    # --- the settings shown
+
+    def _show_settings(self) -> None:
+        settings = self._settings
+        with self._silent():
+            for field, control in self._controls.items():
+                if field == "threshold" and settings.found:
+                    continue
+                value = getattr(settings, field)
+                if field == "threshold":
+                    _widen(control, value)
+                control.value = value
+            self._at_cross.value = settings.at_A is not None
+            if self.view.volume is not None:
+                self.view.slices.shapes = [self._to_view(shape) for shape in settings.drawn]
+            self._list.value = _listed(settings)
+
+    def _to_view(self, shape: masks.Sphere | masks.Block) -> dict[str, Any]:
+        apix = self._map().pixel_size_A
+        centre = self.view.to_voxel(shape.centre_A)
+        if isinstance(shape, masks.Sphere):
+            return {"kind": "sphere", "centre": centre, "radius": shape.radius_A / apix}
+        return {"kind": "box", "centre": centre, "size": [a / apix for a in shape.size_A]}
+
+    def _from_view(self, drawn: dict[str, Any]) -> masks.Sphere | masks.Block:
+        apix, centre = self._map().pixel_size_A, self.view.to_A(drawn["centre"])
+        if drawn["kind"] == "sphere":
+            return masks.Sphere(centre, float(drawn["radius"]) * apix)
+        x, y, z = (float(a) * apix for a in drawn["size"])
+        return masks.Block(centre, (x, y, z))
+
+    # --- the work, on the thread of `latest`
+
+    def _ask(self) -> None:
+        self._notice()
+        if self._volume is not None:
+            self.latest.ask(self._work, lambda _: None)
+
+    def _notice(self) -> None:
+        """Wake up who waits for the controls to rest."""
+        with self._asked:
+            self._changes += 1
+            self._asked.notify_all()
+
+    def _work(self) -> None:
+        """The coarse mask at once, and the whole one if nothing changes for a while."""
+        with self._asked:
+            changes = self._changes
+        recipe = self._settings.recipe()
+        self._small = masks.make(self._coarse or self._map(), self._coarsened(recipe), self._small)
+        self._publish(self._small)
+        if self._coarse is self._volume:
+            self._whole = self._small
+        with self._asked:
+            if self._asked.wait_for(lambda: self._changes != changes, QUIET_S):
+                return
+        made = self._made()
+        self._publish(made)
+        self._remember()
+        given = self._given if self._untouched else None
+        checks = made.checks() if given is None else masks.inspect(given.data, given.pixel_size_A, recipe.resolution_A)
+        facts = _facts(made, given, checks)
+        self.publisher.publish("facts", lambda: setattr(self.facts, "value", facts))
+
+    @property
+    def _untouched(self) -> bool:
+        """Whether nothing has been set yet, so that the mask is the given one."""
+        return self._given is not None and self._settings is self._first
+
+    def _made(self) -> masks.Made:
+        self._whole = masks.make(self._map(), self._settings.recipe(), self._whole, workers=2)
+        return self._whole
+
+    def _coarsened(self, recipe: masks.MaskRecipe) -> masks.MaskRecipe:
+        """The recipe with other masks on the coarse grid, each of which is made only once."""
+        if self._coarse is self._volume:
+            return recipe
+        for one in recipe.joined:
+            if one not in self._coarse_others:
+                other = masks.coarse(replace(self._map(), data=one.data), COARSE)
+                self._coarse_others[one] = replace(one, data=other.data.clip(0, 1))
+        return replace(recipe, joined=tuple(self._coarse_others[one] for one in recipe.joined))
+
+    def _publish(self, made: masks.Made) -> None:
+        """Have the mask and its threshold shown."""
+        mask = self._given if self._untouched and self._given else Volume(made.mask, made.volume.pixel_size_A)
+        shown = overlay(mask, self._map())
+        bars = _bars(made.filtered) if made.filtered is not None and made.filtered is not self._counted else None
+        self._counted = made.filtered
+        threshold = made.threshold
+        self.say("")
+
+        def write() -> None:
+            self.view.slices.send(**shown)
+            with self._silent():
+                if bars is not None:
+                    self.histogram.counts, self.histogram.range = bars
+                    _widen(self._controls["threshold"], *bars[1])
+                if self._settings.found and threshold is not None:
+                    self._controls["threshold"].value = threshold
+
+        self.publisher.publish("mask", write)
+
+    def _stepped(self, *_: object) -> None:
+        """A session without half maps has a map from its first step on."""
+        if self._volume is None:
+            self.load()
+
+    def _newest(self) -> Volume:
+        assert self.session is not None
+        volume = map_of(self.session)
+        if volume is None:
+            raise InputError("there is no map yet: the first step makes one of the input poses, or give half maps")
+        return volume
+
+    def _take(self, volume: Volume) -> None:
+        """A map has come: show it, with the mask that was given until something is set."""
+        self.view.show(volume, names=("map", "map"))
+        self._coarse, self._volume = masks.coarse(volume, COARSE, workers=2), volume
+        self._coarse_others = {}
+        self._counted = None
+        self._small = self._whole = None
+        self._ask()
+
+    def _map(self) -> Volume:
+        if self._volume is None:
+            raise InputError("there is no map yet")
+        return self._volume
+
+
+def _widen(slider: w.FloatSlider, low: float, high: float | None = None) -> None:
+    """Make room for values on a slider, in an order in which its ends never cross."""
+    low, high = (low, high) if high is not None else (min(low, slider.min), max(low, slider.max))
+    if low > slider.max:
+        slider.max, slider.min = high, low
+    else:
+        slider.min, slider.max = low, high
+    slider.step = (high - low) / 500 or 1.0
+
+
+def _bars(filtered: Float32) -> tuple[list[int], list[float]]:
+    """Numbers of voxels by value, from where most of them are to the highest one, and both ends."""
+    few = filtered.reshape(-1)[:: max(1, filtered.size // 2_000_000)]
+    low, high = float(np.quantile(few[::8], 0.01)), float(filtered.max())
+    if not high > low:
+        high = low + 1.0
+    counts, _ = np.histogram(few, BINS, (low, high))
+    return [int(count) for count in counts], [low, high]
+
+
+def _facts(made: masks.Made, given: Volume | None, checks: Sequence[masks.Check]) -> str:
+    """What is to be known of the mask, in HTML."""
+    apix = made.volume.pixel_size_A
+    mask = made.mask if given is None else given.data
+    size = masks.measured(mask, apix)
+    parts = ["the mask that was given: set anything to make another"] if given is not None else []
+    if given is None and made.recipe.dense:
+        parts.append(f"threshold {made.threshold:.4g}, kept of {made.parts} part{'s' * (made.parts > 1)}")
+    centre = ", ".join(f"{x:.1f}" for x in size.centre_px)
+    parts += [
+        f"{size.volume_A3:.0f} Å³, room for {size.mass_kDa:.0f} kDa",
+        f"{100 * size.fraction:.2g} % of the box",
+        f"centre {centre} px",
+    ]
+    lines = [" · ".join(parts)]
+    lines += [("✓ " if check.passed else "⚠ ") + check.sentence for check in checks]
+    colours = ["", *("" if check.passed else f"color: {BAD}; font-weight: 600" for check in checks)]
+    shown = zip(lines, colours, strict=True)
+    return "".join(f'<div style="line-height: 1.4; {colour}">{html.escape(line)}</div>' for line, colour in shown)
+
+
+def _listed(settings: Settings) -> str:
+    """Shapes, models and other masks, in HTML."""
+    count = len(settings.drawn)
+    lines = [f"{count} shape{'s' * (count > 1)} drawn"] if count else []
+    lines += [f"near {one.name}, {one.radius_A:g} Å" for one in settings.atoms]
+    lines += [f"{one.word} {one.name}" for one in settings.joined]
+    return "<br>".join(map(html.escape, lines)) or "<i>no shapes, models or other masks</i>"
