@@ -18,6 +18,7 @@ from lrcore.backend import Backend
 from lrcore.compare import Comparison, compare
 from lrcore.errors import InputError
 from lrcore.fingerprints import of_volume
+from lrcore.html import table
 from lrcore.masks import checked
 from lrcore.records import Progress, Step, Summary, Volume
 from lrcore.refine import Job
@@ -26,6 +27,7 @@ from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
 from lrwidgets import export
 from lrwidgets.loading import PathLike, Source, load_job
+from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.state import Phase, RunState
 from lrwidgets.worker import Worker
@@ -176,6 +178,33 @@ class Session:
 
     def __enter__(self) -> "Session":
         return self
+
+    def __repr__(self) -> str:
+        return f"<Session: {self.summary()}, {self._state.phase}>"
+
+    def _repr_html_(self) -> str:
+        job, state = self.job, self._state
+        rows = {
+            "particles": f"{len(job.particles):,} of {job.particles.box}² pixels, {job.particles.pixel_size_A:g} Å",
+            "file": job.particles.path,
+            "mask": job.mask.path or "made here",
+            "run": self.path_of_run or "in memory only",
+            "steps": f"{len(state.tree)}, at iteration {state.iteration}, {state.phase}",
+        }
+        if state.summaries:
+            rows["resolution"] = f"{state.summaries[-1].resolution_corrected_A:.2f} Å, corrected for the mask"
+        return table("Session", rows)
+
+    def summary(self) -> str:
+        """Particles, step and resolution in one line."""
+        state = self._state
+        words = f"{len(self._job.particles):,} particles, iteration {state.iteration}"
+        return words + (f", {state.summaries[-1].resolution_corrected_A:.2f} Å" if state.summaries else "")
+
+    @property
+    def path_of_run(self) -> Path | None:
+        """Folder of the run, there or to be written; None in memory."""
+        return self._store.path if isinstance(self._store, Store) else self._out
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -398,7 +427,7 @@ class Session:
 
     def _failed(self, error: Exception) -> None:
         self._settle()
-        self._publish(message="failed", error=str(error) or type(error).__name__)
+        self._publish(message="failed", error=sentence(error))
         self._emit(self.error, error)
 
     # --- the work ---

@@ -11,6 +11,7 @@ import ipywidgets as w
 from psygnal import SignalInstance
 
 from lrwidgets.jupyter.comm import Latest, Publisher
+from lrwidgets.jupyter.subshell import listen
 from lrwidgets.mishaps import DEBUG, is_internal, sentence
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,13 @@ class Panel:
         self.message = w.HTML().add_class("lrw-message")
         self.publisher = Publisher(self.tell)
         self.latest = Latest(self.publisher, self.tell)
+        self._heard = False
         self._connected: list[tuple[SignalInstance, Callable[..., Any]]] = []
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
+        if not self._heard:
+            self._heard = True
+            listen(self.widget)
         return self.widget._repr_mimebundle_(**options)
 
     def say(self, text: str, colour: str = GOOD) -> None:
@@ -67,10 +72,14 @@ class Panel:
         """Wait until everything asked for is computed and written: whether it is."""
         return self.latest.flush(timeout) and self.publisher.flush(timeout)
 
-    def close(self) -> None:
-        """Let go of the session, and end the threads."""
+    def disconnect(self) -> None:
+        """Listen to nothing any more."""
         for signal, slot in self._connected:
             signal.disconnect(slot, missing_ok=True)
         self._connected.clear()
+
+    def close(self) -> None:
+        """Let go of the session, and end the threads."""
+        self.disconnect()
         self.latest.close()
         self.publisher.close()

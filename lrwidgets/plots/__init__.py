@@ -4,7 +4,7 @@ from lrwidgets.plots.both import compare, overview
 from lrwidgets.plots.curves import conical, fsc, guinier, history
 from lrwidgets.plots.dress import save
 from lrwidgets.plots.maps import filtered_map, local_resolution, slices
-from lrwidgets.plots.poses import changes, directions, uncertainty
+from lrwidgets.plots.poses import changes, directions, prior, uncertainty
 
 __all__ = [
     "changes",
@@ -17,6 +17,7 @@ __all__ = [
     "history",
     "local_resolution",
     "overview",
+    "prior",
     "save",
     "slices",
     "uncertainty",

@@ -1,6 +1,8 @@
 """The poses of the last iteration: how far they moved, how sure they are, from where the particles are seen."""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,6 +14,7 @@ from lrwidgets.plots.dress import (
     BINS,
     BLUE,
     GREEN,
+    GREY,
     HEADROOM,
     INK,
     ORANGE,
@@ -57,6 +60,31 @@ def uncertainty(tree: xr.DataTree) -> Figure:
     return figure
 
 
+def prior(spec: RefineSpec, moved: xr.Dataset | None = None) -> Figure:
+    """Prior and extent of a spec, over how far the particles have moved from where both have their centre.
+
+    moved: (particle), `angle_change` in degrees and `shift_change` in Å from there; None before there is any.
+    """
+    figure = new_figure(8.4, 3.0)
+    for ax, what in zip(figure.subplots(1, 2), ("angle", "shift"), strict=True):
+        search = _search(spec, what)
+        values = np.zeros(0) if moved is None else moved[f"{what}_change"].values
+        edges, count = _edges(values, search.extent), len(values) or 100
+        if len(values):
+            histogram(ax, values, edges, search.unit, GREEN if search.recentred else BLUE)
+            seen = math.sqrt(float(np.mean(values**2)) / search.dimensions)
+            label = f"spread of the poses, SD {seen:.2g}{search.unit}"
+            _draw_spread(ax, search, seen or 1.0, edges, count, color=GREY, lw=1.6, ls=":", label=label)
+        _draw_search(ax, search, edges, count)
+        since = "the last pose" if search.recentred else "the input pose"
+        dress(
+            ax, f"{search.words} from {since}, {UNITS[search.unit]}", "particles" if len(values) else "particles of 100"
+        )
+        ax.set_xlim(0, edges[-1])
+        legend_above(ax)
+    return figure
+
+
 def directions(tree: xr.DataTree) -> Figure:
     """From where the particles are seen in the last iteration, by the map's axes; equal areas, equal solid angles."""
     toward = group(tree, "particles")["rotation"].isel(iteration=-1).values[:, 2]
@@ -69,38 +97,70 @@ def directions(tree: xr.DataTree) -> Figure:
     ax.set_xticks(range(-180, 181, 60))
     dress(ax, "rot, degrees", "tilt, degrees")
     seen = float((counts > 0).mean())
-    headline(figure, f"Viewing directions of {particle_count(tree)}, iteration {last_iteration(tree)}: {seen:.0%} seen")
+    headline(
+        figure,
+        f"Viewing directions of {particle_count(tree)}, iteration {last_iteration(tree)}: {seen:.0%} of all are seen",
+    )
     return figure
 
 
 def draw_change(ax: Axes, tree: xr.DataTree, what: str, since_last: bool, by_half: bool = False) -> None:
     """Histogram of one change in the last iteration. what: angle or shift."""
     spec = RefineSpec.model_validate_json(tree.attrs["spec"])
-    values = group(tree, "particles")[f"{what}_change" + "_last" * since_last].isel(iteration=-1).values
-    sd, extent, unit, words, recentred = {
-        "angle": (spec.rotation_prior_sd_deg, spec.rotation_limit_deg, "°", "rotation", spec.recenter_rotations),
-        "shift": (spec.shift_prior_sd_A, spec.shift_limit_A, " Å", "shift", spec.recenter_shifts),
-    }[what]
-    bounded = since_last == recentred
-    edges = _edges(values, extent if bounded else None)
-    histogram(ax, values, edges, unit, GREEN if since_last else BLUE)
+    particles = group(tree, "particles").isel(iteration=-1)
+    values = particles[f"{what}_change" + "_last" * since_last].values
+    search = _search(spec, what)
+    bounded = since_last == search.recentred
+    edges = _edges(values, search.extent if bounded else None)
+    histogram(ax, values, edges, search.unit, GREEN if since_last else BLUE)
     if by_half:
-        half = group(tree, "particles")["half"].values
         for number, style in ((1, "-"), (2, "--")):
-            values_there, words_there = values[half == number] * (1 - 1e-9), f"half set {number}"
-            ax.hist(values_there, bins=list(edges), histtype="step", color=INK, ls=style, lw=1.1, label=words_there)
-    if bounded and spec.prior == "gaussian":
-        x = np.linspace(0, edges[-1], 300)
-        density = len(values) * edges[1] / sd * _length_density(x / sd, 3 if what == "angle" else 2)
-        ax.plot(x, density, color=ORANGE, lw=2, label=f"prior, SD {sd:g}{unit} per axis")
+            there, words = values[particles["half"].values == number] * (1 - 1e-9), f"half set {number}"
+            ax.hist(there, bins=list(edges), histtype="step", color=INK, ls=style, lw=1.1, label=words)
     if bounded:
-        ax.axvline(extent, 0, 1 / HEADROOM, color=RED, lw=1.6, ls="--", label=f"extent {extent:g}{unit}")
+        _draw_search(ax, search, edges, len(values))
     now = last_iteration(tree)
     since = "from the input pose"
     if since_last:
         since = f"since the last iteration ({f'{now - 1} to {now}' if now else 'none yet'})"
-    dress(ax, f"{words} {since}, {UNITS[unit]}", "particles")
+    dress(ax, f"{search.words} {since}, {UNITS[search.unit]}", "particles")
     legend_above(ax)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What bounds one change. sd: of the prior per axis, None without one. dimensions: of the vector it is long."""
+
+    words: str
+    sd: float | None
+    extent: float
+    unit: str
+    recentred: bool
+    dimensions: int
+
+
+def _search(spec: RefineSpec, what: str) -> _Search:
+    held = spec.prior == "gaussian"
+    if what == "angle":
+        sd = spec.rotation_prior_sd_deg if held else None
+        return _Search("rotation", sd, spec.rotation_limit_deg, "°", spec.recenter_rotations, 3)
+    sd = spec.shift_prior_sd_A if held else None
+    return _Search("shift", sd, spec.shift_limit_A, " Å", spec.recenter_shifts, 2)
+
+
+def _draw_search(ax: Axes, search: _Search, edges: Float64, count: int) -> None:
+    """Prior, as so many particles would be spread by it, and extent."""
+    if search.sd is not None:
+        words = f"prior, SD {search.sd:g}{search.unit} per axis"
+        _draw_spread(ax, search, search.sd, edges, count, color=ORANGE, lw=2, label=words)
+    words = f"extent {search.extent:g}{search.unit}"
+    ax.axvline(search.extent, 0, 1 / HEADROOM, color=RED, lw=1.6, ls="--", label=words)
+
+
+def _draw_spread(ax: Axes, search: _Search, sd: float, edges: Float64, count: int, **style: Any) -> None:
+    """How many particles a Gaussian of this SD per axis puts into each bar."""
+    x = np.linspace(0, edges[-1], 300)
+    ax.plot(x, count * edges[1] / sd * _length_density(x / sd, search.dimensions), **style)
 
 
 def draw_sd(ax: Axes, tree: xr.DataTree, what: str) -> None:
