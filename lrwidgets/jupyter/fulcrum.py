@@ -70,6 +70,7 @@ class FulcrumWidget(Panel):
             x, y, z = (float(a) for a in np.asarray(where, float))
             where = self.written((x, y, z))
         self._text = self._read(where)
+        self.say("")
         self._show()
 
     def written(self, point_A: Point) -> str:
@@ -154,6 +155,7 @@ class FulcrumWidget(Panel):
         if self._silent.here or len(point) != 3:
             return
         self._text = self._read(self.written(self.view.to_A(point)))
+        self.say("")
         self._show(moved=False)
 
     def _typed(self, change: Any) -> None:
@@ -221,7 +223,8 @@ class FulcrumWidget(Panel):
     def _write(self, moved: bool) -> None:
         point_A = self.point_A
         with self._silent():
-            self._field.value = self._text
+            centred = self._unit.value == "centre" and self._text not in ("mask", "box")
+            self._field.value = self.written(point_A) if centred else self._text
             self._readout.value = self._described(point_A)
             self._meaning.value, arc = self._turned(point_A)
             if self.view.volume is None:

@@ -123,6 +123,7 @@ class MaskWidget(Panel):
             return
         self._given = source.job.mask if mask is None else mask
         self.connect(source.step_done, self._stepped)
+        self.connect(source.mask_changed, self._mask_changed)
         self.load()
 
     @property
@@ -452,6 +453,12 @@ class MaskWidget(Panel):
         """A session without half maps has a map from its first step on."""
         if self._volume is None:
             self.load()
+
+    def _mask_changed(self, mask: Volume) -> None:
+        """The session has another mask: shown if nothing has been set yet; else undo leads back to the one before."""
+        if self._untouched:
+            self._given = mask
+            self._ask()
 
     def _newest(self) -> Volume:
         assert self.session is not None

@@ -345,6 +345,23 @@ def test_of_a_session_its_own_mask_is_shown_until_another_is_made(make: Make, se
     assert np.abs(shown(widget) - own).max() <= 0.5 / 255 + 1e-6
 
 
+def test_a_mask_from_elsewhere_is_shown_as_long_as_nothing_is_set(make: Make, session: Session) -> None:
+    widget, other = make(session), make(session)
+    move(other, lowpass_A=0.0, threshold=0.5, soft_A=5.0)
+    other.apply()
+    assert other.flush()
+    session.stop(wait=True)
+    assert widget.flush()
+    assert np.abs(shown(widget) - other.mask.data).max() <= 0.5 / 255 + 1e-6
+    assert widget.mask is session.mask
+    settings = other.settings
+    session.use_mask(make_mask())
+    session.stop(wait=True)
+    assert other.flush()
+    assert other.settings == settings
+    assert other.mask is not session.mask
+
+
 def test_a_session_without_a_map_has_one_from_its_first_step_on(make: Make) -> None:
     with Session(make_job(), engine=FakeEngine()) as session:
         widget = make(session)
