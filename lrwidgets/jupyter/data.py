@@ -89,10 +89,12 @@ class DataWidget(Panel):
 
 
 def demo(folder: Path | str = "lrwidgets-demo") -> Session:
-    """A session on simulated data in a folder, which are made if they are not there yet."""
+    """A session on simulated data in a folder, which are made if they are not there yet; its start is being made."""
     folder = Path(folder)
     star, mask = folder / "particles.star", folder / "mask_b.mrc"
     if not (star.is_file() and mask.is_file()):
         made = flexible_particle(folder, **DEMO)
         star, mask = made.star, made.map("mask_b")
-    return Session.load(star, mask)
+    session = Session.load(star, mask)
+    session.run(0)  # so that there is a map to look at
+    return session

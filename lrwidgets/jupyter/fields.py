@@ -11,7 +11,7 @@ from lrwidgets.form import Field
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.session import Session
 
-STYLE = {"description_width": "190px"}
+STYLE = {"description_width": "150px"}
 ROW = w.Layout(width="330px")
 SLIDERS = {"rotation_prior_sd_deg": (0.5, 30.0, 0.5), "shift_prior_sd_A": (0.25, 30.0, 0.25)}
 """Fields that are drawn as a slider, and its ends and steps: typed values may lie beyond."""
@@ -69,6 +69,8 @@ class Form:
 
     def _edit(self, name: str, value: Any) -> None:
         field, now = self._fields[name], getattr(self._session.spec, name)
+        if isinstance(value, float):
+            value = round(value, 6)  # a slider's steps add up to a little more or less
         if value == now or (isinstance(value, str) and value == form.shown(now)):
             return
         if isinstance(value, str) and field.kind != "choice":

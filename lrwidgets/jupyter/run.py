@@ -75,7 +75,7 @@ class RunWidget(Panel):
         self.advice = w.VBox([]).add_class("lrw-run-advice")
         self.form = Form(self, self.session, SPEC_FIELDS, "run")
         drive = w.HBox([self.step, self.run, self.count, self.pause, self.stop, self.preview], layout=ROW)
-        how_far = w.HBox([self.bar, self.progress, self.status], layout=ROW)
+        how_far = w.HBox([self.status, self.bar, self.progress], layout=ROW)
         steps = w.VBox([w.HTML("<b>Steps</b>"), self.tree, w.HBox([self.rewind, self.branch, self.compare])])
         lines = w.VBox([self.history, self.advice], layout=w.Layout(flex="1 1 auto", min_width="0"))
         options = w.HBox(list(self.form.controls.values()), layout=ROW)
@@ -149,7 +149,7 @@ class RunWidget(Panel):
         before, self._shown = self._shown, state
         self.status.value = html.escape(state.status)
         self.bar.value, self.progress.value = state.share, state.progress
-        self.bar.layout.visibility = "visible" if state.progress else "hidden"
+        self.bar.layout.display = "" if state.progress else "none"
         self.stop.disabled = self.pause.disabled = not state.busy
         with self._silent():
             self.pause.value = state.paused
