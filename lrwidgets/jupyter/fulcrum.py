@@ -70,6 +70,7 @@ class FulcrumWidget(Panel):
             x, y, z = (float(a) for a in np.asarray(where, float))
             where = self.written((x, y, z))
         self._text = self._read(where)
+        self.say("")
         self._show()
 
     def written(self, point_A: Point) -> str:
@@ -118,7 +119,7 @@ class FulcrumWidget(Panel):
         self._unit.add_class("lrw-fulcrum-unit").observe(self.guarded(self._unit_chosen), "value")
         angle = min(max(self.session.spec.rotation_prior_sd_deg, 1.0), 45.0)
         self._angle = w.FloatSlider(
-            angle, description="show a turn, °", min=0, max=45, step=0.5, style=style, layout=wide
+            angle, description="a turn of, °", min=0, max=45, step=0.5, style=style, layout=wide
         )
         self._angle.add_class("lrw-fulcrum-angle").observe(self.guarded(lambda _: self._show()), "value")
         self._readout = w.HTML().add_class("lrw-fulcrum-readout")
@@ -140,9 +141,8 @@ class FulcrumWidget(Panel):
         left = [self._field, self._unit, w.HBox(buttons, layout=w.Layout(flex_flow="row wrap"))]
         right = [self._readout, self._angle, self._meaning]
         columns = [w.VBox(part, layout=w.Layout(flex="1 1 320px", min_width="300px")) for part in (left, right)]
-        self.widget = w.VBox(
-            [self.view.widget, self.message, w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))]
-        ).add_class("lrw-fulcrum")
+        row = w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))
+        self.widget = w.VBox([self.view.widget, self.message, row]).add_class("lrw-fulcrum")
 
     def _button(self, name: str, act: Any, tooltip: str, text: str = "", style: str = "") -> w.Button:
         button = w.Button(description=text or name, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
@@ -155,6 +155,7 @@ class FulcrumWidget(Panel):
         if self._silent.here or len(point) != 3:
             return
         self._text = self._read(self.written(self.view.to_A(point)))
+        self.say("")
         self._show(moved=False)
 
     def _typed(self, change: Any) -> None:
@@ -222,7 +223,8 @@ class FulcrumWidget(Panel):
     def _write(self, moved: bool) -> None:
         point_A = self.point_A
         with self._silent():
-            self._field.value = self._text
+            centred = self._unit.value == "centre" and self._text not in ("mask", "box")
+            self._field.value = self.written(point_A) if centred else self._text
             self._readout.value = self._described(point_A)
             self._meaning.value, arc = self._turned(point_A)
             if self.view.volume is None:

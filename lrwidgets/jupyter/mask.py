@@ -123,6 +123,7 @@ class MaskWidget(Panel):
             return
         self._given = source.job.mask if mask is None else mask
         self.connect(source.step_done, self._stepped)
+        self.connect(source.mask_changed, self._mask_changed)
         self.load()
 
     @property
@@ -206,50 +207,46 @@ class MaskWidget(Panel):
     def _build(self) -> None:
         self._controls: dict[str, w.Widget] = {}
         self.histogram = Histogram().add_class("lrw-mask-histogram")
+        tick = {"indent": False, "layout": w.Layout(width="auto", margin="0 12px 0 0")}
+        self._at_cross = w.Checkbox(description="the one at the crosshair", **tick).add_class("lrw-mask-at")
+        self._at_cross.observe(self.guarded(self._at_changed), "value")
         slider = {"continuous_update": True, "style": STYLE, "layout": WIDE}
         threshold = self._control("threshold", w.FloatSlider(description="threshold", readout_format=".3g", **slider))
         w.jslink((threshold, "value"), (self.histogram, "value"))
         level = [
             self.histogram,
             threshold,
-            self._control("found", w.Checkbox(description="find the threshold", indent=False), "auto"),
+            self._control("found", w.Checkbox(description="find the threshold", **tick), "auto"),
             self._control("lowpass_A", w.FloatSlider(description="low-pass, Å", min=0, max=60, step=0.5, **slider)),
             self._control("region", w.Dropdown(description="region", options=REGIONS, style=STYLE, layout=WIDE)),
         ]
+        number = {"min": 0, "style": STYLE, "layout": w.Layout(flex="1 1 120px", width="auto")}
+        reach = w.BoundedFloatText(description="to reach, Å", max=200, step=0.5, **number)
+        parts = w.BoundedIntText(description="parts, 0: all", max=999, **number)
+        rule = self._button("edge by the rule", "rule", self._rule, "Soft edge of 5 × the resolution to reach")
         edges = [
             self._control("dilate_A", w.FloatSlider(description="dilate, Å", min=-20, max=40, step=0.5, **slider)),
             self._control("soft_A", w.FloatSlider(description="soft edge, Å", min=0, max=80, step=0.5, **slider)),
-            self._control(
-                "resolution_A",
-                w.BoundedFloatText(description="for Å", min=0, max=200, step=0.5, style=STYLE, layout=WIDE),
-            ),
-            self._button("edge by the rule", "rule", self._rule, "Soft edge of 5 × the resolution"),
-            self._control(
-                "components", w.BoundedIntText(description="parts, 0: all", min=0, max=999, style=STYLE, layout=WIDE)
-            ),
-        ]
-        self._at_cross = w.Checkbox(description="the part at the crosshair", indent=False).add_class("lrw-mask-at")
-        self._at_cross.observe(self.guarded(self._at_changed), "value")
-        edges.append(w.VBox([
-            self._at_cross,
-            self._control("fill", w.Checkbox(description="fill holes", indent=False)),
-            self._control("invert", w.Checkbox(description="invert", indent=False)),
-        ]))  # fmt: skip
+            w.HBox([self._control("resolution_A", reach, "resolution"), rule]),
+            w.HBox([self._control("components", parts), self._at_cross], layout=w.Layout(flex_flow="row wrap")),
+            w.HBox([
+                self._control("fill", w.Checkbox(description="fill holes", **tick)),
+                self._control("invert", w.Checkbox(description="invert", **tick)),
+            ]),
+        ]  # fmt: skip
         self.facts = w.HTML().add_class("lrw-mask-facts")
         columns = [level, edges, self._others()]
         boxes = [w.VBox(column, layout=w.Layout(flex="1 1 240px", min_width="230px")) for column in columns]
         self.view.on("shapes", self._shapes_drawn)
-        self.widget = w.VBox([
-            self.view.widget,
-            self.message,
-            w.HBox(boxes, layout=w.Layout(flex_flow="row wrap")),
-            self.facts,
-        ]).add_class("lrw-mask")  # fmt: skip
+        self.view.widget.layout.flex, self.facts.layout.flex = "4 1 560px", "1 1 220px"
+        wrapped = w.Layout(flex_flow="row wrap")
+        picture = w.HBox([self.view.widget, self.facts], layout=wrapped)
+        self.widget = w.VBox([picture, self.message, w.HBox(boxes, layout=wrapped)]).add_class("lrw-mask")
         self._show_settings()
 
     def _others(self) -> list[w.Widget]:
         """Model, other masks, and what is done with the mask."""
-        text = {"layout": w.Layout(width="auto", flex="1 1 60px"), "continuous_update": False}
+        text = {"layout": w.Layout(width="auto", min_width="60px", flex="1 1 60px"), "continuous_update": False}
         self._model = w.Text(placeholder="model.pdb or .cif", **text).add_class("lrw-mask-model")
         self._selection = w.Text(placeholder="//A/10-120", **text).add_class("lrw-mask-selection")
         self._other = w.Text(placeholder="another mask.mrc", **text).add_class("lrw-mask-other")
@@ -279,7 +276,7 @@ class MaskWidget(Panel):
         """A control of one setting; a threshold that is moved is no longer a found one."""
 
         def changed(change: Any) -> None:
-            if self._silent.here:
+            if self._silent.here or (field == "threshold" and self._is_echo(change["new"])):
                 return
             more = {"found": False} if field == "threshold" else {}
             self._change(**{field: change["new"]}, **more)
@@ -291,6 +288,12 @@ class MaskWidget(Panel):
         widget.observe(self.guarded(changed), "value")
         self._controls[field] = widget
         return widget
+
+    def _is_echo(self, threshold: float) -> bool:
+        """Whether the browser only rounds the threshold that was found to a step of its slider."""
+        known = self._small.threshold if self._small is not None else None
+        step: float = self._controls["threshold"].step
+        return self._settings.found and known is not None and abs(threshold - known) <= step
 
     def _button(self, text: str, name: str, act: Any, tooltip: str, style: str = "") -> w.Button:
         button = w.Button(description=text, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
@@ -450,6 +453,12 @@ class MaskWidget(Panel):
         """A session without half maps has a map from its first step on."""
         if self._volume is None:
             self.load()
+
+    def _mask_changed(self, mask: Volume) -> None:
+        """The session has another mask: shown if nothing has been set yet; else undo leads back to the one before."""
+        if self._untouched:
+            self._given = mask
+            self._ask()
 
     def _newest(self) -> Volume:
         assert self.session is not None
