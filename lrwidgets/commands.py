@@ -139,9 +139,7 @@ def _named_step(session: Session, run: Path, text: str) -> Node:
     found = [node for node in session.state.tree if node.id.startswith(text)]
     if len(found) != 1:
         names = ", ".join(node.id for node in found or session.state.tree)
-        raise InputError(
-            f"{text}: names {len(found) or 'no'} step{'s' * (len(found) != 1)} of {run}: choose of {names}"
-        )
+        raise InputError(f"{text}: names {len(found) or 'no'} steps of {run}: choose one of {names}")
     return found[0]
 
 
