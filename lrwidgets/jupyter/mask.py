@@ -293,7 +293,7 @@ class MaskWidget(Panel):
         """Whether the browser only rounds the threshold that was found to a step of its slider."""
         known = self._small.threshold if self._small is not None else None
         step: float = self._controls["threshold"].step
-        return self._settings.found and known is not None and abs(threshold - known) <= step
+        return self._settings.found and known is not None and abs(threshold - known) < 0.75 * step
 
     def _button(self, text: str, name: str, act: Any, tooltip: str, style: str = "") -> w.Button:
         button = w.Button(description=text, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
@@ -440,12 +440,14 @@ class MaskWidget(Panel):
 
         def write() -> None:
             self.view.slices.send(**shown)
-            with self._silent():
+            slider = self._controls["threshold"]
+            # Ends, step and value in one message: the browser answers each of them with what fits into the others.
+            with self._silent(), slider.hold_sync():
                 if bars is not None:
                     self.histogram.counts, self.histogram.range = bars
-                    _widen(self._controls["threshold"], *bars[1])
+                    _widen(slider, *bars[1])
                 if self._settings.found and threshold is not None:
-                    self._controls["threshold"].value = threshold
+                    slider.value = threshold
 
         self.publisher.publish("mask", write)
 

@@ -11,9 +11,10 @@ import pytest
 
 from lrcore import io, masks
 from lrcore.records import HalfMaps, Volume
-from lrwidgets.jupyter.mask import MaskWidget, Settings
+from lrwidgets.jupyter.mask import Histogram, MaskWidget, Settings
 from lrwidgets.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask
+from tests.jupyter.browser import render
 
 N, APIX = 40, 2.0
 
@@ -370,6 +371,29 @@ def test_a_session_without_a_map_has_one_from_its_first_step_on(make: Make) -> N
         assert widget.flush()
         assert widget.view.slices.box == BOX
         assert message(widget) == ""
+
+
+def test_a_threshold_is_dragged_on_the_histogram(page: Any) -> None:
+    histogram = Histogram(counts=[900, 90, 9, 0, 3, 1], range=[-1.0, 5.0], value=0.0)
+    render(page, histogram)
+    box = page.locator(".lrw-histogram").bounding_box()
+    x = [box["x"] + share * box["width"] for share in (0.25, 0.5)]
+    page.mouse.move(x[0], box["y"] + 20)
+    page.mouse.down()
+    assert page.evaluate("() => model.get('value')") == pytest.approx(0.5, abs=0.02)
+    page.mouse.move(x[1], box["y"] + 20, steps=3)
+    page.mouse.up()
+    page.mouse.move(x[0], box["y"] + 20)
+    assert page.evaluate("() => model.get('value')") == pytest.approx(2.0, abs=0.02)
+    assert page.evaluate("() => model.saved.at(-1).names") == ["value"]
+    assert "threshold 2.0" in page.locator(".lrw-histogram").get_attribute("aria-label")
+    inks = """([x, y]) => {
+        const canvas = document.querySelector(".lrw-histogram");
+        return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data];
+    }"""
+    low, high = (page.evaluate(inks, [round(share * box["width"]), 62]) for share in (0.08, 0.92))
+    assert (low[:3], high[:3]) == ([0x8C] * 3, [0x56, 0xB4, 0xE9])  # below the threshold, and above it
+    assert page.evaluate("() => { end(); return model.listeners(); }") == 0
 
 
 def test_closing_ends_the_threads_and_lets_go_of_the_session(session: Session) -> None:
