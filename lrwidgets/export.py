@@ -8,6 +8,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from lrcore import io
+from lrcore.aberrations import lens
 from lrcore.errors import InputError
 from lrcore.io.files import written_whole
 from lrcore.poses import changes
@@ -25,7 +26,8 @@ def particles(path: Path, job: Job, step: Step) -> None:
 def columns(job: Job, step: Step) -> dict[str, npt.NDArray[Any]]:
     """Extra columns, each (n,): changes from the input pose and SDs (root mean square over the axes), degree and Å."""
     found = step.expectation
-    angle, shift = changes(job.particles.poses, found.poses, fulcrum_A(job))
+    behind = lens(job.particles, np.arange(len(job.particles)))
+    angle, shift = changes(job.particles.poses, found.poses, fulcrum_A(job), behind)
     variance = np.diagonal(found.covariance, axis1=1, axis2=2)
     return {
         "lrwAngleChange": angle,

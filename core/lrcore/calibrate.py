@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, filter_map, from_map
@@ -14,6 +15,7 @@ from lrcore.grids import Samples, half_plane
 from lrcore.images import Batch, batches, reading_order
 from lrcore.masks import inscribed_sphere
 from lrcore.noise import SAMPLE, SHRINK
+from lrcore.poses import seen_through
 from lrcore.records import HalfMaps, Particles, Progress, Volume
 
 Float64 = npt.NDArray[np.float64]
@@ -49,7 +51,7 @@ def calibrate(particles: Particles, maps: HalfMaps, seed: int, backend: Backend)
     sphere = inscribed_sphere(n)
     curve = masked_correlation(maps.first.data, maps.second.data, sphere, backend.threads)
     gain = wiener_gain(curve)
-    samples = half_plane(n, (float((n - 1) // 2),))
+    samples = half_plane(n, ((n - 1) // 2 / stretch(particles),))
     sums = np.zeros((2, len(particles.optics), 4, n // 2 + 1))
     rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, len(rows[1]) + len(rows[2])
@@ -74,7 +76,8 @@ def _accumulate(
 ) -> None:
     """Add each image's Re X* C S, C² |S|², |X|² and count per shell to its group."""
     poses, kernels = particles.poses.select(batch.rows), backend.kernels
-    planes = kernels.slices(volume, backend.to_device(poses.rotation), samples)
+    turns = seen_through(poses.rotation, lens(particles, batch.rows))
+    planes = kernels.slices(volume, backend.to_device(turns), samples)
     shifts = poses.origin_A / particles.pixel_size_A
     found = kernels.compare(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
     count = np.bincount(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), minlength=sums.shape[2])

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from lrcore.aberrations import lens
 from lrcore.clock import peak_memory_MB
 from lrcore.poses import changes
-from lrcore.records import FLAG_AT_ROTATION_EXTENT, FLAG_AT_SHIFT_EXTENT, Poses, Step, Summary
+from lrcore.records import FLAG_AT_ROTATION_EXTENT, FLAG_AT_SHIFT_EXTENT, Particles, Step, Summary
 from lrcore.reference import align_resolution_A
 from lrcore.spec import RefineSpec
 
@@ -15,7 +16,7 @@ STALLED_CHANGE = 0.2
 
 
 def summary(
-    given: Poses,
+    particles: Particles,
     spec: RefineSpec,
     last: Step,
     step: Step,
@@ -23,10 +24,11 @@ def summary(
     seconds: dict[str, float],
     lattice_share: float,
 ) -> Summary:
-    """The line of history of `step`, which followed `last`. given: the input poses. seconds: by stage."""
-    found, n = step.expectation, len(given)
-    angle, shift = changes(given, found.poses, fulcrum_A)
-    angle_last, shift_last = changes(last.expectation.poses, found.poses, fulcrum_A)
+    """The line of history of `step`, which followed `last`. particles: at their input poses. seconds: by stage."""
+    found, n = step.expectation, len(particles)
+    behind = lens(particles, np.arange(n))
+    angle, shift = changes(particles.poses, found.poses, fulcrum_A, behind)
+    angle_last, shift_last = changes(last.expectation.poses, found.poses, fulcrum_A, behind)
     variance = np.einsum("nii->ni", found.covariance)
     in_sd = np.sqrt(
         np.radians(angle_last) ** 2 / np.maximum(variance[:, :3].sum(axis=1), 1e-12)

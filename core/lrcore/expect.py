@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.clock import Clock
 from lrcore.grids import half_plane
 from lrcore.images import Batch
+from lrcore.poses import seen_through
 from lrcore.records import Expectation, Particles, Points, Poses, Step
 from lrcore.reference import Geometry, Reference
 from lrcore.search import Asked, search
@@ -31,6 +33,7 @@ def expect(
     Where the images go into the map comes with it. known: (n,) of all particles, whose last pose is beyond doubt.
     """
     given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
+    behind = lens(particles, rest.rows)
     centres = Poses(
         before.rotation if spec.recenter_rotations else given.rotation,
         before.origin_A if spec.recenter_shifts else given.origin_A,
@@ -38,12 +41,13 @@ def expect(
     with clock("window"):
         noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
         W, w = backend.kernels.window(
-            rest.spectrum, rest.ctf, noise, particles.group[rest.rows], reference.variance, shape.centre_in(centres),
+            rest.spectrum, rest.ctf, noise, particles.group[rest.rows], reference.variance,
+            shape.centre_in(centres, behind),
             reference.frame.samples,
         )  # fmt: skip
     with clock("search"):
         scale = last.expectation.scale[rest.rows] if spec.per_particle_scale else None
-        asked = Asked(centres, before, given, rest.bad, known[rest.rows], scale, spec.marginalize)
+        asked = Asked(centres, before, given, rest.bad, known[rest.rows], scale, spec.marginalize, behind)
         return search(W, w, reference.frame, asked, backend)
 
 
@@ -51,9 +55,10 @@ def subtracted(batch: Batch, reference: Reference, particles: Particles, backend
     """The batch without what lies outside the mask, as seen from the input poses."""
     if reference.outside is None:
         return batch
-    samples = half_plane(particles.box, (float(reference.outside.limit),))
+    samples = half_plane(particles.box, (reference.outside.limit / stretch(particles),))
     given = particles.poses.select(batch.rows)
-    planes = backend.kernels.slices(reference.outside, backend.to_device(given.rotation), samples)
+    turns = backend.to_device(seen_through(given.rotation, lens(particles, batch.rows)))
+    planes = backend.kernels.slices(reference.outside, turns, samples)
     spectrum = batch.spectrum.copy()
     backend.kernels.subtract(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
     return replace(batch, spectrum=spectrum)

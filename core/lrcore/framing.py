@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens
 from lrcore.errors import InputError
 from lrcore.grids import Float32, ft, ift, index_grid, radius_grid, shell_mean, window_at
 from lrcore.io.derive import number_column, text_column
 from lrcore.io.reframe import image_names, images_named, names_in_table, with_images
 from lrcore.io.stack import StackReader
 from lrcore.masks import cosine_edge
+from lrcore.poses import seen_through
 from lrcore.records import Float64, Images, Particles, Poses, Volume
 from lrcore.units import electron_wavelength_A
 
@@ -78,15 +80,15 @@ def framed_map(volume: Volume, frame: Frame) -> Volume:
     return Volume(window_at(volume.data, centre, frame.box).astype(np.float32), volume.pixel_size_A, (x, y, z))
 
 
-def cuts(poses: Poses, frame: Frame) -> Int64:
-    """(n, 2) s: whole pixels (x, y) from an image's centre to where the point is seen in it."""
-    seen = poses.rotation @ frame.point_A
-    return np.rint((seen[:, :2] - poses.origin_A) / frame.pixel_size_A).astype(np.int64)
+def cuts(poses: Poses, frame: Frame, lens: Float64 | None = None) -> Int64:
+    """(n, 2) s: whole pixels (x, y) from an image's centre to where the point is seen in it, through the lens."""
+    at = (seen_through(poses.rotation, lens) @ frame.point_A)[:, :2]
+    return np.rint((at - poses.origin_A) / frame.pixel_size_A).astype(np.int64)
 
 
-def framed_poses(poses: Poses, frame: Frame, cut: Int64) -> Poses:
-    """Poses of images cut at `cut` in the frame: o' = o − (A f)_xy + s a."""
-    moved = (poses.rotation @ frame.point_A)[:, :2]
+def framed_poses(poses: Poses, frame: Frame, cut: Int64, lens: Float64 | None = None) -> Poses:
+    """Poses of images cut at `cut` in the frame: o' = o − (A f)_xy + s a, A f as seen through the lens."""
+    moved = (seen_through(poses.rotation, lens) @ frame.point_A)[:, :2]
     return Poses(poses.rotation, poses.origin_A - moved + cut * frame.pixel_size_A)
 
 
@@ -162,7 +164,8 @@ def framed(particles: Particles, frame: Frame, path: Path, stack: Path) -> tuple
     """
     if text_column(particles, POINT[0]) is not None:
         raise InputError(f"{particles.path}: is recentred already: bring it back first (lrwidgets recenter --back)")
-    n, cut = len(particles), cuts(particles.poses, frame)
+    n, behind = len(particles), lens(particles, np.arange(len(particles)))
+    cut = cuts(particles.poses, frame, behind)
     columns = dict(zip(POINT, np.tile(frame.point_A[:, None], n), strict=True))
     columns |= dict(zip([*SHIFT, *ORIGIN], [*cut.T, *particles.poses.origin_A.T], strict=True))
     known_as = image_names(particles.images, path.parent, names_in_table(particles))
@@ -170,7 +173,7 @@ def framed(particles: Particles, frame: Frame, path: Path, stack: Path) -> tuple
     images = Images((stack,), np.zeros(n, np.int32), np.arange(n), particles.images.sign)
     names = image_names(images, path.parent, None)
     out = with_images(particles, images, names, frame.box, cut, path, columns)
-    return replace(out, poses=framed_poses(particles.poses, frame, cut)), cut
+    return replace(out, poses=framed_poses(particles.poses, frame, cut, behind)), cut
 
 
 def returned(particles: Particles, path: Path, images_dir: Path | None) -> Particles:
@@ -182,12 +185,13 @@ def returned(particles: Particles, path: Path, images_dir: Path | None) -> Parti
     images = images_named(particles, IMAGE, images_dir)
     names = image_names(images, path.parent, text_column(particles, IMAGE))
     out = with_images(particles, images, names, frame.before, -cut, path, {}, COLUMNS)
-    return replace(out, poses=returned_poses(particles.poses, frame, cut))
+    behind = lens(particles, np.arange(len(particles)))
+    return replace(out, poses=returned_poses(particles.poses, frame, cut, behind))
 
 
-def returned_poses(poses: Poses, frame: Frame, cut: Int64) -> Poses:
+def returned_poses(poses: Poses, frame: Frame, cut: Int64, lens: Float64 | None = None) -> Poses:
     """Poses in the frame, whether new or not, as they are in the box before: o = o' + (A' f)_xy − s a."""
-    moved = (poses.rotation @ frame.point_A)[:, :2]
+    moved = (seen_through(poses.rotation, lens) @ frame.point_A)[:, :2]
     return Poses(poses.rotation, poses.origin_A + moved - cut * frame.pixel_size_A)
 
 

@@ -1,13 +1,14 @@
-"""The one stream of particle images: read and transform ahead, with their CTF."""
+"""The one stream of particle images: read and transform ahead, freed of what the optics did, with their CTF."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from lrcore import ctf
+from lrcore.aberrations import correction, ctf_offset, envelope_squares
 from lrcore.backend import Backend
 from lrcore.grids import Complex64, Float32, ft
 from lrcore.io.stack import StackReader
@@ -15,13 +16,17 @@ from lrcore.records import Particles
 
 Rows = npt.NDArray[np.int64]
 
+LEAST_CTF = 0.05
+"""Where the CTF is weaker than this, an image that was multiplied by it says nothing any more: 3 % of its samples."""
+
 
 @dataclass(frozen=True)
 class Batch:
     """Images of some particles. rows: (B,) of the particles. spectrum: (B, n, n // 2 + 1), FT with origin n // 2.
 
-    ctf: (B, n, n // 2 + 1), with each particle's scale and B-factor. bad: (B,) the image was constant; its spectrum
-    and CTF are zero, so that it weighs nothing. Spectrum and CTF are where the kernels work.
+    spectrum is free of beam tilt and other odd aberrations, and of a CTF that the images were multiplied by. ctf:
+    (B, n, n // 2 + 1), with each particle's scale and B-factor. bad: (B,) the image was constant; its spectrum and CTF
+    are zero, so that it weighs nothing. Spectrum and CTF are where the kernels work.
     """
 
     rows: Rows
@@ -62,11 +67,60 @@ def batches(particles: Particles, rows: Rows, backend: Backend) -> Iterator[Batc
             assert waiting is not None
             spectrum, bad = waiting.result()
             waiting = ahead.submit(prepare, parts[i + 1]) if i + 1 < len(parts) else None
-            waves = ctf.waves(particles, part)
-            waves[bad, -1] = 0.0
             if bad.any():
                 spectrum[backend.to_device(bad)] = 0
-            yield Batch(part, spectrum, backend.kernels.ctf(waves, particles.box), bad)
+            yield _corrected(particles, Batch(part, spectrum, _ctfs(particles, part, bad, backend), bad), backend)
+
+
+def _groups(particles: Particles, rows: Rows) -> list[tuple[int, Rows]]:
+    """The optics groups of the given rows, each with its places among them."""
+    group = particles.group[rows]
+    return [(int(number), np.nonzero(group == number)[0]) for number in np.unique(group)]
+
+
+def _ctfs(particles: Particles, rows: Rows, bad: npt.NDArray[np.bool_], backend: Backend) -> Float32:
+    """CTFs (B, n, n // 2 + 1) of the given rows with what their optics groups add; 0 for the bad ones."""
+    waves = ctf.waves(particles, rows)
+    waves[bad, -1] = 0.0
+    tables: list[Float32] = []
+    which = np.full(len(rows), -1)
+    for number, mine in _groups(particles, rows):
+        table = ctf_offset(particles.optics[number])
+        if table is not None:
+            which[mine] = len(tables)
+            tables.append(table)
+    if not tables:
+        found: Float32 = backend.kernels.ctf(waves, particles.box)
+        return found
+    found = backend.kernels.ctf(waves, particles.box, np.stack(tables), which)
+    for number, mine in _groups(particles, rows):
+        squares, factor = envelope_squares(particles.optics[number]), particles.bfactor_A2[rows[mine]]
+        if squares is not None and factor.any():
+            decay = np.exp(-0.25 * factor[:, None, None] * squares).astype(np.float32)
+            found[backend.to_device(mine)] *= backend.to_device(decay)
+    return found
+
+
+def _corrected(particles: Particles, batch: Batch, backend: Backend) -> Batch:
+    """The batch of FTs as they were read, freed of what the optics did; in place."""
+    plain = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
+    for number, mine in _groups(particles, batch.rows):
+        optics, at = particles.optics[number], backend.to_device(mine)
+        table = correction(optics)
+        if table is not None:
+            batch.spectrum[at] *= backend.to_device(table)
+        if optics.ctf_premultiplied:
+            _divide(batch, at, _ctfs(plain, batch.rows[mine], np.zeros(len(mine), np.bool_), backend), backend)
+    return batch
+
+
+def _divide(batch: Batch, at: Rows, pure: Float32, backend: Backend) -> None:
+    """Undo a multiplication by the CTFs `pure` of the images `at`; where they say nothing, spectrum and CTF are 0."""
+    lost = backend.xp.abs(pure) < LEAST_CTF
+    pure[lost] = 1.0
+    spectrum, values = batch.spectrum[at] / pure, batch.ctf[at]
+    spectrum[lost], values[lost] = 0.0, 0.0
+    batch.spectrum[at], batch.ctf[at] = spectrum, values
 
 
 def flat(images: Float32) -> npt.NDArray[np.bool_]:

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.grids import Complex64, Float32, half_plane, radius_grid, shell_mean
 from lrcore.images import Batch
 from lrcore.masks import cosine_edge
+from lrcore.poses import seen_through
 from lrcore.records import Particles, Poses
 from lrcore.reference import Geometry, Reference
 
@@ -31,7 +33,13 @@ def sampled(rows: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.bool_]:
 
 
 def residual_power(
-    rest: Batch, chosen: npt.NDArray[np.int64], poses: Poses, reference: Reference, shape: Geometry, backend: Backend
+    rest: Batch,
+    chosen: npt.NDArray[np.int64],
+    particles: Particles,
+    poses: Poses,
+    reference: Reference,
+    shape: Geometry,
+    backend: Backend,
 ) -> Float64:
     """|FT|² per coefficient and shell of X − C S about the mask's centre: (len(chosen), n // 2 + 1).
 
@@ -39,13 +47,13 @@ def residual_power(
     soft disc of the mask's diameter and its power brought to the scale of the whole image.
     """
     n, window, workers = shape.box, shape.window, backend.threads
-    found = poses.select(chosen)
-    at, points = backend.to_device(chosen), shape.centre_in(found)
+    found, behind = poses.select(chosen), lens(particles, rest.rows[chosen])
+    at, points = backend.to_device(chosen), shape.centre_in(found, behind)
     residual, ctf = backend.to_host(rest.spectrum[at]), backend.to_host(rest.ctf[at])
     # The reference lives in the window: its slice at sample k of the full grid is the one at k · window / n.
     ratio = window / n
-    samples = half_plane(n, (min(reference.frame.volume.limit / ratio, (n - 1) // 2),))
-    planes = backend.kernels.slices(reference.frame.volume, found.rotation * ratio, samples)
+    samples = half_plane(n, (min(reference.frame.volume.limit / ratio, (n - 1) // 2) / stretch(particles),))
+    planes = backend.kernels.slices(reference.frame.volume, seen_through(found.rotation, behind) * ratio, samples)
     backend.kernels.subtract(residual, ctf, planes, -points, samples)
     disc = cosine_edge(radius_grid(window, 2), 0.5 * shape.diameter, 3.0)
     seen = scipy.fft.rfftn(middle(residual, points, window, workers) * disc, axes=(1, 2), workers=workers)
@@ -104,4 +112,4 @@ def measured(
     chosen = np.nonzero(wanted & ~rest.bad)[0]
     if len(chosen) == 0:
         return np.empty((0, shape.box // 2 + 1)), np.empty(0, np.int32)
-    return residual_power(rest, chosen, poses, reference, shape, backend), particles.group[rest.rows[chosen]]
+    return residual_power(rest, chosen, particles, poses, reference, shape, backend), particles.group[rest.rows[chosen]]

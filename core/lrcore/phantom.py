@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from lrcore.grids import Float64
+from lrcore.poses import seen_through
 from lrcore.records import Poses
 from lrcore.rotations import exp
 
@@ -53,14 +54,14 @@ class Motion:
         turned = (points - self.fulcrum_A) @ exp(self.rotation[row : row + 1])[0].T
         return self.fulcrum_A + turned + self.shift_A[row]
 
-    def poses_of_b(self, poses_a: Poses) -> Poses:
-        """Poses at which body B at rest looks as the moved one does at `poses_a`.
+    def poses_of_b(self, poses_a: Poses, lens: Float64 | None = None) -> Poses:
+        """Poses at which body B at rest looks as the moved one does at `poses_a`; lens: see `poses.seen_through`.
 
         A' = A δR, o' = o + ((A' − A) f)_xy − (A d)_xy.
         """
         rotation = poses_a.rotation @ exp(self.rotation)
-        lever = (rotation - poses_a.rotation) @ self.fulcrum_A
-        shift = np.einsum("nij,nj->ni", poses_a.rotation, self.shift_A)
+        lever = seen_through(rotation - poses_a.rotation, lens) @ self.fulcrum_A
+        shift = np.einsum("nij,nj->ni", seen_through(poses_a.rotation, lens), self.shift_A)
         return Poses(rotation, poses_a.origin_A + lever[:, :2] - shift[:, :2])
 
 

@@ -9,12 +9,22 @@ from lrcore.rotations import angle_deg
 Float64 = npt.NDArray[np.float64]
 
 
-def changes(before: Poses, after: Poses, fulcrum_A: tuple[float, float, float]) -> tuple[Float64, Float64]:
+def seen_through(rotation: Float64, lens: Float64 | None) -> Float64:
+    """L A (B, ..., 3, 3), by which the map is seen at rotations A. lens: L (B, 3, 3) of `aberrations.lens`, or None."""
+    if lens is None:
+        return rotation
+    return lens.reshape(len(lens), *(1,) * (rotation.ndim - 3), 3, 3) @ rotation
+
+
+def changes(
+    before: Poses, after: Poses, fulcrum_A: tuple[float, float, float], lens: Float64 | None = None
+) -> tuple[Float64, Float64]:
     """Rotation angle in degrees and displacement of the fulcrum in Å from `before` to `after`: (n,), (n,).
 
-    fulcrum_A: (x, y, z) in Å from the box centre. With A, o before and A', o' after, the body's shift in the image is
-    t = o + ((A' − A) f)_xy − o', the residual shift of a rotation about f: how the image of the point f moves.
+    fulcrum_A: (x, y, z) in Å from the box centre. lens: (n, 3, 3), see `seen_through`, or None. With A, o before and
+    A', o' after, the body's shift in the image is t = o + ((A' − A) f)_xy − o', the residual shift of a rotation about
+    f: how the image of the point f moves.
     """
-    moved = (after.rotation - before.rotation) @ np.asarray(fulcrum_A, dtype=np.float64)
+    moved = seen_through(after.rotation - before.rotation, lens) @ np.asarray(fulcrum_A, dtype=np.float64)
     shift = before.origin_A + moved[:, :2] - after.origin_A
     return angle_deg(before.rotation, after.rotation), np.hypot(shift[:, 0], shift[:, 1])

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.kernels.newton import Limits, Modes
+from lrcore.poses import seen_through
 from lrcore.records import Points, Poses
 from lrcore.rotations import exp
 
@@ -49,17 +50,24 @@ def posterior(modes: Modes, limits: Limits) -> Posterior:
     return Posterior(np.linalg.inv(curvature).astype(np.float64), weight)
 
 
-def spread(found: Posterior, modes: list[Poses], fulcrum_A: Float64, pixel_size_A: float, reach: float) -> Points:
+def spread(
+    found: Posterior,
+    modes: list[Poses],
+    fulcrum_A: Float64,
+    pixel_size_A: float,
+    reach: float,
+    lens: Float64 | None = None,
+) -> Points:
     """Points that stand for each image's posterior: four for a wide mode, one for a narrow mode.
 
     modes: the poses of mode 0, 1, …, box frame. fulcrum_A: (x, y, z). reach: radius of the finest sample, in samples
-    of the padded FT. A rotation goes with the shift that it makes most probable; what is left of the shift's width
-    changes nothing that was measured, and is left out.
+    of the padded FT. lens: (B, 3, 3), see `poses.seen_through`, or None. A rotation goes with the shift that it makes
+    most probable; what is left of the shift's width changes nothing that was measured, and is left out.
     """
     share = np.where(found.weight >= LEAST_SHARE, found.weight, 0.0)
     share /= share.sum(axis=1, keepdims=True)
     used = [m for m in range(len(modes)) if m == 0 or share[:, m].any()]
-    parts = [_corners(found.covariance[:, m], modes[m], fulcrum_A, pixel_size_A, reach) for m in used]
+    parts = [_corners(found.covariance[:, m], modes[m], fulcrum_A, pixel_size_A, reach, lens) for m in used]
     return Points(
         np.concatenate([part.rotation for part in parts], axis=1),
         np.concatenate([part.origin_A for part in parts], axis=1),
@@ -69,7 +77,9 @@ def spread(found: Posterior, modes: list[Poses], fulcrum_A: Float64, pixel_size_
     )
 
 
-def _corners(covariance: Float64, poses: Poses, fulcrum_A: Float64, pixel_size_A: float, reach: float) -> Points:
+def _corners(
+    covariance: Float64, poses: Poses, fulcrum_A: Float64, pixel_size_A: float, reach: float, lens: Float64 | None
+) -> Points:
     """The four points of one mode of each image; the mode itself and three of no share where it is narrow."""
     turning, mixed = covariance[:, :3, :3], covariance[:, :3, 3:]
     narrow = reach * np.sqrt(np.linalg.eigvalsh(turning)[:, -1]) < NARROW
@@ -77,6 +87,6 @@ def _corners(covariance: Float64, poses: Poses, fulcrum_A: Float64, pixel_size_A
     turns[narrow] = 0.0
     shifts = pixel_size_A * turns @ np.linalg.solve(turning, mixed)
     rotation = poses.rotation[:, None] @ exp(turns.reshape(-1, 3)).reshape(*turns.shape, 3)
-    moved = ((rotation - poses.rotation[:, None]) @ fulcrum_A)[..., :2]
+    moved = (seen_through(rotation - poses.rotation[:, None], lens) @ fulcrum_A)[..., :2]
     share = np.where(narrow[:, None], [1.0, 0.0, 0.0, 0.0], 0.25).astype(np.float32)
     return Points(rotation, poses.origin_A[:, None] + moved - shifts, share)

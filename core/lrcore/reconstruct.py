@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
-from lrcore.ctf import check_optics
 from lrcore.errors import InputError
 from lrcore.fourier import PADDING, FourierVolume, make_hermitian, shape_for, squared_radii, to_map
 from lrcore.grids import Complex64, Float32
 from lrcore.images import Batch, batches, reading_order
+from lrcore.poses import seen_through
 from lrcore.records import Particles, Points, Progress, Volume
 from lrcore.symmetry import operators
 
@@ -32,9 +33,12 @@ class Accumulator:
     limit: int
 
 
-def empty(box: int, backend: Backend) -> Accumulator:
-    """An accumulator for maps of `box` voxels, up to the Nyquist frequency, where the kernels work."""
-    limit = box // 2
+def empty(box: int, backend: Backend, wide: float = 1.0) -> Accumulator:
+    """An accumulator for maps of `box` voxels, where the kernels work; what lies beyond Nyquist is let go at the end.
+
+    wide: how much farther out than the images' Nyquist frequency they are inserted, see `aberrations.stretch`.
+    """
+    limit = int(np.ceil(box // 2 * wide))
     shape = shape_for(limit)
     return Accumulator(backend.zeros(shape, np.complex64), backend.zeros(shape, np.float32), box, limit)
 
@@ -53,18 +57,19 @@ def add(
     group: npt.NDArray[np.integer],
     symmetry: npt.NDArray[np.float64],
     backend: Backend,
+    behind: npt.NDArray[np.float64] | None = None,
 ) -> None:
     """Add a batch at its points: C X / σ² and C² / σ², once for every symmetry operator. In place.
 
-    noise: (groups, shells) σ². group: (B,) of each image.
+    noise: (groups, shells) σ². group: (B,) of each image. behind: (B, 3, 3), the images' `aberrations.lens`, or None.
     """
     data, weight = backend.kernels.weigh(batch.spectrum, batch.ctf, noise, group)
     image, point = np.nonzero(points.share)
     shifts, share = points.origin_A[image, point] / pixel_size_A, points.share[image, point]
+    views = seen_through(points.rotation, behind)[image, point]
     for operator in symmetry:
-        turns = points.rotation[image, point] @ operator
         backend.kernels.insert(
-            sums.numerator, sums.denominator, turns, shifts, data, weight, sums.limit, image, share
+            sums.numerator, sums.denominator, views @ operator, shifts, data, weight, sums.box // 2, image, share
         )  # fmt: skip
 
 
@@ -129,16 +134,16 @@ def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: 
 
     Images weigh by their CTF alone. Raises InputError when there are no such particles.
     """
-    check_optics(particles)
     chosen = reading_order(particles, half)
     if len(chosen) == 0:
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
-    sums = empty(particles.box, backend)
+    sums = empty(particles.box, backend, stretch(particles))
     group = operators(symmetry)
     done, alike = 0, np.ones((1, 1))
     for batch in batches(particles, chosen, backend):
         poses, one = particles.poses.select(batch.rows), np.zeros(len(batch.rows), np.int64)
-        add(sums, batch, Points.of(poses), particles.pixel_size_A, alike, one, group, backend)
+        behind = lens(particles, batch.rows)
+        add(sums, batch, Points.of(poses), particles.pixel_size_A, alike, one, group, backend, behind)
         done += len(batch.rows)
         yield Progress(0, "reconstruct", done, len(chosen))
     yield solve(fetched(sums, backend), particles.pixel_size_A, RIDGE, backend.threads)

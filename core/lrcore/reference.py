@@ -13,6 +13,7 @@ from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Float32, Samples, half_plane, shell_mean, window_at
 from lrcore.kernels.newton import Limits
 from lrcore.masks import centre_of_mass, inscribed_sphere, reach
+from lrcore.poses import seen_through
 from lrcore.records import Fsc, HalfMaps, Poses, Step, Volume
 from lrcore.search import Frame, Lattice, coarse_resolution, make_lattice
 from lrcore.spec import RefineSpec, fulcrum_point
@@ -49,10 +50,10 @@ class Geometry:
         x, y, z = (float(f) for f in self.fulcrum * self.pixel_size_A)
         return (x, y, z)
 
-    def centre_in(self, poses: Poses) -> Float64:
-        """Where the middle of the window lies in each image: (n, 2), (x, y) pixels from n // 2."""
+    def centre_in(self, poses: Poses, lens: Float64 | None = None) -> Float64:
+        """Where the middle of the window lies in each image, through the lens if any: (n, 2), pixels from n // 2."""
         centre_A = self.centre * self.pixel_size_A
-        return ((poses.rotation @ centre_A)[:, :2] - poses.origin_A) / self.pixel_size_A
+        return ((seen_through(poses.rotation, lens) @ centre_A)[:, :2] - poses.origin_A) / self.pixel_size_A
 
 
 def geometry(mask: Volume, spec: RefineSpec) -> Geometry:
@@ -87,9 +88,13 @@ def align_resolution_A(fsc: Fsc, spec: RefineSpec, lowpass_A: float) -> float:
     return max(limits)
 
 
-def bands(shape: Geometry, resolution_A: float) -> tuple[Samples, float, float]:
-    """The window's samples in up to three bands, and the period (px) and spacing (rad) of the lattice."""
-    finest = min(max(shape.window * shape.pixel_size_A / resolution_A, COARSEST), (shape.window - 1) // 2)
+def bands(shape: Geometry, resolution_A: float, stretch: float = 1.0) -> tuple[Samples, float, float]:
+    """The window's samples in up to three bands, and the period (px) and spacing (rad) of the lattice.
+
+    stretch: how much farther out the map is read than the images, at most.
+    """
+    rim = (shape.window - 1) // 2 / stretch
+    finest = min(max(shape.window * shape.pixel_size_A / resolution_A, COARSEST), rim)
     period, spacing = coarse_resolution(shape.limits.rotation, shape.diameter)
     coarse = shape.window / period if period > 0 else finest
     radii = [finest]
@@ -139,15 +144,16 @@ def surroundings(maps: HalfMaps, mask: Volume, spec: RefineSpec, workers: int) -
 
 def prepare(
     step: Step, around: Surroundings | None, half: int, mask: Volume, spec: RefineSpec, shape: Geometry, workers: int,
-    cutoff_A: Float32 | None = None,
+    cutoff_A: Float32 | None = None, stretch: float = 1.0,
 ) -> Reference:  # fmt: skip
     """The reference that half set `half` is searched against after `step`.
 
-    cutoff_A: (n, n, n) low-pass of each voxel, in place of the filter that the FSC gives, or None.
+    cutoff_A: (n, n, n) low-pass of each voxel, in place of the filter that the FSC gives, or None. stretch: as in
+    `bands`.
     """
     gain = wiener_gain(step.fsc["corrected"].value)
     resolution = align_resolution_A(step.fsc["corrected"], spec, step.initial_lowpass_A)
-    samples, period, spacing = bands(shape, resolution)
+    samples, period, spacing = bands(shape, resolution, stretch)
     array = step.half_maps.half(half).data
     raw = scipy.fft.rfftn(array * mask.data, workers=workers, overwrite_x=True)
     raw_power = shell_mean(raw.real**2 + raw.imag**2, shape.box, 3)
@@ -159,7 +165,7 @@ def prepare(
     filtered *= mask.data
     z, y, x = (int(c) for c in (shape.centre + shape.box // 2)[::-1])
     window = window_at(filtered, (z, y, x), shape.window)
-    limit = int(np.ceil(np.hypot(samples.kx, samples.ky).max()))
+    limit = min(int(np.ceil(stretch * np.hypot(samples.kx, samples.ky).max())), (shape.window - 1) // 2)
     lattice: Lattice = make_lattice(shape.limits, period, spacing)
     # Corrected for the quadratic kernel of `evaluate`; the lattice reads it trilinearly, for which the rim of the
     # window is up to 1 / sinc(1/4) too strong per axis: nothing to a first look, and the mask is soft there.

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.calibrate import Calibration, calibrate
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
-from lrcore.ctf import check_optics
 from lrcore.errors import InputError
 from lrcore.expect import expect, subtracted
 from lrcore.fourier import filter_map
@@ -56,7 +56,6 @@ class Job:
 def check(job: Job) -> None:
     """Raise InputError when mask or half maps do not fit the particles; warn of what is unwise."""
     particles = job.particles
-    check_optics(particles)
     checked(job.mask, particles.box, particles.pixel_size_A)
     for volume in (job.half_maps.first, job.half_maps.second) if job.half_maps else ():
         name = volume.path or "half map"
@@ -178,7 +177,7 @@ def _advance(
     found_now = _joined(parts, job.particles.half)
     step = Step(last.iteration + 1, found_now, maps, fsc, noise_now, 0.0, last.history, question=scene.question)
     share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
-    line = summary(job.particles.poses, job.spec, last, step, fulcrum, clock.seconds, share)
+    line = summary(job.particles, job.spec, last, step, fulcrum, clock.seconds, share)
     step = replace(step, history=(*last.history, line))
     yield replace(step, converged=converged(step.history))
 
@@ -201,11 +200,12 @@ def _batches(
     job, last, shape, backend, clock = scene.job, scene.last, scene.shape, scene.backend, scene.clock
     particles, spec, group = job.particles, job.spec, operators(job.spec.symmetry)
     with clock("reference"):
-        made = prepare(last, scene.around, half, job.mask, spec, shape, backend.threads, scene.cutoff_A)
+        wide = stretch(particles)
+        made = prepare(last, scene.around, half, job.mask, spec, shape, backend.threads, scene.cutoff_A, wide)
         reference = placed(made, backend)
     parts: list[Part] = []
     left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
-    sums = empty(particles.box, backend)
+    sums = empty(particles.box, backend, wide)
     rows = reading_order(particles, half)
     looked = sampled(rows, len(particles))
     done = 0 if half == 1 else int((particles.half == 1).sum())
@@ -217,7 +217,8 @@ def _batches(
             left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
         with clock("insert"):
             noise, optics = last.noise[half - 1], particles.group[batch.rows]
-            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend)
+            behind = lens(particles, batch.rows)
+            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend, behind)
         parts.append((batch.rows, found))
         done += len(batch.rows)
         yield Progress(last.iteration + 1, "search", done, len(particles))

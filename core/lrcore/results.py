@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lrcore.aberrations import lens
 from lrcore.fingerprints import fingerprints, versions
 from lrcore.poses import changes
 from lrcore.records import FLAG_NAMES, Expectation, Fsc, HalfMaps, Poses, Step, Summary, Volume
@@ -222,8 +223,9 @@ def _fsc(step: Step) -> xr.Dataset:
 
 def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float, float, float]) -> xr.Dataset:
     found, start = step.expectation, job.particles.poses
-    angle, shift = changes(start, found.poses, fulcrum)
-    angle_last, shift_last = changes(start if before is None else before, found.poses, fulcrum)
+    behind = lens(job.particles, np.arange(len(start)))
+    angle, shift = changes(start, found.poses, fulcrum, behind)
+    angle_last, shift_last = changes(start if before is None else before, found.poses, fulcrum, behind)
     sd = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
     values = {
         "rotation": found.poses.rotation,

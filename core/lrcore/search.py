@@ -9,6 +9,7 @@ from lrcore.backend import Backend
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Complex64, Float32, Samples
 from lrcore.kernels.newton import Limits, Modes
+from lrcore.poses import seen_through
 from lrcore.posterior import posterior, spread
 from lrcore.records import (
     FLAG_AMBIGUOUS,
@@ -103,7 +104,8 @@ class Asked:
 
     centres: the middle of the search and of the prior. last: the pose to start from besides the lattice. given: the
     input pose, for the gain. bad: (B,) no image, so no search. secure: (B,) these start from `last` alone. scale: (B,)
-    the amplitude in the CTF of each image, or None to leave it. marginalize: points over the posterior.
+    the amplitude in the CTF of each image, or None to leave it. marginalize: points over the posterior. lens: what the
+    map is seen through, (B, 3, 3), see `aberrations.lens`, or None.
     """
 
     centres: Poses
@@ -113,6 +115,12 @@ class Asked:
     secure: npt.NDArray[np.bool_]
     scale: Float64 | None
     marginalize: bool
+    lens: Float64 | None = None
+
+    @property
+    def turns(self) -> Float64:
+        """With which the map is seen from the middle of the search: (B, 3, 3), what the kernels call centres."""
+        return seen_through(self.centres.rotation, self.lens)
 
 
 def search(W: Complex64, w: Float32, frame: Frame, asked: Asked, backend: Backend) -> tuple[Expectation, Points]:
@@ -120,21 +128,19 @@ def search(W: Complex64, w: Float32, frame: Frame, asked: Asked, backend: Backen
 
     W, w: (B, S) from `window`, cut about the mask's centre as `asked.centres` sees it.
     """
-    centres, bad = asked.centres, asked.bad
-    current = to_frame(centres, asked.last, frame)
-    starts, valid = _starts(W, w, frame, centres, current, asked.secure | bad, backend)
-    modes = backend.kernels.newton(
-        frame.volume, W, w, frame.samples, centres.rotation, starts, valid, frame.lever, frame.limits
-    )
+    centres, bad, lens, turns = asked.centres, asked.bad, asked.lens, asked.turns
+    current = to_frame(centres, asked.last, frame, lens)
+    starts, valid = _starts(W, w, frame, turns, current, asked.secure | bad, backend)
+    modes = backend.kernels.newton(frame.volume, W, w, frame.samples, turns, starts, valid, frame.lever, frame.limits)
     found = posterior(modes, frame.limits)
     probability = found.weight[:, 0]
     theta = np.where(bad[:, None], current, modes.theta[:, 0])
     band = len(frame.samples.ends) - 1
     before = backend.kernels.evaluate(
-        frame.volume, W, w, frame.samples, band, centres.rotation, to_frame(centres, asked.given, frame), frame.lever
+        frame.volume, W, w, frame.samples, band, turns, to_frame(centres, asked.given, frame, lens), frame.lever
     )[0]
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
-    poses = from_frame(centres, theta, frame)
+    poses = from_frame(centres, theta, frame, lens)
     expectation = Expectation(
         poses,
         found.covariance[:, 0] * np.outer(unit, unit),
@@ -146,8 +152,9 @@ def search(W: Complex64, w: Float32, frame: Frame, asked: Asked, backend: Backen
     )
     if not asked.marginalize:
         return expectation, Points.of(poses)
-    others = [from_frame(centres, modes.theta[:, m], frame) for m in range(1, modes.theta.shape[1])]
-    return expectation, spread(found, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, PADDING * frame.finest)
+    others = [from_frame(centres, modes.theta[:, m], frame, lens) for m in range(1, modes.theta.shape[1])]
+    reach = PADDING * frame.finest
+    return expectation, spread(found, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, reach, lens)
 
 
 def _amplitude(
@@ -159,9 +166,7 @@ def _amplitude(
     """
     assert asked.scale is not None
     band = len(frame.samples.ends) - 1
-    power = backend.kernels.evaluate(
-        frame.volume, 0 * W, w, frame.samples, band, asked.centres.rotation, theta, frame.lever
-    )[0]
+    power = backend.kernels.evaluate(frame.volume, 0 * W, w, frame.samples, band, asked.turns, theta, frame.lever)[0]
     cross = 0.5 * (power - modes.likelihood[:, 0])
     held = SCALE_SD**-2.0
     found = (2 * cross / asked.scale + held) / (2 * power / asked.scale**2 + held)
@@ -169,7 +174,7 @@ def _amplitude(
 
 
 def _starts(
-    W: Complex64, w: Float32, frame: Frame, centres: Poses, current: Float64, secure: npt.NDArray[np.bool_],
+    W: Complex64, w: Float32, frame: Frame, centres: Float64, current: Float64, secure: npt.NDArray[np.bool_],
     backend: Backend,
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:  # fmt: skip
     """(B, 1 + STARTS, 5) poses to start from and which of them are there: the last pose, and maxima of the lattice."""
@@ -178,8 +183,8 @@ def _starts(
     starts[:, 0], valid[:, 0] = current, True
     wanted = np.nonzero(~secure)[0]
     if len(wanted):
-        turns, at = centres.rotation[wanted], backend.to_device(wanted)
-        starts[wanted, 1:], valid[wanted, 1:] = _maxima(W[at], w[at], frame, turns, backend)
+        at = backend.to_device(wanted)
+        starts[wanted, 1:], valid[wanted, 1:] = _maxima(W[at], w[at], frame, centres[wanted], backend)
     return starts, valid
 
 
@@ -220,10 +225,10 @@ def secure(found: Expectation) -> npt.NDArray[np.bool_]:
     return (found.mode_probability > SECURE_ABOVE) & (found.flags == 0)
 
 
-def to_frame(centres: Poses, poses: Poses, frame: Frame) -> Float64:
+def to_frame(centres: Poses, poses: Poses, frame: Frame, lens: Float64 | None = None) -> Float64:
     """θ (B, 5; rad, px) of box-frame poses, seen from the centres of the search, pulled inside the extents."""
     omega = relative(centres.rotation, poses.rotation)
-    moved = ((poses.rotation - centres.rotation) @ frame.fulcrum_A)[:, :2]
+    moved = (seen_through(poses.rotation - centres.rotation, lens) @ frame.fulcrum_A)[:, :2]
     shift = (centres.origin_A + moved - poses.origin_A) / frame.pixel_size_A
     for part, limit in ((omega, frame.limits.rotation), (shift, frame.limits.shift)):
         length = np.linalg.norm(part, axis=1, keepdims=True)
@@ -231,10 +236,10 @@ def to_frame(centres: Poses, poses: Poses, frame: Frame) -> Float64:
     return np.concatenate([omega, shift], axis=1)
 
 
-def from_frame(centres: Poses, theta: Float64, frame: Frame) -> Poses:
-    """Box-frame poses of θ: A' = A exp(ω), o' = o + ((A' − A) f)_xy − t."""
+def from_frame(centres: Poses, theta: Float64, frame: Frame, lens: Float64 | None = None) -> Poses:
+    """Box-frame poses of θ: A' = A exp(ω), o' = o + ((A' − A) f)_xy − t; the image of f as seen through the lens."""
     rotation = centres.rotation @ exp(theta[:, :3])
-    moved = ((rotation - centres.rotation) @ frame.fulcrum_A)[:, :2]
+    moved = (seen_through(rotation - centres.rotation, lens) @ frame.fulcrum_A)[:, :2]
     return Poses(rotation, centres.origin_A + moved - theta[:, 3:] * frame.pixel_size_A)
 
 

@@ -1,13 +1,15 @@
 """A flexible particle of our own: images, masks and truth of a phantom whose body B moves about a hinge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
+from lrcore.aberrations import lens
 from lrcore.atoms import density, distance_A
 from lrcore.errors import InputError
 from lrcore.grids import Float32, Float64, ift
@@ -17,7 +19,7 @@ from lrcore.masks import cosine_edge
 from lrcore.phantom import Motion, Phantom, two_body
 from lrcore.records import Images, Optics, Particles, Poses, Volume
 from lrcore.rotations import exp
-from lrcore.synthesis import Noise, noise_ft, project, write_stack
+from lrcore.synthesis import Noise, noise_ft, premultiplied, project, write_stack
 
 MASK_REACH_A = 6.0
 MASK_EDGE_A = 10.0
@@ -79,13 +81,15 @@ def flexible_particle(
     radius_b_A: float = 30.0,
     groups: int = 1,
     scale_sd: float = 0.0,
+    optics: Mapping[str, Any] | None = None,
     float16: bool = False,
 ) -> FlexibleParticle:
     """Write n images (box, box) of a two-body phantom, its masks, its truth: the same seed, the same data.
 
     SDs are per axis. snr: variance of the CTF-modulated signal over that of the noise, whose pixels have variance 1.
     noise: "coloured" or "white". groups: optics groups, which differ in voltage and in the colour of their noise.
-    scale_sd: of the images' amplitudes about 1, which the STAR file does not tell. Raises InputError if the folder
+    scale_sd: of the images' amplitudes about 1, which the STAR file does not tell. optics: fields of `Optics` that all
+    groups have instead of the usual ones (aberrations, images multiplied by their CTF). Raises InputError if the folder
     cannot be written.
     """
     folder = make_folder(folder)
@@ -98,12 +102,13 @@ def flexible_particle(
     error = exp(np.radians(rng.normal(0.0, pose_error_deg, (n, 3))))
     consensus = Poses(poses_a.rotation @ error, poses_a.origin_A + rng.normal(0.0, pose_error_A, (n, 2)))
     particles = make_particles(folder, consensus, box, pixel_size_A, defocus_A, groups, rng)
+    particles = replace(particles, optics=tuple(replace(group, **(optics or {})) for group in particles.optics))
 
     out = FlexibleParticle(
         folder=folder,
         particles=particles,
         poses_a=poses_a,
-        poses_b=motion.poses_of_b(poses_a),
+        poses_b=motion.poses_of_b(poses_a, lens(particles, np.arange(n))),
         motion=motion,
         phantom=phantom,
         gain=_gain_for(snr, project(phantom, particles, poses_a, motion, bfactor_A2), box),
@@ -111,7 +116,8 @@ def flexible_particle(
     scale = np.maximum(1 + scale_sd * np.random.default_rng([seed, 4]).standard_normal(n), 0.1)
     signal = project(phantom, replace(particles, scale=scale), poses_a, motion, bfactor_A2)
     hum = noise_ft(particles, noise, rng)
-    write_stack(particles, (out.gain * a + b for a, b in zip(signal, hum, strict=True)), float16)
+    images = (out.gain * a + b for a, b in zip(signal, hum, strict=True))
+    write_stack(particles, premultiplied(particles, images), float16)
     star.write_particles(out.star, particles, particles.poses)
     star.write_particles(out.truth_b_star, particles, out.poses_b)
     _write_maps(out, bfactor_A2)

@@ -3,17 +3,20 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.atoms import envelope, points_ft
+from lrcore.aberrations import lens, magnified, odd_phase
+from lrcore.atoms import points_ft
 from lrcore.ctf import particle_ctf
 from lrcore.grids import Float64, ft, hermitian_weight, ift, index_grid
 from lrcore.io.stack_writer import write_batches
 from lrcore.phantom import Motion, Phantom
-from lrcore.records import Particles, Poses
+from lrcore.poses import seen_through
+from lrcore.records import Optics, Particles, Poses
 
 Noise = Literal["coloured", "white"]
 
@@ -28,17 +31,40 @@ def project(
 ) -> Iterator[npt.NDArray[np.complex128]]:
     """FTs of the images of the moved atoms, with CTF, in batches of BATCH: (b, box, box // 2 + 1) each."""
     box, pixel = particles.box, particles.pixel_size_A
-    form = envelope(box, pixel, bfactor_A2, 2)
+    views = seen_through(poses.rotation, lens(particles, np.arange(len(particles))))[:, :2]
+    effects = [_effect(optics, bfactor_A2) for optics in particles.optics]
 
     def image_of(row: int) -> npt.NDArray[np.complex128]:
         atoms = np.concatenate([phantom.body_a, motion.move(row, phantom.body_b)])
-        seen = atoms @ poses.rotation[row, :2].T - poses.origin_A[row]
-        return points_ft(seen / pixel, box)
+        at = atoms @ views[row].T - poses.origin_A[row]
+        return points_ft(at / pixel, box) * effects[particles.group[row]]
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(particles), BATCH):
             rows = range(start, min(start + BATCH, len(particles)))
-            yield np.stack(list(pool.map(image_of, rows))) * form * particle_ctf(particles, rows)
+            yield np.stack(list(pool.map(image_of, rows))) * particle_ctf(particles, rows)
+
+
+def _effect(optics: Optics, bfactor_A2: float) -> npt.NDArray[np.complex128]:
+    """Form factor of an atom and the odd aberrations of a group, on the half-complex grid of its images."""
+    ky, kx = (k / (optics.box * optics.pixel_size_A) for k in index_grid(optics.box, 2))
+    x, y = magnified(optics, kx, ky)
+    return np.exp(-0.25 * bfactor_A2 * (x**2 + y**2) + 1j * odd_phase(optics, kx, ky))
+
+
+def premultiplied(
+    particles: Particles, batches: Iterator[npt.NDArray[np.complexfloating]]
+) -> Iterator[npt.NDArray[np.complexfloating]]:
+    """FTs of images as they come, multiplied by their CTF (without scale and B-factor) where their group says so."""
+    plain = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
+    wanted = np.array([optics.ctf_premultiplied for optics in particles.optics])[particles.group]
+    start = 0
+    for batch in batches:
+        rows = np.arange(start, start + len(batch))
+        mine = np.nonzero(wanted[rows])[0]
+        batch[mine] *= particle_ctf(plain, rows[mine])
+        yield batch
+        start += len(batch)
 
 
 def noise_variance(box: int, pixel_size_A: float, noise: Noise, group: int) -> Float64:

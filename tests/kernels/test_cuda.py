@@ -107,6 +107,10 @@ def test_ctf(on_device, n):
     waves = np.random.default_rng(n).uniform(-1, 1, (6, 7)) * [3, 3, 1, 1e-3, 1, 2e-3, 1]
     found = device.host(ctf_cuda.ctf(waves, n))
     assert np.abs(found - pick("reference").kernels.ctf(waves, n)).max() < 2e-6
+    offsets = np.random.default_rng(n).normal(size=(2, n, n // 2 + 1)).astype(np.float32)
+    tables = offsets, np.array([1, -1, 0, 0, -1, 1])
+    found = device.host(ctf_cuda.ctf(waves, n, *tables))
+    assert np.abs(found - pick("reference").kernels.ctf(waves, n, *tables)).max() < 2e-6
 
 
 def test_weigh(on_device, images):

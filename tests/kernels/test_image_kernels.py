@@ -56,6 +56,19 @@ def test_ctf_is_its_definition(kernels, n, pixel_A, defocus_A):
     assert np.abs(found - particle_ctf(some, rows)).max() < 2e-5
 
 
+@pytest.mark.parametrize("kernels", [REFERENCE, CPU], ids=["reference", "cpu"])
+def test_ctf_with_what_its_group_adds(kernels):
+    """A table in turns for the images that have one, and no change of the others."""
+    n, some = 33, particles(33, 1.5, 9000.0)
+    which = np.arange(BATCH) % 3 - 1
+    offsets = np.random.default_rng(5).normal(0, 2, (2, n, n // 2 + 1)).astype(np.float32)
+    found = kernels.ctf(waves(some, np.arange(BATCH)), n, offsets, which)
+    expected = REFERENCE.ctf(waves(some, np.arange(BATCH)), n, offsets, which)
+    plain = REFERENCE.ctf(waves(some, np.arange(BATCH)), n)
+    assert np.abs(found - expected).max() < 2e-5
+    assert np.array_equal(np.abs(found - plain).max(axis=(1, 2)) > 0.1, which >= 0)
+
+
 def test_twins_agree_on_weigh(problem):
     spectrum, ctf, noise, group, _, _ = problem
     for one, two in zip(*(kernels.weigh(spectrum, ctf, noise, group) for kernels in (REFERENCE, CPU)), strict=True):

@@ -1,31 +1,10 @@
 """The CTF: signs at zero, a defocus series by hand, astigmatism."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from lrcore.ctf import check_optics, ctf
-from lrcore.errors import InputError
-from lrcore.records import Images, Optics, Particles, Poses
+from lrcore.ctf import ctf
 from lrcore.units import electron_wavelength_A
-
-
-def with_optics(**changes):
-    """A table of no particles whose one optics group is changed."""
-    none = np.zeros(0)
-    optics = replace(Optics("og1", 300, 2.7, 0.1, 1.0, 64), **changes)
-    images = Images((), none.astype(np.int32), none.astype(np.int64), none.astype(np.float32))
-    poses = Poses(np.zeros((0, 3, 3)), np.zeros((0, 2)))
-    return Particles(none, none, none, (optics,), poses, none, none, none, none, none, images, Path("p.star"))
-
-
-def test_uncorrected_aberrations_are_warned_of_and_premultiplied_images_refused():
-    with pytest.warns(UserWarning, match="og1: beam tilt"):
-        check_optics(with_optics(beam_tilt_mrad=(0.1, 0.0)))
-    with pytest.raises(InputError, match="multiplied by their CTF"):
-        check_optics(with_optics(ctf_premultiplied=True))
 
 
 def one(kx, ky, u=15000.0, v=15000.0, angle=0.0, phase=0.0):

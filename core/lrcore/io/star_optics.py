@@ -68,6 +68,9 @@ def optics_table(optics: tuple[Optics, ...]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     if not any(group.odd_zernike for group in optics):
         table = table.drop(columns=ODD)
+    elif not any(any(group.beam_tilt_mrad) for group in optics):
+        # RELION 3.1 takes the polynomials that a beam tilt is made of from these columns alone, if they are there.
+        table = table.drop(columns=TILT)
     if not any(group.even_zernike for group in optics):
         table = table.drop(columns=EVEN)
     return table

@@ -9,20 +9,23 @@ from lrcore.kernels.turns import cos_sin
 
 
 @numba.njit(**OPTIONS)
-def _row(wave, ky, decay, height, out):  # type: ignore[no-untyped-def]
-    """One row of one image; decay: of the envelope along x. height: the envelope along y."""
+def _row(wave, ky, decay, height, table, out):  # type: ignore[no-untyped-def]
+    """One row of one image; decay: of the envelope along x. height: the envelope along y. table: turns, or empty."""
     yy, quartic = np.float64(ky * ky), wave[3]
     start, slope, bend = wave[1] * yy + wave[4], wave[2] * ky, wave[0]
     for k in range(len(out)):
         kx = np.float64(k)
         squared = kx * kx + yy
         turns = start + kx * (slope + bend * kx) + quartic * squared * squared
-        part = np.float32(turns - np.rint(turns))
-        out[k] = height * decay[k] * cos_sin(part)[1]
+        out[k] = np.float32(turns - np.rint(turns))
+    for k in range(len(table)):
+        out[k] += table[k]
+    for k in range(len(out)):
+        out[k] = height * decay[k] * cos_sin(out[k] - np.rint(out[k]))[1]
 
 
 @numba.njit(**OPTIONS)
-def _image(wave, out):  # type: ignore[no-untyped-def]
+def _image(wave, table, out):  # type: ignore[no-untyped-def]
     n, width = out.shape
     decay = np.empty(width, np.float32)
     for k in range(width):
@@ -30,17 +33,24 @@ def _image(wave, out):  # type: ignore[no-untyped-def]
     for row in range(n):
         ky = row if row < (n + 1) // 2 else row - n
         height = np.float32(wave[6] * np.exp(-wave[5] * ky * ky))
-        _row(wave, ky, decay, height, out[row])
+        _row(wave, ky, decay, height, table[row] if len(table) else table[:0, 0], out[row])
 
 
 @numba.njit(parallel=True, **OPTIONS)
-def _images(waves, out):  # type: ignore[no-untyped-def]
+def _images(waves, offsets, which, out):  # type: ignore[no-untyped-def]
     for b in numba.prange(len(out)):
-        _image(waves[b], out[b])
+        _image(waves[b], offsets[which[b]] if which[b] >= 0 else offsets[0, :0], out[b])
 
 
-def ctf(waves: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float32]:
+def ctf(
+    waves: npt.NDArray[np.float64],
+    n: int,
+    offsets: npt.NDArray[np.float32] | None = None,
+    which: npt.NDArray[np.integer] | None = None,
+) -> npt.NDArray[np.float32]:
     """See the contract."""
     out = np.empty((len(waves), n, n // 2 + 1), np.float32)
-    _images(np.ascontiguousarray(waves), out)
+    if offsets is None or which is None:
+        offsets, which = np.empty((1, 0, 1), np.float32), np.full(len(waves), -1)
+    _images(np.ascontiguousarray(waves), np.ascontiguousarray(offsets), which.astype(np.int64), out)
     return out

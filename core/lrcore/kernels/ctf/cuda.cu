@@ -1,7 +1,9 @@
 // `ctf`: a thread takes a sample. Whole turns are taken off in double, the rest is float.
 
-// waves: (images, 7), see the contract. out: (images, n, n / 2 + 1), `samples` in each image.
-extern "C" __global__ void ctf(const double* __restrict__ waves, int n, int samples, int tiles,
+// waves: (images, 7), offsets: (tables, n, n / 2 + 1), which: (images), see the contract. out: (images, n, n / 2 + 1),
+// `samples` in each image.
+extern "C" __global__ void ctf(const double* __restrict__ waves, const float* __restrict__ offsets,
+                               const int* __restrict__ which, int n, int samples, int tiles,
                                float* __restrict__ out) {
     const long long image = blockIdx.x / tiles;
     const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
@@ -9,8 +11,9 @@ extern "C" __global__ void ctf(const double* __restrict__ waves, int n, int samp
     const double* wave_of = waves + 7 * image;
     const int row = s / (n / 2 + 1), kx = s % (n / 2 + 1), ky = row <= (n - 1) / 2 ? row : row - n;
     const double x = kx, y = ky, squared = x * x + y * y;
-    const double turns =
+    double turns =
         wave_of[0] * x * x + wave_of[1] * y * y + wave_of[2] * x * y + wave_of[3] * squared * squared + wave_of[4];
+    if (which[image] >= 0) turns += offsets[(long long)which[image] * samples + s];
     const float envelope = static_cast<float>(wave_of[6]) * expf(-static_cast<float>(wave_of[5] * squared));
     out[image * samples + s] = envelope * wave(fraction(turns)).y;
 }

@@ -7,7 +7,8 @@
 In place, for every pose: for every sample k of the half plane with 0 < |k| ≤ limit (each conjugate pair once, and
 k = 0 once, at half weight), share · data(k) · exp(−2πi k·shift / n) and share · weight(k) of the pose's image are
 added, with trilinear weights, to the 8 voxels about q = PADDING · Aᵀ (kx, ky, 0), or their conjugates about −q where
-q_x < 0. shifts: pixels (x, y). image: the row of data that goes to each pose; row i to pose i if None. share: 1 if
-None. After the last batch `fourier.make_hermitian` completes the plane x = 0. The sums are taken in a fixed order,
-whatever the number of threads, and no thread owns a copy of the volume.
+q_x < 0. A need not be a rotation, as long as the volume holds every q. shifts: pixels (x, y). image: the row of data
+that goes to each pose; row i to pose i if None. share: 1 if None. After the last batch `fourier.make_hermitian`
+completes the plane x = 0. The sums are taken in a fixed order, whatever the number of threads, and no thread owns a
+copy of the volume.
 """

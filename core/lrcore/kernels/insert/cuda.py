@@ -16,7 +16,7 @@ def insert(numerator: Any, denominator: Any, rotations: Any, shifts: Any, data: 
     Raises ValueError when they do not fit the images.
     """
     n = data.shape[1]
-    if limit > n // 2 or numerator.shape != shape_for(limit) or denominator.shape != numerator.shape:
+    if limit > n // 2 or numerator.shape < shape_for(limit) or denominator.shape != numerator.shape:
         raise ValueError(f"images of {n} px cannot be inserted up to {limit} into a volume of {numerator.shape}")
     kx, ky = _samples(n, limit)
     blocks = tiles(len(kx))
