@@ -17,7 +17,7 @@ NAMES = (
     "prior", "rotation_prior_sd_deg", "shift_prior_sd_A", "rotation_extent_deg", "shift_extent_A",
     "recenter_rotations", "recenter_shifts", "max_align_resolution_A",
 )  # fmt: skip
-CODE = 'session.results()["particles"][["angle_change", "shift_change"]]'
+CODE = 'session.results()["particles"].to_dataset()[["angle_change", "shift_change"]]'
 
 
 class PriorWidget(Panel):
