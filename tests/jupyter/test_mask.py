@@ -15,6 +15,7 @@ from lrwidgets.jupyter.mask import Histogram, MaskWidget, Settings
 from lrwidgets.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask
 from tests.jupyter.browser import render
+from tests.jupyter.widgets import of_class
 
 N, APIX = 40, 2.0
 
@@ -89,13 +90,7 @@ def message(widget: MaskWidget) -> str:
 
 def click(widget: MaskWidget, name: str) -> None:
     """Press the button of a class."""
-
-    def find(box: Any) -> Any:
-        if f"lrw-mask-{name}" in box._dom_classes:
-            return box
-        return next((found for child in getattr(box, "children", ()) if (found := find(child))), None)
-
-    find(widget.widget).click()
+    of_class(widget.widget, f"lrw-mask-{name}").click()
 
 
 def test_it_shows_what_it_makes(make: Make) -> None:
