@@ -11,7 +11,9 @@ import pytest
 
 from lrcore import io, masks
 from lrcore.records import HalfMaps, Volume
-from lrwidgets.jupyter.mask import Histogram, MaskWidget, Settings
+from lrwidgets.jupyter.histogram import Histogram
+from lrwidgets.jupyter.mask import MaskWidget
+from lrwidgets.jupyter.mask_settings import Settings
 from lrwidgets.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask
 from tests.jupyter.browser import render
@@ -254,6 +256,8 @@ def test_models_and_other_masks(make: Make, tmp_path: Path) -> None:
     (tmp_path / "model.pdb").write_text(line.format(*place))
     widget._model.value, widget._selection.value = str(tmp_path / "model.pdb"), "//A"
     click(widget, "model-add")
+    assert widget.flush()
+    assert widget.settings.region == "within"
     move(widget, region="shapes", dilate_A=0.0, soft_A=0.0)
     assert np.array_equal(widget.mask.data, masks.sphere(N, APIX, (16, 0, 0), 5.0))
     other = masks.sphere(N, APIX, (0, 0, 0), 10.0, 4.0)
