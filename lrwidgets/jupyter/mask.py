@@ -18,7 +18,7 @@ from lrcore.io.checks import check_alike
 from lrcore.io.files import require_folder
 from lrcore.records import Float32, Volume
 from lrwidgets.jupyter.base import Panel
-from lrwidgets.jupyter.histogram import Histogram, bars, widen
+from lrwidgets.jupyter.histogram import STEPS, Histogram, bars, reach_to
 from lrwidgets.jupyter.mask_settings import REGIONS, Settings, facts, listed
 from lrwidgets.jupyter.slices import Silence, SliceView, map_of, overlay
 from lrwidgets.session import Session
@@ -307,8 +307,8 @@ class MaskWidget(Panel):
                 if field == "threshold" and settings.found:
                     continue
                 value = getattr(settings, field)
-                if field == "threshold":
-                    widen(control, value)
+                if isinstance(control, w.FloatSlider):
+                    reach_to(control, min(value, control.min), max(value, control.max))
                 control.value = value
             self._at_cross.value = settings.at_A is not None
             if self.view.volume is not None:
@@ -348,6 +348,7 @@ class MaskWidget(Panel):
             changes = self._changes
         recipe = self._settings.recipe()
         self._small = masks.make(self._coarse or self._map(), self._coarsened(recipe), self._small)
+        self._count(self._small)
         self._publish(self._small)
         if self._coarse is self._volume:
             self._whole = self._small
@@ -385,23 +386,36 @@ class MaskWidget(Panel):
         """Have the mask and its threshold shown."""
         mask = self._given if self._untouched and self._given else Volume(made.mask, made.volume.pixel_size_A)
         shown = overlay(mask, self._map())
-        counted = bars(made.filtered) if made.filtered is not None and made.filtered is not self._counted else None
-        self._counted = made.filtered
-        threshold = made.threshold
         self.say("")
 
         def write() -> None:
             self.view.slices.send(**shown)
+            with self._silent():
+                self._show_found(made.threshold)
+
+        self.publisher.publish("mask", write)
+
+    def _count(self, made: masks.Made) -> None:
+        """Have the histogram shown, if it is another one than before."""
+        if made.filtered is None or made.filtered is self._counted:
+            return
+        self._counted = made.filtered
+        counts, (low, high) = bars(made.filtered)
+
+        def write() -> None:
+            self.histogram.counts, self.histogram.range = counts, [low, high]
             slider = self._controls["threshold"]
             # Ends, step and value in one message: the browser answers each of them with what fits into the others.
             with self._silent(), slider.hold_sync():
-                if counted is not None:
-                    self.histogram.counts, self.histogram.range = counted
-                    widen(slider, *counted[1])
-                if self._settings.found and threshold is not None:
-                    slider.value = threshold
+                reach_to(slider, low, high)
+                slider.step = (high - low) / STEPS
+                self._show_found(made.threshold)
 
-        self.publisher.publish("mask", write)
+        self.publisher.publish("histogram", write)
+
+    def _show_found(self, threshold: float | None) -> None:
+        if self._settings.found and threshold is not None:
+            self._controls["threshold"].value = threshold
 
     def _stepped(self, *_: object) -> None:
         """A session without half maps has a map from its first step on."""

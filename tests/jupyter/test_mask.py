@@ -134,6 +134,31 @@ def test_every_control_has_its_part_in_the_mask(name: str, value: Any, make: Mak
     assert widget._controls["found"].value == (name != "threshold")
 
 
+def test_a_control_makes_room_for_what_is_set(make: Make) -> None:
+    widget = make(body())
+    widget.set(soft_A=95.0, lowpass_A=70.0)
+    assert [widget._controls[name].value for name in ("soft_A", "lowpass_A")] == [95.0, 70.0]
+    assert widget.flush()
+    assert np.array_equal(widget.mask.data, masks.make(body(), widget.recipe).mask)
+
+
+def test_the_histogram_follows_the_low_pass_and_nothing_else(make: Make) -> None:
+    widget = make(body())
+    counts: list[list[int]] = []
+    widget.histogram.observe(lambda change: counts.append(change["new"]), "counts")
+    for value in (4.0, 6.0, 8.0):
+        move(widget, soft_A=value)
+    assert counts == []
+    for value in (9.0, 8.0, 7.0, 6.0):  # faster than they can be shown
+        widget._controls["lowpass_A"].value = value
+    assert widget.flush()
+    low, high = widget.histogram.range
+    filtered = masks.lowpass(body().data, APIX, 6.0)
+    assert high == pytest.approx(filtered.max())
+    assert (widget._controls["threshold"].min, widget._controls["threshold"].max) == (low, high)
+    assert counts[-1] == np.histogram(filtered, len(counts[-1]), (low, high))[0].tolist()
+
+
 def test_a_large_map_is_shown_coarse_and_then_whole(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwidgets.jupyter.mask.COARSE", N // 2)
     widget = make(body())
