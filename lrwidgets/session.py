@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import xarray as xr
 from psygnal import EmitLoopError, Signal, SignalInstance
@@ -69,6 +70,9 @@ class _Core:
 
 CORE: Engine = _Core()
 
+_AT_WORK: "WeakValueDictionary[Path, Session]" = WeakValueDictionary()
+"""Who writes which run, so that a notebook that was closed and reopened finds the session it left at work."""
+
 
 class Session:
     """A refinement as a person drives it: data, spec, run and branches.
@@ -118,6 +122,8 @@ class Session:
         self._chunk_began = 0.0
         self._steps: tuple[Step, Step] | None = None
         self._state = RunState(**self._place(store.head if store else None))
+        if self.path_of_run is not None and not (isinstance(store, Store) and store.read_only):
+            _AT_WORK[self.path_of_run.absolute()] = self
 
     @classmethod
     def load(
@@ -162,9 +168,13 @@ class Session:
     ) -> "Session":
         """A session on a run, at its newest whole step, with that step's spec and mask; paths only for moved files.
 
+        A run that a session of this process is at work on is not opened again: it is that session that comes back.
         write: False to look and export while another process goes on with it. Raises InputError if the path is no
         run, or an input is not what the run was begun with.
         """
+        live = _AT_WORK.get(Path(run).absolute())
+        if live is not None and write:
+            return live
         store = Store.open(run, write)
         try:
             source = Source.from_json(store.source)
@@ -362,6 +372,8 @@ class Session:
     def close(self) -> None:
         """Drop unfinished work, end the worker and let go of the run."""
         self._worker.close()
+        if self.path_of_run is not None and _AT_WORK.get(self.path_of_run.absolute()) is self:
+            del _AT_WORK[self.path_of_run.absolute()]
         if self._store is not None:
             self._store.close()
 

@@ -197,7 +197,7 @@ class Store(Steps):
 
         Raises InputError when the disk is full or refuses; then nothing is left of the step.
         """
-        if self._lock is None:
+        if self.read_only:
             raise InputError(f"{self.path}: was opened for reading: open it for writing to go on with it")
         mask = of_volume(job.mask)
         inputs = self.inputs if mask["digest"] == self._own_mask else {**self.inputs, "mask": mask}
@@ -246,6 +246,11 @@ class Store(Steps):
         path = self.path_to(node)
         trees = [_open(self._folder(n.id)) for n in path]
         return with_mask(join(trees), _open(self._mask_folder(path[-1].mask)).to_dataset())
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it can only be looked at."""
+        return self._lock is None
 
     def check_inputs(self, job: Job) -> None:
         """Raise InputError naming the first input that is not what the run was begun with."""

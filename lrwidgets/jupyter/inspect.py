@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import ipywidgets as w
 import xarray as xr
@@ -18,7 +19,7 @@ from lrwidgets import plots
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.comm import Latest
 from lrwidgets.jupyter.figures import FigureView
-from lrwidgets.jupyter.slices import SliceView
+from lrwidgets.jupyter.slices import Silence, SliceView
 from lrwidgets.jupyter.surface import surface
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
@@ -34,10 +35,11 @@ def before_and_after(tree: xr.DataTree, start: xr.DataTree) -> Figure:
     return plots.slices(before, after, tree.children["mask"].to_dataset()["mask"])
 
 
+SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
 FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
     "Pose changes": (lambda tree: plots.changes(tree, by_half=True), "Pose changes", '["particles"]'),
-    "Uncertainty": (plots.uncertainty, "Posterior SD of the poses", '["particles"][["rotation_sd", "shift_sd"]]'),
+    "Uncertainty": (plots.uncertainty, "Posterior SD of the poses", SDS),
     "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
     "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
     "Guinier": (plots.guinier, "Guinier plot", '["volumes"]["half_map"]'),
@@ -58,6 +60,8 @@ class InspectWidget(Panel):
         self._local: dict[str, LocalResolution] = {}
         self._tree: object = None
         self._comparison: Comparison | None = None
+        self._silent = Silence()
+        self._wish = 0
         self._build()
         self.connect(session.state_changed, self._changed)
         self._changed(session.state)
@@ -88,7 +92,7 @@ class InspectWidget(Panel):
         self.choices = w.HBox([self.step])
         self.widget = w.VBox([self.what, self.choices, self.body, self.message]).add_class("lrw-inspect")
         for control in (self.what, self.step, self.other, self.maps):
-            control.observe(self.guarded(lambda _: self._draw()), "value")
+            control.observe(self.guarded(lambda _: None if self._silent.here else self._draw()), "value")
 
     def _changed(self, state: RunState) -> None:
         if (state.tree, state.node) == self._tree:
@@ -117,6 +121,7 @@ class InspectWidget(Panel):
 
     def _draw(self) -> None:
         """Have shown what is chosen; the work is done by the panel's threads."""
+        self._wish += 1
         if self.session.state.node is None:
             self.say("nothing to see yet: run a step", "inherit")
             return
@@ -133,14 +138,15 @@ class InspectWidget(Panel):
             )  # fmt: skip
         elif what == "Compare":
             self._put([self.step, self.other], [self.figure])
-            if self.other.value:
-                self.latest.ask(lambda: self.session.compare(node, self.other.value), self.compare, "compare")
+            other = self.other.value
+            if other:
+                self.latest.ask(lambda: self.session.compare(node, other), self._if_still(self.compare), "compare")
         elif what == "Slices":
             self._put([self.step, self.maps], [self.view.widget])
             if self.maps.value == MAPS[2]:
                 self._ask_local(node, self._show_local_slices)
             else:
-                self.latest.ask(lambda: self._pair(node), lambda shown: self.view.show(*shown[0], **shown[1]), "slices")
+                self.latest.ask(lambda: self._pair(node), self._if_still(self._show_pair), "slices")
         elif what == "Surface":
             self._put([self.step], [])
             self._ask_local(node, self._show_surface)
@@ -167,13 +173,25 @@ class InspectWidget(Panel):
         found = self._comparison
         if found is None:
             return
-        self.other.value = found.names[1] if found.names[1] in dict(self.other.options).values() else None
-        self.what.value = "Compare"
+        self._wish += 1
+        known = dict(self.other.options).values()
+        with self._silent():
+            self.what.value = "Compare"
+            for control, name in zip((self.step, self.other), found.names, strict=True):
+                control.value = name if name in known else control.value
         self._put([self.step, self.other], [self.figure])
         self.say(found.summary)
         self.figure.ask(lambda: plots.compare(found), found.summary, "compare", 'session.compare("…").fsc')
 
-    def _pair(self, node: str) -> tuple[tuple[Volume, Volume], dict[str, object]]:
+    def _if_still(self, show: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Show a result unless something else has been chosen meanwhile."""
+        wish = self._wish
+        return lambda result: show(result) if self._wish == wish else None
+
+    def _show_pair(self, shown: tuple[tuple[Volume, Volume], dict[str, Any]]) -> None:
+        self.view.show(*shown[0], **shown[1])
+
+    def _pair(self, node: str) -> tuple[tuple[Volume, Volume], dict[str, Any]]:
         """What `SliceView.show` is given for a pair of maps of a step."""
         found, step = self.session.load_step(node)
         if self.maps.value == MAPS[1]:
@@ -193,7 +211,7 @@ class InspectWidget(Panel):
                 self._local[node] = self._measure(found, step, job)
             return self._local[node], job, step
 
-        self._slow.ask(measured, lambda result: show(*result), "local")
+        self._slow.ask(measured, self._if_still(lambda result: show(*result)), "local")
 
     def _measure(self, node: Node, step: Step, job: Job) -> LocalResolution:
         maps = step.half_maps
@@ -215,9 +233,7 @@ class InspectWidget(Panel):
 
     def _show_surface(self, found: LocalResolution, job: Job, step: Step) -> None:
         volume = final_map(job, step)
-        shown = surface(volume.data, found.map.data, job.mask.data, volume.pixel_size_A)
-        if self.what.value == "Surface":
-            self.body.children = [shown]
+        self.body.children = [surface(volume.data, found.map.data, job.mask.data, volume.pixel_size_A)]
 
 
 Show = Callable[[LocalResolution, Job, Step], None]

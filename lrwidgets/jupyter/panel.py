@@ -25,7 +25,7 @@ TABS: dict[str, Callable[[Session], Panel]] = {
     "Inspect": InspectWidget,
     "Export": ExportWidget,
 }
-HEIGHT = "600px"
+HEIGHT = "540px"
 """Of a tab: with its head and JupyterLab's own bars it fits 1280 × 720."""
 
 

@@ -71,12 +71,13 @@ class RunWidget(Panel):
         self.progress = w.Label().add_class("lrw-run-progress")
         self.unrun = w.HTML().add_class("lrw-run-unrun")
         self.history = w.HTML().add_class("lrw-run-history")
-        self.tree = w.Select(options=[], rows=9, layout=w.Layout(width="360px")).add_class("lrw-run-tree")
+        self.tree = w.Select(options=[], rows=9, layout=w.Layout(width="300px")).add_class("lrw-run-tree")
         self.advice = w.VBox([]).add_class("lrw-run-advice")
         self.form = Form(self, self.session, SPEC_FIELDS, "run")
         drive = w.HBox([self.step, self.run, self.count, self.pause, self.stop, self.preview], layout=ROW)
         how_far = w.HBox([self.status, self.bar, self.progress], layout=ROW)
-        steps = w.VBox([w.HTML("<b>Steps</b>"), self.tree, w.HBox([self.rewind, self.branch, self.compare])])
+        choices = w.HBox([self.rewind, self.branch, self.compare])
+        steps = w.VBox([w.HTML("<b>Steps</b>"), self.tree, choices], layout=w.Layout(flex="0 0 auto"))
         lines = w.VBox([self.history, self.advice], layout=w.Layout(flex="1 1 auto", min_width="0"))
         options = w.HBox(list(self.form.controls.values()), layout=ROW)
         self.widget = w.VBox([
@@ -213,4 +214,6 @@ def lines(rows: Sequence[Summary]) -> str:
     if not rows:
         return ""
     text = html.escape("\n".join([table.HEADER, *map(table.line, rows)]))
-    return f'<pre style="line-height: 1.25; margin: 0; font-size: 11px; overflow-x: auto">{text}</pre>'
+    return (
+        f'<pre style="line-height: 1.25; margin: 0; font-size: 11px; white-space: pre; overflow-x: auto">{text}</pre>'
+    )

@@ -68,3 +68,14 @@ def open_notebook(
         notebook.screenshot(f"end-of-{request.node.originalname}-{number}")
         notebook.close()
     assert errors == []
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    context, errors = browser
+    errors.clear()
+    shown = context.new_page()
+    shown.set_viewport_size({"width": 1000, "height": 480})
+    yield shown
+    shown.close()
+    assert errors == []

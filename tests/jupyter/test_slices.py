@@ -136,17 +136,6 @@ def test_what_a_callback_raises_is_a_sentence(view: SliceView) -> None:
 # In a browser
 
 
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    context, errors = browser
-    errors.clear()
-    shown = context.new_page()
-    shown.set_viewport_size({"width": 1000, "height": 480})
-    yield shown
-    shown.close()
-    assert errors == []
-
-
 def get(page: Any, name: str) -> Any:
     return page.evaluate("name => model.get(name)", name)
 

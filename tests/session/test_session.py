@@ -19,6 +19,7 @@ from lrcore.results import validate
 from lrcore.store import Store
 from lrwidgets.session import Session
 from tests.fakes import CHUNKS, PIXEL, FakeEngine, make_job, make_mask, make_step, same_bits
+from tests.session.conftest import Files
 
 
 @pytest.fixture
@@ -562,3 +563,39 @@ def test_two_steps_side_by_side(session: Session) -> None:
     results = session.results(two.id)["particles"].isel(iteration=-1)
     assert np.allclose(from_start["angle_difference"], results["angle_change"])
     assert np.allclose(from_start["shift_difference"], results["shift_change"])
+
+
+def test_a_run_at_work_is_found_again_in_the_same_process(tmp_path: Path, files: Files) -> None:
+    out, gate = tmp_path / "run.zarr", threading.Semaphore(0)
+    load = {"out": out, "engine": FakeEngine(gate=gate)}
+    session = Session.load(files.star, files.mask, files.halves, **load)
+    session.run(1)
+    permit(gate, CHUNKS + 1)
+    until(lambda: session.state.tree)
+    again = Session.open(out)
+    assert again is session, "it goes on, and is shown"
+    permit(gate, 100)
+    until(lambda: again.state.phase == "idle")
+    assert again.state.iteration == 1
+    with Session.open(out, write=False) as reader:
+        assert reader is not session
+        assert reader.state.iteration == 1
+    session.close()
+    with Session.open(out, engine=FakeEngine()) as reopened:
+        assert reopened is not session
+        assert reopened.state.iteration == 1
+
+
+def test_a_session_says_what_it_is(session: Session) -> None:
+    session.run(1, wait=True)
+    assert repr(session).startswith("<Session: 10 particles, iteration 1, ")
+    node, step = session.load_step()
+    for shown, words in (
+        (session, "in memory only"),
+        (step, "Iteration 1"),
+        (session.spec, "rotation_prior_sd_deg"),
+        (session.mask, "12³ voxels of 2.5 Å"),
+        (session.compare(node.id), "the same parameters"),
+    ):
+        assert words in shown._repr_html_()
+    assert "(changed)" in session.edit(symmetry="C2")._repr_html_()
