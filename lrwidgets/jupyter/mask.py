@@ -4,90 +4,31 @@ While a slider moves, the mask of a coarse map is shown; as soon as it rests, th
 it. What is made anew is only what follows the change (lrcore.masks.recipe).
 """
 
-import html
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import anywidget
 import ipywidgets as w
-import numpy as np
-import traitlets as t
 
 from lrcore import io, masks
 from lrcore.errors import InputError
 from lrcore.io.checks import check_alike
 from lrcore.io.files import require_folder
-from lrcore.masks.recipe import SOFT_A
 from lrcore.records import Float32, Volume
-from lrwidgets.jupyter.base import BAD, Panel
-from lrwidgets.jupyter.slices import HERE, Point, Silence, SliceView, map_of, overlay
+from lrwidgets.jupyter.base import Panel
+from lrwidgets.jupyter.histogram import STEPS, Histogram, bars, reach_to
+from lrwidgets.jupyter.mask_settings import REGIONS, Settings, facts, listed
+from lrwidgets.jupyter.slices import Silence, SliceView, map_of, overlay
 from lrwidgets.session import Session
 
 COARSE = 128
 """Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
 QUIET_S = 0.25
 """A slider that has not moved for so long is at rest."""
-BINS = 128
-Region = Literal["dense", "within", "shapes"]
-REGIONS = (
-    ("what is dense", "dense"),
-    ("what is dense in the shapes", "within"),
-    ("all that is in the shapes", "shapes"),
-)
 WIDE = w.Layout(width="99%")
 STYLE = {"description_width": "84px"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the controls say. Lengths in Å; 0 components: all; 0 resolution: not known. drawn: with the mouse."""
-
-    lowpass_A: float = 12.0
-    threshold: float = 0.0
-    found: bool = True
-    region: Region = "dense"
-    components: int = 1
-    at_A: Point | None = None
-    dilate_A: float = 3.0
-    fill: bool = False
-    soft_A: float = SOFT_A
-    resolution_A: float = 0.0
-    invert: bool = False
-    drawn: tuple[masks.Sphere | masks.Block, ...] = ()
-    atoms: tuple[masks.Atoms, ...] = ()
-    joined: tuple[masks.Joined, ...] = ()
-
-    def recipe(self) -> masks.MaskRecipe:
-        """The recipe of these settings. Raises InputError if shapes are asked for and there are none."""
-        shapes = (*self.drawn, *self.atoms) if self.region != "dense" else ()
-        if self.region != "dense" and not shapes:
-            raise InputError("there are no shapes yet: draw a sphere or a box in the slices, or add a model")
-        alone = self.region == "shapes"
-        return masks.MaskRecipe(
-            lowpass_A=self.lowpass_A,
-            threshold=None if alone else "auto" if self.found else self.threshold,
-            shapes=shapes,
-            components=0 if alone else self.components,
-            at_A=self.at_A,
-            dilate_A=self.dilate_A,
-            fill=self.fill,
-            soft_A=self.soft_A,
-            resolution_A=self.resolution_A or None,
-            joined=self.joined,
-            invert=self.invert,
-        )
-
-
-class Histogram(anywidget.AnyWidget):
-    """Bars of a map's values with a threshold that is dragged over them. range: values at both ends of the bars."""
-
-    _esm = HERE / "histogram.js"
-    counts = t.List(t.Int()).tag(sync=True)
-    range = t.List(t.Float(), [0.0, 1.0]).tag(sync=True)
-    value = t.Float(0.0).tag(sync=True)
 
 
 class MaskWidget(Panel):
@@ -184,17 +125,23 @@ class MaskWidget(Panel):
 
     def add_model(self, path: str | Path, selection: str = "", radius_A: float = 5.0) -> None:
         """Add what lies near the atoms of a model to the shapes."""
-        places = masks.read_atoms(str(path).strip(), selection.strip())
         name = f"{Path(path).name} {selection}".strip()
-        region = "within" if self._settings.region == "dense" else self._settings.region
-        self.set(atoms=(*self._settings.atoms, masks.Atoms(places, radius_A, name)), region=region)
+
+        def read() -> masks.Atoms:
+            return masks.Atoms(masks.read_atoms(str(path).strip(), selection.strip()), radius_A, name)
+
+        self.latest.ask(read, self._add_atoms, "model")
 
     def join(self, word: masks.Word, path: str | Path) -> None:
         """Join another mask: and, or, subtract."""
-        volume, other = self._map(), io.read_volume(str(path).strip())
-        check_alike(volume, other)
-        data = masks.checked(other, volume.box, volume.pixel_size_A).data
-        self.set(joined=(*self._settings.joined, masks.Joined(word, data, Path(path).name)))
+
+        def read() -> masks.Joined:
+            volume, other = self._map(), io.read_volume(str(path).strip())
+            check_alike(volume, other)
+            data = masks.checked(other, volume.box, volume.pixel_size_A).data
+            return masks.Joined(word, data, Path(path).name)
+
+        self.latest.ask(read, lambda one: self.set(joined=(*self._settings.joined, one)), "join")
 
     def close(self) -> None:
         """Let go of the session and end the threads."""
@@ -293,7 +240,7 @@ class MaskWidget(Panel):
         """Whether the browser only rounds the threshold that was found to a step of its slider."""
         known = self._small.threshold if self._small is not None else None
         step: float = self._controls["threshold"].step
-        return self._settings.found and known is not None and abs(threshold - known) <= step
+        return self._settings.found and known is not None and abs(threshold - known) < 0.75 * step
 
     def _button(self, text: str, name: str, act: Any, tooltip: str, style: str = "") -> w.Button:
         button = w.Button(description=text, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
@@ -317,6 +264,11 @@ class MaskWidget(Panel):
         shapes = tuple(self._from_view(shape) for shape in drawn)
         first = shapes and not self._settings.drawn and self._settings.region == "dense"
         self.set(drawn=shapes, **({"region": "within"} if first else {}))
+
+    def _add_atoms(self, atoms: masks.Atoms) -> None:
+        """A model has been read: it counts at once."""
+        now = self._settings
+        self.set(atoms=(*now.atoms, atoms), region="within" if now.region == "dense" else now.region)
 
     def _at_changed(self, change: Any) -> None:
         if not self._silent.here:
@@ -355,13 +307,13 @@ class MaskWidget(Panel):
                 if field == "threshold" and settings.found:
                     continue
                 value = getattr(settings, field)
-                if field == "threshold":
-                    _widen(control, value)
+                if isinstance(control, w.FloatSlider):
+                    reach_to(control, min(value, control.min), max(value, control.max))
                 control.value = value
             self._at_cross.value = settings.at_A is not None
             if self.view.volume is not None:
                 self.view.slices.shapes = [self._to_view(shape) for shape in settings.drawn]
-            self._list.value = _listed(settings)
+            self._list.value = listed(settings)
 
     def _to_view(self, shape: masks.Sphere | masks.Block) -> dict[str, Any]:
         apix = self._map().pixel_size_A
@@ -397,6 +349,7 @@ class MaskWidget(Panel):
         recipe = self._settings.recipe()
         self._small = masks.make(self._coarse or self._map(), self._coarsened(recipe), self._small)
         self._publish(self._small)
+        self._count(self._small)
         if self._coarse is self._volume:
             self._whole = self._small
         with self._asked:
@@ -407,8 +360,8 @@ class MaskWidget(Panel):
         self._remember()
         given = self._given if self._untouched else None
         checks = made.checks() if given is None else masks.inspect(given.data, given.pixel_size_A, recipe.resolution_A)
-        facts = _facts(made, given, checks)
-        self.publisher.publish("facts", lambda: setattr(self.facts, "value", facts))
+        words = facts(made, given, checks)
+        self.publisher.publish("facts", lambda: setattr(self.facts, "value", words))
 
     @property
     def _untouched(self) -> bool:
@@ -433,21 +386,36 @@ class MaskWidget(Panel):
         """Have the mask and its threshold shown."""
         mask = self._given if self._untouched and self._given else Volume(made.mask, made.volume.pixel_size_A)
         shown = overlay(mask, self._map())
-        bars = _bars(made.filtered) if made.filtered is not None and made.filtered is not self._counted else None
-        self._counted = made.filtered
-        threshold = made.threshold
-        self.say("")
 
         def write() -> None:
             self.view.slices.send(**shown)
             with self._silent():
-                if bars is not None:
-                    self.histogram.counts, self.histogram.range = bars
-                    _widen(self._controls["threshold"], *bars[1])
-                if self._settings.found and threshold is not None:
-                    self._controls["threshold"].value = threshold
+                self._show_found(made.threshold)
 
         self.publisher.publish("mask", write)
+        self.say("")  # after the mask, which would wait for the next round
+
+    def _count(self, made: masks.Made) -> None:
+        """Have the histogram shown, if it is another one than before."""
+        if made.filtered is None or made.filtered is self._counted:
+            return
+        self._counted = made.filtered
+        counts, (low, high) = bars(made.filtered)
+
+        def write() -> None:
+            self.histogram.counts, self.histogram.range = counts, [low, high]
+            slider = self._controls["threshold"]
+            # Ends, step and value in one message: the browser answers each of them with what fits into the others.
+            with self._silent(), slider.hold_sync():
+                reach_to(slider, low, high)
+                slider.step = (high - low) / STEPS
+                self._show_found(made.threshold)
+
+        self.publisher.publish("histogram", write)
+
+    def _show_found(self, threshold: float | None) -> None:
+        if self._settings.found and threshold is not None:
+            self._controls["threshold"].value = threshold
 
     def _stepped(self, *_: object) -> None:
         """A session without half maps has a map from its first step on."""
@@ -480,53 +448,3 @@ class MaskWidget(Panel):
         if self._volume is None:
             raise InputError("there is no map yet")
         return self._volume
-
-
-def _widen(slider: w.FloatSlider, low: float, high: float | None = None) -> None:
-    """Make room for values on a slider, in an order in which its ends never cross."""
-    low, high = (low, high) if high is not None else (min(low, slider.min), max(low, slider.max))
-    if low > slider.max:
-        slider.max, slider.min = high, low
-    else:
-        slider.min, slider.max = low, high
-    slider.step = (high - low) / 500 or 1.0
-
-
-def _bars(filtered: Float32) -> tuple[list[int], list[float]]:
-    """Numbers of voxels by value, from where most of them are to the highest one, and both ends."""
-    few = filtered.reshape(-1)[:: max(1, filtered.size // 2_000_000)]
-    low, high = float(np.quantile(few[::8], 0.01)), float(filtered.max())
-    if not high > low:
-        high = low + 1.0
-    counts, _ = np.histogram(few, BINS, (low, high))
-    return [int(count) for count in counts], [low, high]
-
-
-def _facts(made: masks.Made, given: Volume | None, checks: Sequence[masks.Check]) -> str:
-    """What is to be known of the mask, in HTML."""
-    apix = made.volume.pixel_size_A
-    mask = made.mask if given is None else given.data
-    size = masks.measured(mask, apix)
-    parts = ["the mask that was given: set anything to make another"] if given is not None else []
-    if given is None and made.recipe.dense:
-        parts.append(f"threshold {made.threshold:.4g}, kept of {made.parts} part{'s' * (made.parts > 1)}")
-    centre = ", ".join(f"{x:.1f}" for x in size.centre_px)
-    parts += [
-        f"{size.volume_A3:.0f} Å³, room for {size.mass_kDa:.0f} kDa",
-        f"{100 * size.fraction:.2g} % of the box",
-        f"centre {centre} px",
-    ]
-    lines = [" · ".join(parts)]
-    lines += [("✓ " if check.passed else "⚠ ") + check.sentence for check in checks]
-    colours = ["", *("" if check.passed else f"color: {BAD}; font-weight: 600" for check in checks)]
-    shown = zip(lines, colours, strict=True)
-    return "".join(f'<div style="line-height: 1.4; {colour}">{html.escape(line)}</div>' for line, colour in shown)
-
-
-def _listed(settings: Settings) -> str:
-    """Shapes, models and other masks, in HTML."""
-    count = len(settings.drawn)
-    lines = [f"{count} shape{'s' * (count > 1)} drawn"] if count else []
-    lines += [f"near {one.name}, {one.radius_A:g} Å" for one in settings.atoms]
-    lines += [f"{one.word} {one.name}" for one in settings.joined]
-    return "<br>".join(map(html.escape, lines)) or "<i>no shapes, models or other masks</i>"

@@ -28,7 +28,7 @@ def test_it_holds_both_packages_and_no_core(wheel: Path, root: Path) -> None:
         sources = {path.relative_to(base.parent).as_posix() for path in files}
         assert sources
         assert sources <= names
-    assert {"lrcore/kernels/newton/cuda.cu", "lrwidgets/jupyter/slices.js"} <= names
+    assert {"lrcore/kernels/newton/cuda.cu", "lrwidgets/jupyter/slices.js", "lrwidgets/jupyter/slices.css"} <= names
     assert {"lrcore/py.typed", "lrwidgets/py.typed"} <= names
 
 

@@ -72,6 +72,7 @@ def open_notebook(
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
+    """A page without JupyterLab, for `browser.render`."""
     context, errors = browser
     errors.clear()
     shown = context.new_page()

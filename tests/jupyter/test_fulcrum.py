@@ -13,6 +13,7 @@ from lrcore.records import Volume
 from lrwidgets.jupyter.fulcrum import FulcrumWidget
 from lrwidgets.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job
+from tests.jupyter.widgets import of_class
 
 ORIGIN = (10.0, -4.0, 2.5)
 HALF = BOX // 2 * PIXEL
@@ -46,12 +47,7 @@ def shown(widget: FulcrumWidget) -> Any:
 
 
 def click(widget: FulcrumWidget, name: str) -> None:
-    def find(box: Any) -> Any:
-        if f"lrw-fulcrum-{name}" in box._dom_classes:
-            return box
-        return next((found for child in getattr(box, "children", ()) if (found := find(child))), None)
-
-    find(widget.widget).click()
+    of_class(widget.widget, f"lrw-fulcrum-{name}").click()
     assert widget.flush()
 
 

@@ -11,9 +11,13 @@ import pytest
 
 from lrcore import io, masks
 from lrcore.records import HalfMaps, Volume
-from lrwidgets.jupyter.mask import MaskWidget, Settings
+from lrwidgets.jupyter.histogram import Histogram
+from lrwidgets.jupyter.mask import MaskWidget
+from lrwidgets.jupyter.mask_settings import Settings
 from lrwidgets.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask
+from tests.jupyter.browser import render
+from tests.jupyter.widgets import of_class
 
 N, APIX = 40, 2.0
 
@@ -88,13 +92,7 @@ def message(widget: MaskWidget) -> str:
 
 def click(widget: MaskWidget, name: str) -> None:
     """Press the button of a class."""
-
-    def find(box: Any) -> Any:
-        if f"lrw-mask-{name}" in box._dom_classes:
-            return box
-        return next((found for child in getattr(box, "children", ()) if (found := find(child))), None)
-
-    find(widget.widget).click()
+    of_class(widget.widget, f"lrw-mask-{name}").click()
 
 
 def test_it_shows_what_it_makes(make: Make) -> None:
@@ -134,6 +132,31 @@ def test_every_control_has_its_part_in_the_mask(name: str, value: Any, make: Mak
     assert np.array_equal(widget.mask.data, expected)
     assert np.abs(shown(widget) - expected).max() <= 0.5 / 255 + 1e-6
     assert widget._controls["found"].value == (name != "threshold")
+
+
+def test_a_control_makes_room_for_what_is_set(make: Make) -> None:
+    widget = make(body())
+    widget.set(soft_A=95.0, lowpass_A=70.0)
+    assert [widget._controls[name].value for name in ("soft_A", "lowpass_A")] == [95.0, 70.0]
+    assert widget.flush()
+    assert np.array_equal(widget.mask.data, masks.make(body(), widget.recipe).mask)
+
+
+def test_the_histogram_follows_the_low_pass_and_nothing_else(make: Make) -> None:
+    widget = make(body())
+    counts: list[list[int]] = []
+    widget.histogram.observe(lambda change: counts.append(change["new"]), "counts")
+    for value in (4.0, 6.0, 8.0):
+        move(widget, soft_A=value)
+    assert counts == []
+    for value in (9.0, 8.0, 7.0, 6.0):  # faster than they can be shown
+        widget._controls["lowpass_A"].value = value
+    assert widget.flush()
+    low, high = widget.histogram.range
+    filtered = masks.lowpass(body().data, APIX, 6.0)
+    assert high == pytest.approx(filtered.max())
+    assert (widget._controls["threshold"].min, widget._controls["threshold"].max) == (low, high)
+    assert counts[-1] == np.histogram(filtered, len(counts[-1]), (low, high))[0].tolist()
 
 
 def test_a_large_map_is_shown_coarse_and_then_whole(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +281,8 @@ def test_models_and_other_masks(make: Make, tmp_path: Path) -> None:
     (tmp_path / "model.pdb").write_text(line.format(*place))
     widget._model.value, widget._selection.value = str(tmp_path / "model.pdb"), "//A"
     click(widget, "model-add")
+    assert widget.flush()
+    assert widget.settings.region == "within"
     move(widget, region="shapes", dilate_A=0.0, soft_A=0.0)
     assert np.array_equal(widget.mask.data, masks.sphere(N, APIX, (16, 0, 0), 5.0))
     other = masks.sphere(N, APIX, (0, 0, 0), 10.0, 4.0)
@@ -370,6 +395,29 @@ def test_a_session_without_a_map_has_one_from_its_first_step_on(make: Make) -> N
         assert widget.flush()
         assert widget.view.slices.box == BOX
         assert message(widget) == ""
+
+
+def test_a_threshold_is_dragged_on_the_histogram(page: Any) -> None:
+    histogram = Histogram(counts=[900, 90, 9, 0, 3, 1], range=[-1.0, 5.0], value=0.0)
+    render(page, histogram)
+    box = page.locator(".lrw-histogram").bounding_box()
+    x = [box["x"] + share * box["width"] for share in (0.25, 0.5)]
+    page.mouse.move(x[0], box["y"] + 20)
+    page.mouse.down()
+    assert page.evaluate("() => model.get('value')") == pytest.approx(0.5, abs=0.02)
+    page.mouse.move(x[1], box["y"] + 20, steps=3)
+    page.mouse.up()
+    page.mouse.move(x[0], box["y"] + 20)
+    assert page.evaluate("() => model.get('value')") == pytest.approx(2.0, abs=0.02)
+    assert page.evaluate("() => model.saved.at(-1).names") == ["value"]
+    assert "threshold 2.0" in page.locator(".lrw-histogram").get_attribute("aria-label")
+    inks = """([x, y]) => {
+        const canvas = document.querySelector(".lrw-histogram");
+        return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data];
+    }"""
+    low, high = (page.evaluate(inks, [round(share * box["width"]), 62]) for share in (0.08, 0.92))
+    assert (low[:3], high[:3]) == ([0x8C] * 3, [0x56, 0xB4, 0xE9])  # below the threshold, and above it
+    assert page.evaluate("() => { end(); return model.listeners(); }") == 0
 
 
 def test_closing_ends_the_threads_and_lets_go_of_the_session(session: Session) -> None:

@@ -30,3 +30,8 @@ def all_of(widget: w.Widget) -> list[w.Widget]:
 def classes_of(widget: w.Widget) -> set[str]:
     """The classes of a widget and of all that is in it."""
     return {name for one in all_of(widget) for name in getattr(one, "_dom_classes", ())}
+
+
+def of_class(widget: w.Widget, name: str) -> Any:
+    """The widget of a class, such as a button to click."""
+    return next(one for one in all_of(widget) if name in getattr(one, "_dom_classes", ()))
