@@ -33,9 +33,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line for block in blocks(root, "sh") for line in block.splitlines()]
-    assert {"refine", "export", "fsc", "reconstruct", "info", "expand", "recenter", "mask", "locres", "filter"} == {
-        shlex.split(line)[1] for line in commands
-    }
+    assert {
+        "refine",
+        "export",
+        "fsc",
+        "reconstruct",
+        "info",
+        "expand",
+        "recenter",
+        "mask",
+        "locres",
+        "filter",
+        "motion",
+    } == {shlex.split(line)[1] for line in commands}
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "lrwidgets"
