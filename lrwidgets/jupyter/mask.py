@@ -348,8 +348,8 @@ class MaskWidget(Panel):
             changes = self._changes
         recipe = self._settings.recipe()
         self._small = masks.make(self._coarse or self._map(), self._coarsened(recipe), self._small)
-        self._count(self._small)
         self._publish(self._small)
+        self._count(self._small)
         if self._coarse is self._volume:
             self._whole = self._small
         with self._asked:
@@ -386,7 +386,6 @@ class MaskWidget(Panel):
         """Have the mask and its threshold shown."""
         mask = self._given if self._untouched and self._given else Volume(made.mask, made.volume.pixel_size_A)
         shown = overlay(mask, self._map())
-        self.say("")
 
         def write() -> None:
             self.view.slices.send(**shown)
@@ -394,6 +393,7 @@ class MaskWidget(Panel):
                 self._show_found(made.threshold)
 
         self.publisher.publish("mask", write)
+        self.say("")  # after the mask, which would wait for the next round
 
     def _count(self, made: masks.Made) -> None:
         """Have the histogram shown, if it is another one than before."""
