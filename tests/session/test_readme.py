@@ -39,6 +39,7 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         "fsc",
         "reconstruct",
         "info",
+        "compare",
         "expand",
         "recenter",
         "mask",
