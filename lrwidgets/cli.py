@@ -14,10 +14,9 @@ from typing import Any, NoReturn
 
 from lrcore.errors import InputError
 from lrwidgets import __version__
+from lrwidgets.mishaps import DEBUG, is_internal, sentence
 
 UNUSABLE, INTERNAL, INTERRUPTED = 2, 1, 130
-DEBUG = "LRW_DEBUG"
-"""With this variable set, an internal error shows its traceback."""
 
 
 def main(argv: list[str] | None = None, **hooks: Any) -> int:
@@ -30,21 +29,15 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
             room = import_module(f"lrwidgets.{COMMANDS[arguments.command][2]}")
             getattr(room, arguments.command)(arguments, **hooks)
-    except InputError as error:
-        return _refuse(str(error))
     except BrokenPipeError:
         # Whoever reads our output has enough; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        return _refuse(f"{error.filename or 'system'}: {error.strerror or error}: check the file and its folder")
-    except MemoryError as error:
-        return _refuse(f"not enough memory ({error}): use fewer particles (--subset) or a smaller box")
     except KeyboardInterrupt as error:
         return _refuse(str(error) or "interrupted", INTERRUPTED)
     except Exception as error:
-        if os.environ.get(DEBUG):
+        if is_internal(error) and os.environ.get(DEBUG):
             raise
-        return _refuse(f"internal error, {type(error).__name__}: {error} (set {DEBUG}=1 to see where)", INTERNAL)
+        return _refuse(sentence(error), INTERNAL if is_internal(error) else UNUSABLE)
     return 0
 
 
@@ -119,6 +112,14 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cs", type=Path, metavar="FILE", help="the same for CryoSPARC, with a .csg beside it")
     command.add_argument("--maps", type=Path, metavar="DIR", help="half maps, filtered map and mask as MRC")
     command.add_argument("--netcdf", type=Path, metavar="FILE", help="all results as netCDF")
+
+
+def _compare(command: argparse.ArgumentParser) -> None:
+    step = "a step: an iteration of the newest branch, or how the name of a step begins (lrwidgets info --json)"
+    command.add_argument("run", type=Path, metavar="RUN.zarr")
+    command.add_argument("first", metavar="A", help=step)
+    command.add_argument("second", metavar="B", help="another step")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="maps, FSC and changes of the poses as PNG")
 
 
 def _reconstruct(command: argparse.ArgumentParser) -> None:
@@ -346,6 +347,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "demo": (_demo, "simulate a flexible particle, refine its moving body, write figures and a run", "commands"),
     "refine": (_refine, "refine a masked region against particles with known poses", "commands"),
     "export": (_export, "write an iteration of a run for other programs", "commands"),
+    "compare": (_compare, "tell in what two steps of a run differ", "commands"),
     "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses", "tools"),
     "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
     "locres": (_locres, "local resolution of two half maps", "maps"),

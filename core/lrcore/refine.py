@@ -305,6 +305,12 @@ def _columns(e: Expectation) -> tuple[npt.NDArray[np.generic], ...]:
     )  # fmt: skip
 
 
+def under(mask: Volume, step: Step, seed: int, backend: Backend) -> Step:
+    """The step as an iteration with another mask takes it up: its FSC curves are those inside that mask."""
+    maps = step.half_maps
+    return replace(step, fsc=family(maps.first, maps.second, mask, seed, backend.threads))
+
+
 def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
     """Advance until converged (plus extra passes) or `max_iterations`; yields everything `advance` does."""
     if finished(job.spec, last):
