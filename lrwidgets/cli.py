@@ -111,6 +111,14 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--netcdf", type=Path, metavar="FILE", help="all results as netCDF")
 
 
+def _compare(command: argparse.ArgumentParser) -> None:
+    step = "a step: an iteration of the newest branch, or how the name of a step begins (lrwidgets info --json)"
+    command.add_argument("run", type=Path, metavar="RUN.zarr")
+    command.add_argument("first", metavar="A", help=step)
+    command.add_argument("second", metavar="B", help="another step")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="maps, FSC and changes of the poses as PNG")
+
+
 def _reconstruct(command: argparse.ArgumentParser) -> None:
     command.add_argument("particles", type=Path, metavar="PARTICLES")
     command.add_argument("--out", type=Path, required=True, metavar="MAP")
@@ -172,6 +180,11 @@ def _duplicates(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--distance", type=float, metavar="A", help="in a micrograph, particles nearer than this are the same, too"
     )
+
+
+def _motion(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN.zarr")
+    command.add_argument("--iteration", type=int, metavar="N", help="of the newest branch (default: its last)")
 
 
 def _recenter(command: argparse.ArgumentParser) -> None:
@@ -313,6 +326,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "demo": (_demo, "simulate a flexible particle, refine its moving body, write figures and a run", "commands"),
     "refine": (_refine, "refine a masked region against particles with known poses", "commands"),
     "export": (_export, "write an iteration of a run for other programs", "commands"),
+    "compare": (_compare, "tell in what two steps of a run differ", "commands"),
     "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses", "tools"),
     "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
     "locres": (_locres, "local resolution of two half maps", "maps"),
@@ -321,6 +335,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "expand": (_expand, "write every particle at each operator of a point group", "rework"),
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
+    "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
     "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),
 }

@@ -1,18 +1,14 @@
 """The way in: files by their paths, a run to go on with, or data made up for a first look."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import ipywidgets as w
 
 from lrcore.errors import InputError
-from lrcore.simulate import flexible_particle
+from lrwidgets.example import example
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.session import Session
 
-DEMO: dict[str, Any] = {"n": 600, "box": 64, "pixel_size_A": 2.6, "snr": 0.08, "bfactor_A2": 60.0}
-"""What is simulated: small, for two cores and a minute."""
 FILES = (
     ("particles", "Particles", ".star, .cs or .csg with 3D poses, of a consensus refinement"),
     ("mask", "Mask", "soft mask of the part to refine, .mrc"),
@@ -36,7 +32,7 @@ class DataWidget(Panel):
             field.add_class(f"lrw-data-{name}")
         self.load = self._button("Load", "lrw-data-load", "read and check these files", self._load, "primary")
         self.open = self._button("Open run", "lrw-data-open", "go on with a run from its last whole step", self._open)
-        tip = "simulate a flexible particle in the folder lrwidgets-demo, and load it: half a minute"
+        tip = "simulate a flexible particle in the folder example, unless it is there, and load it"
         self.demo = self._button("Demo data", "lrw-data-demo", tip, self._demo)
         self.about = w.HTML().add_class("lrw-data-about")
         buttons = w.HBox([self.load, self.open, self.demo])
@@ -88,13 +84,7 @@ class DataWidget(Panel):
         self._opened(session)
 
 
-def demo(folder: Path | str = "lrwidgets-demo") -> Session:
-    """A session on simulated data in a folder, which are made if they are not there yet; its start is being made."""
-    folder = Path(folder)
-    star, mask = folder / "particles.star", folder / "mask_b.mrc"
-    if not (star.is_file() and mask.is_file()):
-        made = flexible_particle(folder, **DEMO)
-        star, mask = made.star, made.map("mask_b")
-    session = Session.load(star, mask)
-    session.run(0)  # so that there is a map to look at
-    return session
+def demo() -> Session:
+    """A session on the example, in the folder `example`."""
+    files = example()
+    return Session.load(files.particles, files.mask, files.half_maps)

@@ -88,20 +88,30 @@ function render({ model, el }) {
   }
 
   function saveSvg() {
-    if (wished && model.get("svg").byteLength) save(model.get("svg"), "image/svg+xml", `${model.get("name")}.svg`);
+    asked = false;
+    if (!wished || !model.get("svg").byteLength) return;
+    save(model.get("svg"), "image/svg+xml", `${model.get("name")}.svg`);
     wished = false;
   }
 
-  let wished = false;
+  // Asked for as soon as the pointer nears the button: a browser lets a page save only soon after a click.
+  function ask() {
+    if (asked || model.get("svg").byteLength) return;
+    asked = true;
+    model.set("wish", `svg ${performance.now()}`);
+    model.save_changes();
+  }
+
+  let wished = false, asked = false;
   stage.addEventListener("pointermove", point);
   stage.addEventListener("pointerleave", () => (mark.hidden = value.hidden = true));
   png.addEventListener("click", () => save(model.get("png"), "image/png", `${model.get("name")}.png`));
   svg.addEventListener("click", () => {
     wished = true;
-    if (model.get("svg").byteLength) return saveSvg(); // drawn already
-    model.set("wish", `svg ${performance.now()}`);
-    model.save_changes();
+    saveSvg();
+    ask();
   });
+  for (const event of ["pointerenter", "focus"]) svg.addEventListener(event, ask);
   copy.addEventListener("click", () => navigator.clipboard?.writeText(model.get("code")));
   model.on("change:png", draw);
   model.on("change:svg", saveSvg);

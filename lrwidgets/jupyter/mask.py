@@ -106,7 +106,7 @@ class MaskWidget(Panel):
 
     def load(self) -> None:
         """Take the newest map of the session."""
-        self.latest.ask(lambda: self._take(self._newest()), lambda _: None, "map")
+        self.latest.ask(lambda: self._take(self._newest()), key="map")
 
     def apply(self) -> None:
         """Have the session use this mask from the next iteration on."""
@@ -340,7 +340,7 @@ class MaskWidget(Panel):
     def _ask(self) -> None:
         self._notice()
         if self._volume is not None:
-            self.latest.ask(self._work, lambda _: None)
+            self.latest.ask(self._work)
 
     def _notice(self) -> None:
         """Wake up who waits for the controls to rest."""

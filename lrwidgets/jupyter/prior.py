@@ -6,8 +6,11 @@ import ipywidgets as w
 import xarray as xr
 
 from lrcore.spec import RefineSpec
+from lrcore.units import DEGREE
 from lrwidgets import plots
+from lrwidgets.estimate import estimate
 from lrwidgets.jupyter.base import BAD, Panel
+from lrwidgets.jupyter.comm import Latest
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.figures import FigureView
 from lrwidgets.session import Session
@@ -27,16 +30,29 @@ class PriorWidget(Panel):
         super().__init__()
         self.session = session
         self._node: str | None = None
+        self._learned: tuple[float, float] | None = None
+        self._slow = Latest(self.publisher, self.tell)
         self.form = Form(self, session, NAMES, "prior")
         self.figure = FigureView(self).add_class("lrw-prior-figure")
         self.warning = w.HTML().add_class("lrw-prior-warning")
+        self.learned = w.HTML().add_class("lrw-prior-learned")
+        tip = "make the prior as wide as the motion of the last step was"
+        self.use = w.Button(description="Use learned widths", tooltip=tip, disabled=True)
+        self.use.add_class("lrw-prior-learned-apply").on_click(self.guarded(lambda _: self._use()))
         self.figure.layout = w.Layout(flex="1 1 auto", min_width="0")
         fixed = w.Layout(flex="0 0 auto", max_width="340px")
-        controls = w.VBox([*self.form.controls.values(), self.warning, self.message], layout=fixed)
+        more = [self.learned, self.use, self.warning, self.message]
+        controls = w.VBox([*self.form.controls.values(), *more], layout=fixed)
         self.widget = w.HBox([controls, self.figure], layout=w.Layout(align_items="flex-start")).add_class("lrw-prior")
         self.connect(session.spec_changed, self._changed)
         self.connect(session.state_changed, self._moved_on)
         self._draw()
+        self._moved_on(session.state)
+
+    def close(self) -> None:
+        """Let go of the session, and end the threads."""
+        self._slow.close()
+        super().close()
 
     def _changed(self, _: RefineSpec) -> None:
         self._draw()
@@ -45,12 +61,25 @@ class PriorWidget(Panel):
         if state.node != self._node:
             self._node = state.node
             self._draw()
+            self._slow.ask(lambda: learned(self.session), self._show_learned, "learned")
+
+    def _show_learned(self, found: tuple[float, float] | None) -> None:
+        self._learned, self.use.disabled = found, found is None
+        words = f"The particles move by {found[0]:.2g}° and {found[1]:.2g} Å per axis (SD)." if found else ""
+        self.learned.value = words
+        self._draw()
+
+    def _use(self) -> None:
+        """Edit the prior to the learned widths, to two digits: more they do not mean."""
+        if self._learned is not None:
+            rotation, shift = (float(f"{width:.2g}") for width in self._learned)
+            self.session.edit(prior="gaussian", rotation_prior_sd_deg=rotation, shift_prior_sd_A=shift)
 
     def _draw(self) -> None:
         session = self.session
         self.publisher.publish("warning", lambda: setattr(self.warning, "value", warned(session.spec)))
         title = "Prior, extents and how far the particles have moved"
-        self.figure.ask(lambda: plots.prior(session.spec, moved(session)), title, "prior", CODE)
+        self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned), title, "prior", CODE)
 
 
 def moved(session: Session) -> xr.Dataset | None:
@@ -63,6 +92,16 @@ def moved(session: Session) -> xr.Dataset | None:
     spec = session.spec
     names = {"angle_change": spec.recenter_rotations, "shift_change": spec.recenter_shifts}
     return xr.Dataset({name: last[name + "_last" * recentred] for name, recentred in names.items()})
+
+
+def learned(session: Session) -> tuple[float, float] | None:
+    """SDs of the motion per axis in degrees and Å, as the present step's poses tell; None before an iteration."""
+    path = session.path()
+    if len(path) < 2:
+        return None
+    (node, step), (_, before) = (session.load_step(path[at].id) for at in (-1, -2))
+    found = estimate(session.job_of(node), step, before).all
+    return found.rotation_sd / DEGREE, found.shift_sd_A
 
 
 def warned(spec: RefineSpec) -> str:

@@ -14,7 +14,6 @@ from lrwidgets.plots.dress import (
     BINS,
     BLUE,
     GREEN,
-    GREY,
     HEADROOM,
     INK,
     ORANGE,
@@ -60,21 +59,23 @@ def uncertainty(tree: xr.DataTree) -> Figure:
     return figure
 
 
-def prior(spec: RefineSpec, moved: xr.Dataset | None = None) -> Figure:
+def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: tuple[float, float] | None = None) -> Figure:
     """Prior and extent of a spec, over how far the particles have moved from where both have their centre.
 
-    moved: (particle), `angle_change` in degrees and `shift_change` in Å from there; None before there is any.
+    moved: (particle), `angle_change` in degrees and `shift_change` in Å from there; None before there is any. learned:
+    SDs of the motion per axis, degrees and Å, with the errors of the poses taken out.
     """
     figure = new_figure(8.4, 3.0)
-    for ax, what in zip(figure.subplots(1, 2), ("angle", "shift"), strict=True):
+    widths = learned or (None, None)
+    for ax, what, sd in zip(figure.subplots(1, 2), ("angle", "shift"), widths, strict=True):
         search = _search(spec, what)
         values = np.zeros(0) if moved is None else moved[f"{what}_change"].values
         edges, count = _edges(values, search.extent), len(values) or 100
         if len(values):
             histogram(ax, values, edges, search.unit, GREEN if search.recentred else BLUE)
-            seen = math.sqrt(float(np.mean(values**2)) / search.dimensions)
-            label = f"spread of the poses, SD {seen:.2g}{search.unit}"
-            _draw_spread(ax, search, seen or 1.0, edges, count, color=GREY, lw=1.6, ls=":", label=label)
+        if sd:
+            label = f"learned, SD {sd:.2g}{search.unit} per axis"
+            _draw_spread(ax, search, sd, edges, count, color=INK, lw=1.6, ls=":", label=label)
         _draw_search(ax, search, edges, count)
         since = "the last pose" if search.recentred else "the input pose"
         dress(

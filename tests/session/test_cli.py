@@ -338,6 +338,22 @@ def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
     assert "--apix" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
 
 
+def test_motion_of_a_run(run: Path, capsys: Out) -> None:
+    assert main(["motion", str(run), "--json"]) == 0
+    (event,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert event["event"] == "motion"
+    assert len(event["fulcrum_from_corner_A"]) == 3
+    assert event["rotation_sd_deg"] > 0
+    assert len(event["half_sets"]) == 2
+    assert main(["motion", str(run)]) == 0
+    assert "try          --set" in capsys.readouterr().out
+
+
+def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:
+    assert main(["motion", str(run), "--iteration", "0"]) == 2
+    assert "iteration 0 has the input poses" in capsys.readouterr().err
+
+
 def test_info_of_files_and_runs(kept: Files, run: Path, capsys: Out) -> None:
     assert main(["info", str(kept.star), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 10
@@ -424,3 +440,19 @@ def test_help_pulls_in_nothing_heavy(root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'core'}"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert not {"numpy", "scipy", "pydantic", "xarray", "zarr"} & set(done.stdout.split())
+
+
+def test_two_steps_are_compared(files: Files, tmp_path: Path, capsys: Out) -> None:
+    run, engine = tmp_path / "run.zarr", FakeEngine()
+    assert main(files.refine(run, "--iterations", "2"), engine=engine) == 0
+    capsys.readouterr()
+    plot = tmp_path / "compare.png"
+    assert main(["compare", str(run), "0", "2", "--plot", str(plot)]) == 0
+    assert capsys.readouterr().out.startswith("iteration 0 → 2: ")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert main(["compare", str(run), "0001-", "2", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["nodes"][0].startswith("0001-")
+    assert record["angle_difference"] > 0
+    assert "names no steps of" in refused(capsys, ["compare", str(run), "0009-", "2"])
+    assert "has iterations 0 to 2" in refused(capsys, ["compare", str(run), "7", "2"])

@@ -1,0 +1,49 @@
+"""What a step's poses say of the motion: where the body turns and how far, from all particles and from each half."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.motion import Hinge, Motion, fit, hinge, sights
+from lrcore.records import Poses, Step
+from lrcore.reference import geometry
+from lrcore.refine import Job
+from lrcore.units import DEGREE
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The motion of those particles that say anything, `particles` (n,) their rows; the hinge of all, of each half."""
+
+    motion: Motion
+    particles: npt.NDArray[np.int64]
+    all: Hinge
+    halves: tuple[Hinge, Hinge]
+
+    @property
+    def apart_A(self) -> float:
+        """How far the fulcra of the two half sets are from each other, Å."""
+        first, second = self.halves
+        return float(np.linalg.norm(first.fulcrum_A - second.fulcrum_A))
+
+
+def estimate(job: Job, step: Step, before: Step | None = None) -> Estimate:
+    """The motion that `step` found. before: the step it followed, where it was re-centred on that one's poses."""
+    spec, shape = job.spec, geometry(job.mask, job.spec)
+    limits, pixel = shape.limits, shape.pixel_size_A
+    sd = (limits.rotation_sd, limits.shift_sd * pixel)
+    begin = (spec.rotation_prior_sd_deg * DEGREE, spec.shift_prior_sd_A)
+    given = job.particles.poses
+    last = given if before is None else before.expectation.poses
+    centres = Poses(
+        last.rotation if spec.recenter_rotations else given.rotation,
+        last.origin_A if spec.recenter_shifts else given.origin_A,
+    )
+    extent = (limits.rotation, limits.shift * pixel)
+    seen, rows = sights(job.particles, step.expectation, centres, sd, extent, shape.fulcrum_A)
+    reach = 0.5 * shape.diameter * pixel
+    motion = fit(seen, begin)
+    half = job.particles.half[rows]
+    first, second = (hinge(fit(seen.select(np.nonzero(half == number)[0]), begin), reach) for number in (1, 2))
+    return Estimate(motion, rows, hinge(motion, reach), (first, second))

@@ -1,0 +1,80 @@
+"""lrwidgets motion: where the body of a run turns, how far it moves, and the settings that follow."""
+
+from argparse import Namespace
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.errors import InputError
+from lrcore.motion import Hinge
+from lrcore.units import DEGREE
+from lrwidgets.commands import node_of
+from lrwidgets.estimate import Estimate, estimate
+from lrwidgets.session import Session
+from lrwidgets.table import Printer
+
+Float64 = npt.NDArray[np.float64]
+
+
+def motion(arguments: Namespace) -> None:
+    """Estimate the motion from the poses of an iteration and their uncertainties."""
+    with Session.open(arguments.run, write=False) as session:
+        node = node_of(session, arguments.run, arguments.iteration)
+        if node.parent is None:
+            raise InputError(f"{arguments.run}: iteration 0 has the input poses: give a later --iteration")
+        (_, step), (_, before) = session.load_step(node.id), session.load_step(node.parent)
+        job = session.job_of(node)
+    _tell(Printer(arguments.json), estimate(job, step, before), job.mask.box, job.mask.pixel_size_A)
+
+
+def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> None:
+    hinge = found.all
+    corner = hinge.fulcrum_A + (box // 2) * pixel_size_A
+    error, turn = np.sqrt(np.diag(hinge.covariance_A2)), hinge.rotation_sd / DEGREE
+    place, px = ", ".join(f"{x:.1f}" for x in corner), ", ".join(f"{x:.1f}" for x in corner / pixel_size_A)
+    settings = [
+        f'--set "fulcrum={place} A"',
+        f"--set rotation_prior_sd_deg={turn:.2g}",
+        f"--set shift_prior_sd_A={hinge.shift_sd_A:.2g}",
+    ]
+    lines = [
+        f"{len(found.particles)} particles; the errors of their poses are taken out",
+        f"fulcrum      {place} A = {px} px from the corner of the box",
+        f"its error    {', '.join(f'{x:.1f}' for x in error)} A (statistical); half sets {found.apart_A:.1f} A apart",
+        *(f"free         along {_vector(axis)}: the motion does not tell, the mask does" for axis in hinge.free),
+        f"motion       {turn:.1f}° and {hinge.shift_sd_A:.1f} Å per axis about it (SD)",
+        f"wrong modes  {found.motion.outliers:.1%} of the particles",
+        "try          " + " ".join(settings),
+    ]
+    printer.tell("\n".join(lines), "motion", **_numbers(found, corner))
+
+
+def _numbers(found: Estimate, corner: Float64) -> dict[str, object]:
+    hinge, motion = found.all, found.motion
+    return {
+        "particles": len(found.particles),
+        "fulcrum_from_corner_A": corner,
+        "fulcrum_from_centre_A": hinge.fulcrum_A,
+        "fulcrum_covariance_A2": hinge.covariance_A2,
+        "free_directions": hinge.free,
+        "rotation_sd_deg": hinge.rotation_sd / DEGREE,
+        "shift_sd_A": hinge.shift_sd_A,
+        "outliers": motion.outliers,
+        "reference_from_centre_A": motion.reference_A,
+        "mean": motion.mean,
+        "covariance": motion.covariance,
+        "half_sets": [_half(half) for half in found.halves],
+        "fulcra_apart_A": found.apart_A,
+    }
+
+
+def _half(hinge: Hinge) -> dict[str, object]:
+    return {
+        "fulcrum_from_centre_A": hinge.fulcrum_A,
+        "rotation_sd_deg": hinge.rotation_sd / DEGREE,
+        "shift_sd_A": hinge.shift_sd_A,
+    }
+
+
+def _vector(axis: Float64) -> str:
+    return "(" + ", ".join(f"{x:.2f}" for x in axis) + ")"

@@ -1,0 +1,140 @@
+"""The motion model at the level of poses: fulcrum, widths, their errors; outliers; what cannot be known."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from lrcore.motion import Sights, _expected, _in_map, _quietest, fit, hinge, motions, sights
+from lrcore.phantom import Motion as Moved
+from lrcore.records import Expectation, Images, Optics, Particles, Poses
+from lrcore.rotations import exp
+
+FULCRUM = np.array([20.0, -28.0, 18.0])
+EXTENT = (np.radians(15.0), 9.0)
+
+
+def seen(motion_deg, error_deg, seed=0, n=1200, wrong=0.0, axis=None, shift_A=1.0, error_A=1.0):
+    """Sights of bodies that turn about FULCRUM, 39 Å from the reference point, with Gaussian errors of their poses."""
+    rng = np.random.default_rng(seed)
+    A = Rotation.random(n, random_state=seed).as_matrix()
+    turn = np.radians(rng.normal(0, motion_deg, (n, 3) if axis is None else (n, 1))) * (1 if axis is None else axis)
+    moved = FULCRUM - exp(turn) @ FULCRUM + rng.normal(0, shift_A, (n, 3))
+    theta = np.concatenate([turn, np.einsum("nij,nj->ni", A, moved)[:, :2]], axis=1)
+    sd = np.repeat([np.radians(error_deg), error_A], (3, 2)) * rng.uniform(0.7, 1.4, (n, 1))
+    theta = theta + sd * rng.normal(size=(n, 5))
+    lost = rng.random(n) < wrong
+    theta[lost] = rng.uniform(-1, 1, (lost.sum(), 5)) * np.repeat(EXTENT, (3, 2)) * 0.75
+    precision = np.zeros((n, 5, 5))
+    precision[:, np.arange(5), np.arange(5)] = sd**-2
+    information = np.einsum("nij,nj->ni", precision, theta)
+    return Sights(np.zeros(3), precision, information, A[:, :2], EXTENT), lost
+
+
+@pytest.mark.parametrize(
+    ("motion_deg", "error_deg", "wrong", "bound_A"), [(4, 1.6, 0, 3), (4, 4, 0, 4), (2, 4, 0, 12), (4, 2.5, 0.05, 3)]
+)
+def test_the_fulcrum_is_found_and_its_error_is_honest(motion_deg, error_deg, wrong, bound_A):
+    off, distances = [], []
+    for seed in range(3):
+        sight, _ = seen(motion_deg, error_deg, seed, wrong=wrong)
+        found = hinge(fit(sight), 40.0)
+        error = found.fulcrum_A - FULCRUM
+        off.append(np.linalg.norm(error))
+        distances.append(error @ np.linalg.solve(found.covariance_A2, error))
+        assert len(found.free) == 0
+        assert np.degrees(found.rotation_sd) == pytest.approx(motion_deg, rel=0.1)
+        assert found.shift_sd_A == pytest.approx(1.0, abs=0.25)
+    print(
+        f"motion {motion_deg}°, errors {error_deg}°, {wrong:.0%} wrong: {np.round(off, 1)} Å, {np.round(distances, 1)}"
+    )
+    assert max(off) < bound_A
+    assert max(distances) < 16.3  # 99.9 % of χ² with 3 degrees of freedom
+
+
+def test_a_naive_fit_of_the_same_poses_lands_elsewhere():
+    """Least squares takes the poses' errors for motion: that is why there is a model of them."""
+    sight, _ = seen(2, 4)
+    theta = np.linalg.solve(sight.precision, sight.information[..., None])[..., 0]
+    rows = np.zeros((len(theta), 2, 3))
+    for i, cross in enumerate(np.cross(theta[:, :3, None], np.eye(3)[None], axisa=1, axisb=1, axisc=1)):
+        rows[i] = sight.plane[i] @ cross
+    r = np.linalg.lstsq(-rows.reshape(-1, 3), theta[:, 3:].ravel(), rcond=None)[0]
+    assert np.linalg.norm(r - FULCRUM) > 3 * np.linalg.norm(hinge(fit(sight), 40.0).fulcrum_A - FULCRUM)
+
+
+def test_particles_in_wrong_modes_are_known():
+    sight, lost = seen(4, 1.6, wrong=0.08)
+    found = fit(sight)
+    assert found.outliers == pytest.approx(0.08, abs=0.04)
+    assert found.member[lost].mean() < found.member[~lost].mean() - 0.3
+
+
+def test_motion_about_one_axis_leaves_the_fulcrum_free_along_it():
+    axis = np.array([0.6, 0.0, 0.8])
+    found = hinge(fit(seen(4, 2, axis=axis)[0]), 40.0)
+    (free,) = found.free
+    assert abs(free @ axis) > 0.99
+    across = found.fulcrum_A - FULCRUM
+    assert np.linalg.norm(across - (across @ axis) * axis) < 4
+
+
+def test_em_never_loses_likelihood():
+    sight, _ = seen(4, 3, n=300)
+    G, g = _in_map(sight)
+    mean, covariance, values = np.zeros(6), np.diag([0.01] * 3 + [9.0] * 3), []
+    for _ in range(20):
+        at, spread, evidence = _expected(G, g, mean, covariance)
+        values.append(evidence.sum())
+        mean = at.mean(axis=0)
+        covariance = (spread + (at - mean)[:, :, None] * (at - mean)[:, None]).mean(axis=0)
+    assert np.diff(values).min() > -1e-9
+    assert values[-1] > values[0] + 10
+
+
+def test_the_quietest_point_is_where_motion_is_least():
+    rng = np.random.default_rng(4)
+    root = rng.normal(size=(6, 6)) * np.repeat([0.05, 2.0], 3)[:, None]
+    covariance = root @ root.T
+    r = _quietest(covariance)
+
+    def power(at):
+        x, y, z = at
+        to = np.hstack([-np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]), np.eye(3)])
+        return np.trace(to @ covariance @ to.T)
+
+    around = [power(r + step) for step in rng.normal(0, 0.5, (50, 3))]
+    assert power(r) < min(around)
+
+
+def test_a_prior_is_taken_out_and_motions_are_those_of_a_body():
+    """θ from poses of a moved body, and the likelihood's mean from a posterior that a prior has drawn in."""
+    rng = np.random.default_rng(2)
+    n, reference = 40, np.array([3.0, 5.0, -8.0])
+    poses = Poses(Rotation.random(n, random_state=1).as_matrix(), rng.normal(0, 3, (n, 2)))
+    motion = Moved(np.radians(rng.normal(0, 3, (n, 3))), rng.normal(0, 1, (n, 3)), reference)
+    theta = motions(poses, motion.poses_of_b(poses), reference)
+    np.testing.assert_allclose(theta[:, :3], motion.rotation, atol=1e-9)
+    np.testing.assert_allclose(theta[:, 3:], np.einsum("nij,nj->ni", poses.rotation, motion.shift_A)[:, :2], atol=1e-9)
+
+    likelihood = np.diag([900.0, 800, 700, 1.0, 2.0])
+    held = np.diag(np.repeat([0.08, 2.0], (3, 2)) ** -2.0)
+    whole = likelihood + held
+    drawn = np.linalg.solve(whole, (likelihood @ theta.T)).T
+    shift = drawn[:, 3:]
+    rotation = poses.rotation @ exp(drawn[:, :3])
+    origin = poses.origin_A + ((rotation - poses.rotation) @ reference)[:, :2] - shift
+    found = Expectation.none(Poses(rotation, origin))
+    found = type(found)(found.poses, np.tile(np.linalg.inv(whole), (n, 1, 1)), *[
+        getattr(found, name) for name in ("ess", "mode_probability", "gain", "flags", "scale")
+    ])  # fmt: skip
+    none, ints = np.zeros(n), np.zeros(n, np.int32)
+    images = Images((), ints, ints.astype(np.int64), none.astype(np.float32))
+    particles = Particles(
+        np.arange(n, dtype=np.uint64), np.ones(n, np.int8), ints, (Optics("a", 300, 2.7, 0.1, 1.0, 64),), poses,
+        np.zeros((n, 2)), none, none, none, np.ones(n), images, None,
+    )  # fmt: skip
+    sight, rows = sights(particles, found, poses, (0.08, 2.0), EXTENT, tuple(reference))
+    assert len(rows) == n
+    np.testing.assert_allclose(sight.precision, np.tile(likelihood, (n, 1, 1)), rtol=1e-6, atol=1e-6)
+    back = np.linalg.solve(sight.precision, sight.information[..., None])[..., 0]
+    np.testing.assert_allclose(back, theta, atol=1e-6)
