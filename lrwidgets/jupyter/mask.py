@@ -20,7 +20,8 @@ from lrcore.records import Float32, Volume
 from lrwidgets.jupyter.base import GOOD, Panel
 from lrwidgets.jupyter.histogram import STEPS, Histogram, bars, reach_to
 from lrwidgets.jupyter.mask_settings import REGIONS, Settings, facts, listed
-from lrwidgets.jupyter.slices import Silence, SliceView, map_of, overlay
+from lrwidgets.jupyter.present import map_of
+from lrwidgets.jupyter.slices import Silence, SliceView, overlay
 from lrwidgets.session import Session
 
 COARSE = 128
