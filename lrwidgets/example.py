@@ -11,8 +11,8 @@ from lrcore.reconstruct import reconstruct
 from lrcore.records import Particles, Volume
 from lrcore.simulate import flexible_particle
 
-PARTICLES, BOX, PIXEL_A = 800, 64, 2.6
-SNR, HINGE_SD_DEG = 0.08, 4.0
+PARTICLES, BOX, PIXEL_A = 800, 72, 2.6
+SNR, HINGE_SD_DEG = 0.07, 4.0
 """A minute of work on one core, in little memory; still enough to see the body sharpen."""
 
 
@@ -82,3 +82,7 @@ def _half_map(particles: Particles, half: int) -> Volume:
     *_, volume = reconstruct(particles, half, "C1", pick("cpu"))
     assert isinstance(volume, Volume)
     return volume
+
+
+if __name__ == "__main__":
+    example()

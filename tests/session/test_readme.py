@@ -33,9 +33,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line for block in blocks(root, "sh") for line in block.splitlines()]
-    assert {"refine", "export", "fsc", "reconstruct", "info", "expand", "recenter", "mask", "locres", "filter"} == {
-        shlex.split(line)[1] for line in commands
-    }
+    assert {
+        "refine",
+        "export",
+        "fsc",
+        "reconstruct",
+        "info",
+        "compare",
+        "expand",
+        "recenter",
+        "mask",
+        "locres",
+        "filter",
+        "motion",
+    } == {shlex.split(line)[1] for line in commands}
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "lrwidgets"
@@ -46,7 +57,7 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
 
 def test_python(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = blocks(root, "python")
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         (project / "example.py").write_text(example)
         runpy.run_path("example.py")
