@@ -8,6 +8,7 @@ JupyterLab's is gone when its page is, and only there with a setting (docs/decis
 import functools
 import logging
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -35,11 +36,14 @@ def _route(widget: w.Widget, found: "Future[str | None]", known: set[str]) -> No
         """The id of the shell for a message. ipykernel asks: see BaseComm._reply_subshell_for there."""
         return (found.result() if found.done() else None) or default
 
+    def route_all(children: Iterable[w.Widget]) -> None:
+        for child in children:
+            _route(child, found, known)
+
     widget.comm._reply_subshell_for = shell
     if widget.has_trait("children"):
-        for child in widget.children:
-            _route(child, found, known)
-        widget.observe(lambda change: [_route(child, found, known) for child in change.new], "children")
+        route_all(widget.children)
+        widget.observe(lambda change: route_all(change.new), "children")
 
 
 @functools.cache
@@ -62,7 +66,7 @@ def _ask_for_subshell() -> str | None:
     """Ask our own kernel, as a front end does: by a message on its control channel (Jupyter's JEP 91)."""
     from ipykernel.connect import get_connection_file
     from ipykernel.kernelapp import IPKernelApp
-    from jupyter_client.blocking import BlockingKernelClient
+    from jupyter_client.blocking.client import BlockingKernelClient
 
     if not IPKernelApp.initialized() or not getattr(IPKernelApp.instance().kernel, "_supports_kernel_subshells", False):
         return None
