@@ -6,7 +6,7 @@ SHELL := bash
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo lab test check bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -17,6 +17,10 @@ $(READY): pyproject.toml constraints.txt scripts/setup.sh
 
 demo: $(READY) ## simulate a flexible particle, refine its moving body, write demo/
 	@$(BIN)/lrwidgets demo --out demo
+
+lab: $(READY) ## JupyterLab with the first notebook, its data made; make lab LAB="--no-browser --port 8889"
+	@cd notebooks && ../$(BIN)/python -m lrwidgets.example
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-lab --notebook-dir=notebooks $(LAB) notebooks/01_quickstart.ipynb
 
 test: $(READY) ## all tests; what is not on this machine (RELION, data sets) is shown as skipped
 	@scripts/apt.sh apt.txt
@@ -33,5 +37,5 @@ bench: $(READY) ## every benchmark, RELION too where it is; make bench BENCH="--
 	@$(BIN)/lrwidgets bench $(BENCH)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv demo notebooks/example dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,10 +14,9 @@ from typing import Any, NoReturn
 
 from lrcore.errors import InputError
 from lrwidgets import __version__
+from lrwidgets.mishaps import DEBUG, is_internal, sentence
 
 UNUSABLE, INTERNAL, INTERRUPTED = 2, 1, 130
-DEBUG = "LRW_DEBUG"
-"""With this variable set, an internal error shows its traceback."""
 
 
 def main(argv: list[str] | None = None, **hooks: Any) -> int:
@@ -30,21 +29,15 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
             room = import_module(f"lrwidgets.{COMMANDS[arguments.command][2]}")
             getattr(room, arguments.command)(arguments, **hooks)
-    except InputError as error:
-        return _refuse(str(error))
     except BrokenPipeError:
         # Whoever reads our output has enough; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        return _refuse(f"{error.filename or 'system'}: {error.strerror or error}: check the file and its folder")
-    except MemoryError as error:
-        return _refuse(f"not enough memory ({error}): use fewer particles (--subset) or a smaller box")
     except KeyboardInterrupt as error:
         return _refuse(str(error) or "interrupted", INTERRUPTED)
     except Exception as error:
-        if os.environ.get(DEBUG):
+        if is_internal(error) and os.environ.get(DEBUG):
             raise
-        return _refuse(f"internal error, {type(error).__name__}: {error} (set {DEBUG}=1 to see where)", INTERNAL)
+        return _refuse(sentence(error), INTERNAL if is_internal(error) else UNUSABLE)
     return 0
 
 
@@ -121,11 +114,22 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--netcdf", type=Path, metavar="FILE", help="all results as netCDF")
 
 
+def _compare(command: argparse.ArgumentParser) -> None:
+    step = "a step: an iteration of the newest branch, or how the name of a step begins (lrwidgets info --json)"
+    command.add_argument("run", type=Path, metavar="RUN.zarr")
+    command.add_argument("first", metavar="A", help=step)
+    command.add_argument("second", metavar="B", help="another step")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="maps, FSC and changes of the poses as PNG")
+
+
 def _reconstruct(command: argparse.ArgumentParser) -> None:
     command.add_argument("particles", type=Path, metavar="PARTICLES")
     command.add_argument("--out", type=Path, required=True, metavar="MAP")
     command.add_argument("--half", type=int, choices=(1, 2), help="one half set only")
     command.add_argument("--symmetry", default="C1", help="point group about the box centre (default: C1)")
+    command.add_argument(
+        "--ewald", choices=("none", "positive", "negative"), default="none", help="insert onto the Ewald sphere"
+    )
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
     _computing(command)
 
@@ -200,6 +204,21 @@ def _recenter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks (from before)")
     command.add_argument("--apix", type=float, metavar="A", help="voxel size of maps and mask, over their headers")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for all that is written")
+
+
+def _subtract(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, or .star, .cs or .csg with 3D poses")
+    add("--mask", type=Path, help="what is KEPT, with a soft edge: density outside of it is taken from the images")
+    add(
+        "--half-maps", type=Path, nargs="+", default=[], metavar="MAP",
+        help="two half maps at these poses, or a volume .csg (default: reconstructed from the particles)",
+    )  # fmt: skip
+    add("--back", action="store_true", help="undo it: the images from before, at the poses found since")
+    add("--out", type=Path, required=True, metavar="DIR-or-FILE", help="folder, or .star or .cs, for what is written")
+    add("--images", type=Path, metavar="DIR", help="folder of the image stacks (from before)")
+    add("--apix", type=float, metavar="A", help="voxel size of mask and half maps, over their headers")
+    _computing(command)
 
 
 def _particles_to_file(command: argparse.ArgumentParser) -> None:
@@ -328,6 +347,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "demo": (_demo, "simulate a flexible particle, refine its moving body, write figures and a run", "commands"),
     "refine": (_refine, "refine a masked region against particles with known poses", "commands"),
     "export": (_export, "write an iteration of a run for other programs", "commands"),
+    "compare": (_compare, "tell in what two steps of a run differ", "commands"),
     "reconstruct": (_reconstruct, "reconstruct a map from particles at their poses", "tools"),
     "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
     "locres": (_locres, "local resolution of two half maps", "maps"),
@@ -336,6 +356,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "expand": (_expand, "write every particle at each operator of a point group", "rework"),
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
+    "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
     "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
     "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),

@@ -120,6 +120,31 @@ def export(arguments: Namespace) -> None:
             printer.tell(f"wrote {path} (iteration {node.iteration})", "written", path=path, node=node.id)
 
 
+def compare(arguments: Namespace) -> None:
+    """Tell in what two steps differ, and draw it."""
+    printer = Printer(arguments.json)
+    with Session.open(arguments.run, write=False) as session:
+        ids = [_named_step(session, arguments.run, text).id for text in (arguments.first, arguments.second)]
+        found = session.compare(*ids)
+    if arguments.plot:
+        from lrwidgets import plots
+
+        plots.save(plots.compare(found), arguments.plot)
+    medians = {name: float(found.poses[name].median()) for name in ("angle_difference", "shift_difference")}
+    printer.tell(found.summary, "compare", nodes=found.names, spec=found.spec, **medians)
+
+
+def _named_step(session: Session, run: Path, text: str) -> Node:
+    """The step of that iteration on the newest branch, or the only one whose name begins so."""
+    if text.isdigit() and len(text) < 4:
+        return node_of(session, run, int(text))
+    found = [node for node in session.state.tree if node.id.startswith(text)]
+    if len(found) != 1:
+        names = ", ".join(node.id for node in found or session.state.tree)
+        raise InputError(f"{text}: names {len(found) or 'no'} steps of {run}: choose one of {names}")
+    return found[0]
+
+
 def node_of(session: Session, run: Path, iteration: int | None) -> Node:
     """The step of that iteration on the newest branch."""
     path = session.path()
@@ -129,7 +154,7 @@ def node_of(session: Session, run: Path, iteration: int | None) -> Node:
         return path[-1]
     found = [node for node in path if node.iteration == iteration]
     if not found:
-        raise InputError(f"--iteration {iteration}: {run} has iterations 0 to {path[-1].iteration}")
+        raise InputError(f"iteration {iteration}: {run} has iterations 0 to {path[-1].iteration}")
     return found[0]
 
 

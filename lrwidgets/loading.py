@@ -87,6 +87,11 @@ def subset(particles: Particles, source: Source) -> Particles:
     return particles.select(half_balanced(particles.half, source.subset, source.subset_seed))
 
 
+def suffix_of(particles: Particles) -> str:
+    """The ending of a file of the kind that the particles came from."""
+    return ".cs" if particles.path.suffix.lower() in (".cs", ".csg") else ".star"
+
+
 def read_half_maps(paths: tuple[str, ...], apix: float | None) -> HalfMaps | None:
     """Two maps, or the two of a volume group; None for no paths."""
     if not paths:

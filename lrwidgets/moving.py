@@ -23,7 +23,7 @@ def motion(arguments: Namespace) -> None:
         if node.parent is None:
             raise InputError(f"{arguments.run}: iteration 0 has the input poses: give a later --iteration")
         (_, step), (_, before) = session.load_step(node.id), session.load_step(node.parent)
-        job = session.job
+        job = session.job_of(node)
     _tell(Printer(arguments.json), estimate(job, step, before), job.mask.box, job.mask.pixel_size_A)
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import xarray as xr
 from psygnal import EmitLoopError, Signal, SignalInstance
@@ -15,8 +17,12 @@ from psygnal import EmitLoopError, Signal, SignalInstance
 from lrcore import backend as backends
 from lrcore import refine
 from lrcore.backend import Backend
+from lrcore.compare import Comparison, compare
 from lrcore.errors import InputError
-from lrcore.records import Progress, Step, Summary
+from lrcore.fingerprints import of_volume
+from lrcore.html import table
+from lrcore.masks import checked
+from lrcore.records import Progress, Step, Summary, Volume
 from lrcore.refine import Job
 from lrcore.soundness import doubts, require_sound
 from lrcore.spec import RefineSpec
@@ -24,13 +30,14 @@ from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
 from lrwidgets import export
 from lrwidgets.loading import PathLike, Source, load_job
+from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.state import Phase, RunState
 from lrwidgets.worker import Worker
 
 log = logging.getLogger(__name__)
 
-START_FIELDS = ("initial_lowpass_A", "symmetry", "seed")
+START_FIELDS = ("initial_lowpass_A", "symmetry", "ewald", "seed")
 """Fields that the start depends on: after a change of one, a run from the start makes a new start."""
 
 Events = Iterator[Progress | Step]
@@ -51,29 +58,37 @@ class Engine(Protocol):
     def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
         """See lrcore.refine.iterate."""
 
+    def under(self, mask: Volume, step: Step, seed: int, backend: Backend) -> Step:
+        """See lrcore.refine.under."""
+
 
 class _Core:
     pick = staticmethod(backends.pick)
     start = staticmethod(refine.start)
     advance = staticmethod(refine.advance)
     iterate = staticmethod(refine.iterate)
+    under = staticmethod(refine.under)
 
 
 CORE: Engine = _Core()
+
+_AT_WORK: "WeakValueDictionary[Path, Session]" = WeakValueDictionary()
+"""Who writes which run, so that a notebook that was closed and reopened finds the session it left at work."""
 
 
 class Session:
     """A refinement as a person drives it: data, spec, run and branches.
 
     Methods that drive return at once, after asking the worker; with `wait=True` they return when it is done and
-    raise what went wrong. Pause, stop, rewind and the like act between two chunks of particles. An edit takes effect
-    with the next iteration. Signals are emitted on the worker's thread and carry frozen snapshots.
+    raise what went wrong. Pause, stop, rewind and the like act between two chunks of particles. An edit and another
+    mask take effect with the next iteration. Signals are emitted on the worker's thread and carry frozen snapshots.
     """
 
     state_changed = Signal(RunState)
     progress = Signal(Progress)
     step_done = Signal(Node, Step)
     spec_changed = Signal(RefineSpec)
+    mask_changed = Signal(Volume)
     error = Signal(Exception)
 
     def __init__(
@@ -95,7 +110,9 @@ class Session:
         if self._out is not None:
             check_new(self._out)
         self._job, self._source, self._engine = job, source, engine
-        self._spec = job.spec
+        self._spec, self._mask = job.spec, job.mask
+        if store is not None and store.head is not None:
+            self._mask = store.mask(store.head.id) or job.mask
         self._store = store if store is not None or out is not None else MemoryStore(job)
         self._pick: Callable[[], Backend] = lambda: engine.pick(backend, threads)
         self._backend: Backend | None = None
@@ -104,8 +121,11 @@ class Session:
         # From here on, only the worker's.
         self._left: int | None = None
         self._once = False
+        self._chunk_began = 0.0
         self._steps: tuple[Step, Step] | None = None
         self._state = RunState(**self._place(store.head if store else None))
+        if self.path_of_run is not None and not (isinstance(store, Store) and store.read_only):
+            _AT_WORK[self.path_of_run.absolute()] = self
 
     @classmethod
     def load(
@@ -153,11 +173,15 @@ class Session:
         threads: int | None = None,
         engine: Engine = CORE,
     ) -> "Session":
-        """A session on a run, at its newest whole step and with that step's spec; paths only for moved files.
+        """A session on a run, at its newest whole step, with that step's spec and mask; paths only for moved files.
 
+        A run that a session of this process is at work on is not opened again: it is that session that comes back.
         write: False to look and export while another process goes on with it. Raises InputError if the path is no
         run, or an input is not what the run was begun with.
         """
+        live = _AT_WORK.get(Path(run).absolute())
+        if live is not None and write:
+            return live
         store = Store.open(run, write)
         try:
             source = Source.from_json(store.source)
@@ -171,6 +195,33 @@ class Session:
 
     def __enter__(self) -> "Session":
         return self
+
+    def __repr__(self) -> str:
+        return f"<Session: {self.summary()}, {self._state.phase}>"
+
+    def _repr_html_(self) -> str:
+        job, state = self.job, self._state
+        rows = {
+            "particles": f"{len(job.particles):,} of {job.particles.box}² pixels, {job.particles.pixel_size_A:g} Å",
+            "file": job.particles.path,
+            "mask": job.mask.path or "made here",
+            "run": self.path_of_run or "in memory only",
+            "steps": f"{len(state.tree)}, at iteration {state.iteration}, {state.phase}",
+        }
+        if state.summaries:
+            rows["resolution"] = f"{state.summaries[-1].resolution_corrected_A:.2f} Å, corrected for the mask"
+        return table("Session", rows)
+
+    def summary(self) -> str:
+        """Particles, step and resolution in one line."""
+        state = self._state
+        words = f"{len(self._job.particles):,} particles, iteration {state.iteration}"
+        return words + (f", {state.summaries[-1].resolution_corrected_A:.2f} Å" if state.summaries else "")
+
+    @property
+    def path_of_run(self) -> Path | None:
+        """Folder of the run, there or to be written; None in memory."""
+        return self._store.path if isinstance(self._store, Store) else self._out
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -191,9 +242,15 @@ class Session:
         return self._source
 
     @property
+    def mask(self) -> Volume:
+        """The mask of the next iteration."""
+        return self._mask
+
+    @property
     def job(self) -> Job:
-        """The job with the spec of the next iteration."""
-        return replace(self._job, spec=self._spec)
+        """The job with the spec and the mask of the next iteration."""
+        with self._lock:
+            return replace(self._job, spec=self._spec, mask=self._mask)
 
     def edit(self, **changes: Any) -> RefineSpec:
         """Change fields of the spec, from the next iteration on; warns of what becomes unwise by it.
@@ -204,14 +261,26 @@ class Session:
             before, spec = self._spec, edited(self._spec, changes)
             if spec == before:
                 return spec
-            require_sound(self._job.mask, spec)
+            require_sound(self._mask, spec)
             self._spec = spec
-        known = doubts(self._job.mask, before)
-        for doubt in doubts(self._job.mask, spec):
+        known = doubts(self._mask, before)
+        for doubt in doubts(self._mask, spec):
             if doubt not in known:
                 warnings.warn(doubt, stacklevel=2)
         self._worker.ask(lambda: self._emit(self.spec_changed, spec))
         return spec
+
+    def use_mask(self, mask: Volume) -> None:
+        """Refine inside another mask from the next iteration on; the run keeps it with the steps that used it.
+
+        Steps that are there stay as they are; from a start, which its mask has shaped, a new start is made. Raises
+        InputError for a mask that does not fit the particles.
+        """
+        checked(mask, self._job.particles.box, self._job.particles.pixel_size_A)
+        with self._lock:
+            require_sound(mask, self._spec)
+            self._mask = mask
+        self._worker.ask(lambda: self._emit(self.mask_changed, mask))
 
     def step(self, wait: bool = False) -> None:
         """One iteration, even past convergence; before it the start, if there is none."""
@@ -244,7 +313,7 @@ class Session:
         self._do(self._stop, wait)
 
     def rewind(self, node: str | None, wait: bool = False) -> None:
-        """Go on from another step (None: before the start) with the spec as it is; drops an unfinished step.
+        """Go on from another step (None: before the start) with spec and mask as they are; drops an unfinished step.
 
         Raises InputError if there is no such step.
         """
@@ -252,10 +321,15 @@ class Session:
         self._do(lambda: self._rewind(found), wait)
 
     def branch(self, node: str | None, wait: bool = False, **changes: Any) -> None:
-        """Rewind, and go on from there with that step's spec, changed. Raises InputError as `edit` and `rewind` do."""
+        """Rewind, and go on from there with that step's mask and its spec, changed.
+
+        Raises InputError as `edit` and `rewind` do.
+        """
         found = None if node is None else self._whole_run().node(node)
         spec = edited(found.spec if found else self._spec, changes)
         self.rewind(node)
+        if found is not None:
+            self.use_mask(self.job_of(found).mask)
         self.edit(**spec.model_dump())
         self._do(lambda: None, wait)
 
@@ -273,6 +347,19 @@ class Session:
         found = store.node(node or self._state.node)
         return found, store.load(found.id)
 
+    def compare(self, a: str, b: str | None = None) -> Comparison:
+        """Two steps side by side, the present one by default as the second: FSC, poses and maps.
+
+        Raises InputError if there is no such step.
+        """
+        steps = [self.load_step(node) for node in (a, b)]
+        first, second = ((node.id, self.job_of(node), step) for node, step in steps)
+        return compare(first, second)
+
+    def job_of(self, node: Node) -> Job:
+        """The job as a step of the tree was run with it."""
+        return replace(self._job, spec=node.spec, mask=self._whole_run().mask(node.id) or self._job.mask)
+
     def export(
         self,
         *,
@@ -287,7 +374,7 @@ class Session:
         maps: a folder for half1, half2, map and mask. Raises InputError if something cannot be written.
         """
         found, step = self.load_step(node)
-        job = replace(self._job, spec=found.spec)
+        job = self.job_of(found)
         written = [Path(path) for path in (star, cs) if path is not None]
         for path in written:
             export.particles(path, job, step)
@@ -301,6 +388,8 @@ class Session:
     def close(self) -> None:
         """Drop unfinished work, end the worker and let go of the run."""
         self._worker.close()
+        if self.path_of_run is not None and _AT_WORK.get(self.path_of_run.absolute()) is self:
+            del _AT_WORK[self.path_of_run.absolute()]
         if self._store is not None:
             self._store.close()
 
@@ -357,6 +446,7 @@ class Session:
 
     def _settle(self) -> None:
         """Say what phase we are in; at rest, the state is that of the present step."""
+        self._chunk_began = time.monotonic()
         changes: dict[str, Any] = {"phase": self._worker.phase}
         if self._worker.phase == "idle":
             node = self._whole_run().node(self._state.node) if self._state.node else None
@@ -365,7 +455,7 @@ class Session:
 
     def _failed(self, error: Exception) -> None:
         self._settle()
-        self._publish(message="failed", error=str(error) or type(error).__name__)
+        self._publish(message="failed", error=sentence(error))
         self._emit(self.error, error)
 
     # --- the work ---
@@ -383,13 +473,13 @@ class Session:
         while stepped and self._left != 0:
             job, once, stepped = self.job, self._once, False
             engine = self._engine.advance if once else self._engine.iterate
-            for event in engine(job, *self._present(), self._computer()):
+            for event in engine(job, *self._present(job), self._computer()):
                 self._take(event, job)
                 if isinstance(event, Step):
                     stepped = True
                     self._left = None if self._left is None else self._left - 1
                 yield
-                if isinstance(event, Step) and (self._left == 0 or self._once != once or self._spec is not job.spec):
+                if isinstance(event, Step) and (self._left == 0 or self._once != once or self._is_changed(job)):
                     break
 
     def _previewed(self, n: int) -> Generator[None, None, None]:
@@ -400,7 +490,7 @@ class Session:
         if self._start_is_due():
             first = last = yield from self._only_step(self._engine.start(job, self._computer()))
         else:
-            first, last = (of_step(step, rows) for step in self._present())
+            first, last = (of_step(step, rows) for step in self._present(job))
         step = yield from self._only_step(self._engine.advance(job, first, last, self._computer()))
         self._publish(preview=step, message=f"previewed {len(rows)} particles")
 
@@ -416,18 +506,25 @@ class Session:
         """Nothing to grow from, or only a start that the spec in force would have made otherwise."""
         if self._state.node is None:
             return True
-        node = self._whole_run().node(self._state.node)
-        changed = any(getattr(node.spec, name) != getattr(self._spec, name) for name in START_FIELDS)
-        return node.parent is None and changed
+        node, job = self._whole_run().node(self._state.node), self.job
+        changed = any(getattr(node.spec, name) != getattr(job.spec, name) for name in START_FIELDS)
+        return node.parent is None and (changed or node.mask != of_volume(job.mask)["digest"])
 
-    def _present(self) -> tuple[Step, Step]:
-        """The start of the present path, and the step to grow from."""
+    def _is_changed(self, job: Job) -> bool:
+        """Whether spec or mask are others by now."""
+        return self._spec is not job.spec or self._mask is not job.mask
+
+    def _present(self, job: Job) -> tuple[Step, Step]:
+        """The start of the present path, and the step to grow from, as the job takes it up."""
+        store = self._whole_run()
         if self._steps is None:
-            store = self._whole_run()
             path = store.path_to(self._state.node)
             last = store.load(path[-1].id)
             self._steps = (store.load(path[0].id) if len(path) > 1 else last, last)
-        return self._steps
+        first, last = self._steps
+        if store.node(self._state.node).mask != of_volume(job.mask)["digest"]:
+            last = self._engine.under(job.mask, last, job.spec.seed, self._computer())
+        return first, last
 
     def _computer(self) -> Backend:
         if self._backend is None:
@@ -458,7 +555,11 @@ class Session:
         return node
 
     def _report(self, event: Progress) -> None:
-        self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total)
+        before, now = self._state, time.monotonic()
+        same = (before.iteration, before.stage) == (event.iteration, event.stage) and before.done < event.done
+        spent = now - self._chunk_began + same * before.spent_s
+        self._chunk_began = now
+        self._publish(iteration=event.iteration, stage=event.stage, done=event.done, total=event.total, spent_s=spent)
         self._emit(self.progress, event)
 
     def _place(self, node: Node | None, history: tuple[Summary, ...] | None = None) -> dict[str, Any]:

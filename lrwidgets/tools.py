@@ -34,7 +34,8 @@ def reconstruct(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
     try:
-        for event in run(particles, arguments.half, symmetry, pick(arguments.backend, arguments.threads)):
+        backend = pick(arguments.backend, arguments.threads)
+        for event in run(particles, arguments.half, symmetry, backend, arguments.ewald):
             if isinstance(event, Progress):
                 printer.progress(event)
             else:

@@ -112,6 +112,8 @@ class FakeEngine:
     chunks: int = 0
     specs: list[RefineSpec] = field(default_factory=list)
     particles: list[int] = field(default_factory=list)
+    masks: list[Volume] = field(default_factory=list)
+    under_masks: list[Volume] = field(default_factory=list)
 
     def pick(self, name: str, threads: int | None = None) -> Any:
         return name
@@ -122,6 +124,7 @@ class FakeEngine:
 
     def advance(self, job: Job, first: Step, last: Step, backend: Any) -> Iterator[Progress | Step]:
         self.specs.append(job.spec)
+        self.masks.append(job.mask)
         self.particles.append(len(job.particles))
         yield from self._chunked(job, last.iteration + 1, "search")
         yield make_step(job, last)
@@ -131,6 +134,10 @@ class FakeEngine:
             for event in self.advance(job, first, last, backend):
                 last = event if isinstance(event, Step) else last
                 yield event
+
+    def under(self, mask: Volume, step: Step, seed: int, backend: Any) -> Step:
+        self.under_masks.append(mask)
+        return step
 
     def _chunked(self, job: Job, iteration: int, stage: str) -> Iterator[Progress]:
         for done in range(1, CHUNKS + 1):

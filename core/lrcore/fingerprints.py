@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrcore.records import Volume
 from lrcore.refine import Job
 
 PACKAGES = ("lrwidgets", "numpy", "scipy", "numba", "xarray", "zarr")
@@ -34,13 +35,18 @@ def fingerprints(job: Job) -> dict[str, Any]:
     """
     found = {
         "particles": _fingerprint(job.particles.path, _particle_digest(job)),
-        "mask": _fingerprint(job.mask.path, _digest(job.mask.data, job.mask.pixel_size_A)),
+        "mask": of_volume(job.mask),
         "images": {"stacks": len(job.particles.images.stacks), "digest": _stack_digest(job.particles.images.stacks)},
     }
     if job.half_maps is not None:
         halves = {"half_map_1": job.half_maps.first, "half_map_2": job.half_maps.second}
-        found |= {k: _fingerprint(v.path, _digest(v.data, v.pixel_size_A)) for k, v in halves.items()}
+        found |= {name: of_volume(volume) for name, volume in halves.items()}
     return found
+
+
+def of_volume(volume: Volume) -> dict[str, Any]:
+    """Path, size and digest of one map or mask."""
+    return _fingerprint(volume.path, _digest(volume.data, volume.pixel_size_A))
 
 
 def _fingerprint(path: Path | None, digest: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.html import table
+
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.integer]
@@ -80,7 +82,8 @@ class Particles:
 
     uid: (n,) uint64. half: (n,) int8, 1 or 2. group: (n,) int32 into `optics`. defocus_A: (n, 2) U, V (underfocus
     positive). defocus_angle_rad, phase_shift_rad, bfactor_A2, scale: (n,). source: the table it came from, kept by
-    `io` so that an export loses nothing; `path` is that file.
+    `io` so that an export loses nothing; `path` is that file. subtracted: what lies outside of a mask has been
+    subtracted from the images on disk.
     """
 
     uid: npt.NDArray[np.uint64]
@@ -96,6 +99,7 @@ class Particles:
     images: Images
     path: Path
     source: Any = field(repr=False, default=None)
+    subtracted: bool = False
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -145,6 +149,18 @@ class Volume:
     def box(self) -> int:
         """Box in voxels."""
         return int(self.data.shape[-1])
+
+    def _repr_html_(self) -> str:
+        low, high = float(self.data.min()), float(self.data.max())
+        rows = {
+            "box": f"{self.box}³ voxels of {self.pixel_size_A:g} Å",
+            "values": f"{low:.3g} to {high:.3g}",
+            "file": self.path or "none",
+        }
+        if low >= 0 and 0.5 < high <= 1:
+            inside = float((self.data > 0.5).sum()) * self.pixel_size_A**3
+            rows["above 0.5"] = f"{inside:,.0f} Å³, {100 * float((self.data > 0.5).mean()):.2g} % of the box"
+        return table("Map", rows)
 
 
 @dataclass(frozen=True)
@@ -276,10 +292,22 @@ class Step:
     question: str = ""
     intensity: tuple[float, ...] = ()
 
+    def _repr_html_(self) -> str:
+        now = self.history[-1]
+        corrected = f"corrected {now.resolution_corrected_A:.2f} Å"
+        rows = {
+            "resolution inside the mask": f"{now.resolution_masked_A:.2f} Å, {corrected}",
+            "from the input": f"{now.angle_from_input_deg:.2f}°, {now.shift_from_input_A:.2f} Å (median)",
+            "since the last": f"{now.angle_since_last_deg:.2f}°, {now.shift_since_last_A:.2f} Å (median)",
+            "at extents": f"{100 * now.at_rotation_extent:.1f} % rotation, {100 * now.at_shift_extent:.1f} % shift",
+            "particles": f"{len(self.expectation.poses):,}",
+        }
+        return table(f"Iteration {self.iteration}" + (", converged" if self.converged else ""), rows)
+
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step is: `done` of `total` particles in `stage` ("search", "reconstruct", "start")."""
+    """How far a step is: `done` of `total` particles in `stage` ("reconstruct", "start", "noise", "search")."""
 
     iteration: int
     stage: str

@@ -26,6 +26,7 @@ __all__ = [
     "mask_dataset",
     "step_tree",
     "summaries",
+    "to_mask",
     "to_step",
     "to_tree",
     "validate",
@@ -57,22 +58,24 @@ def to_tree(
     steps: Sequence[Step],
     *,
     specs: Sequence[RefineSpec] | None = None,
+    masks: Sequence[Volume] | None = None,
     before: Step | None = None,
     inputs: dict[str, Any] | None = None,
 ) -> xr.DataTree:
-    """Results of consecutive steps by the schema; maps and history are those of the last one.
+    """Results of consecutive steps by the schema; maps, mask and history are those of the last one.
 
-    specs: what each step was run with; the job's by default. before: the step that steps[0] grew from. inputs:
+    specs, masks: what each step was run with; the job's by default. before: the step that steps[0] grew from. inputs:
     `fingerprints(job)`, if already known. The tree shares no memory with the steps.
     """
     specs = [job.spec] * len(steps) if specs is None else specs
+    masks = [job.mask] * len(steps) if masks is None else masks
     inputs = fingerprints(job) if inputs is None else inputs
     trees = []
-    for step, spec in zip(steps, specs, strict=True):
+    for step, spec, mask in zip(steps, specs, masks, strict=True):
         poses = before.expectation.poses if before else None
-        trees.append(step_tree(replace(job, spec=spec), step, poses, inputs))
+        trees.append(step_tree(replace(job, spec=spec, mask=mask), step, poses, inputs))
         before = step
-    return with_mask(join(trees), mask_dataset(job.mask)).copy(deep=True)
+    return with_mask(join(trees), mask_dataset(masks[-1])).copy(deep=True)
 
 
 def step_tree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]) -> xr.DataTree:
@@ -179,7 +182,17 @@ def fulcrum_A(job: Job) -> tuple[float, float, float]:
 def mask_dataset(mask: Volume) -> xr.Dataset:
     """The /mask group: the mask on its grid in Å about the box centre."""
     data = _dataset("mask", {"mask": mask.data, **_grid(mask.box, mask.pixel_size_A)})
-    return data.assign_attrs(pixel_size_angstrom=mask.pixel_size_A)
+    path = "" if mask.path is None else str(mask.path)
+    return data.assign_attrs(
+        pixel_size_angstrom=mask.pixel_size_A, header_origin_angstrom=list(mask.header_origin_A), path=path
+    )
+
+
+def to_mask(data: xr.Dataset) -> Volume:
+    """The mask in a /mask group, as it went in."""
+    x, y, z = (float(value) for value in data.attrs["header_origin_angstrom"])
+    path = Path(data.attrs["path"]) if data.attrs["path"] else None
+    return Volume(_array(data["mask"]), float(data.attrs["pixel_size_angstrom"]), (x, y, z), path)
 
 
 def _dataset(group: str, values: dict[str, Any], coordinates: Sequence[str] = (), **attrs: Any) -> xr.Dataset:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lrcore.errors import InputError
+from lrcore.html import table
 from lrcore.symmetry import ADVICE, canonical
 
 FULCRUM_PATTERN = re.compile(
@@ -164,6 +165,12 @@ class RefineSpec(BaseModel):
         "I1 to I4. For a part that moves by itself, expand the particles instead.",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
+    ewald: Literal["none", "positive", "negative"] = Field(
+        "none",
+        description="Insert images onto the Ewald sphere, whose curvature matters for large particles at high "
+        "resolution. Which sign is right depends on the handedness of the images: try both.",
+        json_schema_extra=_meta("Ewald sphere", "", "reference"),
+    )
     max_iterations: int = Field(
         8,
         ge=1,
@@ -190,6 +197,13 @@ class RefineSpec(BaseModel):
         description="Seed of everything random (phase randomisation, subsets).",
         json_schema_extra=_meta("Seed", "", "run"),
     )
+
+    def _repr_html_(self) -> str:
+        rows = {}
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            rows[name] = f"{'auto' if value is None else value}{'' if value == info.default else '  (changed)'}"
+        return table("Parameters", rows)
 
     @field_validator("fulcrum")
     @classmethod
@@ -229,6 +243,12 @@ class RefineSpec(BaseModel):
         if self.shift_extent_A is not None:
             return self.shift_extent_A
         return 3 * self.shift_prior_sd_A if self.prior == "gaussian" else 10.0
+
+
+def differences(a: RefineSpec, b: RefineSpec) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two specs differ: name → value in a, value in b."""
+    both = ((name, getattr(a, name), getattr(b, name)) for name in RefineSpec.model_fields)
+    return {name: (first, second) for name, first, second in both if first != second}
 
 
 def fulcrum_point(

@@ -19,10 +19,10 @@ import xarray as xr
 import zarr
 
 from lrcore.errors import InputError
-from lrcore.fingerprints import fingerprints, versions
-from lrcore.records import Poses, Step, Summary
+from lrcore.fingerprints import fingerprints, of_volume, versions
+from lrcore.records import Poses, Step, Summary, Volume
 from lrcore.refine import Job
-from lrcore.results import join, mask_dataset, step_tree, summaries, to_step, to_tree, with_mask
+from lrcore.results import join, mask_dataset, step_tree, summaries, to_mask, to_step, to_tree, with_mask
 from lrcore.spec import RefineSpec
 
 FORMAT = "lrwidgets run"
@@ -33,12 +33,13 @@ CHUNK = 2**18
 
 @dataclass(frozen=True)
 class Node:
-    """A step's place in the tree. parent: None for a start. spec: what the step was run with."""
+    """A step's place in the tree. parent: None for a start. spec, mask: what it was run with; mask: by its digest."""
 
     id: str
     parent: str | None
     iteration: int
     spec: RefineSpec
+    mask: str
 
 
 class Steps(ABC):
@@ -49,11 +50,15 @@ class Steps(ABC):
 
     @abstractmethod
     def append(self, step: Step, parent: str | None, job: Job) -> Node:
-        """Keep a step that grew from `parent` (None: a start) with `job.spec`; it becomes the head."""
+        """Keep a step that grew from `parent` (None: a start) with the job's spec and mask; it becomes the head."""
 
     @abstractmethod
     def load(self, node: str) -> Step:
         """The step of a node, bit for bit as it was appended."""
+
+    @abstractmethod
+    def mask(self, node: str) -> Volume | None:
+        """The mask that a node was run with; None for the one that the run was begun with."""
 
     @abstractmethod
     def history(self, node: str) -> tuple[Summary, ...]:
@@ -100,17 +105,24 @@ class MemoryStore(Steps):
         super().__init__()
         self._job = job
         self._steps: dict[str, Step] = {}
+        self._masks: dict[str, Volume] = {}
 
     def append(self, step: Step, parent: str | None, job: Job) -> Node:
         """Keep a step; see `Steps`."""
-        node = Node(f"{step.iteration:04d}-{len(self._nodes):04d}", parent, step.iteration, job.spec)
+        mask = of_volume(job.mask)["digest"]
+        node = Node(f"{step.iteration:04d}-{len(self._nodes):04d}", parent, step.iteration, job.spec, mask)
         self._steps[node.id] = step
+        self._masks.setdefault(mask, job.mask)
         self._nodes[node.id] = node
         return node
 
     def load(self, node: str) -> Step:
         """The step itself."""
         return self._steps[self.node(node).id]
+
+    def mask(self, node: str) -> Volume | None:
+        """The mask of a node, whichever it is."""
+        return self._masks[self.node(node).mask]
 
     def history(self, node: str) -> tuple[Summary, ...]:
         """The history up to a node."""
@@ -119,8 +131,9 @@ class MemoryStore(Steps):
     def results(self, node: str | None = None) -> xr.DataTree:
         """Results by the schema; see `Steps`."""
         path = self.path_to(node)
-        job = replace(self._job, spec=path[-1].spec)
-        return to_tree(job, [self._steps[n.id] for n in path], specs=[n.spec for n in path])
+        job = replace(self._job, spec=path[-1].spec, mask=self._masks[path[-1].mask])
+        specs, masks = [n.spec for n in path], [self._masks[n.mask] for n in path]
+        return to_tree(job, [self._steps[n.id] for n in path], specs=specs, masks=masks)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -134,6 +147,7 @@ class Store(Steps):
         self.path = path
         self.inputs: dict[str, Any] = json.loads(attributes["inputs"])
         self.source: dict[str, Any] = json.loads(attributes["source"])
+        self._own_mask: str = self.inputs["mask"]["digest"]
         self._lock = lock
         self._next = 0
 
@@ -183,16 +197,20 @@ class Store(Steps):
 
         Raises InputError when the disk is full or refuses; then nothing is left of the step.
         """
-        if self._lock is None:
+        if self.read_only:
             raise InputError(f"{self.path}: was opened for reading: open it for writing to go on with it")
-        tree = step_tree(job, step, self._poses(parent) if parent else None, self.inputs)
-        tree.attrs |= {"parent": parent or "", "sequence": self._next}
+        mask = of_volume(job.mask)
+        inputs = self.inputs if mask["digest"] == self._own_mask else {**self.inputs, "mask": mask}
+        tree = step_tree(job, step, self._poses(parent) if parent else None, inputs)
+        tree.attrs |= {"parent": parent or "", "sequence": self._next, "mask": mask["digest"]}
         partial = self.path / ".partial"
         problem = f"{self.path}: step {step.iteration} cannot be written"
         again = "go on with --resume" if self._nodes else "begin again"
         with _cleared(partial, problem, again):
+            self._keep_mask(job.mask, mask["digest"], partial)
             _write(tree, partial / "step")
-            node = Node(f"{step.iteration:04d}-{_digest(partial / 'step')}", parent, step.iteration, job.spec)
+            name = f"{step.iteration:04d}-{_digest(partial / 'step')}"
+            node = Node(name, parent, step.iteration, job.spec, mask["digest"])
             _rename(partial / "step", self._folder(node.id))
         self._nodes[node.id] = node
         self._next += 1
@@ -206,6 +224,18 @@ class Store(Steps):
         with _open(self._folder(found.id)) as tree:
             return to_step(tree)
 
+    def mask(self, node: str) -> Volume | None:
+        """The mask of a node; see `Steps`. Raises InputError if it is damaged."""
+        digest = self.node(node).mask
+        if digest == self._own_mask:
+            return None
+        folder = self._mask_folder(digest)
+        with _open(folder) as tree:
+            mask = to_mask(tree.to_dataset())
+        if of_volume(mask)["digest"] != digest:
+            raise InputError(f"{folder}: is damaged (its checksum differs): branch from a step with another mask")
+        return mask
+
     def history(self, node: str) -> tuple[Summary, ...]:
         """The history up to a node; maps are not read."""
         with _open(self._folder(node)) as tree:
@@ -213,8 +243,14 @@ class Store(Steps):
 
     def results(self, node: str | None = None) -> xr.DataTree:
         """Results by the schema; maps and mask are read when they are used."""
-        trees = [_open(self._folder(n.id)) for n in self.path_to(node)]
-        return with_mask(join(trees), _open(self.path / "mask").to_dataset())
+        path = self.path_to(node)
+        trees = [_open(self._folder(n.id)) for n in path]
+        return with_mask(join(trees), _open(self._mask_folder(path[-1].mask)).to_dataset())
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it can only be looked at."""
+        return self._lock is None
 
     def check_inputs(self, job: Job) -> None:
         """Raise InputError naming the first input that is not what the run was begun with."""
@@ -240,6 +276,17 @@ class Store(Steps):
     def _folder(self, node: str) -> Path:
         return self.path / "steps" / node
 
+    def _mask_folder(self, digest: str) -> Path:
+        return self.path / "mask" if digest == self._own_mask else self.path / "masks" / digest
+
+    def _keep_mask(self, mask: Volume, digest: str, partial: Path) -> None:
+        """Write a mask that the run has not seen yet, under its digest."""
+        folder = self._mask_folder(digest)
+        if not folder.exists():
+            _write(xr.DataTree(mask_dataset(mask)), partial / "mask")
+            zarr.open_group(folder.parent, mode="a", zarr_format=3)
+            _rename(partial / "mask", folder)
+
     def _whole(self, node: str) -> bool:
         return _digest(self._folder(node)) == node.partition("-")[2]
 
@@ -264,7 +311,8 @@ class Store(Steps):
                 _warn(f"{self._folder(name)}: its parent {parent} is damaged or missing: left out")
                 continue
             spec = RefineSpec.model_validate_json(found[name]["spec"])
-            self._nodes[name] = Node(name, parent, int(name.partition("-")[0]), spec)
+            mask = found[name].get("mask", self._own_mask)
+            self._nodes[name] = Node(name, parent, int(name.partition("-")[0]), spec, mask)
 
 
 def check_new(path: Path) -> None:

@@ -24,11 +24,11 @@ def test_it_holds_both_packages_and_no_core(wheel: Path, root: Path) -> None:
     info = f"lrwidgets-{lrwidgets.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"lrcore", "lrwidgets", info}
     for base in (root / "core" / "lrcore", root / "lrwidgets"):
-        files = [path for suffix in ("py", "cu", "cuh") for path in base.rglob(f"*.{suffix}")]
+        files = [path for suffix in ("py", "cu", "cuh", "js", "css") for path in base.rglob(f"*.{suffix}")]
         sources = {path.relative_to(base.parent).as_posix() for path in files}
         assert sources
         assert sources <= names
-    assert "lrcore/kernels/newton/cuda.cu" in names
+    assert {"lrcore/kernels/newton/cuda.cu", "lrwidgets/jupyter/slices.js", "lrwidgets/jupyter/slices.css"} <= names
     assert {"lrcore/py.typed", "lrwidgets/py.typed"} <= names
 
 

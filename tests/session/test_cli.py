@@ -374,6 +374,10 @@ def test_reconstruct(files: Files, tmp_path: Path, capsys: Out) -> None:
     assert main(["reconstruct", str(files.star), "--out", str(out), "--half", "1", "--backend", "reference"]) == 0
     assert "5 particles" in capsys.readouterr().out
     assert io.read_volume(out).data.shape == (12, 12, 12)
+    flat = io.read_volume(out).data
+    curved = ["--out", str(out), "--half", "1", "--backend", "reference", "--ewald", "negative"]
+    assert main(["reconstruct", str(files.star), *curved]) == 0
+    assert not np.array_equal(io.read_volume(out).data, flat)
     argv = ["reconstruct", str(files.star), "--out", str(tmp_path / "none" / "map.mrc")]
     assert "there is no folder" in refused(capsys, argv)
     assert "symmetry = X" in refused(capsys, [*argv[:2], "--out", str(out), "--symmetry", "X"])
@@ -440,3 +444,19 @@ def test_help_pulls_in_nothing_heavy(root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'core'}"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert not {"numpy", "scipy", "pydantic", "xarray", "zarr"} & set(done.stdout.split())
+
+
+def test_two_steps_are_compared(files: Files, tmp_path: Path, capsys: Out) -> None:
+    run, engine = tmp_path / "run.zarr", FakeEngine()
+    assert main(files.refine(run, "--iterations", "2"), engine=engine) == 0
+    capsys.readouterr()
+    plot = tmp_path / "compare.png"
+    assert main(["compare", str(run), "0", "2", "--plot", str(plot)]) == 0
+    assert capsys.readouterr().out.startswith("iteration 0 → 2: ")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert main(["compare", str(run), "0001-", "2", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["nodes"][0].startswith("0001-")
+    assert record["angle_difference"] > 0
+    assert "names no steps of" in refused(capsys, ["compare", str(run), "0009-", "2"])
+    assert "has iterations 0 to 2" in refused(capsys, ["compare", str(run), "7", "2"])

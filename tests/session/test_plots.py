@@ -10,14 +10,17 @@ import pytest
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon, Rectangle
+from scipy.spatial.transform import Rotation
 
+from lrcore.compare import compare
 from lrcore.conical import ConicalFsc, to_dataset
 from lrcore.errors import InputError
 from lrcore.results import to_tree
 from lrwidgets import plots
 from tests.fakes import PIXEL, make_job, make_step
 
-UNITS = (", Å", ", 1/Å", ", degrees", "particles", "iteration", "correlation")
+UNITS = (", Å", ", 1/Å", ", degrees", "particles", "iteration", "correlation", "amplitude")
 
 
 def made(steps: int, **spec: Any) -> xr.DataTree:
@@ -37,6 +40,8 @@ def slices(tree: xr.DataTree) -> Figure:
 FIGURES = {
     "fsc": plots.fsc,
     "changes": plots.changes,
+    "changes by half": lambda tree: plots.changes(tree, by_half=True),
+    "directions": plots.directions,
     "history": plots.history,
     "uncertainty": plots.uncertainty,
     "slices": slices,
@@ -56,6 +61,8 @@ def test_every_figure_is_drawn_and_every_axis_has_a_unit(name: str, steps: int, 
     plots.save(figure, tmp_path / "figure.png", dpi=40)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     for ax in figure.axes:
+        if ax.get_label() == "<colorbar>":
+            continue
         assert any(unit in ax.get_xlabel() for unit in UNITS), ax.get_xlabel()
         shared = ax.get_shared_y_axes().get_siblings(ax)
         assert any(unit in other.get_ylabel() for other in shared for unit in UNITS)
@@ -139,3 +146,55 @@ def test_the_best_and_the_worst_direction_are_named() -> None:
     assert best == "best, 5.80 Å along (1.00, 0.00, 0.00)"
     assert worst == "worst, 9.30 Å along (0.00, 1.00, 0.00)"
     assert ax.get_title(loc="left").endswith("0.60")
+
+
+def test_half_sets_are_drawn_beside_their_sum() -> None:
+    ax = plots.changes(made(2), by_half=True).axes[0]
+    assert [word for word in words(ax) if word.startswith("half set")] == ["half set 1", "half set 2"]
+    bars = sum(bar.get_height() for bar in ax.patches if isinstance(bar, Rectangle))
+    assert bars == 40
+    halves = [patch.get_xy()[1:-1:2, 1].sum() for patch in ax.patches if isinstance(patch, Polygon)]
+    assert halves == [20, 20]
+
+
+def test_directions_are_those_of_the_poses_and_areas_are_equal() -> None:
+    tree = made(1)
+    toward = Rotation.random(40_000, random_state=1).as_matrix()
+    toward[:20_000, 2] = (0.6, 0.0, 0.8)
+    many = tree["particles"].to_dataset().isel(particle=np.zeros(len(toward), int))
+    many = many.assign(rotation=many["rotation"].copy(data=np.broadcast_to(toward, (2, *toward.shape))))
+    ax = plots.directions(xr.DataTree.from_dict({**tree.to_dict(), "/particles": many})).axes[0]
+    counts = ax.collections[0].get_array().reshape(18, 36)
+    row, column = np.unravel_index(counts.argmax(), counts.shape)
+    assert (row, column) == (16, 18), "rot 0°, cosine of the tilt 0.8"
+    counts[row, column] -= 20_000
+    assert counts.std() < 1.3 * np.sqrt(counts.mean()), "as even as chance"
+
+
+def test_guinier_finds_the_falloff_of_the_map() -> None:
+    tree, apix, n = made(1), 1.5, 64
+    k = np.fft.fftfreq(n, apix)
+    squared = k[:, None, None] ** 2 + k[:, None] ** 2 + k**2
+    noise = np.fft.fftn(np.random.default_rng(0).normal(0, 1, (n,) * 3))
+    data = np.fft.ifftn(noise * np.exp(-100 / 4 * squared)).real.astype(np.float32)
+    frequency = np.arange(n // 2 + 1) / (n * apix)
+    maps = xr.Dataset({"half_map": (("half", "z", "y", "x"), np.stack([data, data]))})
+    curves = xr.Dataset(
+        {"corrected": (("iteration", "shell"), np.ones((1, n // 2 + 1)))}, {"frequency": ("shell", frequency)}
+    )
+    ax = plots.guinier(xr.DataTree.from_dict({**tree.to_dict(), "/volumes": maps, "/fsc": curves})).axes[0]
+    fit = next(word for word in words(ax) if word.startswith("B = "))
+    assert -103 < float(fit.split()[2]) < -97
+
+
+def test_two_steps_in_one_figure(tmp_path: Path) -> None:
+    job = make_job(40)
+    start = make_step(job)
+    one = make_step(job, start)
+    found = compare(("0000-a", job, start), ("0001-b", job, one))
+    figure = plots.compare(found)
+    plots.save(figure, tmp_path / "figure.png", dpi=40)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles[0].startswith("a: 0000-a, z")
+    assert titles[3].startswith("b: 0001-b, z")
+    assert all(any(unit in ax.get_xlabel() for unit in UNITS) for ax in figure.axes)

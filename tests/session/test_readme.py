@@ -39,8 +39,10 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         "fsc",
         "reconstruct",
         "info",
+        "compare",
         "expand",
         "recenter",
+        "subtract",
         "mask",
         "locres",
         "filter",
@@ -56,7 +58,7 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
 
 def test_python(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = blocks(root, "python")
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         (project / "example.py").write_text(example)
         runpy.run_path("example.py")

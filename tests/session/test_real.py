@@ -6,6 +6,9 @@ import mrcfile
 import numpy as np
 import pytest
 
+from lrcore.backend import pick
+from lrcore.io import read_volume
+from lrcore.refine import under
 from lrcore.simulate import flexible_particle
 from lrcore.store import Store
 from lrwidgets.cli import main
@@ -36,6 +39,21 @@ def test_a_resumed_run_has_the_same_bits_whatever_the_threads(data: Path, tmp_pa
         assert same_bits(getattr(first, name), getattr(second, name)), name
 
 
+def test_a_run_on_the_ewald_sphere_goes_on_as_it_began(data: Path, tmp_path: Path) -> None:
+    """From the start, whose half maps are reconstructed; beside a flat run, which makes other maps."""
+    runs = {name: tmp_path / f"{name}.zarr" for name in ("whole", "parts", "flat")}
+    curved = ("--set", "ewald=negative", "--threads", "1")
+    assert main(refine(data, runs["whole"], "--iterations", "2", *curved)) == 0
+    assert main(refine(data, runs["parts"], "--iterations", "1", *curved)) == 0
+    assert main(refine(data, runs["parts"], "--iterations", "2", "--resume")) == 0
+    assert main(refine(data, runs["flat"], "--iterations", "1", "--threads", "1")) == 0
+    stores = {name: Store.open(path, write=False) for name, path in runs.items()}
+    ends = {name: store.load(store.node().id) for name, store in stores.items()}
+    assert same_bits(ends["whole"].half_maps, ends["parts"].half_maps)
+    starts = [store.load(store.tree()[0].id).half_maps.first.data for store in (stores["whole"], stores["flat"])]
+    assert 1e-4 < np.abs(starts[0] - starts[1]).max() / np.abs(starts[1]).max() < 0.1
+
+
 def test_a_preview_shows_a_setting_on_a_few_particles(data: Path) -> None:
     with Session.load(data / "particles.star", data / "mask_b.mrc", threads=1) as session:
         session.run(0, wait=True)
@@ -61,3 +79,36 @@ def test_images_that_are_not_numbers(data: Path, tmp_path: Path, capsys: pytest.
     assert error.count("\n") == 1
     assert "particles.mrcs" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_under_another_mask_is_measured_inside_it(data: Path) -> None:
+    """What a start knows of its mask is its FSC alone, so that both ways to it must agree, bit for bit."""
+    steps, masks = {}, {}
+    for name in ("mask_full", "mask_b"):
+        with Session.load(data / "particles.star", data / f"{name}.mrc", threads=1) as session:
+            session.run(0, wait=True)
+            masks[name], steps[name] = session.mask, session.load_step()[1]
+    found = under(masks["mask_full"], steps["mask_b"], 0, pick("cpu", 1))
+    assert same_bits(found.fsc, steps["mask_full"].fsc)
+    assert not same_bits(steps["mask_b"].fsc, steps["mask_full"].fsc)
+
+
+def test_a_run_goes_on_inside_another_mask_resumed_or_not(data: Path, tmp_path: Path) -> None:
+    files, other = (data / "particles.star", data / "mask_full.mrc"), read_volume(data / "mask_b.mrc")
+    with Session.load(*files, out=tmp_path / "whole.zarr", threads=1) as session:
+        session.run(1, wait=True)
+        session.use_mask(other)
+        session.run(2, wait=True)
+        whole = session.load_step()[1]
+    with Session.load(*files, out=tmp_path / "parts.zarr", threads=1) as session:
+        session.run(1, wait=True)
+    for n in range(2):
+        with Session.open(tmp_path / "parts.zarr", threads=1) as session:
+            if n == 0:
+                session.use_mask(other)
+            assert np.array_equal(session.mask.data, other.data)
+            session.run(1, wait=True)
+            parts = session.load_step()[1]
+    assert parts.iteration == whole.iteration == 3
+    for name in ("expectation", "half_maps", "fsc", "noise", "question"):
+        assert same_bits(getattr(parts, name), getattr(whole, name)), name

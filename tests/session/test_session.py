@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,6 @@ from lrcore.results import validate
 from lrcore.store import Store
 from lrwidgets.session import Session
 from tests.fakes import CHUNKS, FakeEngine, make_job, make_step, same_bits
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-def session(engine: FakeEngine) -> Iterator[Session]:
-    with Session(make_job(), engine=engine) as session:
-        yield session
-
-
-@pytest.fixture
-def gated() -> Iterator[tuple[Session, FakeEngine, threading.Semaphore]]:
-    """A session whose every chunk waits for a permit."""
-    gate = threading.Semaphore(0)
-    engine = FakeEngine(gate=gate)
-    with Session(make_job(), engine=engine) as session:
-        yield session, engine, gate
-        for _ in range(1000):
-            gate.release()
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
@@ -129,6 +107,23 @@ def test_pause_acts_between_chunks_and_resume_goes_on(
     until(lambda: session.state.phase == "idle")
     assert engine.chunks == 2 * CHUNKS
     assert same_bits(session.load_step()[1], expected_steps(1)[-1])
+
+
+def test_time_spent_counts_no_pause(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
+    session, engine, gate = gated
+    spent: dict[int, float] = {}
+    session.state_changed.connect(lambda state: spent.update({state.done: state.spent_s}))
+    session.step()
+    permit(gate, 1)
+    until(lambda: engine.chunks == 1)
+    session.pause()
+    permit(gate, 1)
+    until(lambda: session.state.phase == "paused")
+    time.sleep(1.0)
+    session.resume()
+    permit(gate, 1)
+    until(lambda: 10 in spent)
+    assert spent[6] < spent[10] < spent[6] + 0.8
 
 
 def test_run_goes_on_with_what_is_paused(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
@@ -240,14 +235,15 @@ def test_rewinding_a_running_session_stops_it(gated: tuple[Session, FakeEngine, 
     assert len(session.state.tree) == 2
 
 
-def test_a_start_is_made_anew_when_the_spec_would_make_it_otherwise(session: Session) -> None:
+@pytest.mark.parametrize("change", [{"initial_lowpass_A": 30.0}, {"ewald": "positive"}], ids=str)
+def test_a_start_is_made_anew_when_the_spec_would_make_it_otherwise(session: Session, change: dict[str, Any]) -> None:
     session.run(1, wait=True)
     session.rewind(session.state.tree[0].id)
     session.edit(rotation_prior_sd_deg=2.0)
     session.run(1, wait=True)
     assert [node.parent is None for node in session.state.tree] == [True, False, False]
     session.rewind(session.state.tree[0].id)
-    session.edit(initial_lowpass_A=30.0)
+    session.edit(**change)
     session.run(1, wait=True)
     assert [node.parent is None for node in session.state.tree] == [True, False, False, True, False]
     session.rewind(None)

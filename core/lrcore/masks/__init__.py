@@ -9,6 +9,7 @@ from lrcore.masks.basics import (
     cosine_edge,
     inscribed_sphere,
     reach,
+    row_ends,
     soft_sphere,
 )
 from lrcore.masks.combine import both, either, inverse, without
@@ -16,14 +17,25 @@ from lrcore.masks.density import above, automatic_threshold, lowpass
 from lrcore.masks.distance import squared_distance
 from lrcore.masks.dynamic import dynamic_mask
 from lrcore.masks.model import around_atoms, read_atoms
-from lrcore.masks.quality import EDGE_PER_RESOLUTION, Check, checked, edge_width, inspect, mass_kDa
+from lrcore.masks.quality import EDGE_PER_RESOLUTION, Check, Measured, checked, edge_width, inspect, mass_kDa, measured
+from lrcore.masks.recipe import Atoms, Block, Cylinder, Joined, Made, MaskRecipe, Shape, Sphere, Word, coarse, make
 from lrcore.masks.regions import component_at, components, dilated, eroded, filled, grown, soft_edge
 from lrcore.masks.shapes import box, cylinder, sphere
 
 __all__ = [
     "EDGE_PER_RESOLUTION",
     "SUPPORT",
+    "Atoms",
+    "Block",
     "Check",
+    "Cylinder",
+    "Joined",
+    "Made",
+    "MaskRecipe",
+    "Measured",
+    "Shape",
+    "Sphere",
+    "Word",
     "above",
     "around_atoms",
     "automatic_threshold",
@@ -31,6 +43,7 @@ __all__ = [
     "box",
     "centre_of_mass",
     "checked",
+    "coarse",
     "component_at",
     "components",
     "cosine_edge",
@@ -46,9 +59,12 @@ __all__ = [
     "inspect",
     "inverse",
     "lowpass",
+    "make",
     "mass_kDa",
+    "measured",
     "reach",
     "read_atoms",
+    "row_ends",
     "soft_edge",
     "soft_sphere",
     "sphere",

@@ -18,11 +18,23 @@ def centre_of_mass(data: Float32) -> npt.NDArray[np.float64]:
     return np.array([m @ (np.arange(n) - n // 2) / total for m in marginals])
 
 
+def row_ends(data: Float32) -> npt.NDArray[np.float64]:
+    """First and last voxel inside the mask of every row along x: (m, 3), (x, y, z) voxels from the box centre.
+
+    The voxel farthest from any point is one of them.
+    """
+    inside = data > SUPPORT
+    rows = np.argwhere(inside.any(axis=2))
+    held = inside[tuple(rows.T)]
+    n = data.shape[-1]
+    first, last = held.argmax(axis=1), n - 1 - held[:, ::-1].argmax(axis=1)
+    ends = [np.column_stack([x, rows[:, ::-1]]) for x in (first, last)]
+    return np.concatenate(ends).astype(np.float64) - n // 2
+
+
 def reach(data: Float32, centre_xyz: npt.ArrayLike) -> float:
     """Distance in voxels from a point (x, y, z from the box centre) to the farthest voxel inside the mask."""
-    n = data.shape[-1]
-    points = np.argwhere(data > SUPPORT)[:, ::-1] - n // 2
-    return float(np.sqrt(((points - np.asarray(centre_xyz)) ** 2).sum(axis=1).max()))
+    return float(np.sqrt(((row_ends(data) - np.asarray(centre_xyz)) ** 2).sum(axis=1).max()))
 
 
 def soft_sphere(n: int, radius: float, edge: float) -> Float32:

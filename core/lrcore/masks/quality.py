@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrcore.errors import InputError
-from lrcore.grids import Float32
-from lrcore.masks.basics import SUPPORT
+from lrcore.grids import Float32, Float64
+from lrcore.masks.basics import SUPPORT, centre_of_mass
 from lrcore.masks.distance import bounds, squared_distance
 from lrcore.records import Volume
 
@@ -35,6 +35,27 @@ class Check:
     threshold: float | None
     passed: bool
     sentence: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The size of a mask. volume_A3: of its voxels above 0.5; mass_kDa: of protein that fills it. fraction: its mean.
+
+    centre_px: centre of mass (x, y, z) in voxels from the corner; NaN for an empty mask.
+    """
+
+    volume_A3: float
+    mass_kDa: float
+    fraction: float
+    centre_px: Float64
+
+
+def measured(mask: Float32, pixel_size_A: float) -> Measured:
+    """How large a mask (n, n, n) is, and where."""
+    volume_A3 = float(np.count_nonzero(mask > 0.5)) * pixel_size_A**3
+    fraction = float(mask.mean(dtype=np.float64))
+    centre = centre_of_mass(mask) + len(mask) // 2 if fraction > 0 else np.full(3, np.nan)
+    return Measured(volume_A3, mass_kDa(volume_A3), fraction, centre)
 
 
 def mass_kDa(volume_A3: float) -> float:

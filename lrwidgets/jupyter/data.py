@@ -1,0 +1,90 @@
+"""The way in: files by their paths, a run to go on with, or data made up for a first look."""
+
+from collections.abc import Callable
+
+import ipywidgets as w
+
+from lrcore.errors import InputError
+from lrwidgets.example import example
+from lrwidgets.jupyter.base import Panel
+from lrwidgets.session import Session
+
+FILES = (
+    ("particles", "Particles", ".star, .cs or .csg with 3D poses, of a consensus refinement"),
+    ("mask", "Mask", "soft mask of the part to refine, .mrc"),
+    ("halves", "Half maps", "two maps with a comma between them, or one volume .csg; empty: made from the particles"),
+    ("images", "Images folder", "where image names start from; empty: beside the particles"),
+    ("out", "New run", "folder to write, such as run.zarr; empty: kept in memory only"),
+    ("run", "or open a run", "a run to go on with: RUN.zarr"),
+)
+NEEDED = {"particles": "type the path of their .star, .cs or .csg", "mask": "type its path, or make one first"}
+STYLE = {"description_width": "110px"}
+
+
+class DataWidget(Panel):
+    """Asks for data and hands a session to `opened`, on the publisher's thread."""
+
+    def __init__(self, opened: Callable[[Session], None], session: Session | None = None) -> None:
+        super().__init__()
+        self._opened = opened
+        self.fields = {name: self._field(*words) for name, *words in FILES}
+        for name, field in self.fields.items():
+            field.add_class(f"lrw-data-{name}")
+        self.load = self._button("Load", "lrw-data-load", "read and check these files", self._load, "primary")
+        self.open = self._button("Open run", "lrw-data-open", "go on with a run from its last whole step", self._open)
+        tip = "simulate a flexible particle in the folder example, unless it is there, and load it"
+        self.demo = self._button("Demo data", "lrw-data-demo", tip, self._demo)
+        self.about = w.HTML().add_class("lrw-data-about")
+        buttons = w.HBox([self.load, self.open, self.demo])
+        self.widget = w.VBox([*self.fields.values(), buttons, self.about, self.message]).add_class("lrw-data")
+        if session is not None:
+            self.describe(session)
+
+    def describe(self, session: Session) -> None:
+        """Say what is loaded."""
+        self.about.value = session._repr_html_()
+
+    def _field(self, text: str, tip: str) -> w.Text:
+        words = {"description": text, "placeholder": tip, "tooltip": tip}
+        return w.Text(**words, style=STYLE, layout=w.Layout(width="96%"), continuous_update=False)
+
+    def _button(self, text: str, css: str, tip: str, act: Callable[[], None], style: str = "") -> w.Button:
+        made = w.Button(description=text, tooltip=tip, button_style=style).add_class(css)
+        made.on_click(self.guarded(lambda _: act()))
+        return made
+
+    def _path(self, name: str) -> str:
+        return str(self.fields[name].value).strip()
+
+    def _load(self) -> None:
+        for name, remedy in NEEDED.items():
+            if not self._path(name):
+                raise InputError(f"no {name} given: {remedy}")
+        halves = tuple(part.strip() for part in self._path("halves").split(",") if part.strip())
+        images, out = self._path("images") or None, self._path("out") or None
+        particles, mask = self._path("particles"), self._path("mask")
+        self._ask("reading …", lambda: Session.load(particles, mask, halves, images=images, out=out))
+
+    def _open(self) -> None:
+        path = self._path("run")
+        if not path:
+            raise InputError("no run is given: type the path of one, RUN.zarr")
+        self._ask("opening …", lambda: Session.open(path))
+
+    def _demo(self) -> None:
+        self._ask("simulating a flexible particle …", demo)
+
+    def _ask(self, words: str, make: Callable[[], Session]) -> None:
+        self.say(words, "inherit")
+        self.latest.ask(make, self._take, "data")
+
+    def _take(self, session: Session) -> None:
+        self.describe(session)
+        self.say("loaded")
+        self._opened(session)
+
+
+def demo() -> Session:
+    """A session on the example, in the folder `example`."""
+    files = example()
+    return Session.load(files.particles, files.mask, files.half_maps)

@@ -1,0 +1,239 @@
+"""Looking at a step: its curves and histograms, its maps in slices and as a surface, and two steps side by side."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as w
+import xarray as xr
+from matplotlib.figure import Figure
+
+from lrcore.compare import Comparison
+from lrcore.errors import InputError
+from lrcore.locres import LocalResolution, local_resolution
+from lrcore.records import Progress, Step, Volume
+from lrcore.refine import Job, final_map
+from lrcore.results import mask_dataset
+from lrcore.store import Node
+from lrwidgets import plots
+from lrwidgets.jupyter.base import Panel
+from lrwidgets.jupyter.comm import Latest
+from lrwidgets.jupyter.figures import FigureView
+from lrwidgets.jupyter.slices import Silence, SliceView
+from lrwidgets.jupyter.surface import surface
+from lrwidgets.session import Session
+from lrwidgets.state import RunState
+from lrwidgets.view import resolve
+
+PRESENT = ""
+"""The choice of whatever step is the present one."""
+
+
+def before_and_after(tree: xr.DataTree, start: xr.DataTree) -> Figure:
+    """Slices of the map at the start and now."""
+    before, after = plots.filtered_map(start), plots.filtered_map(tree)
+    return plots.slices(before, after, tree.children["mask"].to_dataset()["mask"])
+
+
+SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
+FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
+    "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
+    "Pose changes": (lambda tree: plots.changes(tree, by_half=True), "Pose changes", '["particles"]'),
+    "Uncertainty": (plots.uncertainty, "Posterior SD of the poses", SDS),
+    "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
+    "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
+    "Guinier": (plots.guinier, "Guinier plot", '["volumes"]["half_map"]'),
+}
+"""Name → figure of a tree of results, what it is, and where in the results its data are."""
+
+MAPS = ("before / after", "half A / half B", "by local resolution")
+SPECIAL = ("Before / after", "Local resolution", "Slices", "Surface", "Compare")
+
+
+class InspectWidget(Panel):
+    """Shows a step of a session, the present one until another is chosen."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._slow = Latest(self.publisher, self.tell)
+        self._local: dict[str, LocalResolution] = {}
+        self._tree: object = None
+        self._comparison: Comparison | None = None
+        self._silent = Silence()
+        self._wish = 0
+        self._build()
+        self.connect(session.state_changed, self._changed)
+        self._changed(session.state)
+
+    def compare(self, found: Comparison) -> None:
+        """Show two steps side by side. On any thread."""
+        self._comparison = found
+        self.publisher.publish("compare", self._show_comparison)
+
+    def close(self) -> None:
+        """Let go of the session, and end the threads."""
+        self._slow.close()
+        self.view.close()
+        super().close()
+
+    def _build(self) -> None:
+        self.what = w.ToggleButtons(options=[*FIGURES, *SPECIAL], style={"button_width": "auto"}, tooltips=[])
+        self.what.add_class("lrw-inspect-what")
+        narrow = w.Layout(width="360px")
+        self.step = w.Dropdown(options=[("the present step", PRESENT)], description="step", layout=narrow)
+        self.other = w.Dropdown(options=[], description="beside", layout=narrow)
+        self.maps = w.Dropdown(options=MAPS, description="maps", layout=w.Layout(width="240px"))
+        for control, css in ((self.step, "step"), (self.other, "other"), (self.maps, "maps")):
+            control.add_class(f"lrw-inspect-{css}")
+        self.figure = FigureView(self).add_class("lrw-inspect-figure")
+        self.view = SliceView()
+        self.body = w.VBox([self.figure]).add_class("lrw-inspect-body")
+        self.choices = w.HBox([self.step])
+        self.widget = w.VBox([self.what, self.choices, self.body, self.message]).add_class("lrw-inspect")
+        for control in (self.what, self.step, self.other, self.maps):
+            control.observe(self.guarded(lambda _: None if self._silent.here else self._draw()), "value")
+
+    def _changed(self, state: RunState) -> None:
+        if (state.tree, state.node) == self._tree:
+            return
+        moved = self._tree is None or (state.node != self._tree[1] and self.step.value == PRESENT)  # type: ignore[index]
+        self._tree = (state.tree, state.node)
+        self.publisher.publish("steps", self._list_steps)
+        if moved:
+            self.publisher.publish("draw", self._draw)
+
+    def _list_steps(self) -> None:
+        """Both lists of steps; what is chosen stays chosen."""
+        shown = resolve(self.session.spec, self.session.state).tree
+        options = [(branch.label, branch.node) for branch in shown]
+        for control, more in ((self.step, [("the present step", PRESENT)]), (self.other, [])):
+            chosen = control.value
+            control.options = [*more, *options]
+            if chosen in [value for _, value in control.options]:
+                control.value = chosen
+
+    def _node(self) -> str:
+        node = self.step.value or self.session.state.node
+        if node is None:
+            raise InputError("there is no step yet: run one first")
+        return str(node)
+
+    def _draw(self) -> None:
+        """Have shown what is chosen; the work is done by the panel's threads."""
+        self._wish += 1
+        if self.session.state.node is None:
+            self.say("nothing to see yet: run a step", "inherit")
+            return
+        what, node = self.what.value, self._node()
+        self.say("")
+        if what in FIGURES:
+            make, title, code = FIGURES[what]
+            self._figure(lambda: make(self.session.results(node)), title, f"session.results(){code}")
+        elif what == "Before / after":
+            start = self._start(node)
+            self._figure(
+                lambda: before_and_after(self.session.results(node), self.session.results(start)),
+                "Maps before and after", 'session.results()["volumes"]',
+            )  # fmt: skip
+        elif what == "Compare":
+            self._put([self.step, self.other], [self.figure])
+            other = self.other.value
+            if other:
+                self.latest.ask(lambda: self.session.compare(node, other), self._if_still(self.compare), "compare")
+        elif what == "Slices":
+            self._put([self.step, self.maps], [self.view.widget])
+            if self.maps.value == MAPS[2]:
+                self._ask_local(node, self._show_local_slices)
+            else:
+                self.latest.ask(lambda: self._pair(node), self._if_still(self._show_pair), "slices")
+        elif what == "Surface":
+            self._put([self.step], [])
+            self._ask_local(node, self._show_surface)
+        else:
+            self._put([self.step], [self.figure])
+            self._ask_local(node, self._show_local)
+
+    def _put(self, choices: list[w.Widget], body: list[w.Widget]) -> None:
+        self.choices.children, self.body.children = choices, body
+
+    def _figure(self, make: Callable[[], Figure], title: str, code: str) -> None:
+        self._put([self.step], [self.figure])
+        self.figure.ask(make, title, title.lower().replace(" ", "_"), code)
+
+    def _start(self, node: str) -> str:
+        """The start of the path to a step."""
+        parents = {n.id: n.parent for n in self.session.state.tree}
+        while (above := parents[node]) is not None:
+            node = above
+        return node
+
+    def _show_comparison(self) -> None:
+        """Choose *Compare* and draw what was compared last."""
+        found = self._comparison
+        if found is None:
+            return
+        self._wish += 1
+        known = dict(self.other.options).values()
+        with self._silent():
+            self.what.value = "Compare"
+            for control, name in zip((self.step, self.other), found.names, strict=True):
+                control.value = name if name in known else control.value
+        self._put([self.step, self.other], [self.figure])
+        self.say(found.summary)
+        self.figure.ask(lambda: plots.compare(found), found.summary, "compare", 'session.compare("…").fsc')
+
+    def _if_still(self, show: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Show a result unless something else has been chosen meanwhile."""
+        wish = self._wish
+        return lambda result: show(result) if self._wish == wish else None
+
+    def _show_pair(self, shown: tuple[tuple[Volume, Volume], dict[str, Any]]) -> None:
+        self.view.show(*shown[0], **shown[1])
+
+    def _pair(self, node: str) -> tuple[tuple[Volume, Volume], dict[str, Any]]:
+        """What `SliceView.show` is given for a pair of maps of a step."""
+        found, step = self.session.load_step(node)
+        if self.maps.value == MAPS[1]:
+            halves = (step.half_maps.first, step.half_maps.second)
+            return halves, {"names": ("half A", "half B"), "mode": "flicker"}
+        first, start = self.session.load_step(self._start(node))
+        maps = (final_map(self.session.job_of(first), start), final_map(self.session.job_of(found), step))
+        return maps, {"names": ("before", "after"), "mode": "blend"}
+
+    # --- local resolution: slow, so on a thread of its own, and once for a step ---
+
+    def _ask_local(self, node: str, show: "Show") -> None:
+        def measured() -> tuple[LocalResolution, Job, Step]:
+            found, step = self.session.load_step(node)
+            job = self.session.job_of(found)
+            if node not in self._local:
+                self._local[node] = self._measure(found, step, job)
+            return self._local[node], job, step
+
+        self._slow.ask(measured, self._if_still(lambda result: show(*result)), "local")
+
+    def _measure(self, node: Node, step: Step, job: Job) -> LocalResolution:
+        maps = step.half_maps
+        for event in local_resolution(maps.first, maps.second, job.mask, workers=len(os.sched_getaffinity(0))):
+            if isinstance(event, Progress):
+                self.say(f"local resolution: {event.done} of {event.total} windows", "inherit")
+            else:
+                self.say(f"local resolution of iteration {node.iteration}: median {event.median_A:.2f} Å")
+                return event
+        raise InputError("local resolution: the mask holds no point to look at")
+
+    def _show_local(self, found: LocalResolution, job: Job, _: Step) -> None:
+        data = mask_dataset(job.mask)
+        local = data["mask"].copy(data=found.map.data)
+        self.figure.ask(lambda: plots.local_resolution(local, data["mask"]), "Local resolution", "local_resolution")
+
+    def _show_local_slices(self, found: LocalResolution, job: Job, step: Step) -> None:
+        self.view.show(final_map(job, step), found.map, names=("map", "local resolution, Å"), mode="colour")
+
+    def _show_surface(self, found: LocalResolution, job: Job, step: Step) -> None:
+        volume = final_map(job, step)
+        self.body.children = [surface(volume.data, found.map.data, job.mask.data, volume.pixel_size_A)]
+
+
+Show = Callable[[LocalResolution, Job, Step], None]

@@ -1,0 +1,90 @@
+"""What the controls of a mask say, as a recipe and in words."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lrcore import masks
+from lrcore.errors import InputError
+from lrcore.masks.recipe import DILATE_A, SOFT_A
+from lrcore.records import Volume
+from lrwidgets.jupyter.base import BAD
+from lrwidgets.jupyter.slices import Point
+
+Region = Literal["dense", "within", "shapes"]
+REGIONS = (
+    ("what is dense", "dense"),
+    ("what is dense in the shapes", "within"),
+    ("all that is in the shapes", "shapes"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls say. Lengths in Å; 0 components: all; 0 resolution: not known. drawn: with the mouse."""
+
+    lowpass_A: float = 12.0
+    threshold: float = 0.0
+    found: bool = True
+    region: Region = "dense"
+    components: int = 1
+    at_A: Point | None = None
+    dilate_A: float = DILATE_A
+    fill: bool = False
+    soft_A: float = SOFT_A
+    resolution_A: float = 0.0
+    invert: bool = False
+    drawn: tuple[masks.Sphere | masks.Block, ...] = ()
+    atoms: tuple[masks.Atoms, ...] = ()
+    joined: tuple[masks.Joined, ...] = ()
+
+    def recipe(self) -> masks.MaskRecipe:
+        """The recipe of these settings. Raises InputError if shapes are asked for and there are none."""
+        shapes = (*self.drawn, *self.atoms) if self.region != "dense" else ()
+        if self.region != "dense" and not shapes:
+            raise InputError("there are no shapes yet: draw a sphere or a box in the slices, or add a model")
+        alone = self.region == "shapes"
+        return masks.MaskRecipe(
+            lowpass_A=self.lowpass_A,
+            threshold=None if alone else "auto" if self.found else self.threshold,
+            shapes=shapes,
+            components=0 if alone else self.components,
+            at_A=self.at_A,
+            dilate_A=self.dilate_A,
+            fill=self.fill,
+            soft_A=self.soft_A,
+            resolution_A=self.resolution_A or None,
+            joined=self.joined,
+            invert=self.invert,
+        )
+
+
+def facts(made: masks.Made, given: Volume | None, checks: Sequence[masks.Check]) -> str:
+    """What is to be known of the mask, in HTML."""
+    apix = made.volume.pixel_size_A
+    mask = made.mask if given is None else given.data
+    size = masks.measured(mask, apix)
+    parts = ["the mask that was given: set anything to make another"] if given is not None else []
+    if given is None and made.recipe.dense:
+        parts.append(f"threshold {made.threshold:.4g}, kept of {made.parts} part{'s' * (made.parts > 1)}")
+    centre = ", ".join(f"{x:.1f}" for x in size.centre_px)
+    parts += [
+        f"{size.volume_A3:.0f} Å³, room for {size.mass_kDa:.0f} kDa",
+        f"{100 * size.fraction:.2g} % of the box",
+        f"centre {centre} px",
+    ]
+    lines = [" · ".join(parts)]
+    lines += [("✓ " if check.passed else "⚠ ") + check.sentence for check in checks]
+    colours = ["", *("" if check.passed else f"color: {BAD}; font-weight: 600" for check in checks)]
+    shown = zip(lines, colours, strict=True)
+    return "".join(f'<div style="line-height: 1.4; {colour}">{html.escape(line)}</div>' for line, colour in shown)
+
+
+def listed(settings: Settings) -> str:
+    """Shapes, models and other masks, in HTML."""
+    count = len(settings.drawn)
+    lines = [f"{count} shape{'s' * (count > 1)} drawn"] if count else []
+    lines += [f"near {one.name}, {one.radius_A:g} Å" for one in settings.atoms]
+    lines += [f"{one.word} {one.name}" for one in settings.joined]
+    return "<br>".join(map(html.escape, lines)) or "<i>no shapes, models or other masks</i>"

@@ -1,0 +1,110 @@
+"""Prior and search: their widths beside a picture of what they allow, over how far the particles have moved."""
+
+import html
+
+import ipywidgets as w
+import xarray as xr
+
+from lrcore.spec import RefineSpec
+from lrcore.units import DEGREE
+from lrwidgets import plots
+from lrwidgets.jupyter.base import BAD, Panel
+from lrwidgets.jupyter.comm import Latest
+from lrwidgets.jupyter.fields import Form
+from lrwidgets.jupyter.figures import FigureView
+from lrwidgets.jupyter.present import hinge_of
+from lrwidgets.session import Session
+from lrwidgets.state import RunState
+
+NAMES = (
+    "prior", "rotation_prior_sd_deg", "shift_prior_sd_A", "rotation_extent_deg", "shift_extent_A",
+    "recenter_rotations", "recenter_shifts", "max_align_resolution_A",
+)  # fmt: skip
+CODE = 'session.results()["particles"].to_dataset()[["angle_change", "shift_change"]]'
+
+
+class PriorWidget(Panel):
+    """Edits the session's prior, extents and re-centring."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._node: str | None = None
+        self._learned: tuple[float, float] | None = None
+        self._slow = Latest(self.publisher, self.tell)
+        self.form = Form(self, session, NAMES, "prior")
+        self.figure = FigureView(self).add_class("lrw-prior-figure")
+        self.warning = w.HTML().add_class("lrw-prior-warning")
+        self.learned = w.HTML().add_class("lrw-prior-learned")
+        tip = "make the prior as wide as the motion of the last step was"
+        self.use = w.Button(description="Use learned widths", tooltip=tip, disabled=True)
+        self.use.add_class("lrw-prior-learned-apply").on_click(self.guarded(lambda _: self._use()))
+        self.figure.layout = w.Layout(flex="1 1 auto", min_width="0")
+        fixed = w.Layout(flex="0 0 auto", max_width="340px")
+        more = [self.learned, self.use, self.warning, self.message]
+        controls = w.VBox([*self.form.controls.values(), *more], layout=fixed)
+        self.widget = w.HBox([controls, self.figure], layout=w.Layout(align_items="flex-start")).add_class("lrw-prior")
+        self.connect(session.spec_changed, self._changed)
+        self.connect(session.state_changed, self._moved_on)
+        self._draw()
+        self._moved_on(session.state)
+
+    def close(self) -> None:
+        """Let go of the session, and end the threads."""
+        self._slow.close()
+        super().close()
+
+    def _changed(self, _: RefineSpec) -> None:
+        self._draw()
+
+    def _moved_on(self, state: RunState) -> None:
+        if state.node != self._node:
+            self._node = state.node
+            self._draw()
+            self._slow.ask(lambda: learned(self.session), self._show_learned, "learned")
+
+    def _show_learned(self, found: tuple[float, float] | None) -> None:
+        self._learned, self.use.disabled = found, found is None
+        words = f"The particles move by {found[0]:.2g}° and {found[1]:.2g} Å per axis (SD)." if found else ""
+        self.learned.value = words
+        self._draw()
+
+    def _use(self) -> None:
+        """Edit the prior to the learned widths, to two digits: more they do not mean."""
+        if self._learned is not None:
+            rotation, shift = (float(f"{width:.2g}") for width in self._learned)
+            self.session.edit(prior="gaussian", rotation_prior_sd_deg=rotation, shift_prior_sd_A=shift)
+
+    def _draw(self) -> None:
+        session = self.session
+        self.publisher.publish("warning", lambda: setattr(self.warning, "value", warned(session.spec)))
+        title = "Prior, extents and how far the particles have moved"
+        self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned), title, "prior", CODE)
+
+
+def moved(session: Session) -> xr.Dataset | None:
+    """How far the particles are from the centres of the next search; None before the first iteration."""
+    if session.state.node is None:
+        return None
+    last = session.results()["particles"].to_dataset().isel(iteration=-1)
+    if int(last["iteration"]) == 0:
+        return None
+    spec = session.spec
+    names = {"angle_change": spec.recenter_rotations, "shift_change": spec.recenter_shifts}
+    return xr.Dataset({name: last[name + "_last" * recentred] for name, recentred in names.items()})
+
+
+def learned(session: Session) -> tuple[float, float] | None:
+    """SDs of the motion per axis in degrees and Å, as the present step's poses tell; None before an iteration."""
+    found = hinge_of(session)
+    return None if found is None else (found.rotation_sd / DEGREE, found.shift_sd_A)
+
+
+def warned(spec: RefineSpec) -> str:
+    """What to know of re-centring, as HTML; empty without it."""
+    if not (spec.recenter_rotations or spec.recenter_shifts):
+        return ""
+    text, colour = "Re-centred: prior and extents hold about the last pose. Watch the change from the input.", "inherit"
+    if spec.prior == "none":
+        text, colour = "Re-centring without a prior: poses may drift further with every iteration.", BAD
+    return f'<span style="color: {colour}">{html.escape(text)}</span>'

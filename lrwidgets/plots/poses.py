@@ -1,0 +1,194 @@
+"""The poses of the last iteration: how far they moved, how sure they are, from where the particles are seen."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrcore.spec import RefineSpec
+from lrwidgets.plots.dress import (
+    BINS,
+    BLUE,
+    GREEN,
+    HEADROOM,
+    INK,
+    ORANGE,
+    RED,
+    Float64,
+    dress,
+    group,
+    headline,
+    histogram,
+    last_iteration,
+    legend_above,
+    new_figure,
+    particle_count,
+)
+
+UNITS = {"°": "degrees", " Å": "Å"}
+"""Unit as it follows a number → as it labels an axis."""
+TILTS = (0, 30, 60, 90, 120, 150, 180)
+
+
+def changes(tree: xr.DataTree, by_half: bool = False) -> Figure:
+    """Rotation and shift of every particle in the last iteration: from the input pose, and since the last iteration.
+
+    Prior and extent stand where they hold: about the input pose, or about the last one after re-centring. by_half:
+    whether the two half sets are drawn as well, as lines.
+    """
+    figure = new_figure(9.5, 6.2)
+    axes = figure.subplots(2, 2)
+    for i, since_last in enumerate((False, True)):
+        draw_change(axes[i, 0], tree, "angle", since_last, by_half)
+        draw_change(axes[i, 1], tree, "shift", since_last, by_half)
+    headline(figure, f"Pose changes of {particle_count(tree)}, iteration {last_iteration(tree)}")
+    return figure
+
+
+def uncertainty(tree: xr.DataTree) -> Figure:
+    """Standard deviation of every particle's rotation and shift in the last iteration, over the axes' mean square."""
+    figure = new_figure(9.5, 3.6)
+    axes = figure.subplots(1, 2)
+    draw_sd(axes[0], tree, "rotation")
+    draw_sd(axes[1], tree, "shift")
+    headline(figure, f"Uncertainty of the poses of {particle_count(tree)}, iteration {last_iteration(tree)}")
+    return figure
+
+
+def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: tuple[float, float] | None = None) -> Figure:
+    """Prior and extent of a spec, over how far the particles have moved from where both have their centre.
+
+    moved: (particle), `angle_change` in degrees and `shift_change` in Å from there; None before there is any. learned:
+    SDs of the motion per axis, degrees and Å, with the errors of the poses taken out.
+    """
+    figure = new_figure(8.4, 3.0)
+    widths = learned or (None, None)
+    for ax, what, sd in zip(figure.subplots(1, 2), ("angle", "shift"), widths, strict=True):
+        search = _search(spec, what)
+        values = np.zeros(0) if moved is None else moved[f"{what}_change"].values
+        edges, count = _edges(values, search.extent), len(values) or 100
+        if len(values):
+            histogram(ax, values, edges, search.unit, GREEN if search.recentred else BLUE)
+        if sd:
+            label = f"learned, SD {sd:.2g}{search.unit} per axis"
+            _draw_spread(ax, search, sd, edges, count, color=INK, lw=1.6, ls=":", label=label)
+        _draw_search(ax, search, edges, count)
+        since = "the last pose" if search.recentred else "the input pose"
+        dress(
+            ax, f"{search.words} from {since}, {UNITS[search.unit]}", "particles" if len(values) else "particles of 100"
+        )
+        ax.set_xlim(0, edges[-1])
+        legend_above(ax)
+    return figure
+
+
+def directions(tree: xr.DataTree) -> Figure:
+    """From where the particles are seen in the last iteration, by the map's axes; equal areas, equal solid angles."""
+    toward = group(tree, "particles")["rotation"].isel(iteration=-1).values[:, 2]
+    rot, height = np.degrees(np.arctan2(toward[:, 1], toward[:, 0])), np.clip(toward[:, 2], -1, 1)
+    figure = new_figure(7.4, 4.0)
+    ax = figure.subplots()
+    counts, _, _, image = ax.hist2d(rot, height, bins=(36, 18), range=((-180, 180), (-1, 1)), cmap="viridis")
+    figure.colorbar(image, ax=ax, label="particles")
+    ax.set_yticks(np.cos(np.radians(TILTS)), [str(tilt) for tilt in TILTS])
+    ax.set_xticks(range(-180, 181, 60))
+    dress(ax, "rot, degrees", "tilt, degrees")
+    seen = float((counts > 0).mean())
+    headline(
+        figure,
+        f"Viewing directions of {particle_count(tree)}, iteration {last_iteration(tree)}: {seen:.0%} of all are seen",
+    )
+    return figure
+
+
+def draw_change(ax: Axes, tree: xr.DataTree, what: str, since_last: bool, by_half: bool = False) -> None:
+    """Histogram of one change in the last iteration. what: angle or shift."""
+    spec = RefineSpec.model_validate_json(tree.attrs["spec"])
+    particles = group(tree, "particles").isel(iteration=-1)
+    values = particles[f"{what}_change" + "_last" * since_last].values
+    search = _search(spec, what)
+    bounded = since_last == search.recentred
+    edges = _edges(values, search.extent if bounded else None)
+    histogram(ax, values, edges, search.unit, GREEN if since_last else BLUE)
+    if by_half:
+        for number, style in ((1, "-"), (2, "--")):
+            there, words = values[particles["half"].values == number] * (1 - 1e-9), f"half set {number}"
+            ax.hist(there, bins=list(edges), histtype="step", color=INK, ls=style, lw=1.1, label=words)
+    if bounded:
+        _draw_search(ax, search, edges, len(values))
+    now = last_iteration(tree)
+    since = "from the input pose"
+    if since_last:
+        since = f"since the last iteration ({f'{now - 1} to {now}' if now else 'none yet'})"
+    dress(ax, f"{search.words} {since}, {UNITS[search.unit]}", "particles")
+    legend_above(ax)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What bounds one change. sd: of the prior per axis, None without one. dimensions: of the vector it is long."""
+
+    words: str
+    sd: float | None
+    extent: float
+    unit: str
+    recentred: bool
+    dimensions: int
+
+
+def _search(spec: RefineSpec, what: str) -> _Search:
+    held = spec.prior == "gaussian"
+    if what == "angle":
+        sd = spec.rotation_prior_sd_deg if held else None
+        return _Search("rotation", sd, spec.rotation_limit_deg, "°", spec.recenter_rotations, 3)
+    sd = spec.shift_prior_sd_A if held else None
+    return _Search("shift", sd, spec.shift_limit_A, " Å", spec.recenter_shifts, 2)
+
+
+def _draw_search(ax: Axes, search: _Search, edges: Float64, count: int) -> None:
+    """Prior, as so many particles would be spread by it, and extent."""
+    if search.sd is not None:
+        words = f"prior, SD {search.sd:g}{search.unit} per axis"
+        _draw_spread(ax, search, search.sd, edges, count, color=ORANGE, lw=2, label=words)
+    words = f"extent {search.extent:g}{search.unit}"
+    ax.axvline(search.extent, 0, 1 / HEADROOM, color=RED, lw=1.6, ls="--", label=words)
+
+
+def _draw_spread(ax: Axes, search: _Search, sd: float, edges: Float64, count: int, **style: Any) -> None:
+    """How many particles a Gaussian of this SD per axis puts into each bar."""
+    x = np.linspace(0, edges[-1], 300)
+    ax.plot(x, count * edges[1] / sd * _length_density(x / sd, search.dimensions), **style)
+
+
+def draw_sd(ax: Axes, tree: xr.DataTree, what: str) -> None:
+    """Histogram of one standard deviation in the last iteration. what: rotation or shift."""
+    spec = RefineSpec.model_validate_json(tree.attrs["spec"])
+    each = group(tree, "particles")[f"{what}_sd"].isel(iteration=-1).values
+    prior, unit = (spec.rotation_prior_sd_deg, "°") if what == "rotation" else (spec.shift_prior_sd_A, " Å")
+    values = np.sqrt((each**2).mean(axis=-1))
+    low, high = np.quantile(values, (0.01, 0.99))
+    histogram(ax, values, np.linspace(0.8 * low, 1.2 * high or 1.0, BINS), f"{unit} per axis", BLUE)
+    if spec.prior == "gaussian":
+        where = "" if prior < ax.get_xlim()[1] else ", beyond"
+        ax.axvline(prior, 0, 1 / HEADROOM, color=ORANGE, lw=2, label=f"prior {prior:g}{unit}{where}")
+    dress(ax, f"uncertainty (SD) of the {what}, {UNITS[unit]}", "particles")
+    legend_above(ax)
+
+
+def _edges(values: Float64, extent: float | None) -> Float64:
+    """Edges of bars from 0 to past most of the values and the extent, which is one of them."""
+    most = 1.15 * float(np.quantile(values, 0.99)) if len(values) else 0.0
+    width = (extent or most or 1.0) / BINS
+    count = max(BINS + 3, math.ceil(most / width) + 1)
+    return np.arange(count, dtype=np.float64) * width
+
+
+def _length_density(x: Float64, dimensions: int) -> Float64:
+    """Density of the length of a standard Gaussian vector in 2 or 3 dimensions."""
+    scale = math.sqrt(2 / math.pi) if dimensions == 3 else 1.0
+    density: Float64 = scale * x ** (dimensions - 1) * np.exp(-0.5 * x**2)
+    return density

@@ -1,0 +1,142 @@
+"""PriorWidget: its controls and the session's spec say the same, refusals are sentences, and the figure follows."""
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from lrcore.records import Step
+from lrcore.refine import Job
+from lrwidgets import plots
+from lrwidgets.jupyter import PriorWidget
+from lrwidgets.jupyter.prior import NAMES, moved
+from lrwidgets.session import Session
+from tests.fakes import FakeEngine, make_job
+from tests.jupyter.widgets import classes_of, until
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    with Session(make_job(40), engine=FakeEngine()) as session:
+        yield session
+
+
+@pytest.fixture
+def prior(session: Session) -> Iterator[PriorWidget]:
+    prior = PriorWidget(session)
+    yield prior
+    prior.close()
+
+
+def test_every_field_has_a_control_with_help(prior: PriorWidget) -> None:
+    assert list(prior.form.controls) == list(NAMES)
+    assert all(control.tooltip and control.description for control in prior.form.controls.values())
+    names = ("rotation-sd", "shift-sd", "rotation-extent", "shift-extent", "recenter-rotations", "prior")
+    assert {f"lrw-prior-{name}" for name in names} <= classes_of(prior.widget)
+
+
+def test_a_control_edits_the_spec(prior: PriorWidget, session: Session) -> None:
+    prior.form.controls["rotation_prior_sd_deg"].value = 2.5
+    prior.form.controls["shift_extent_A"].value = "6"
+    prior.form.controls["recenter_shifts"].value = True
+    spec = session.spec
+    assert (spec.rotation_prior_sd_deg, spec.shift_extent_A, spec.recenter_shifts) == (2.5, 6.0, True)
+    prior.form.controls["shift_extent_A"].value = ""
+    assert session.spec.shift_extent_A is None
+    assert prior.flush()
+    assert prior.form.controls["rotation_extent_deg"].placeholder == "auto: 7.5"
+
+
+def test_an_edit_from_elsewhere_is_shown(prior: PriorWidget, session: Session) -> None:
+    session.edit(rotation_prior_sd_deg=40.0, rotation_extent_deg=12.0, prior="none", recenter_rotations=True)
+    session.run(0, wait=True)
+    assert prior.flush()
+    values = {name: control.value for name, control in prior.form.controls.items()}
+    assert (values["rotation_prior_sd_deg"], values["rotation_extent_deg"], values["prior"]) == (40.0, "12", "none")
+    assert "may drift" in prior.warning.value
+
+
+def test_what_is_refused_is_told_and_what_holds_is_shown_again(prior: PriorWidget, session: Session) -> None:
+    field = prior.form.controls["rotation_extent_deg"]
+    for text in ("400", "far"):
+        field.value = text
+        assert prior.flush()
+        assert "rotation_extent_deg" in prior.message.value
+        assert field.value == ""
+        assert session.spec.rotation_extent_deg is None
+    field.value = "12"
+    assert prior.flush()
+    assert prior.message.value == ""
+
+
+def test_a_slider_that_moves_fast_leaves_its_last_value(prior: PriorWidget, session: Session) -> None:
+    """200 moves within seconds: no callback blocks, the last one holds, the figure is drawn a few times only."""
+    drawn = 0
+
+    def count(_: object) -> None:
+        nonlocal drawn
+        drawn += 1
+
+    prior.flush()
+    prior.figure.observe(count, "png")
+    slider, slowest = prior.form.controls["rotation_prior_sd_deg"], 0.0
+    for i in range(200):
+        began = time.monotonic()
+        slider.value = 1.0 + 0.05 * i
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.01)
+    session.run(0, wait=True)
+    assert prior.flush(30)
+    assert session.spec.rotation_prior_sd_deg == slider.value == pytest.approx(10.95)
+    assert slowest < 0.1
+    assert 1 <= drawn < 100
+    assert prior.message.value == ""
+
+
+def test_the_figure_stands_on_what_the_search_is_centred_on(session: Session) -> None:
+    assert moved(session) is None
+    session.run(0, wait=True)
+    assert moved(session) is None
+    session.run(2, wait=True)
+    last = session.results()["particles"].isel(iteration=-1)
+    found = moved(session)
+    assert found is not None
+    assert (found["angle_change"].values == last["angle_change"].values).all()
+    session.edit(recenter_rotations=True)
+    found = moved(session)
+    assert found is not None
+    assert (found["angle_change"].values == last["angle_change_last"].values).all()
+    assert (found["shift_change"].values == last["shift_change"].values).all()
+
+
+def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
+    session.run(1, wait=True)
+    figure: Figure = plots.prior(session.spec, moved(session), (1.5, 0.8))
+    words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert any(word.startswith("prior, SD 5°") for word in words)
+    assert "extent 15°" in words
+    assert "learned, SD 1.5° per axis" in words
+    assert len(plots.prior(session.spec).axes[1].get_legend().get_texts()) == 2
+
+
+def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrwidgets.jupyter.present.estimate", estimated)
+    prior = PriorWidget(session)
+    assert prior._slow.flush(30)
+    assert prior.flush()
+    assert prior.use.disabled
+    session.run(1, wait=True)
+    until(lambda: not prior.use.disabled, "the widths")
+    until(lambda: prior.learned.value == "The particles move by 1.1° and 0.43 Å per axis (SD).", "the words")
+    prior.use.click()
+    assert (session.spec.rotation_prior_sd_deg, session.spec.shift_prior_sd_A) == (1.1, 0.43)
+    prior.close()
+
+
+def estimated(job: Job, step: Step, before: Step) -> Any:
+    assert (step.iteration, before.iteration) == (1, 0)
+    return SimpleNamespace(all=SimpleNamespace(rotation_sd=np.radians(1.123), shift_sd_A=0.4321))
