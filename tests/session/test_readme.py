@@ -42,6 +42,7 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         "compare",
         "expand",
         "recenter",
+        "subtract",
         "mask",
         "locres",
         "filter",

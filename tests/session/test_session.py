@@ -235,14 +235,15 @@ def test_rewinding_a_running_session_stops_it(gated: tuple[Session, FakeEngine, 
     assert len(session.state.tree) == 2
 
 
-def test_a_start_is_made_anew_when_the_spec_would_make_it_otherwise(session: Session) -> None:
+@pytest.mark.parametrize("change", [{"initial_lowpass_A": 30.0}, {"ewald": "positive"}], ids=str)
+def test_a_start_is_made_anew_when_the_spec_would_make_it_otherwise(session: Session, change: dict[str, Any]) -> None:
     session.run(1, wait=True)
     session.rewind(session.state.tree[0].id)
     session.edit(rotation_prior_sd_deg=2.0)
     session.run(1, wait=True)
     assert [node.parent is None for node in session.state.tree] == [True, False, False]
     session.rewind(session.state.tree[0].id)
-    session.edit(initial_lowpass_A=30.0)
+    session.edit(**change)
     session.run(1, wait=True)
     assert [node.parent is None for node in session.state.tree] == [True, False, False, True, False]
     session.rewind(None)
