@@ -10,8 +10,9 @@ from lrcore.errors import InputError
 from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrcore.store import Node, Store
+from lrwidgets.engine import CORE, Engine
 from lrwidgets.params import DEFAULTS, edited, from_text, from_toml
-from lrwidgets.session import CORE, Engine, Session
+from lrwidgets.session import Session
 from lrwidgets.table import Printer, text
 
 FREE_ON_RESUME = ("max_iterations", "extra_final_passes")

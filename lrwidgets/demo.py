@@ -17,8 +17,9 @@ from lrcore.refine import Job
 from lrcore.results import fulcrum_A
 from lrcore.simulate import flexible_particle
 from lrwidgets import plots
+from lrwidgets.engine import CORE, Engine
 from lrwidgets.params import DEFAULTS, edited
-from lrwidgets.session import CORE, Engine, Session
+from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
 ROWS = {

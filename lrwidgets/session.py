@@ -4,18 +4,16 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 import xarray as xr
 from psygnal import EmitLoopError, Signal, SignalInstance
 
-from lrcore import backend as backends
-from lrcore import refine
 from lrcore.backend import Backend
 from lrcore.compare import Comparison, compare
 from lrcore.errors import InputError
@@ -24,11 +22,12 @@ from lrcore.html import table
 from lrcore.masks import checked
 from lrcore.records import Progress, Step, Summary, Volume
 from lrcore.refine import Job
-from lrcore.soundness import doubts, require_sound
+from lrcore.soundness import doubts, mask_middle_A, require_sound
 from lrcore.spec import RefineSpec
 from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
 from lrwidgets import export
+from lrwidgets.engine import CORE, Engine, Events
 from lrwidgets.loading import PathLike, Source, load_job
 from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
@@ -39,38 +38,6 @@ log = logging.getLogger(__name__)
 
 START_FIELDS = ("initial_lowpass_A", "symmetry", "ewald", "seed")
 """Fields that the start depends on: after a change of one, a run from the start makes a new start."""
-
-Events = Iterator[Progress | Step]
-
-
-class Engine(Protocol):
-    """What computes; `CORE` is lrcore."""
-
-    def pick(self, name: str, threads: int | None) -> Backend:
-        """The backend of that name."""
-
-    def start(self, job: Job, backend: Backend) -> Events:
-        """See lrcore.refine.start."""
-
-    def advance(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
-        """See lrcore.refine.advance."""
-
-    def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
-        """See lrcore.refine.iterate."""
-
-    def under(self, mask: Volume, step: Step, seed: int, backend: Backend) -> Step:
-        """See lrcore.refine.under."""
-
-
-class _Core:
-    pick = staticmethod(backends.pick)
-    start = staticmethod(refine.start)
-    advance = staticmethod(refine.advance)
-    iterate = staticmethod(refine.iterate)
-    under = staticmethod(refine.under)
-
-
-CORE: Engine = _Core()
 
 _AT_WORK: "WeakValueDictionary[Path, Session]" = WeakValueDictionary()
 """Who writes which run, so that a notebook that was closed and reopened finds the session it left at work."""
@@ -113,6 +80,7 @@ class Session:
         self._spec, self._mask = job.spec, job.mask
         if store is not None and store.head is not None:
             self._mask = store.mask(store.head.id) or job.mask
+        self._middle_A = mask_middle_A(self._mask)  # here, for an edit must not take the time of a look at all voxels
         self._store = store if store is not None or out is not None else MemoryStore(job)
         self._pick: Callable[[], Backend] = lambda: engine.pick(backend, threads)
         self._backend: Backend | None = None
@@ -261,10 +229,11 @@ class Session:
             before, spec = self._spec, edited(self._spec, changes)
             if spec == before:
                 return spec
-            require_sound(self._mask, spec)
+            mask, middle = self._mask, self._middle_A
+            require_sound(mask, spec, middle)
             self._spec = spec
-        known = doubts(self._mask, before)
-        for doubt in doubts(self._mask, spec):
+        known = doubts(mask, before, middle)
+        for doubt in doubts(mask, spec, middle):
             if doubt not in known:
                 warnings.warn(doubt, stacklevel=2)
         self._worker.ask(lambda: self._emit(self.spec_changed, spec))
@@ -277,9 +246,10 @@ class Session:
         InputError for a mask that does not fit the particles.
         """
         checked(mask, self._job.particles.box, self._job.particles.pixel_size_A)
+        middle_A = mask_middle_A(mask)
         with self._lock:
-            require_sound(mask, self._spec)
-            self._mask = mask
+            require_sound(mask, self._spec, middle_A)
+            self._mask, self._middle_A = mask, middle_A
         self._worker.ask(lambda: self._emit(self.mask_changed, mask))
 
     def step(self, wait: bool = False) -> None:
@@ -329,7 +299,7 @@ class Session:
         spec = edited(found.spec if found else self._spec, changes)
         self.rewind(node)
         if found is not None:
-            self.use_mask(self.job_of(found).mask)
+            self._worker.ask(lambda: self._take_up_mask(found))
         self.edit(**spec.model_dump())
         self._do(lambda: None, wait)
 
@@ -443,6 +413,15 @@ class Session:
         self._worker.drop()
         self._steps = None
         self._publish(**self._place(node), message=f"at iteration {node.iteration}" if node else "before the start")
+
+    def _take_up_mask(self, node: Node) -> None:
+        """Go on inside the mask of a step."""
+        mask = self.job_of(node).mask
+        if mask is not self._mask:
+            middle_A = mask_middle_A(mask)
+            with self._lock:
+                self._mask, self._middle_A = mask, middle_A
+            self._emit(self.mask_changed, mask)
 
     def _settle(self) -> None:
         """Say what phase we are in; at rest, the state is that of the present step."""

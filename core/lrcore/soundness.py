@@ -14,9 +14,13 @@ FARTHEST = 2.0
 """A fulcrum farther than so many boxes from the middle is a mistake: in units, or of the frame."""
 
 
-def require_sound(mask: Volume, spec: RefineSpec) -> None:
-    """Raise InputError for a fulcrum that can be no point about which what the box shows turns."""
-    away, width = float(np.abs(_fulcrum_A(mask, spec)).max()), mask.box * mask.pixel_size_A
+def require_sound(mask: Volume, spec: RefineSpec, middle_A: Point | None = None) -> None:
+    """Raise InputError for a fulcrum that can be no point about which what the box shows turns.
+
+    middle_A: of the mask, if it is known.
+    """
+    fulcrum = _fulcrum_A(mask, spec, middle_A or mask_middle_A(mask))
+    away, width = float(np.abs(fulcrum).max()), mask.box * mask.pixel_size_A
     if not away <= FARTHEST * width:
         raise InputError(
             f"fulcrum = {spec.fulcrum}: lies {away:.4g} A from the middle of a box of {width:.4g} A: give 'x, y, z px' "
@@ -24,10 +28,14 @@ def require_sound(mask: Volume, spec: RefineSpec) -> None:
         )
 
 
-def doubts(mask: Volume, spec: RefineSpec) -> tuple[str, ...]:
-    """What is unwise, a sentence for each: a fulcrum outside the box, drifting centres, parts off a symmetry's axes."""
+def doubts(mask: Volume, spec: RefineSpec, middle_A: Point | None = None) -> tuple[str, ...]:
+    """What is unwise, a sentence for each: a fulcrum outside the box, drifting centres, parts off a symmetry's axes.
+
+    middle_A: of the mask, if it is known.
+    """
     found = []
-    fulcrum, apix = _fulcrum_A(mask, spec), mask.pixel_size_A
+    middle = middle_A or mask_middle_A(mask)
+    fulcrum, apix = _fulcrum_A(mask, spec, middle), mask.pixel_size_A
     corner = fulcrum + mask.box // 2 * apix
     if np.any(corner < 0) or np.any(corner > (mask.box - 1) * apix):
         place = ", ".join(f"{x:.0f}" for x in corner)
@@ -40,15 +48,15 @@ def doubts(mask: Volume, spec: RefineSpec) -> tuple[str, ...]:
             "re-centring without a prior: poses may drift further with every iteration, beyond the extents about their "
             "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off"
         )
-    points = {"mask": np.array(_middle_A(mask)), "fulcrum": fulcrum}
+    points = {"mask": np.array(middle), "fulcrum": fulcrum}
     return (*found, *findings(spec.symmetry, points, SYMMETRIC_PX * apix)[:1])
 
 
-def _fulcrum_A(mask: Volume, spec: RefineSpec) -> Float64:
-    return np.array(fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, _middle_A(mask), mask.header_origin_A))
+def _fulcrum_A(mask: Volume, spec: RefineSpec, middle_A: Point) -> Float64:
+    return np.array(fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, middle_A, mask.header_origin_A))
 
 
-def _middle_A(mask: Volume) -> Point:
+def mask_middle_A(mask: Volume) -> Point:
     """Middle of the mask; that of the box for an empty one, which `checked` refuses."""
     if not mask.data.any():
         return (0.0, 0.0, 0.0)

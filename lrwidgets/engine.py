@@ -1,0 +1,42 @@
+"""What computes for a session: lrcore, or whatever stands in for it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from lrcore import backend as backends
+from lrcore import refine
+from lrcore.backend import Backend
+from lrcore.records import Progress, Step, Volume
+from lrcore.refine import Job
+
+Events = Iterator[Progress | Step]
+
+
+class Engine(Protocol):
+    """What computes; `CORE` is lrcore."""
+
+    def pick(self, name: str, threads: int | None) -> Backend:
+        """The backend of that name."""
+
+    def start(self, job: Job, backend: Backend) -> Events:
+        """See lrcore.refine.start."""
+
+    def advance(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
+        """See lrcore.refine.advance."""
+
+    def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
+        """See lrcore.refine.iterate."""
+
+    def under(self, mask: Volume, step: Step, seed: int, backend: Backend) -> Step:
+        """See lrcore.refine.under."""
+
+
+class _Core:
+    pick = staticmethod(backends.pick)
+    start = staticmethod(refine.start)
+    advance = staticmethod(refine.advance)
+    iterate = staticmethod(refine.iterate)
+    under = staticmethod(refine.under)
+
+
+CORE: Engine = _Core()
