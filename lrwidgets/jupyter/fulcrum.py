@@ -12,8 +12,9 @@ from lrcore import masks
 from lrcore.errors import InputError
 from lrcore.motion import Hinge
 from lrcore.records import Float64, Volume
+from lrcore.soundness import doubts
 from lrcore.spec import FULCRUM_PATTERN, RefineSpec, fulcrum_point
-from lrwidgets.jupyter.base import Panel
+from lrwidgets.jupyter.base import BAD, GOOD, Panel
 from lrwidgets.jupyter.comm import Latest
 from lrwidgets.jupyter.present import hinge_of, map_of
 from lrwidgets.jupyter.slices import Point, Silence, SliceView
@@ -98,10 +99,11 @@ class FulcrumWidget(Panel):
         self._show(moved=False)
 
     def apply(self) -> None:
-        """Have the session use it. Raises InputError as `Session.edit` does."""
-        self.session.edit(fulcrum=self._text)
+        """Have the session use it, and say what is unwise. Raises InputError as `Session.edit` does."""
+        spec = self.session.edit(fulcrum=self._text)
         self._show()
-        self.say(f"the next iteration rotates about {self._text}")
+        unwise = "; ".join(doubts(self._mask, spec))
+        self.say(unwise or f"the next iteration rotates about {self._text}", BAD if unwise else GOOD)
 
     def load(self) -> None:
         """Take the newest map of the session."""

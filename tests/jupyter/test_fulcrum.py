@@ -126,6 +126,21 @@ def test_what_cannot_be_read_is_told_and_changes_nothing(typed: str, widget: Ful
     assert widget.text == "mask"
 
 
+@pytest.mark.filterwarnings("ignore:fulcrum")
+def test_a_fulcrum_outside_the_box_is_doubted_and_one_far_away_refused(widget: FulcrumWidget, session: Session) -> None:
+    widget.set("-2, 5, 5 px")
+    click(widget, "apply")
+    assert "lies outside the box" in widget.message.value
+    assert session.spec.fulcrum == "-2, 5, 5 px"
+    widget.set("99999, 5, 5 px")
+    click(widget, "apply")
+    assert "from the middle of a box" in widget.message.value
+    assert session.spec.fulcrum == "-2, 5, 5 px"
+    widget.set("6, 5, 5 px")
+    click(widget, "apply")
+    assert "the next iteration rotates about 6, 5, 5 px" in widget.message.value
+
+
 def test_snapped(widget: FulcrumWidget) -> None:
     click(widget, "box")
     assert (widget.text, widget.point_A) == ("box", (0.0, 0.0, 0.0))
@@ -191,6 +206,7 @@ def test_what_a_turn_means(widget: FulcrumWidget, session: Session) -> None:
     assert f"its centre by {2 * np.sin(np.radians(6)) * centre:.1f} Å" in words
 
 
+@pytest.mark.filterwarnings("ignore:.*the soft edge")
 def test_it_follows_the_session(widget: FulcrumWidget, session: Session) -> None:
     session.edit(fulcrum="box")
     session.stop(wait=True)
