@@ -95,6 +95,9 @@ def _refine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--subset", type=_positive, metavar="N", help="only N particles, drawn at random, halves balanced"
     )
+    command.add_argument(
+        "--resplit", action="store_true", help="into new half sets, drawn by the seed; half maps are made anew"
+    )
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
     command.add_argument("--apix", type=float, metavar="A", help="voxel size of mask and half maps, over their headers")
     command.add_argument("--out", type=Path, required=True, metavar="RUN.zarr", help="the run: a new folder")
@@ -124,6 +127,9 @@ def _reconstruct(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="MAP")
     command.add_argument("--half", type=int, choices=(1, 2), help="one half set only")
     command.add_argument("--symmetry", default="C1", help="point group about the box centre (default: C1)")
+    command.add_argument(
+        "--ewald", choices=("none", "positive", "negative"), default="none", help="insert onto the Ewald sphere"
+    )
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks")
     _computing(command)
 
@@ -198,6 +204,21 @@ def _recenter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the image stacks (from before)")
     command.add_argument("--apix", type=float, metavar="A", help="voxel size of maps and mask, over their headers")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for all that is written")
+
+
+def _subtract(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, or .star, .cs or .csg with 3D poses")
+    add("--mask", type=Path, help="what is KEPT, with a soft edge: density outside of it is taken from the images")
+    add(
+        "--half-maps", type=Path, nargs="+", default=[], metavar="MAP",
+        help="two half maps at these poses, or a volume .csg (default: reconstructed from the particles)",
+    )  # fmt: skip
+    add("--back", action="store_true", help="undo it: the images from before, at the poses found since")
+    add("--out", type=Path, required=True, metavar="DIR-or-FILE", help="folder, or .star or .cs, for what is written")
+    add("--images", type=Path, metavar="DIR", help="folder of the image stacks (from before)")
+    add("--apix", type=float, metavar="A", help="voxel size of mask and half maps, over their headers")
+    _computing(command)
 
 
 def _particles_to_file(command: argparse.ArgumentParser) -> None:
@@ -335,6 +356,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "expand": (_expand, "write every particle at each operator of a point group", "rework"),
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
+    "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
     "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
     "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),

@@ -68,7 +68,7 @@ def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine) -> S
         if a.mask is None:
             raise InputError("--mask is missing: give the soft mask of the region to refine")
         maps = tuple(a.half_maps)
-        inputs = {"images": a.images, "apix": a.apix, "subset": a.subset}
+        inputs = {"images": a.images, "apix": a.apix, "subset": a.subset, "resplit": a.resplit}
         return Session.load(a.particles, a.mask, maps, spec=spec, out=a.out, **inputs, **computing)
     if not a.out.exists():
         raise InputError(f"{a.out}: there is no such run: leave out --resume to begin it")
@@ -91,6 +91,8 @@ def _check_resumed(session: Session, arguments: Namespace, changes: dict[str, An
             raise InputError(
                 f"--{name} {given}: the run {arguments.out} has {kept}: leave it out, or use another --out"
             )
+    if arguments.resplit and (source is None or source.resplit is None):
+        raise InputError(f"--resplit: the run {arguments.out} keeps the half sets of its file: use another --out")
     begun = session.state.node is not None
     for name in changes:
         given, kept = getattr(spec, name), getattr(session.spec, name)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.aberrations import lens
+from lrcore.expect import middles
 from lrcore.motion import Hinge, Motion, fit, hinge, sights
-from lrcore.records import Poses, Step
+from lrcore.records import Step
 from lrcore.reference import geometry
 from lrcore.refine import Job
 from lrcore.units import DEGREE
@@ -34,16 +36,14 @@ def estimate(job: Job, step: Step, before: Step | None = None) -> Estimate:
     limits, pixel = shape.limits, shape.pixel_size_A
     sd = (limits.rotation_sd, limits.shift_sd * pixel)
     begin = (spec.rotation_prior_sd_deg * DEGREE, spec.shift_prior_sd_A)
-    given = job.particles.poses
-    last = given if before is None else before.expectation.poses
-    centres = Poses(
-        last.rotation if spec.recenter_rotations else given.rotation,
-        last.origin_A if spec.recenter_shifts else given.origin_A,
-    )
+    particles = job.particles
+    last = particles.poses if before is None else before.expectation.poses
+    behind = lens(particles, np.arange(len(particles)))
+    centres = middles(particles.poses, last, spec, np.array(shape.fulcrum_A), behind)
     extent = (limits.rotation, limits.shift * pixel)
-    seen, rows = sights(job.particles, step.expectation, centres, sd, extent, shape.fulcrum_A)
+    seen, rows = sights(particles, step.expectation, centres, sd, extent, shape.fulcrum_A)
     reach = 0.5 * shape.diameter * pixel
     motion = fit(seen, begin)
-    half = job.particles.half[rows]
+    half = particles.half[rows]
     first, second = (hinge(fit(seen.select(np.nonzero(half == number)[0]), begin), reach) for number in (1, 2))
     return Estimate(motion, rows, hinge(motion, reach), (first, second))

@@ -1,6 +1,5 @@
 """Files → the job of a refinement, with a note of how it was loaded so that a run can load it again."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,21 +8,22 @@ from typing import Any
 from lrcore import io
 from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
-from lrcore.masks import centre_of_mass
-from lrcore.records import HalfMaps, Particles, Volume
+from lrcore.halves import resplit
+from lrcore.io.places import places
+from lrcore.records import HalfMaps, Particles
 from lrcore.refine import Job
-from lrcore.spec import RefineSpec, fulcrum_point
+from lrcore.spec import RefineSpec
 from lrcore.subset import half_balanced
-from lrcore.symmetry import findings
 
 PathLike = str | Path
-SYMMETRIC_PX = 3.0
-"""A mask whose middle is this near to the axes of a symmetry is one of the whole particle."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """How a job was loaded. half_maps: two maps, or one volume group (.csg); empty: none."""
+    """How a job was loaded. half_maps: two maps, or one volume group (.csg); empty: none.
+
+    resplit: seed by which the half sets are split anew; None keeps those of the file.
+    """
 
     particles: str
     mask: str
@@ -32,6 +32,7 @@ class Source:
     apix: float | None = None
     subset: int | None = None
     subset_seed: int = 0
+    resplit: int | None = None
 
     @classmethod
     def of(
@@ -59,22 +60,24 @@ class Source:
 
 def load_job(source: Source, spec: RefineSpec) -> Job:
     """Read and check everything a job needs. Raises InputError in one line for whatever is unusable."""
-    particles = io.read_particles(source.particles, source.images)
-    require_halves_apart(particles)
+    particles = read_particles(source)
     mask = io.read_volume(source.mask, source.apix)
-    _warn_of_symmetry(mask, spec)
     return Job(subset(particles, source), mask, spec, read_half_maps(source.half_maps, source.apix))
 
 
-def _warn_of_symmetry(mask: Volume, spec: RefineSpec) -> None:
-    """Warn if mask or fulcrum lie beside the axes of the symmetry. An unusable mask is told of later, by `check`."""
-    if not mask.data.any():
-        return
-    x, y, z = (float(c) for c in centre_of_mass(mask.data) * mask.pixel_size_A)
-    fulcrum = fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, (x, y, z), mask.header_origin_A)
-    points = {"mask": (x, y, z), "fulcrum": fulcrum}
-    for line in findings(spec.symmetry, points, SYMMETRIC_PX * mask.pixel_size_A)[:1]:
-        warnings.warn(line, stacklevel=2)
+def read_particles(source: Source) -> Particles:
+    """The particles, in half sets that have no image in common: their own, or new ones."""
+    if source.resplit is None:
+        particles = io.read_particles(source.particles, source.images)
+        require_halves_apart(particles)
+        return particles
+    if source.half_maps:
+        raise InputError(
+            f"{source.half_maps[0]}: a half map of the old half sets holds images of both new ones, so the FSC would "
+            "be too good: leave the half maps out when half sets are split anew; they are made from the particles"
+        )
+    particles = io.read_particles(source.particles, source.images, split=False)
+    return resplit(particles, places(particles), source.resplit)
 
 
 def subset(particles: Particles, source: Source) -> Particles:
@@ -82,6 +85,11 @@ def subset(particles: Particles, source: Source) -> Particles:
     if source.subset is None or source.subset >= len(particles):
         return particles
     return particles.select(half_balanced(particles.half, source.subset, source.subset_seed))
+
+
+def suffix_of(particles: Particles) -> str:
+    """The ending of a file of the kind that the particles came from."""
+    return ".cs" if particles.path.suffix.lower() in (".cs", ".csg") else ".star"
 
 
 def read_half_maps(paths: tuple[str, ...], apix: float | None) -> HalfMaps | None:

@@ -3,24 +3,22 @@
 import warnings
 from argparse import Namespace
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from lrcore import io
 from lrcore.errors import InputError
 from lrcore.framing import Frame, frame_at, frame_of, framed, framed_images, framed_map, held_to_A, returned, shown
-from lrcore.io.stack import stack_header
+from lrcore.io.files import new_folder
+from lrcore.io.stack import in_float16
 from lrcore.io.stack_writer import write_batches
 from lrcore.masks import centre_of_mass, checked, reach
 from lrcore.records import Particles, Volume
 from lrcore.spec import FULCRUM_PATTERN, fulcrum_point
-from lrwidgets.loading import read_half_maps
+from lrwidgets.loading import read_half_maps, suffix_of
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
-FLOAT16 = 12
-"""MRC mode."""
 HELD_PX = 3.0
 """Signal as fine as this many pixels should stay in the box."""
 
@@ -39,8 +37,8 @@ def recenter(arguments: Namespace) -> None:
     if arguments.back and (arguments.point is not None or arguments.box is not None):
         raise InputError("--back goes to the point and box from before: leave out --point and --box")
     given = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
-    suffix = ".cs" if given.particles.path.suffix.lower() in (".cs", ".csg") else ".star"
-    out = _folder(arguments.out, [f"particles{suffix}", "particles.mrcs", *given.maps])
+    suffix = suffix_of(given.particles)
+    out = new_folder(arguments.out, [f"particles{suffix}", "particles.mrcs", *given.maps])
     table, printer = out / f"particles{suffix}", Printer(arguments.json)
     frame = frame_of(given.particles)[0].back if arguments.back else _frame(arguments, given)
     _check_maps(given, frame)
@@ -50,9 +48,8 @@ def recenter(arguments: Namespace) -> None:
         moved, cut = framed(given.particles, frame, table, out / "particles.mrcs")
         _warn(given, frame, shown(cut, frame))
         images = framed_images(given.particles, frame, cut)
-        write_batches(
-            out / "particles.mrcs", len(moved), frame.box, frame.pixel_size_A, images, _float16(given.particles)
-        )
+        float16 = in_float16(given.particles.images)
+        write_batches(out / "particles.mrcs", len(moved), frame.box, frame.pixel_size_A, images, float16)
     for name, volume in given.maps.items():
         io.write_volume(out / name, framed_map(volume, frame))
     io.write_particles(table, moved, moved.poses)
@@ -156,19 +153,3 @@ def _check_maps(given: _Input, frame: Frame) -> None:
             raise InputError(
                 f"{what}: is {volume.box}³ but the particles' box is {frame.before}: give maps of their box"
             )
-
-
-def _float16(particles: Particles) -> bool:
-    return all(stack_header(path).mode == FLOAT16 for path in particles.images.stacks)
-
-
-def _folder(out: Path, names: list[str]) -> Path:
-    """The folder, made if need be. Raises InputError if it cannot be, or if a file of these names is there."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror or error}): choose another folder") from error
-    there = next((name for name in names if (out / name).exists()), None)
-    if there is not None:
-        raise InputError(f"{out / there}: exists already: choose another --out")
-    return out.absolute()

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -23,6 +24,7 @@ from lrcore.html import table
 from lrcore.masks import checked
 from lrcore.records import Progress, Step, Summary, Volume
 from lrcore.refine import Job
+from lrcore.soundness import doubts, require_sound
 from lrcore.spec import RefineSpec
 from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
@@ -35,7 +37,7 @@ from lrwidgets.worker import Worker
 
 log = logging.getLogger(__name__)
 
-START_FIELDS = ("initial_lowpass_A", "symmetry", "seed")
+START_FIELDS = ("initial_lowpass_A", "symmetry", "ewald", "seed")
 """Fields that the start depends on: after a change of one, a run from the start makes a new start."""
 
 Events = Iterator[Progress | Step]
@@ -136,6 +138,7 @@ class Session:
         images: PathLike | None = None,
         apix: float | None = None,
         subset: int | None = None,
+        resplit: bool = False,
         out: PathLike | None = None,
         backend: str = "auto",
         threads: int | None = None,
@@ -144,11 +147,15 @@ class Session:
         """A session on files. half_maps: two maps or a volume .csg; none: made from the input poses.
 
         images: folder of the stacks. apix: voxel size in Å of mask and maps, over their headers. subset: so many
-        particles only, drawn by the spec's seed. out: as in the constructor. Raises InputError for unusable input.
+        particles only, drawn by the spec's seed. resplit: into new half sets, by the spec's seed, without half maps.
+        out: as in the constructor. Raises InputError for unusable input.
         """
         if out is not None:
             check_new(Path(out))
-        source = Source.of(particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed)
+        anew = spec.seed if resplit else None
+        source = Source.of(
+            particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed, resplit=anew
+        )
         job = load_job(source, spec)
         return cls(job, out=out, source=source, backend=backend, threads=threads, engine=engine)
 
@@ -246,12 +253,20 @@ class Session:
             return replace(self._job, spec=self._spec, mask=self._mask)
 
     def edit(self, **changes: Any) -> RefineSpec:
-        """Change fields of the spec, from the next iteration on. Raises InputError naming a field that is refused."""
+        """Change fields of the spec, from the next iteration on; warns of what becomes unwise by it.
+
+        Raises InputError naming a field that is refused.
+        """
         with self._lock:
-            spec = edited(self._spec, changes)
-            if spec == self._spec:
+            before, spec = self._spec, edited(self._spec, changes)
+            if spec == before:
                 return spec
+            require_sound(self._mask, spec)
             self._spec = spec
+        known = doubts(self._mask, before)
+        for doubt in doubts(self._mask, spec):
+            if doubt not in known:
+                warnings.warn(doubt, stacklevel=2)
         self._worker.ask(lambda: self._emit(self.spec_changed, spec))
         return spec
 
@@ -263,6 +278,7 @@ class Session:
         """
         checked(mask, self._job.particles.box, self._job.particles.pixel_size_A)
         with self._lock:
+            require_sound(mask, self._spec)
             self._mask = mask
         self._worker.ask(lambda: self._emit(self.mask_changed, mask))
 

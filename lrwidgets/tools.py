@@ -10,6 +10,7 @@ from lrcore.census import halves, views
 from lrcore.duplicates import same_image
 from lrcore.errors import InputError
 from lrcore.fsc import family
+from lrcore.halves import SAME_PLACE_A
 from lrcore.io.checks import check_alike
 from lrcore.io.files import require_folder
 from lrcore.io.places import places
@@ -33,7 +34,8 @@ def reconstruct(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
     try:
-        for event in run(particles, arguments.half, symmetry, pick(arguments.backend, arguments.threads)):
+        backend = pick(arguments.backend, arguments.threads)
+        for event in run(particles, arguments.half, symmetry, backend, arguments.ewald):
             if isinstance(event, Progress):
                 printer.progress(event)
             else:
@@ -88,10 +90,6 @@ def _print_conical(printer: Printer, found: "ConicalFsc") -> None:
         frequency_per_A=found.frequency,
         fsc=found.value,
     )
-
-
-SAME_PLACE_A = 20.0
-"""Particles of a micrograph that are nearer than this are one and the same."""
 
 
 def _census(path: Path, facts: dict[str, object]) -> dict[str, object]:

@@ -89,6 +89,7 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         initial_lowpass_A=11.1 if last is None else 0.0,
         history=(*(last.history if last else ()), make_summary(iteration, random)),
         converged=iteration >= 4,
+        intensity=(0.9,),
     )
 
 

@@ -30,6 +30,7 @@ class Kernels:
     newton: Callable[..., Any]
     ctf: Callable[..., Any]
     weigh: Callable[..., Any]
+    sidebands: Callable[..., Any]
     window: Callable[..., Any]
     subtract: Callable[..., Any]
     compare: Callable[..., Any]
@@ -133,7 +134,8 @@ def kernels_of(twin: str) -> Kernels:
     """The kernels of a twin: "reference", "cpu" or "cuda"."""
     homes = {
         "slices": "slice", "insert": "insert", "score": "score", "evaluate": "newton", "newton": "newton",
-        "ctf": "ctf", "weigh": "weigh", "window": "weigh", "subtract": "model", "compare": "model",
+        "ctf": "ctf", "weigh": "weigh", "window": "weigh", "sidebands": "sidebands", "subtract": "model",
+        "compare": "model",
     }  # fmt: skip
     return Kernels(**{name: _when_called(f"lrcore.kernels.{home}.{twin}", name) for name, home in homes.items()})
 

@@ -48,7 +48,7 @@ def require_halves_apart(particles: Particles) -> None:
     raise InputError(
         f"{particles.path}: rows {first + 1} and {other + 1} are the same image {name} in different half sets (as are "
         f"{len(both)} images in all), so the FSC would be too good: give all copies of an image one half set, or "
-        "remove duplicates (lrwidgets duplicates)"
+        "remove duplicates (lrwidgets duplicates), or split the half sets anew (--resplit)"
     )
 
 

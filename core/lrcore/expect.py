@@ -8,9 +8,10 @@ import numpy.typing as npt
 from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.clock import Clock
-from lrcore.grids import half_plane
+from lrcore.fourier import FourierVolume
+from lrcore.grids import Float64, half_plane
 from lrcore.images import Batch
-from lrcore.poses import seen_through
+from lrcore.poses import combined, seen_through
 from lrcore.records import Expectation, Particles, Points, Poses, Step
 from lrcore.reference import Geometry, Reference
 from lrcore.search import Asked, search
@@ -34,10 +35,7 @@ def expect(
     """
     given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
     behind = lens(particles, rest.rows)
-    centres = Poses(
-        before.rotation if spec.recenter_rotations else given.rotation,
-        before.origin_A if spec.recenter_shifts else given.origin_A,
-    )
+    centres = middles(given, before, spec, reference.frame.fulcrum_A, behind)
     with clock("window"):
         noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
         W, w = backend.kernels.window(
@@ -51,14 +49,21 @@ def expect(
         return search(W, w, reference.frame, asked, backend)
 
 
-def subtracted(batch: Batch, reference: Reference, particles: Particles, backend: Backend) -> Batch:
-    """The batch without what lies outside the mask, as seen from the input poses."""
-    if reference.outside is None:
+def middles(given: Poses, before: Poses, spec: RefineSpec, fulcrum_A: Float64, behind: Float64 | None) -> Poses:
+    """Middles of the search and of the prior: the input poses, or the last ones where the spec re-centres on them."""
+    turned = before if spec.recenter_rotations else given
+    placed = before if spec.recenter_shifts else given
+    return combined(turned, placed, fulcrum_A, behind)
+
+
+def subtracted(batch: Batch, outside: FourierVolume | None, particles: Particles, backend: Backend) -> Batch:
+    """The batch without what lies outside the mask (of its half set), as seen from the input poses."""
+    if outside is None:
         return batch
-    samples = half_plane(particles.box, (reference.outside.limit / stretch(particles),))
+    samples = half_plane(particles.box, (outside.limit / stretch(particles),))
     given = particles.poses.select(batch.rows)
     turns = backend.to_device(seen_through(given.rotation, lens(particles, batch.rows)))
-    planes = backend.kernels.slices(reference.outside, turns, samples)
+    planes = backend.kernels.slices(outside, turns, samples)
     spectrum = batch.spectrum.copy()
     backend.kernels.subtract(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
     return replace(batch, spectrum=spectrum)

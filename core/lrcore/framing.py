@@ -16,7 +16,7 @@ from lrcore.aberrations import lens
 from lrcore.errors import InputError
 from lrcore.grids import Float32, ft, ift, index_grid, radius_grid, shell_mean, window_at
 from lrcore.io.derive import number_column, text_column
-from lrcore.io.reframe import image_names, images_named, names_in_table, with_images
+from lrcore.io.reframe import SUBTRACTED_FRAMED, image_names, images_named, names_in_table, with_images
 from lrcore.io.stack import StackReader
 from lrcore.masks import cosine_edge
 from lrcore.poses import seen_through
@@ -141,6 +141,11 @@ def shown(cut: Int64, frame: Frame) -> Float64:
 
 def frame_of(particles: Particles) -> tuple[Frame, Int64]:
     """The frame that recentred particles are in, and their cuts. Raises InputError if they are not, or in several."""
+    subtracted = number_column(particles, SUBTRACTED_FRAMED)
+    if subtracted is not None and subtracted.any():
+        raise InputError(
+            f"{particles.path}: was subtracted after it was recentred: undo that first (lrwidgets subtract --back)"
+        )
     columns = [number_column(particles, name) for name in (*POINT, BOX, *SHIFT)]
     known = [column for column in columns if column is not None]
     if len(known) < len(columns):

@@ -22,7 +22,7 @@ SPHERE = 0.45
 def correlation(first: Spectrum, second: Spectrum, n: int) -> Float64:
     """FSC of two half-complex FTs of n³ maps, shells 0 … n // 2; 0 where a shell is empty.
 
-    FSC(k) = Σ Re(F₁ F₂*) / √(Σ|F₁|² Σ|F₂|²); Harauz & van Heel 1986.
+    FSC(k) = Σ Re(F₁ F₂*) / √(Σ|F₁|² Σ|F₂|²); Harauz & van Heel 1986. Samples are counted as in `shell_products`.
     """
     cross, power_first, power_second = shell_products(first, second, n)
     power = power_first * power_second

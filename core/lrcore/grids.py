@@ -129,15 +129,18 @@ def _sum_by_plane(volumes: npt.NDArray[np.floating], n: int) -> Float64:
 def shell_products(
     first: npt.NDArray[np.complexfloating], second: npt.NDArray[np.complexfloating], n: int
 ) -> tuple[Float64, Float64, Float64]:
-    """Σ Re(F₁ F₂*), Σ|F₁|², Σ|F₂|² over the shells 0 … n // 2 of two half-complex FTs of n³ maps, in one pass."""
+    """Σ Re(F₁ F₂*), Σ|F₁|², Σ|F₂|² over the shells 0 … n // 2 of two half-complex FTs of n³ maps, in one pass.
+
+    Every sample that is stored counts once, so that the plane kx = 0, which holds both mates, counts twice: as RELION
+    sums for its FSC, unlike `shell_sum` (docs/decisions/021).
+    """
     shells = np.rint(radii(n)).astype(np.int64)
-    weight = hermitian_weight(n, 2)
     out = np.zeros((3, int(shells[-1]) + 1))
     for z, squares in planes(n):
         shell, a, b = shells[squares].ravel(), first[z], second[z]
         products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
         for total, product in zip(out, products, strict=True):
-            total += np.bincount(shell, weights=(product * weight).ravel(), minlength=len(total))
+            total += np.bincount(shell, weights=product.ravel(), minlength=len(total))
     cross, power_first, power_second = out[:, : n // 2 + 1]
     return cross, power_first, power_second
 

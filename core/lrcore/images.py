@@ -78,9 +78,22 @@ def _groups(particles: Particles, rows: Rows) -> list[tuple[int, Rows]]:
     return [(int(number), np.nonzero(group == number)[0]) for number in np.unique(group)]
 
 
-def _ctfs(particles: Particles, rows: Rows, bad: npt.NDArray[np.bool_], backend: Backend) -> Float32:
-    """CTFs (B, n, n // 2 + 1) of the given rows with what their optics groups add; 0 for the bad ones."""
+def quadrature(particles: Particles, batch: Batch, backend: Backend) -> Float32:
+    """E cos γ (B, n, n // 2 + 1) where the batch's CTF is E sin γ; 0 wherever that is, as of a bad image."""
+    found = _ctfs(particles, batch.rows, batch.bad, backend, 0.25)
+    found[batch.ctf == 0] = 0.0
+    return found
+
+
+def _ctfs(
+    particles: Particles, rows: Rows, bad: npt.NDArray[np.bool_], backend: Backend, ahead: float = 0.0
+) -> Float32:
+    """CTFs (B, n, n // 2 + 1) of the given rows with what their optics groups add; 0 for the bad ones.
+
+    ahead: turns that are added to their phase.
+    """
     waves = ctf.waves(particles, rows)
+    waves[:, 4] += ahead
     waves[bad, -1] = 0.0
     tables: list[Float32] = []
     which = np.full(len(rows), -1)
@@ -103,15 +116,35 @@ def _ctfs(particles: Particles, rows: Rows, bad: npt.NDArray[np.bool_], backend:
 
 def _corrected(particles: Particles, batch: Batch, backend: Backend) -> Batch:
     """The batch of FTs as they were read, freed of what the optics did; in place."""
-    plain = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
     for number, mine in _groups(particles, batch.rows):
         optics, at = particles.optics[number], backend.to_device(mine)
         table = correction(optics)
         if table is not None:
             batch.spectrum[at] *= backend.to_device(table)
         if optics.ctf_premultiplied:
-            _divide(batch, at, _ctfs(plain, batch.rows[mine], np.zeros(len(mine), np.bool_), backend), backend)
+            _divide(batch, at, _multiplied(particles, batch.rows[mine], backend), backend)
     return batch
+
+
+def as_stored(particles: Particles, rows: Rows, model: Complex64, backend: Backend) -> Complex64:
+    """FTs (B, n, n // 2 + 1) that are what `batches` says of some images → those that are in the stack. In place.
+
+    Multiplied by the images' CTF where they were, and with the aberrations of their optics.
+    """
+    for number, mine in _groups(particles, rows):
+        optics, at = particles.optics[number], backend.to_device(mine)
+        if optics.ctf_premultiplied:
+            model[at] *= _multiplied(particles, rows[mine], backend)
+        table = correction(optics)
+        if table is not None:
+            model[at] *= backend.to_device(table.conj())
+    return model
+
+
+def _multiplied(particles: Particles, rows: Rows, backend: Backend) -> Float32:
+    """The CTFs that premultiplied images were multiplied by: without B-factor and scale."""
+    pure = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
+    return _ctfs(pure, rows, np.zeros(len(rows), np.bool_), backend)
 
 
 def _divide(batch: Batch, at: Rows, pure: Float32, backend: Backend) -> None:

@@ -16,6 +16,17 @@ def seen_through(rotation: Float64, lens: Float64 | None) -> Float64:
     return lens.reshape(len(lens), *(1,) * (rotation.ndim - 3), 3, 3) @ rotation
 
 
+def combined(turned: Poses, placed: Poses, fulcrum_A: Float64, lens: Float64 | None = None) -> Poses:
+    """The rotations of `turned`, with the point f seen where `placed` has it: o = o' + ((A − A') f)_xy.
+
+    fulcrum_A: f, (x, y, z) in Å from the box centre. lens: (n, 3, 3), see `seen_through`, or None.
+    """
+    if turned is placed:
+        return turned
+    moved = seen_through(turned.rotation - placed.rotation, lens) @ fulcrum_A
+    return Poses(turned.rotation, placed.origin_A + moved[:, :2])
+
+
 def changes(
     before: Poses, after: Poses, fulcrum_A: tuple[float, float, float], lens: Float64 | None = None
 ) -> tuple[Float64, Float64]:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
 from lrcore.errors import InputError
+from lrcore.ewald import Spheres, spheres
 from lrcore.fourier import PADDING, FourierVolume, make_hermitian, shape_for, squared_radii, to_map
 from lrcore.grids import Complex64, Float32
-from lrcore.images import Batch, batches, reading_order
+from lrcore.images import Batch, batches, quadrature, reading_order
 from lrcore.poses import seen_through
 from lrcore.records import Particles, Points, Progress, Volume
 from lrcore.symmetry import operators
@@ -58,19 +59,40 @@ def add(
     symmetry: npt.NDArray[np.float64],
     backend: Backend,
     behind: npt.NDArray[np.float64] | None = None,
+    curved: Spheres | None = None,
 ) -> None:
     """Add a batch at its points: C X / σ² and C² / σ², once for every symmetry operator. In place.
 
     noise: (groups, shells) σ². group: (B,) of each image. behind: (B, 3, 3), the images' `aberrations.lens`, or None.
+    curved: the Ewald spheres that they lie on; None for flat slices.
     """
-    data, weight = backend.kernels.weigh(batch.spectrum, batch.ctf, noise, group)
     image, point = np.nonzero(points.share)
     shifts, share = points.origin_A[image, point] / pixel_size_A, points.share[image, point]
     views = seen_through(points.rotation, behind)[image, point]
-    for operator in symmetry:
-        backend.kernels.insert(
-            sums.numerator, sums.denominator, views @ operator, shifts, data, weight, sums.box // 2, image, share
-        )  # fmt: skip
+    for data, weight, curvature in _weighed(batch, noise, group, curved, backend):
+        bends = None if curvature is None else curvature[image]
+        for operator in symmetry:
+            backend.kernels.insert(
+                sums.numerator, sums.denominator, views @ operator, shifts, data, weight, sums.box // 2, image, share,
+                bends,
+            )  # fmt: skip
+
+
+def _weighed(
+    batch: Batch,
+    noise: npt.NDArray[np.float64],
+    group: npt.NDArray[np.integer],
+    curved: Spheres | None,
+    backend: Backend,
+) -> Iterator[tuple[Complex64, Float32, npt.NDArray[np.float64] | None]]:
+    """What goes onto the slices of a batch, their weights, and the curvature of each: one flat slice, or two."""
+    if curved is None:
+        yield *backend.kernels.weigh(batch.spectrum, batch.ctf, noise, group), None
+        return
+    cosine = quadrature(curved.particles, batch, backend)
+    upper, lower, weight = backend.kernels.sidebands(batch.spectrum, batch.ctf, cosine, noise, group, curved.overlap)
+    yield upper, weight, curved.curvature[group]
+    yield lower, weight, -curved.curvature[group]
 
 
 def solve(sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike = RIDGE, workers: int = 1) -> Volume:
@@ -129,21 +151,23 @@ def regularisation(fsc: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(rho, dtype=np.float64)
 
 
-def reconstruct(particles: Particles, half: int | None, symmetry: str, backend: Backend) -> Iterator[Progress | Volume]:
+def reconstruct(
+    particles: Particles, half: int | None, symmetry: str, backend: Backend, ewald: str = "none"
+) -> Iterator[Progress | Volume]:
     """Reconstruct the particles of one half set (None: of all) at their poses; Progress, then the Volume.
 
-    Images weigh by their CTF alone. Raises InputError when there are no such particles.
+    Images weigh by their CTF alone. ewald: as in a spec. Raises InputError when there are no such particles.
     """
     chosen = reading_order(particles, half)
     if len(chosen) == 0:
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
     sums = empty(particles.box, backend, stretch(particles))
-    group = operators(symmetry)
-    done, alike = 0, np.ones((1, 1))
+    group, curved = operators(symmetry), spheres(particles, ewald)
+    done, alike = 0, np.ones((len(particles.optics), 1))
     for batch in batches(particles, chosen, backend):
-        poses, one = particles.poses.select(batch.rows), np.zeros(len(batch.rows), np.int64)
+        poses, optics = particles.poses.select(batch.rows), particles.group[batch.rows]
         behind = lens(particles, batch.rows)
-        add(sums, batch, Points.of(poses), particles.pixel_size_A, alike, one, group, backend, behind)
+        add(sums, batch, Points.of(poses), particles.pixel_size_A, alike, optics, group, backend, behind, curved)
         done += len(batch.rows)
         yield Progress(0, "reconstruct", done, len(chosen))
     yield solve(fetched(sums, backend), particles.pixel_size_A, RIDGE, backend.threads)

@@ -82,7 +82,8 @@ class Particles:
 
     uid: (n,) uint64. half: (n,) int8, 1 or 2. group: (n,) int32 into `optics`. defocus_A: (n, 2) U, V (underfocus
     positive). defocus_angle_rad, phase_shift_rad, bfactor_A2, scale: (n,). source: the table it came from, kept by
-    `io` so that an export loses nothing; `path` is that file.
+    `io` so that an export loses nothing; `path` is that file. subtracted: what lies outside of a mask has been
+    subtracted from the images on disk.
     """
 
     uid: npt.NDArray[np.uint64]
@@ -98,6 +99,7 @@ class Particles:
     images: Images
     path: Path
     source: Any = field(repr=False, default=None)
+    subtracted: bool = False
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -275,7 +277,8 @@ class Step:
     their order. half_maps: unmasked, unfiltered. fsc: by kind. noise: (2, groups, shells) variance of an image's
     Fourier coefficients, by half set. initial_lowpass_A: low-pass of the next iteration's reference in Å; 0 means
     none. history: one Summary for every iteration up to this one. converged: nothing more to gain. question: what the
-    search asked (`reference.question`), empty at the start.
+    search asked (`reference.question`), empty at the start. intensity: amplitude of each optics group's signal beside
+    the scale in the file, measured at the start; empty for a single group.
     """
 
     iteration: int
@@ -287,6 +290,7 @@ class Step:
     history: tuple[Summary, ...]
     converged: bool = False
     question: str = ""
+    intensity: tuple[float, ...] = ()
 
     def _repr_html_(self) -> str:
         now = self.history[-1]
@@ -303,7 +307,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step is: `done` of `total` particles in `stage` ("search", "reconstruct", "start")."""
+    """How far a step is: `done` of `total` particles in `stage` ("reconstruct", "start", "noise", "search")."""
 
     iteration: int
     stage: str

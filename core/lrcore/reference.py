@@ -16,6 +16,7 @@ from lrcore.masks import centre_of_mass, inscribed_sphere, reach
 from lrcore.poses import seen_through
 from lrcore.records import Fsc, HalfMaps, Poses, Step, Volume
 from lrcore.search import Frame, Lattice, coarse_resolution, make_lattice
+from lrcore.solvent import TIGHT_A, falling, outline_distance_A
 from lrcore.spec import RefineSpec, fulcrum_point
 from lrcore.units import DEGREE
 
@@ -125,21 +126,26 @@ class Surroundings:
 
 
 def surroundings(maps: HalfMaps, mask: Volume, spec: RefineSpec, workers: int) -> Surroundings | None:
-    """Half maps × (1 − mask), Wiener-filtered by their FSC there; None when that is nothing, or not to be subtracted.
+    """Half maps × (1 − mask), filtered by √FSC there; None when that is nothing, or not to be subtracted.
 
-    maps: of the run's Step 0.
+    maps: of the run's Step 0. The particle, inside its tight mask, and what is about it are filtered each by its own
+    FSC: with solvent in the same FSC, less of the particle would be known, and more noise be taken for it. √FSC gives
+    a half map the power that its signal has; the FSC itself, its Wiener filter, would leave more of it behind.
     """
     if not spec.subtract_outside:
         return None
-    n = mask.box
+    n, first, second = mask.box, maps.first.data, maps.second.data
     keep = (1 - mask.data) * inscribed_sphere(n)
-    gain = wiener_gain(masked_correlation(maps.first.data, maps.second.data, keep, workers))
-    if gain[1:].max(initial=0.0) == 0:
-        return None
-    last = int(np.nonzero(gain)[0].max()) + 1
-    rest = np.stack([filter_map(maps.half(half).data, gain, workers) for half in (1, 2)])
-    rest *= keep
-    return Surroundings(rest, min(last, (n - 1) // 2))
+    near = falling(outline_distance_A(first, second, mask.pixel_size_A, workers), TIGHT_A)
+    rest, last = np.zeros((2, n, n, n), np.float32), 0
+    for zone in (keep * near, keep * (1 - near)):
+        gain = np.sqrt(wiener_gain(masked_correlation(first, second, zone, workers)))
+        gain[0] = gain[1]  # the mean of a zone, of which images know nothing
+        if gain.any():
+            last = max(last, int(np.nonzero(gain)[0].max()) + 1)
+            for half in (1, 2):
+                rest[half - 1] += zone * filter_map(maps.half(half).data, gain, workers)
+    return Surroundings(rest, min(last, (n - 1) // 2)) if last else None
 
 
 def prepare(

@@ -10,13 +10,16 @@ import numpy.typing as npt
 
 from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
-from lrcore.calibrate import Calibration, calibrate
+from lrcore.calibrate import Calibration, calibrate, sample_rows
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
+from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
+from lrcore.ewald import spheres
 from lrcore.expect import expect, subtracted
 from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
+from lrcore.halves import require_both
 from lrcore.images import batches, reading_order
 from lrcore.masks import checked, dynamic_mask, soft_edge
 from lrcore.noise import measured, modelled, sampled, spectrum
@@ -34,6 +37,7 @@ from lrcore.reference import (
     surroundings,
 )
 from lrcore.search import secure
+from lrcore.soundness import doubts, require_sound
 from lrcore.spec import RefineSpec
 from lrcore.symmetry import operators
 
@@ -54,7 +58,7 @@ class Job:
 
 
 def check(job: Job) -> None:
-    """Raise InputError when mask or half maps do not fit the particles; warn of what is unwise."""
+    """Raise InputError when mask, half maps, half sets or spec do not fit the particles; warn of what is unwise."""
     particles = job.particles
     checked(job.mask, particles.box, particles.pixel_size_A)
     for volume in (job.half_maps.first, job.half_maps.second) if job.half_maps else ():
@@ -66,15 +70,28 @@ def check(job: Job) -> None:
                 f"{name}: voxel size {volume.pixel_size_A:g} Å but the particles' is {particles.pixel_size_A:g} Å: "
                 "resample the map, or correct it with --apix"
             )
-    if job.spec.prior == "none" and (job.spec.recenter_rotations or job.spec.recenter_shifts):
+    require_both(particles)
+    require_halves_apart(particles)
+    require_sound(job.mask, job.spec)
+    for doubt in doubts(job.mask, job.spec):
+        warnings.warn(doubt, stacklevel=2)
+    if particles.subtracted:
+        _note_subtracted(job)
+
+
+def _note_subtracted(job: Job) -> None:
+    name, spec = job.particles.path, job.spec
+    if spec.subtract_outside:
         warnings.warn(
-            "re-centring without a prior: poses may drift further with every iteration, beyond the extents about their "
-            "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off",
-            stacklevel=2,
+            f"{name}: these images are without what lies outside the mask already: subtract_outside does nothing",
+            stacklevel=3,
         )
-    for half in (1, 2):
-        if not np.any(particles.half == half):
-            raise InputError(f"{particles.path}: half set {half} holds no particles; a refinement needs both")
+    if spec.mask_mode == "dynamic":
+        warnings.warn(
+            f"{name}: what lies outside the mask is subtracted from these images, so a dynamic mask cannot grow: "
+            "set mask_mode=static, or bring the whole images back (lrwidgets subtract --back)",
+            stacklevel=3,
+        )
 
 
 def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
@@ -85,36 +102,66 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     if maps is None:
         volumes = []
         for half in (1, 2):
-            for event in reconstruct(job.particles, half, job.spec.symmetry, backend):
+            for event in reconstruct(job.particles, half, job.spec.symmetry, backend, job.spec.ewald):
                 if isinstance(event, Volume):
                     volumes.append(event)
                 else:
                     yield event
         maps = HalfMaps(*volumes)
-    for found in calibrate(job.particles, maps, job.spec.seed, backend):
-        if isinstance(found, Calibration):
-            yield _first_step(job, found, backend, time.perf_counter() - began)
-        else:
+    for found in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
+        if isinstance(found, Progress):
             yield found
+        else:
+            first = _first_step(job, found, backend)
+    noise = yield from _first_noise(job, first, backend)
+    (line,) = first.history
+    line = replace(line, seconds={"start": time.perf_counter() - began}, memory_MB=peak_memory_MB())
+    yield replace(first, noise=noise, history=(line,))
 
 
-def _first_step(job: Job, found: Calibration, backend: Backend, seconds: float) -> Step:
+def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress, None, Float64]:
+    """What the first search will see, measured as after every later one, but at the input poses."""
+    particles, shape = weighed(job, first), geometry(job.mask, job.spec)
+    around = outside(job, first, job.mask, backend.threads)
+    rows = [sample_rows(particles, half, job.spec.seed) for half in (1, 2)]
+    spectra, done = [], 0
+    for half, chosen in zip((1, 2), rows, strict=True):
+        made = prepare(first, around, half, job.mask, job.spec, shape, backend.threads, stretch=stretch(particles))
+        reference = placed(made, backend)
+        left = []
+        for batch in batches(particles, chosen, backend):
+            rest, given = subtracted(batch, reference.outside, particles, backend), particles.poses.select(batch.rows)
+            left.append(measured(rest, np.ones(len(given), np.bool_), particles, given, reference, shape, backend))
+            done += len(given)
+            yield Progress(0, "noise", done, len(rows[0]) + len(rows[1]))
+        spectra.append(_spectrum(left, particles))
+    return modelled(np.stack(spectra), job.spec.noise_model)
+
+
+def _spectrum(left: list[tuple[Float64, npt.NDArray[np.int32]]], particles: Particles) -> Float64:
+    """The noise spectrum of the residual powers and groups of some batches."""
+    power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
+    return spectrum(power, groups, len(particles.optics))
+
+
+def _first_step(job: Job, found: Calibration, backend: Backend) -> Step:
+    """Step 0 of half maps on the images' scale, but for its noise and time."""
     maps = found.half_maps
     fsc = family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads)
     lowpass = job.spec.initial_lowpass_A or fsc["corrected"].resolution_A(0.5) + 1.0
     expectation = Expectation.none(job.particles.poses)
     align = align_resolution_A(fsc["corrected"], job.spec, lowpass)
     masked, corrected = fsc["masked"].resolution_A(), fsc["corrected"].resolution_A()
-    line = Summary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {"start": seconds}, {}, peak_memory_MB())
-    noise = modelled(found.noise, job.spec.noise_model)
-    return Step(0, expectation, maps, fsc, noise, lowpass, (line,))
+    line = Summary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {}, {}, 0.0)
+    noise = np.ones((2, len(job.particles.optics), job.mask.box // 2 + 1))
+    return Step(0, expectation, maps, fsc, noise, lowpass, (line,), intensity=found.intensity)
 
 
 def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
     """One iteration on top of `last`; `first` is the run's Step 0. Yields Progress per chunk, then the Step."""
     clock = Clock()
     with clock("reference"):
-        around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
+        around = outside(job, first, job.mask, backend.threads)
     yield from _advance(job, around, first, last, backend, clock)
 
 
@@ -141,10 +188,7 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     spec, maps, workers = job.spec, last.half_maps, backend.threads
     mask = mask_of(job, last, workers)
     if mask is not job.mask:
-        around = surroundings(first.half_maps, mask, spec, workers)
-    particles = job.particles
-    if spec.per_particle_scale:
-        particles = replace(particles, scale=particles.scale * last.expectation.scale)
+        around = outside(job, first, mask, workers)
     cutoff_A = None
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
@@ -152,8 +196,24 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     shape = geometry(mask, spec)
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
-    job = replace(job, mask=mask, particles=particles)
+    job = replace(job, mask=mask, particles=weighed(job, last))
     return _Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
+
+
+def outside(job: Job, first: Step, mask: Volume, workers: int) -> Surroundings | None:
+    """What is subtracted from every image; None, too, if it has been already. first: the run's Step 0."""
+    return None if job.particles.subtracted else surroundings(first.half_maps, mask, job.spec, workers)
+
+
+def weighed(job: Job, last: Step) -> Particles:
+    """The particles with the scale of their images' signal: of the file, of the optics group, of the particle."""
+    particles = job.particles
+    scale = particles.scale
+    if last.intensity:
+        scale = scale * np.array(last.intensity)[particles.group]
+    if job.spec.per_particle_scale:
+        scale = scale * last.expectation.scale
+    return replace(particles, scale=scale)
 
 
 def _advance(
@@ -175,7 +235,10 @@ def _advance(
         fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads)
     noise_now = modelled(np.stack(spectra), job.spec.noise_model)
     found_now = _joined(parts, job.particles.half)
-    step = Step(last.iteration + 1, found_now, maps, fsc, noise_now, 0.0, last.history, question=scene.question)
+    step = replace(
+        last, iteration=last.iteration + 1, expectation=found_now, half_maps=maps, fsc=fsc, noise=noise_now,
+        initial_lowpass_A=0.0, question=scene.question,
+    )  # fmt: skip
     share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
     line = summary(job.particles, job.spec, last, step, fulcrum, clock.seconds, share)
     step = replace(step, history=(*last.history, line))
@@ -189,8 +252,7 @@ def _half_set(scene: _Scene, half: int) -> Generator[Progress, None, tuple[list[
     with scene.clock("reconstruct"):
         rho = regularisation(scene.last.fsc["corrected"].value)
         volume = solve(fetched(sums, backend), particles.pixel_size_A, rho, backend.threads)
-    power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
-    return parts, volume, spectrum(power, groups, len(particles.optics))
+    return parts, volume, _spectrum(left, particles)
 
 
 def _batches(
@@ -205,20 +267,20 @@ def _batches(
         reference = placed(made, backend)
     parts: list[Part] = []
     left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
-    sums = empty(particles.box, backend, wide)
+    sums, curved = empty(particles.box, backend, wide), spheres(particles, spec.ewald)
     rows = reading_order(particles, half)
     looked = sampled(rows, len(particles))
     done = 0 if half == 1 else int((particles.half == 1).sum())
     for batch in clock.over("read", batches(particles, rows, backend)):
         with clock("window"):
-            rest = subtracted(batch, reference, particles, backend)
+            rest = subtracted(batch, reference.outside, particles, backend)
         found, points = expect(particles, spec, rest, scene.known, reference, shape, last, backend, clock)
         with clock("noise"):
             left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
         with clock("insert"):
             noise, optics = last.noise[half - 1], particles.group[batch.rows]
             behind = lens(particles, batch.rows)
-            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend, behind)
+            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend, behind, curved)
         parts.append((batch.rows, found))
         done += len(batch.rows)
         yield Progress(last.iteration + 1, "search", done, len(particles))
@@ -255,7 +317,7 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
         return
     clock = Clock()
     with clock("reference"):
-        around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
+        around = outside(job, first, job.mask, backend.threads)
     while not finished(job.spec, last):
         for event in _advance(job, around, first, last, backend, clock):
             yield event

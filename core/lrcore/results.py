@@ -161,6 +161,7 @@ def to_step(tree: xr.DataTree) -> Step:
         history=summaries(tree["history"].to_dataset()),
         converged=bool(state["converged"]),
         question=str(state.attrs["question"]),
+        intensity=tuple(state["intensity"].values.tolist()) if "intensity" in state else (),
     )
 
 
@@ -305,13 +306,15 @@ def _summary(row: xr.Dataset) -> Summary:
 
 
 def _state(step: Step) -> xr.Dataset:
-    values = {
+    values: dict[str, Any] = {
         "iteration": [step.iteration],
         "half": [1, 2],
         "noise": step.noise[None],
         "initial_lowpass": [step.initial_lowpass_A],
         "converged": [step.converged],
     }
+    if step.intensity:
+        values["intensity"] = [step.intensity]
     return _dataset("state", values, question=step.question)
 
 

@@ -97,6 +97,13 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "noise": Variable(
             ("iteration", "half", "optics_group", "shell"), "f8", "1", "Variance of an image's Fourier samples"
         ),
+        "intensity": Variable(
+            ("iteration", "optics_group"),
+            "f8",
+            "1",
+            "Amplitude of a group's signal, beside the scale in the file",
+            False,
+        ),
         "initial_lowpass": Variable(("iteration",), "f8", "angstrom", "Low-pass of the next reference; 0: none"),
         "converged": Variable(("iteration",), "b1", "1", "Nothing more to gain"),
     },

@@ -81,16 +81,19 @@ def flexible_particle(
     radius_b_A: float = 30.0,
     groups: int = 1,
     scale_sd: float = 0.0,
+    intensities: tuple[float, ...] = (),
     optics: Mapping[str, Any] | None = None,
     float16: bool = False,
+    ewald: str = "none",
 ) -> FlexibleParticle:
     """Write n images (box, box) of a two-body phantom, its masks, its truth: the same seed, the same data.
 
     SDs are per axis. snr: variance of the CTF-modulated signal over that of the noise, whose pixels have variance 1.
     noise: "coloured" or "white". groups: optics groups, which differ in voltage and in the colour of their noise.
-    scale_sd: of the images' amplitudes about 1, which the STAR file does not tell. optics: fields of `Optics` that all
-    groups have instead of the usual ones (aberrations, images multiplied by their CTF). Raises InputError if the folder
-    cannot be written.
+    scale_sd: of the images' amplitudes about 1, which the STAR file does not tell. intensities: of the groups' signals,
+    neither. optics: fields of `Optics` that all groups have instead of the usual ones (aberrations, images multiplied
+    by their CTF). ewald: as in a spec; with a sign, every height is seen at its own defocus. Raises InputError if the
+    folder cannot be written.
     """
     folder = make_folder(folder)
     phantom = two_body(seed, radius_a_A, radius_b_A)
@@ -111,10 +114,12 @@ def flexible_particle(
         poses_b=motion.poses_of_b(poses_a, lens(particles, np.arange(n))),
         motion=motion,
         phantom=phantom,
-        gain=_gain_for(snr, project(phantom, particles, poses_a, motion, bfactor_A2), box),
+        gain=_gain_for(snr, project(phantom, particles, poses_a, motion, bfactor_A2, ewald), box),
     )
     scale = np.maximum(1 + scale_sd * np.random.default_rng([seed, 4]).standard_normal(n), 0.1)
-    signal = project(phantom, replace(particles, scale=scale), poses_a, motion, bfactor_A2)
+    if intensities:
+        scale = scale * np.array(intensities)[particles.group]
+    signal = project(phantom, replace(particles, scale=scale), poses_a, motion, bfactor_A2, ewald)
     hum = noise_ft(particles, noise, rng)
     images = (out.gain * a + b for a, b in zip(signal, hum, strict=True))
     write_stack(particles, premultiplied(particles, images), float16)

@@ -17,6 +17,14 @@ FULCRUM_PATTERN = re.compile(
 Point = tuple[float, float, float]
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _meta(label: str, unit: str = "", group: str = "search") -> dict[str, Any]:
     return {"label": label, "unit": unit, "group": group}
 
@@ -157,6 +165,12 @@ class RefineSpec(BaseModel):
         "I1 to I4. For a part that moves by itself, expand the particles instead.",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
+    ewald: Literal["none", "positive", "negative"] = Field(
+        "none",
+        description="Insert images onto the Ewald sphere, whose curvature matters for large particles at high "
+        "resolution. Which sign is right depends on the handedness of the images: try both.",
+        json_schema_extra=_meta("Ewald sphere", "", "reference"),
+    )
     max_iterations: int = Field(
         8,
         ge=1,
@@ -194,7 +208,8 @@ class RefineSpec(BaseModel):
     @field_validator("fulcrum")
     @classmethod
     def _fulcrum_reads(cls, value: str) -> str:
-        if value in ("mask", "box") or FULCRUM_PATTERN.match(value):
+        found = FULCRUM_PATTERN.match(value)
+        if value in ("mask", "box") or (found and all(map(_is_number, found.group("x", "y", "z")))):
             return value
         raise ValueError(
             "write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "

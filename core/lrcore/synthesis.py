@@ -12,11 +12,13 @@ import numpy.typing as npt
 from lrcore.aberrations import lens, magnified, odd_phase
 from lrcore.atoms import points_ft
 from lrcore.ctf import particle_ctf
+from lrcore.ewald import SIGNS
 from lrcore.grids import Float64, ft, hermitian_weight, ift, index_grid
 from lrcore.io.stack_writer import write_batches
 from lrcore.phantom import Motion, Phantom
 from lrcore.poses import seen_through
 from lrcore.records import Optics, Particles, Poses
+from lrcore.units import electron_wavelength_A
 
 Noise = Literal["coloured", "white"]
 
@@ -24,25 +26,47 @@ BATCH = 64
 BUMP = 4.0
 BUMP_WIDTH_A = 50.0
 """Coloured noise: white, and at low frequencies `BUMP` times as much again, falling off over 1 / `BUMP_WIDTH_A`."""
+SLAB_RAD = 0.2
+"""Phase of the CTF, at the Nyquist frequency, from one side of a slab of atoms that share a defocus to the other."""
 
 
 def project(
-    phantom: Phantom, particles: Particles, poses: Poses, motion: Motion, bfactor_A2: float
+    phantom: Phantom, particles: Particles, poses: Poses, motion: Motion, bfactor_A2: float, ewald: str = "none"
 ) -> Iterator[npt.NDArray[np.complex128]]:
-    """FTs of the images of the moved atoms, with CTF, in batches of BATCH: (b, box, box // 2 + 1) each."""
+    """FTs of the images of the moved atoms, with CTF, in batches of BATCH: (b, box, box // 2 + 1) each.
+
+    ewald: as in a spec. With a sign, atoms are seen at the defocus of their height above the middle of the particle.
+    """
     box, pixel = particles.box, particles.pixel_size_A
-    views = seen_through(poses.rotation, lens(particles, np.arange(len(particles))))[:, :2]
+    views = seen_through(poses.rotation, lens(particles, np.arange(len(particles))))
     effects = [_effect(optics, bfactor_A2) for optics in particles.optics]
 
     def image_of(row: int) -> npt.NDArray[np.complex128]:
         atoms = np.concatenate([phantom.body_a, motion.move(row, phantom.body_b)])
-        at = atoms @ views[row].T - poses.origin_A[row]
-        return points_ft(at / pixel, box) * effects[particles.group[row]]
+        seen = atoms @ views[row, :2].T - poses.origin_A[row]
+        effect = effects[particles.group[row]]
+        if ewald == "none":
+            return points_ft(seen / pixel, box) * effect
+        return _deep_image(seen / pixel, SIGNS[ewald] * atoms @ views[row, 2], particles, row) * effect
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(particles), BATCH):
             rows = range(start, min(start + BATCH, len(particles)))
-            yield np.stack(list(pool.map(image_of, rows))) * particle_ctf(particles, rows)
+            through = particle_ctf(particles, rows) if ewald == "none" else 1.0
+            yield np.stack(list(pool.map(image_of, rows))) * through
+
+
+def _deep_image(points: Float64, nearer_A: Float64, particles: Particles, row: int) -> npt.NDArray[np.complex128]:
+    """FT of the image of points (m, 2) in pixels, with CTF, each at a defocus less by `nearer_A`: slab by slab."""
+    one, box = particles.select(np.array([row])), particles.box
+    wavelength = electron_wavelength_A(particles.optics[particles.group[row]].voltage_kV)
+    thickness = SLAB_RAD / (np.pi * wavelength * (0.5 / particles.pixel_size_A) ** 2)
+    slab = np.rint(nearer_A / thickness)
+    image = np.zeros((box, box // 2 + 1), np.complex128)
+    for number in np.unique(slab):
+        there = replace(one, defocus_A=one.defocus_A - number * thickness)
+        image += points_ft(points[slab == number], box) * particle_ctf(there, [0])[0]
+    return image
 
 
 def _effect(optics: Optics, bfactor_A2: float) -> npt.NDArray[np.complex128]:

@@ -110,7 +110,7 @@ def problem(job: Job, backend: Backend) -> Problem:
     around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
     reference = prepare(first, around, 1, job.mask, job.spec, shape, backend.threads)
     rows = reading_order(job.particles, 1)[:IMAGES]
-    batch = subtracted(next(batches(job.particles, rows, backend)), reference, job.particles, backend)
+    batch = subtracted(next(batches(job.particles, rows, backend)), reference.outside, job.particles, backend)
     given, noise = job.particles.poses.select(batch.rows), first.noise[0]
     cut = (
         batch.spectrum, batch.ctf, noise, job.particles.group[batch.rows], reference.variance, shape.centre_in(given),

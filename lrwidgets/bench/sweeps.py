@@ -142,7 +142,7 @@ def expectations(
         clock, found = Clock(), []
         for batch in clock.over("read", batches(job.particles, rows, backend)):
             with clock("window"):
-                rest = subtracted(batch, reference, job.particles, backend)
+                rest = subtracted(batch, reference.outside, job.particles, backend)
             now, _ = expect(job.particles, job.spec, rest, known, reference, shape, first, backend, clock)
             found.append(now)
         if turn:

@@ -14,6 +14,7 @@ from lrcore.kernels.model import cuda as model_cuda
 from lrcore.kernels.newton import Limits
 from lrcore.kernels.newton import cuda as newton_cuda
 from lrcore.kernels.score import cuda as score_cuda
+from lrcore.kernels.sidebands import cuda as sidebands_cuda
 from lrcore.kernels.slice import cuda as slice_cuda
 from lrcore.kernels.weigh import cuda as weigh_cuda
 from lrcore.rotations import exp, from_euler
@@ -84,6 +85,20 @@ def test_insert(on_device, n, limit):
     assert close(sums[0][1], sums[1][1])
 
 
+def test_insert_on_curved_slices(on_device):
+    rng = np.random.default_rng(1)
+    data = (rng.normal(size=(2, SIZE, SIZE // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)
+    weight = rng.uniform(0, 1, data.shape).astype(np.float32)
+    poses = from_euler(rng.uniform(-180, 180, (3, 3))), rng.normal(0, 5, (3, 2))
+    rest = (LIMIT, np.array([1, 0, 1]), np.array([0.5, 1, 0.5]), np.array([0.04, -0.04, 0.01]))
+    sums = []
+    for insert in (insert_cuda.insert, pick("reference").kernels.insert):
+        sums.append((np.zeros(shape_for(LIMIT), np.complex64), np.zeros(shape_for(LIMIT), np.float32)))
+        insert(*sums[-1], *poses, data, weight, *rest)
+    assert close(sums[0][0], sums[1][0])
+    assert close(sums[0][1], sums[1][1])
+
+
 def test_insert_refuses_a_volume_of_another_size(on_device):
     data = np.zeros((1, SIZE, SIZE // 2 + 1), np.complex64)
     sums = np.zeros(shape_for(LIMIT), np.complex64), np.zeros(shape_for(LIMIT), np.float32)
@@ -116,6 +131,23 @@ def test_ctf(on_device, n):
 def test_weigh(on_device, images):
     expected = pick("reference").kernels.weigh(*images)
     for found, value in zip(weigh_cuda.weigh(*images), expected, strict=True):
+        assert found.dtype == value.dtype
+        assert close(found, value, 1e-5)
+
+
+def test_sidebands(on_device, images):
+    spectrum, ctf, noise, group = images
+    rng = np.random.default_rng(3)
+    arguments = (
+        spectrum,
+        ctf,
+        rng.uniform(-1, 1, ctf.shape).astype(np.float32),
+        noise,
+        group,
+        rng.uniform(0, 1, (2, 9)),
+    )
+    expected = pick("reference").kernels.sidebands(*arguments)
+    for found, value in zip(sidebands_cuda.sidebands(*arguments), expected, strict=True):
         assert found.dtype == value.dtype
         assert close(found, value, 1e-5)
 

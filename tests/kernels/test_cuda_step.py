@@ -6,6 +6,7 @@ import pytest
 from lrcore.backend import pick
 from lrcore.io import read_volume
 from lrcore.kernels import device
+from lrcore.reconstruct import reconstruct
 from lrcore.records import Step
 from lrcore.refine import Job, advance, start
 from lrcore.rotations import angle_deg
@@ -55,6 +56,16 @@ def test_on_the_host(job, tmp_path, monkeypatch):
     here, backend = host_backend(tmp_path, threads=1)
     monkeypatch.setattr(device, "current", lambda: here)
     same(iterated(job, backend), iterated(job, pick("cpu", 1)))
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no g++ to run the CUDA sources on the host with")
+def test_an_ewald_sphere_on_the_host(job, tmp_path, monkeypatch):
+    here, backend = host_backend(tmp_path, threads=1)
+    monkeypatch.setattr(device, "current", lambda: here)
+    (*_, found), (*_, expected) = (
+        reconstruct(job.particles, 1, "C2", one, "positive") for one in (backend, pick("cpu", 1))
+    )
+    assert np.abs(found.data - expected.data).max() < 1e-5 * np.abs(expected.data).max()
 
 
 @pytest.mark.skipif(not GPU, reason="no GPU")

@@ -47,6 +47,23 @@ def problem(request):
     return spectrum, particle_ctf(some, np.arange(BATCH)), noise, some.group, variance, points
 
 
+def test_twins_agree_on_sidebands(problem):
+    spectrum, ctf, noise, group, _, _ = problem
+    quadrature, overlap = ctf[::-1].copy(), np.random.default_rng(2).uniform(-0.1, 1, (2, spectrum.shape[1] // 3))
+    arguments = (spectrum, ctf, quadrature, noise, group, overlap)
+    for one, two in zip(*(kernels.sidebands(*arguments) for kernels in (REFERENCE, CPU)), strict=True):
+        close(one, two)
+
+
+@pytest.mark.parametrize("kernels", [REFERENCE, CPU], ids=["reference", "cpu"])
+def test_sidebands_that_overlap_are_the_weighed_image(kernels, problem):
+    spectrum, ctf, noise, group, _, _ = problem
+    upper, lower, weight = kernels.sidebands(spectrum, ctf, ctf[::-1].copy(), noise, group, np.ones((2, 1)))
+    data, norm = kernels.weigh(spectrum, ctf, noise, group)
+    close(upper + lower, data)
+    close(2 * weight, norm)
+
+
 @pytest.mark.parametrize("kernels", [REFERENCE, CPU], ids=["reference", "cpu"])
 @pytest.mark.parametrize(("n", "pixel_A", "defocus_A"), [(64, 1.0, 60000.0), (65, 0.6, 60000.0), (128, 3.0, -4000.0)])
 def test_ctf_is_its_definition(kernels, n, pixel_A, defocus_A):

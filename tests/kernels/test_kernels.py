@@ -5,7 +5,8 @@ import pytest
 
 from lrcore.backend import pick
 from lrcore.fourier import QUADRATIC, TRILINEAR, FourierVolume, from_map, gridding_correction, make_hermitian, shape_for
-from lrcore.grids import ft, half_plane
+from lrcore.grids import Samples, ft, half_plane
+from lrcore.kernels.insert.reference import MARGIN, insertion_samples
 from lrcore.kernels.newton import Limits
 from lrcore.kernels.newton.reference import smooth_slices
 from lrcore.rotations import exp, from_euler
@@ -25,6 +26,11 @@ def blob(n):
         return amplitude * np.exp(-2j * np.pi / n * (rotations @ point)[:, :2] @ k)
 
     return array, transform
+
+
+def empty_sums():
+    """Numerator and denominator of an insertion up to LIMIT."""
+    return np.zeros(shape_for(LIMIT), np.complex64), np.zeros(shape_for(LIMIT), np.float32)
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -90,6 +96,44 @@ def test_insert_is_the_adjoint_of_slices(kernels, n):
     backward = np.vdot(numerator, volume.data).real
     assert abs(backward - forward) < 1e-5 * np.linalg.norm(images) * np.linalg.norm(volume.data)
     assert denominator.sum() == pytest.approx(np.abs(images).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_curved_insert_is_the_adjoint_of_curved_slices(kernels, n):
+    """Steep enough that the rim of a slice leaves the volume, and is left out."""
+    rng = np.random.default_rng(n)
+    curvature = np.array([0.05, -0.05, 0.02, 0.0, -0.01])
+    inside, _ = insertion_samples(n, LIMIT, 0.05)
+    samples = Samples(inside.kx, inside.ky, inside.ends, n)
+    reach = np.hypot(samples.kx, samples.ky).max()
+    assert 5 < reach < np.hypot(reach, 0.05 * reach**2) <= LIMIT + MARGIN
+    rotations = from_euler(rng.uniform(-180, 180, (5, 3)))
+    volume = from_map(rng.normal(size=(n, n, n)).astype(np.float32), LIMIT)
+    images = (rng.normal(size=(5, n, n // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)
+    images[:, 0, 0] = 0  # its half weight is no part of the law
+    numerator, denominator = empty_sums()
+    arguments = (rotations, np.zeros((5, 2)), images, np.abs(images), LIMIT, None, None, curvature)
+    kernels.insert(numerator, denominator, *arguments)
+    read = pick("reference").kernels.slices(volume, rotations, samples, curvature)
+    forward = np.vdot(images[:, samples.ky, samples.kx], read).real
+    backward = np.vdot(numerator, volume.data).real
+    assert abs(backward - forward) < 1e-5 * np.linalg.norm(images) * np.linalg.norm(volume.data)
+    assert denominator.sum() == pytest.approx(np.abs(images[:, samples.ky, samples.kx]).sum(), rel=1e-4)
+    expected = empty_sums()
+    pick("reference").kernels.insert(*expected, *arguments)
+    assert np.abs(numerator - expected[0]).max() < 1e-5 * np.abs(numerator).max()
+    assert np.abs(denominator - expected[1]).max() < 1e-5 * denominator.max()
+
+
+def test_no_curvature_is_a_flat_slice(kernels):
+    rng = np.random.default_rng(9)
+    images = (rng.normal(size=(3, SIZE, SIZE // 2 + 1, 2)) @ [1, 1j]).astype(np.complex64)
+    arguments = (from_euler(rng.uniform(-180, 180, (3, 3))), rng.normal(0, 2, (3, 2)), images, np.abs(images), LIMIT)
+    flat, curved = empty_sums(), empty_sums()
+    kernels.insert(*flat, *arguments)
+    kernels.insert(*curved, *arguments, None, None, np.zeros(3))
+    for found, expected in zip(curved, flat, strict=True):
+        assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
 
 
 def test_an_image_at_several_poses_is_inserted_by_its_shares(kernels):

@@ -126,12 +126,13 @@ def test_shells_of_a_volume_are_those_of_its_grid(n):
     first, second = ft(rng.normal(size=(2, n, n, n)), 3)
     shells, weight = shell_index(n, 3), np.broadcast_to(hermitian_weight(n, 3), first.shape)
 
-    def total(values):
-        return np.bincount(shells.ravel(), weights=(values * weight).ravel(), minlength=n)[: n // 2 + 1]
+    def total(values, times):
+        return np.bincount(shells.ravel(), weights=(values * times).ravel(), minlength=n)[: n // 2 + 1]
 
-    expected = [total((first * second.conj()).real), total(np.abs(first) ** 2), total(np.abs(second) ** 2)]
-    assert np.allclose(shell_products(first, second, n), expected)
-    assert np.allclose(shell_sum(np.abs(np.stack([first, second])) ** 2, n, 3), expected[1:])
+    products = [(first * second.conj()).real, np.abs(first) ** 2, np.abs(second) ** 2]
+    assert np.allclose(shell_products(first, second, n), [total(product, 1) for product in products])
+    expected = [total(product, weight) for product in products[1:]]
+    assert np.allclose(shell_sum(np.abs(np.stack([first, second])) ** 2, n, 3), expected)
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lrcore.poses import changes
+from lrcore.poses import changes, combined
 from lrcore.records import Poses
 from lrcore.rotations import exp
 
@@ -41,3 +41,13 @@ def test_pure_shift_has_the_same_length_about_every_fulcrum() -> None:
     after = Poses(before.rotation, before.origin_A + [3.0, 4.0])
     for fulcrum in ((0.0, 0.0, 0.0), (50.0, 10.0, -20.0)):
         assert np.allclose(changes(before, after, fulcrum)[1], 5.0)
+
+
+def test_combined_poses_turn_as_the_one_and_show_the_fulcrum_where_the_other_does() -> None:
+    turned, placed, fulcrum = some_poses(seed=1), some_poses(seed=2), np.array([3.0, 40.0, -5.0])
+    found = combined(turned, placed, fulcrum)
+    seen = [(p.rotation @ fulcrum)[:, :2] - p.origin_A for p in (found, placed)]
+    assert np.array_equal(found.rotation, turned.rotation)
+    assert np.allclose(*seen)
+    assert np.allclose(changes(placed, found, tuple(fulcrum))[1], 0)
+    assert combined(turned, turned, fulcrum) is turned

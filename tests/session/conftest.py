@@ -1,5 +1,7 @@
-"""Small real files for the command line: a STAR with its stack, a mask and two half maps."""
+"""Small real files for the command line: a STAR with its stack, a mask and two half maps; sessions without numerics."""
 
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 from lrcore import io
 from lrcore.records import Volume
-from tests.fakes import BOX, PIXEL, make_job, make_mask, make_particles, make_step
+from lrwidgets.session import Session
+from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask, make_particles, make_step
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,25 @@ def make_files(above: Path) -> Files:
     for path, volume in zip(halves, (maps.first, maps.second), strict=True):
         io.write_volume(path, Volume(volume.data, PIXEL))
     return Files(folder, folder / "p.star", stack, folder / "mask.mrc", halves)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def session(engine: FakeEngine) -> Iterator[Session]:
+    with Session(make_job(), engine=engine) as session:
+        yield session
+
+
+@pytest.fixture
+def gated() -> Iterator[tuple[Session, FakeEngine, threading.Semaphore]]:
+    """A session whose every chunk waits for a permit."""
+    gate = threading.Semaphore(0)
+    engine = FakeEngine(gate=gate)
+    with Session(make_job(), engine=engine) as session:
+        yield session, engine, gate
+        for _ in range(1000):
+            gate.release()

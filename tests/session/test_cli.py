@@ -374,6 +374,10 @@ def test_reconstruct(files: Files, tmp_path: Path, capsys: Out) -> None:
     assert main(["reconstruct", str(files.star), "--out", str(out), "--half", "1", "--backend", "reference"]) == 0
     assert "5 particles" in capsys.readouterr().out
     assert io.read_volume(out).data.shape == (12, 12, 12)
+    flat = io.read_volume(out).data
+    curved = ["--out", str(out), "--half", "1", "--backend", "reference", "--ewald", "negative"]
+    assert main(["reconstruct", str(files.star), *curved]) == 0
+    assert not np.array_equal(io.read_volume(out).data, flat)
     argv = ["reconstruct", str(files.star), "--out", str(tmp_path / "none" / "map.mrc")]
     assert "there is no folder" in refused(capsys, argv)
     assert "symmetry = X" in refused(capsys, [*argv[:2], "--out", str(out), "--symmetry", "X"])

@@ -39,6 +39,21 @@ def test_a_resumed_run_has_the_same_bits_whatever_the_threads(data: Path, tmp_pa
         assert same_bits(getattr(first, name), getattr(second, name)), name
 
 
+def test_a_run_on_the_ewald_sphere_goes_on_as_it_began(data: Path, tmp_path: Path) -> None:
+    """From the start, whose half maps are reconstructed; beside a flat run, which makes other maps."""
+    runs = {name: tmp_path / f"{name}.zarr" for name in ("whole", "parts", "flat")}
+    curved = ("--set", "ewald=negative", "--threads", "1")
+    assert main(refine(data, runs["whole"], "--iterations", "2", *curved)) == 0
+    assert main(refine(data, runs["parts"], "--iterations", "1", *curved)) == 0
+    assert main(refine(data, runs["parts"], "--iterations", "2", "--resume")) == 0
+    assert main(refine(data, runs["flat"], "--iterations", "1", "--threads", "1")) == 0
+    stores = {name: Store.open(path, write=False) for name, path in runs.items()}
+    ends = {name: store.load(store.node().id) for name, store in stores.items()}
+    assert same_bits(ends["whole"].half_maps, ends["parts"].half_maps)
+    starts = [store.load(store.tree()[0].id).half_maps.first.data for store in (stores["whole"], stores["flat"])]
+    assert 1e-4 < np.abs(starts[0] - starts[1]).max() / np.abs(starts[1]).max() < 0.1
+
+
 def test_a_preview_shows_a_setting_on_a_few_particles(data: Path) -> None:
     with Session.load(data / "particles.star", data / "mask_b.mrc", threads=1) as session:
         session.run(0, wait=True)

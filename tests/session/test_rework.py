@@ -1,16 +1,14 @@
 """Commands that make particles from particles, and what is said of them on the way to a refinement."""
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lrcore import io
-from lrcore.records import Volume
 from lrwidgets.cli import main
-from tests.fakes import BOX, PIXEL, FakeEngine, make_mask
+from tests.fakes import FakeEngine
 from tests.session.conftest import Files
 
 Out = pytest.CaptureFixture[str]
@@ -124,24 +122,3 @@ def test_info_tells_of_directions(files: Files, capsys: Out) -> None:
     assert "views_cover" in shown
     assert "even ones: 4%" in shown
     assert "\nviews  " not in shown
-
-
-def test_a_mask_beside_the_axes_is_warned_of(files: Files, tmp_path: Path) -> None:
-    data = np.zeros((BOX,) * 3, np.float32)
-    data[5:8, 5:8, 9:12] = 0.9
-    io.write_volume(files.mask, Volume(data, PIXEL))
-    argv = files.refine(tmp_path / "a.zarr", "--iterations", "1")
-    with pytest.warns(UserWarning, match="symmetry C2 acts about its axis, but the mask lies 10 A off it"):
-        load(argv, "symmetry=C2", files)
-    io.write_volume(files.mask, make_mask())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load(argv, "symmetry=C2", files)
-
-
-def load(argv: list[str], setting: str, files: Files) -> None:
-    from lrwidgets.loading import Source, load_job
-    from lrwidgets.params import DEFAULTS, edited
-
-    name, _, value = setting.partition("=")
-    load_job(Source.of(files.star, files.mask, files.halves), edited(DEFAULTS, {name: value}))

@@ -123,7 +123,7 @@ def right_mode(
         frame = reference.frame
         whole = replace(frame.samples, ends=frame.samples.ends[-1:])
         for batch in batches(particles, reading_order(particles, half), backend):
-            rest = subtracted(batch, reference, particles, backend)
+            rest = subtracted(batch, reference.outside, particles, backend)
             given, rows = particles.poses.select(rest.rows), rest.rows
             W, w = backend.kernels.window(
                 rest.spectrum, rest.ctf, last.noise[half - 1], particles.group[rows], reference.variance,

@@ -1,6 +1,7 @@
 """Options that change the map, each with and without, against the truth."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,8 +89,30 @@ def test_per_particle_scale(uneven: Case, backend: Backend) -> None:
     assert np.array_equal(pair[1].expectation.scale, np.ones(len(true)))
 
 
+def test_intensities_of_optics_groups(tmp_path: Path, backend: Backend) -> None:
+    """One of two groups shows the particle half as strongly, which the STAR file does not tell."""
+    flexible_particle(tmp_path, n=1500, box=64, pixel_size_A=3.0, snr=0.05, groups=2, intensities=(1.0, 0.5), seed=9)
+    dim = load(tmp_path)
+    first = last_step(start(dim.job(), backend))
+    ratio = first.intensity[0] / first.intensity[1]
+    at, wrong = [], []
+    for begun in (first, replace(first, intensity=())):
+        last = begun
+        for _ in range(3):
+            last = last_step(advance(dim.job(), begun, last, backend))
+        assert last.intensity == begun.intensity
+        at.append(truth_A(dim, last))
+        wrong.append(median_error_deg(dim, last))
+    tell(f"one group is {ratio:.2f} times as strong as the other (2 in truth)")
+    tell(f"with, without their intensities: {at[0]:.2f}, {at[1]:.2f} Å; {wrong[0]:.2f}, {wrong[1]:.2f}°")
+    assert abs(ratio - 2) < 0.1
+    assert at[0] < at[1] - 0.3
+    assert wrong[0] < wrong[1]
+
+
 def test_noise_models(uneven: Case, backend: Backend) -> None:
-    found = {model: iterated(uneven, RefineSpec(noise_model=model), 4, backend) for model in ("coloured", "white")}
+    models = ("coloured", "symmetric", "white")
+    found = {model: iterated(uneven, RefineSpec(noise_model=model), 4, backend) for model in models}
     at = {model: truth_A(uneven, step) for model, step in found.items()}
     wrong = {model: median_error_deg(uneven, step) for model, step in found.items()}
     tell(", ".join(f"{model}: {at[model]:.2f} Å, {wrong[model]:.2f}°" for model in found))

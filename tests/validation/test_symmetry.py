@@ -95,9 +95,12 @@ def test_symmetric_and_expanded_refinements_are_one(
     assert errors[2] == pytest.approx(errors[1], rel=0.1)
 
 
-@pytest.mark.parametrize(("box", "degrees"), [(128, 0.02), (160, 0.10), (96, 0.15)])
-def test_a_recentred_refinement_is_the_same(box: int, degrees: float, backend: Backend, tmp_path: Path) -> None:
-    """One iteration, the true map as reference in both. A box other than 128 has other shells, and another border."""
+@pytest.mark.parametrize(("box", "far"), [(128, 0.02), (160, 0.03), (96, 0.045)])
+def test_a_recentred_refinement_is_the_same(box: int, far: float, backend: Backend, tmp_path: Path) -> None:
+    """One iteration, the true map as reference in both. The smallest box cuts off what the CTF spreads.
+
+    far: bound of 95 % of the particles, in degrees.
+    """
     flexible_particle(tmp_path, n=60, box=128, pixel_size_A=3.0, seed=4, snr=2.0, hinge_sd_deg=2.0, noise="white",
                       radius_a_A=30.0, radius_b_A=24.0, bfactor_A2=150.0)  # fmt: skip
     case, spec = load(tmp_path), RefineSpec(max_iterations=1)
@@ -119,5 +122,6 @@ def test_a_recentred_refinement_is_the_same(box: int, degrees: float, backend: B
     tell(f"box 128 → {box}: median {np.median(turn):.4f}° and {np.median(shift):.4f} Å, {worst}")
     tell(f"the poses' own SD: {sd:.2f}° an axis")
     assert len(np.unique(cut, axis=0)) > 30
-    assert np.quantile(turn, 0.95) < degrees
-    assert np.median(shift) < 0.02
+    assert np.median(turn) < 0.02
+    assert np.quantile(turn, 0.95) < far
+    assert np.quantile(shift, 0.95) < 0.02

@@ -1,5 +1,6 @@
 """Files ⇄ records: particles (STAR, CryoSPARC), maps and image stacks (MRC). All checks are here."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from lrcore.errors import InputError
 from lrcore.io import cryosparc, mrc, stack, star
 from lrcore.io.cryosparc import read_half_maps
 from lrcore.io.cs_table import CsSource
-from lrcore.io.derive import own_columns
+from lrcore.io.derive import own_columns, text_column
 from lrcore.io.facts import info
 from lrcore.io.mrc import read_volume, write_volume
+from lrcore.io.reframe import SUBTRACTED
 from lrcore.io.stack import StackReader, check_stacks
 from lrcore.records import Particles, Poses
 
@@ -31,14 +33,17 @@ __all__ = [
 ]
 
 
-def read_particles(path: str | Path, images_dir: str | Path | None = None) -> Particles:
-    """Read particles from a .star, .cs or .csg file and check their stacks. Raises InputError in one line."""
+def read_particles(path: str | Path, images_dir: str | Path | None = None, split: bool = True) -> Particles:
+    """Read particles from a .star, .cs or .csg file and check their stacks. Raises InputError in one line.
+
+    split: False for particles that need no half sets, since they will be split anew; all are then in set 1.
+    """
     path = Path(path)
     folder = None if images_dir is None else Path(images_dir)
     read = cryosparc.read_particles if _is_cryosparc(path) else star.read_particles
-    particles = read(path, folder)
+    particles = read(path, folder, split)
     check_stacks(particles)
-    return particles
+    return replace(particles, subtracted=text_column(particles, SUBTRACTED) is not None)
 
 
 def write_particles(

@@ -28,15 +28,17 @@ NEEDED = {
 GROUP_FIELDS = ["ctf/exp_group_id", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A", "blob/shape"]
 GROUP_ABERRATIONS = ["ctf/tilt_A", "ctf/anisomag"]
 NOT_APPLIED = ["ctf/trefoil_A", "ctf/tetra_A"]
+SPLIT = "run a 3D refinement with half sets first, or split them here (--resplit)"
 MM = 1e7
 """Å per mm."""
 
 
-def read_particles(path: str | Path, images_dir: Path | None = None) -> Particles:
+def read_particles(path: str | Path, images_dir: Path | None = None, split: bool = True) -> Particles:
     """Read particles with poses, CTF and half sets from a .csg, or a .cs and the passthrough beside it.
 
     A stack is looked for below `images_dir`, then beside the file and in the folders above it (the project folder).
     Trefoil and tetrafoil stay in `source` and are written back, but nothing applies them: a warning says so.
+    split: False to go without half sets; all particles are then in set 1.
     Raises InputError in one line if anything a local refinement needs is missing or makes no sense.
     """
     source = read_source(Path(path))
@@ -45,7 +47,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None) -> Particle
     slot = alignment_slot(source)
     if slot is None:
         raise InputError(f"{path}: no {ALIGNMENTS}/pose: the particles have no 3D poses: run a 3D refinement first")
-    half = _halves(source, slot)
+    half = _halves(source, slot) if split else np.ones(len(table), np.int8)
     group, optics = read_groups(source)
     require_one_size(path, optics)
     _warn_not_applied(source)
@@ -184,13 +186,10 @@ def _numbers(source: CsSource, name: str, default: float | None = None) -> Float
 def _halves(source: CsSource, slot: str) -> npt.NDArray[np.int8]:
     name = f"{slot}/split"
     if name not in source.fields:
-        raise InputError(f"{source.path}: no {name}: the particles have no half sets: run a 3D refinement first")
+        raise InputError(f"{source.path}: no {name}: the particles have no half sets: {SPLIT}")
     split = _of_best_class(source, slot, "split", 0)
     if not np.isin(split, (0, 1)).all() or len(np.unique(split)) < 2:
-        raise InputError(
-            f"{source.path}: {name} holds {sorted(set(split.tolist()))[:4]} instead of 0 and 1: "
-            "run a 3D refinement with half sets first"
-        )
+        raise InputError(f"{source.path}: {name} holds {sorted(set(split.tolist()))[:4]} instead of 0 and 1: {SPLIT}")
     return (split + 1).astype(np.int8)
 
 

@@ -169,7 +169,6 @@ def _read_group(path: Path) -> CsSource:
             raise InputError(f"{path}: slot {slot} has no field in {file}: export the group from CryoSPARC again")
         table = _join(table, arrays[file], fields, file, path)
     for file, array in arrays.items():
-        # Columns of our own are in no slot, since CryoSPARC would not know it.
         ours = set(_fields(array, "lrw")) - set(_fields(table, "lrw"))
         table = _join(table, array, sorted(ours), file, path)
     slots = {slot: slots[slot] for slot in present}
@@ -208,7 +207,8 @@ def _fields(table: Table, slot: str) -> list[str]:
 
 
 def _types(table: Table) -> dict[str, str]:
-    return {slot: f"particle.{slot}" for slot in _slots(table)}
+    # Columns of our own are in no slot, since CryoSPARC would not know it.
+    return {slot: f"particle.{slot}" for slot in _slots(table) if slot != "lrw"}
 
 
 def _fitting(table: Table, name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:

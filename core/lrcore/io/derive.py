@@ -40,6 +40,14 @@ def derived(particles: Particles, rows: IntArray, uid: npt.NDArray[np.uint64], c
     return chosen
 
 
+def with_halves(particles: Particles, half: npt.NDArray[np.int8]) -> Particles:
+    """The particles in other half sets, (n,) 1 or 2, which the tables that they came from are told, too."""
+    column: Columns = {"alignments3D/split": (half - 1).astype(np.uint32)}
+    if isinstance(particles.source, StarSource):
+        column = {"rlnRandomSubset": half}
+    return replace(derived(particles, np.arange(len(half)), particles.uid, column), half=half)
+
+
 def text_column(particles: Particles, name: str) -> list[str] | None:
     """A column `lrwName` (or any of a STAR file, any field of a .cs) of these particles as text; None without it."""
     source = particles.source

@@ -77,6 +77,18 @@ def require_folder(path: Path) -> None:
         raise InputError(f"{path}: there is no folder {path.parent}: make it, or write elsewhere")
 
 
+def new_folder(folder: Path, names: Iterable[str]) -> Path:
+    """The folder, absolute, made if need be. Raises InputError if it cannot be, or if one of these files is there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror or error}): choose another folder") from error
+    there = next((name for name in names if (folder / name).exists()), None)
+    if there is not None:
+        raise InputError(f"{folder / there}: exists already: choose another --out")
+    return folder.absolute()
+
+
 def keep_inputs(path: Path, inputs: Iterable[Path]) -> None:
     """Raise InputError if writing `path` would replace one of the files that were read."""
     if path.exists() and any(one.exists() and path.samefile(one) for one in inputs):

@@ -17,6 +17,11 @@ from lrcore.io.star_optics import SIZE
 from lrcore.io.star_table import IMAGE, STACK_SUFFIX, StarSource, as_stack
 from lrcore.records import Images, IntArray, Particles
 
+SUBTRACTED = "lrwSubtractedImage"
+"""The column of the images from before a subtraction: particles that have it are subtracted."""
+SUBTRACTED_FRAMED = "lrwSubtractedRecentred"
+"""1 where they had been recentred before that, which is then to be undone after it."""
+ORIGINAL_NAME = "rlnImageOriginalName"
 LOCATION = ("location/center_x_frac", "location/center_y_frac", "location/micrograph_shape")
 
 
@@ -110,7 +115,7 @@ def _image_columns(particles: Particles, names: list[str]) -> dict[str, npt.NDAr
 def _coordinates(particles: Particles, moved: IntArray) -> dict[str, npt.NDArray[Any]]:
     """Coordinates in the micrograph that follow the images' centres, where the table has any."""
     where = places(particles)
-    if where is None:
+    if where is None or not moved.any():
         return {}
     pixel = moved * (particles.pixel_size_A / where.pixel_size_A)[:, None]
     if isinstance(particles.source, StarSource):

@@ -22,6 +22,8 @@ MAX_OPEN = 16
 PIECE = 32
 """Images that are read at once, before they become float32."""
 PIXEL_TOLERANCE = 0.02
+FLOAT16 = 12
+"""MRC mode."""
 
 
 class StackReader:
@@ -99,6 +101,11 @@ class StackReader:
             self._open.popitem(last=False)[1][0].close()
         self._open[stack] = (path.open("rb"), header)
         return self._open[stack]
+
+
+def in_float16(images: Images) -> bool:
+    """Whether every stack holds float16. Raises InputError as `stack_header` does."""
+    return all(stack_header(path).mode == FLOAT16 for path in images.stacks)
 
 
 def stack_header(path: Path) -> mrc.Header:

@@ -27,19 +27,21 @@ HALF = "rlnRandomSubset"
 DEFOCUS = ["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"]
 MICROGRAPH = "rlnMicrographName"
 OPTIONAL = {"rlnPhaseShift": 0.0, "rlnCtfBfactor": 0.0, "rlnCtfScalefactor": 1.0}
+SPLIT = "run a 3D auto-refinement first, or split them here (--resplit)"
 DECIMALS = "%.6f"
 HEAD = "\n# version 30001\n\n"
 
 
-def read_particles(path: str | Path, images_dir: Path | None = None) -> Particles:
+def read_particles(path: str | Path, images_dir: Path | None = None, split: bool = True) -> Particles:
     """Read particles with poses, CTF and half sets from a STAR file of RELION 3.0 to 5.
 
     A stack is looked for below `images_dir`, then beside the table and in the folders above it (the RELION
-    project). Raises InputError in one line if anything a local refinement needs is missing or makes no sense.
+    project). split: False to go without half sets; all particles are then in set 1. Raises InputError in one line if
+    anything a local refinement needs is missing or makes no sense.
     """
     source = read_source(Path(path))
     path, table = source.path, source.table
-    _require_columns(source)
+    _require_columns(source, split)
     images = read_images(source, images_dir)
     group, optics = read_groups(source, box_reader(images))
     require_one_size(path, optics)
@@ -50,7 +52,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None) -> Particle
     )
     return Particles(
         uid=source.uid,
-        half=_halves(path, table),
+        half=_halves(path, table) if split else np.ones(len(table), np.int8),
         group=group,
         optics=optics,
         poses=read_poses(source, np.array([one.pixel_size_A for one in optics])[group]),
@@ -143,13 +145,16 @@ def write_particles(
     _write(path, blocks)
 
 
-def _require_columns(source: StarSource) -> None:
+def _require_columns(source: StarSource, split: bool) -> None:
     first = {
         "poses": "the particles have no 3D poses: run a 3D refinement first",
-        "half sets": "the particles are not split into half sets: run a 3D auto-refinement first",
+        "half sets": f"the particles are not split into half sets: {SPLIT}",
         "CTF": "the particles have no CTF: estimate it first",
     }
-    for purpose, names in missing_columns(source).items():
+    missing = missing_columns(source)
+    if not split:
+        missing.pop("half sets", None)
+    for purpose, names in missing.items():
         raise InputError(f"{source.path}: no column {', '.join(names)}: {first[purpose]}")
 
 
@@ -158,11 +163,9 @@ def _halves(path: Path, table: pd.DataFrame) -> npt.NDArray[np.int8]:
     bad = ~np.isin(half, (1, 2))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(
-            f"{path}: row {row + 1}: {HALF} is {half[row]:g}, must be 1 or 2: run a 3D auto-refinement first"
-        )
+        raise InputError(f"{path}: row {row + 1}: {HALF} is {half[row]:g}, must be 1 or 2: {SPLIT}")
     if len(np.unique(half)) < 2:
-        raise InputError(f"{path}: {HALF} is {half[0]:g} in every row: give both half sets in one file")
+        raise InputError(f"{path}: {HALF} is {half[0]:g} in every row: give both half sets in one file, or {SPLIT}")
     return half.astype(np.int8)
 
 

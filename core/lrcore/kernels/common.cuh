@@ -1,4 +1,4 @@
-// What the device twins share: where a sample lies in the volume, phases, sums over a block.
+// What the device twins share: where a sample lies in image and volume, phases, sums over a block.
 // `device.source` puts the constants and this text before each cuda.cu.
 
 // A test that runs the kernels on the host brings its own.
@@ -8,6 +8,14 @@
 
 constexpr unsigned FULL = 0xffffffffu;
 constexpr int WARP = 32;
+
+// The frequency of a row of a half-complex FT.
+__device__ inline int signed_row(int row, int n) { return row <= (n - 1) / 2 ? row : row - n; }
+
+// The shell round(|k|) of a sample of a half-complex FT; the last of `shells` is held beyond.
+__device__ inline int shell(int kx, int ky, int shells) {
+    return min(static_cast<int>(rintf(sqrtf(static_cast<float>(kx * kx + ky * ky)))), shells - 1);
+}
 
 // A FourierVolume: element (z, y, x) is data[(z * planes + y) * row + x], more than 2^31 of them in a large box.
 struct Grid {
@@ -34,12 +42,9 @@ struct Cell {
     float fx, fy, fz, sign;
 };
 
-// turn: the first two rows of PADDING · A. Returns whether all 8 corners are inside the volume.
-__device__ inline bool locate(const float* turn, int kx, int ky, Grid grid, Cell& cell) {
-    const float u = kx, v = ky, centre = grid.planes / 2;
-    float qx = turn[0] * u + turn[3] * v;
-    float qy = turn[1] * u + turn[4] * v;
-    float qz = turn[2] * u + turn[5] * v;
+// The cell of q. Returns whether all 8 corners are inside the volume.
+__device__ inline bool enclose(float qx, float qy, float qz, Grid grid, Cell& cell) {
+    const float centre = grid.planes / 2;
     cell.sign = qx < 0.0f ? -1.0f : 1.0f;
     qx = qx * cell.sign;
     qy = qy * cell.sign + centre;
@@ -54,6 +59,19 @@ __device__ inline bool locate(const float* turn, int kx, int ky, Grid grid, Cell
     const unsigned last = grid.planes - 1;
     return static_cast<unsigned>(cell.x) < static_cast<unsigned>(grid.row - 1) &&
            static_cast<unsigned>(cell.y) < last && static_cast<unsigned>(cell.z) < last;
+}
+
+// turn: the first two rows of PADDING · A.
+__device__ inline bool locate(const float* turn, int kx, int ky, Grid grid, Cell& cell) {
+    const float u = kx, v = ky;
+    return enclose(turn[0] * u + turn[3] * v, turn[1] * u + turn[4] * v, turn[2] * u + turn[5] * v, grid, cell);
+}
+
+// The same on a slice that bends: k_z = bend · k². turn: PADDING · A.
+__device__ inline bool locate(const float* turn, int kx, int ky, float bend, Grid grid, Cell& cell) {
+    const float u = kx, v = ky, w = bend * (u * u + v * v);
+    return enclose(turn[0] * u + turn[3] * v + turn[6] * w, turn[1] * u + turn[4] * v + turn[7] * w,
+                   turn[2] * u + turn[5] * v + turn[8] * w, grid, cell);
 }
 
 __device__ inline float2 mix(float2 a, float2 b, float f) {

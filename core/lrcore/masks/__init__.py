@@ -6,7 +6,6 @@ Lengths are Å, points (x, y, z) in Å from the box centre, voxel n // 2. Every 
 from lrcore.masks.basics import (
     SUPPORT,
     centre_of_mass,
-    checked,
     cosine_edge,
     inscribed_sphere,
     reach,
@@ -18,7 +17,7 @@ from lrcore.masks.density import above, automatic_threshold, lowpass
 from lrcore.masks.distance import squared_distance
 from lrcore.masks.dynamic import dynamic_mask
 from lrcore.masks.model import around_atoms, read_atoms
-from lrcore.masks.quality import EDGE_PER_RESOLUTION, Check, Measured, edge_width, inspect, mass_kDa, measured
+from lrcore.masks.quality import EDGE_PER_RESOLUTION, Check, Measured, checked, edge_width, inspect, mass_kDa, measured
 from lrcore.masks.recipe import Atoms, Block, Cylinder, Joined, Made, MaskRecipe, Shape, Sphere, Word, coarse, make
 from lrcore.masks.regions import component_at, components, dilated, eroded, filled, grown, soft_edge
 from lrcore.masks.shapes import box, cylinder, sphere

@@ -1,39 +1,13 @@
-"""What a mask must be, where its middle is, how far it reaches; spheres and the raised cosine of every edge."""
-
-import warnings
+"""Where the middle of a mask is and how far it reaches; spheres, and the raised cosine of every edge."""
 
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.errors import InputError
 from lrcore.grids import radius_grid
-from lrcore.records import Volume
 
 Float32 = npt.NDArray[np.float32]
 SUPPORT = 1e-3
 """Mask value below which a voxel counts as outside."""
-
-
-def checked(mask: Volume, box: int, pixel_size_A: float) -> Volume:
-    """The mask, if it fits particles of `box` pixels of `pixel_size_A`; a binary one is warned of.
-
-    Raises InputError for another box, another voxel size, values outside [0, 1] or an empty mask.
-    """
-    name = mask.path or "mask"
-    data = mask.data
-    if mask.box != box:
-        raise InputError(f"{name}: the mask is {mask.box}³ but the particles' box is {box}: re-box the mask")
-    if abs(mask.pixel_size_A / pixel_size_A - 1) > 0.01:
-        raise InputError(
-            f"{name}: voxel size {mask.pixel_size_A:g} Å but the particles' is {pixel_size_A:g} Å: resample the mask"
-        )
-    if data.min() < -1e-3 or data.max() > 1 + 1e-3:
-        raise InputError(f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask lies between 0 and 1")
-    if data.max() <= SUPPORT:
-        raise InputError(f"{name}: the mask is empty; make one that covers the region to refine")
-    if np.all((data < 1e-3) | (data > 1 - 1e-3)):
-        warnings.warn(f"{name}: the mask is binary; a soft edge of several voxels avoids ringing", stacklevel=2)
-    return mask
 
 
 def centre_of_mass(data: Float32) -> npt.NDArray[np.float64]:

@@ -1,18 +1,23 @@
 """A mask looked at: what would harm a refinement, each as a number, its limit and a sentence."""
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from lrcore.errors import InputError
 from lrcore.grids import Float32, Float64
 from lrcore.masks.basics import SUPPORT, centre_of_mass
 from lrcore.masks.distance import bounds, squared_distance
+from lrcore.records import Volume
 
 KDA_PER_A3 = 0.81e-3
 """Density of protein: 0.81 Da/Å³."""
 EDGE_PER_RESOLUTION = 5.0
 """The rule of the field: a soft edge of 5 · resolution / pixel size voxels."""
+SHARP = 3.0
+"""An edge narrower than so many voxels is too sharp for any resolution."""
 SURFACE = 0.1
 """Share of a mask's surface where its edge may be narrower than the width that is told."""
 LARGEST_FRACTION = 0.5
@@ -56,6 +61,34 @@ def measured(mask: Float32, pixel_size_A: float) -> Measured:
 def mass_kDa(volume_A3: float) -> float:
     """Mass of protein that fills a volume in Å³, at 0.81 Da/Å³."""
     return KDA_PER_A3 * volume_A3
+
+
+def checked(mask: Volume, box: int, pixel_size_A: float) -> Volume:
+    """The mask, if it fits particles of `box` pixels of `pixel_size_A`; one with a sharp edge is warned of.
+
+    Raises InputError for another box, another voxel size, values outside [0, 1] or an empty mask.
+    """
+    name = mask.path or "mask"
+    data = mask.data
+    if mask.box != box:
+        raise InputError(f"{name}: the mask is {mask.box}³ but the particles' box is {box}: re-box the mask")
+    if abs(mask.pixel_size_A / pixel_size_A - 1) > 0.01:
+        raise InputError(
+            f"{name}: voxel size {mask.pixel_size_A:g} Å but the particles' is {pixel_size_A:g} Å: resample the mask"
+        )
+    if data.min() < -1e-3 or data.max() > 1 + 1e-3:
+        raise InputError(f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask lies between 0 and 1")
+    if data.max() <= SUPPORT:
+        raise InputError(f"{name}: the mask is empty; make one that covers the region to refine")
+    binary = bool(np.all((data < 1e-3) | (data > 1 - 1e-3)))
+    width = 0.0 if binary else edge_width(data)
+    if binary or 0 < width < SHARP:
+        what = "the mask is binary" if binary else f"the soft edge is {width:.1f} voxels wide"
+        warnings.warn(
+            f"{name}: {what}: it will ring; make it 5 x resolution / pixel size voxels wide (lrwidgets mask --soft)",
+            stacklevel=2,
+        )
+    return mask
 
 
 def edge_width(mask: Float32) -> float:

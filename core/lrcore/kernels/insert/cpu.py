@@ -17,6 +17,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from lrcore.fourier import PADDING
+from lrcore.kernels.insert.reference import insertion_samples, steepest
 from lrcore.kernels.simd import fetch
 from lrcore.kernels.slice.cpu import AHEAD, CHUNK, I32, OPTIONS, C, F, pairs, place, scratch
 
@@ -46,21 +47,25 @@ def add(context, array, at, values, weight):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**OPTIONS)
-def _slabs(turn, planes, kx, ky, slab):  # type: ignore[no-untyped-def]
+def _slabs(turn, bend, planes, kx, ky, slab):  # type: ignore[no-untyped-def]
     """The slab of each sample, from the plane of its lower neighbours, as `place` finds it."""
     centre = F(planes // 2)
-    t00, t02, t10, t12 = turn[0, 0], turn[0, 2], turn[1, 0], turn[1, 2]
+    t00, t02, t10, t12, t20, t22 = turn[0, 0], turn[0, 2], turn[1, 0], turn[1, 2], turn[2, 0], turn[2, 2]
     for s in range(len(slab)):
         u, v = F(kx[s]), F(ky[s])
-        sign = F(-1) if t00 * u + t10 * v < F(0) else F(1)
-        slab[s] = np.int16(I32((t02 * u + t12 * v) * sign + centre) // I32(SLAB))
+        qx, qz = t00 * u + t10 * v, t02 * u + t12 * v
+        if bend is not None:
+            w = bend * (u * u + v * v)
+            qx, qz = qx + t20 * w, qz + t22 * w
+        sign = F(-1) if qx < F(0) else F(1)
+        slab[s] = np.int16(I32(qz * sign + centre) // I32(SLAB))
 
 
 @numba.njit(**OPTIONS)
-def _sort(turn, planes, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
+def _sort(turn, bend, planes, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
     """The samples of an image by slab, and where each slab's begin (slabs + 1)."""
     slab = np.empty(len(kx), np.int16)
-    _slabs(turn, planes, kx, ky, slab)
+    _slabs(turn, bend, planes, kx, ky, slab)
     starts[:] = 0
     for s in range(len(slab)):
         starts[slab[s] + 1] += 1
@@ -119,7 +124,13 @@ def _add(num, den, row, plane, count, spot, where, value):  # type: ignore[no-un
 
 
 @numba.njit(**OPTIONS)
-def _slab(slab, num, den, shape, turns, along_x, along_y, image, share, data, weight, starts, kx, ky):  # type: ignore[no-untyped-def]
+def _of(bends, b):  # type: ignore[no-untyped-def]
+    """The bend of a pose; None where there are none, so that a flat slice is compiled as one."""
+    return None if bends is None else bends[b]
+
+
+@numba.njit(**OPTIONS)
+def _slab(slab, num, den, shape, turns, bends, along_x, along_y, image, share, data, weight, starts, kx, ky):  # type: ignore[no-untyped-def]
     """Add what all poses have for a slab."""
     spot, where, _ = scratch()
     value = np.empty(3 * CHUNK, F)
@@ -128,21 +139,23 @@ def _slab(slab, num, den, shape, turns, along_x, along_y, image, share, data, we
         last, i = starts[b, slab + 1], image[b]
         for begin in range(starts[b, slab], last, CHUNK):
             end = min(begin + CHUNK, last)
-            place(shape, turns[b], kx[b], ky[b], begin, end, spot, where)
+            place(shape, turns[b], kx[b], ky[b], begin, end, spot, where, _of(bends, b))
             _values((along_x[b], along_y[b]), data[i], weight[i], share[b], kx[b], ky[b], begin, end, where, value)
             _add(num, den, row, plane, end - begin, spot, where, value)
 
 
 @numba.njit(parallel=True, **OPTIONS)
-def _insert(num, den, shape, turns, along_x, along_y, image, share, data, weight, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
+def _insert(  # type: ignore[no-untyped-def]
+    num, den, shape, turns, bends, along_x, along_y, image, share, data, weight, kx, ky, starts, sorted_kx, sorted_ky
+):
     for b in numba.prange(len(turns)):
-        _sort(turns[b], shape[0], kx, ky, starts[b], sorted_kx[b], sorted_ky[b])
+        _sort(turns[b], _of(bends, b), shape[0], kx, ky, starts[b], sorted_kx[b], sorted_ky[b])
     slabs = starts.shape[1] - 1
     for parity in range(2):
         for i in numba.prange((slabs - parity + 1) // 2):
             _slab(
-                2 * i + parity, num, den, shape, turns, along_x, along_y, image, share, data, weight, starts, sorted_kx,
-                sorted_ky,
+                2 * i + parity, num, den, shape, turns, bends, along_x, along_y, image, share, data, weight, starts,
+                sorted_kx, sorted_ky,
             )  # fmt: skip
 
 
@@ -156,6 +169,7 @@ def insert(
     limit: int,
     image: npt.NDArray[np.integer] | None = None,
     share: npt.NDArray[np.floating] | None = None,
+    curvature: npt.NDArray[np.floating] | None = None,
 ) -> None:
     """See the contract."""
     n, shape = data.shape[1], denominator.shape
@@ -163,14 +177,15 @@ def insert(
     along_x = _turns(2 * np.pi / n * shifts[:, :1] * np.arange(n // 2 + 1))
     row = np.arange(n)
     along_y = _turns(2 * np.pi / n * shifts[:, 1:] * np.where(row > n // 2, row - n, row))
-    kx, ky = disc(limit)
+    kx, ky = disc(limit, steepest(curvature))
     sorted_kx, sorted_ky = np.empty((2, len(turns), len(kx)), np.int16)
     starts = np.empty((len(turns), (shape[0] + SLAB - 1) // SLAB + 1), np.int64)
     rows = np.arange(len(turns)) if image is None else np.asarray(image, np.int64)
     part = np.ones(len(turns), np.float32) if share is None else np.asarray(share, np.float32)
+    bends = None if curvature is None else np.asarray(curvature, np.float32)
     _insert(
-        numerator.view(np.float32).reshape(-1), denominator.reshape(-1), shape, turns, along_x, along_y, rows, part,
-        pairs(np.ascontiguousarray(data)), np.ascontiguousarray(weight), kx, ky, starts, sorted_kx, sorted_ky,
+        numerator.view(np.float32).reshape(-1), denominator.reshape(-1), shape, turns, bends, along_x, along_y, rows,
+        part, pairs(np.ascontiguousarray(data)), np.ascontiguousarray(weight), kx, ky, starts, sorted_kx, sorted_ky,
     )  # fmt: skip
 
 
@@ -180,8 +195,7 @@ def _turns(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 
 @lru_cache(maxsize=4)
-def disc(limit: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+def disc(limit: int, steepness: float) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
     """The samples of the contract, kx and ky: each conjugate pair once and the origin."""
-    ky, kx = np.mgrid[-limit : limit + 1, 0 : limit + 1].astype(np.int16)
-    keep = (np.hypot(kx, ky) <= limit) & ((kx > 0) | (ky >= 0))
-    return kx[keep], ky[keep]
+    samples, _ = insertion_samples(2 * limit, limit, steepness)
+    return samples.kx.astype(np.int16), samples.ky.astype(np.int16)

@@ -10,20 +10,21 @@ __device__ inline void add(float2* target, float re, float im) {
 #endif
 }
 
-// turns: (poses, 3, 3). phases: (poses, 2), shift / n in turns. rows, shares: (poses), the image of a pose and how much
-// of it. data, weight: (images, n, n / 2 + 1). kx, ky: (count).
+// turns: (poses, 3, 3). bends: (poses), the curvature. phases: (poses, 2), shift / n in turns. rows, shares: (poses),
+// the image of a pose and how much of it. data, weight: (images, n, n / 2 + 1). kx, ky: (count).
 extern "C" __global__ void insert(float2* numerator, float* denominator, int planes, int row,
-                                  const float* __restrict__ turns, const unsigned* __restrict__ phases,
-                                  const int* __restrict__ rows, const float* __restrict__ shares,
-                                  const float2* __restrict__ data, const float* __restrict__ weight, int n,
-                                  const int* __restrict__ kx, const int* __restrict__ ky, int count, int tiles) {
+                                  const float* __restrict__ turns, const float* __restrict__ bends,
+                                  const unsigned* __restrict__ phases, const int* __restrict__ rows,
+                                  const float* __restrict__ shares, const float2* __restrict__ data,
+                                  const float* __restrict__ weight, int n, const int* __restrict__ kx,
+                                  const int* __restrict__ ky, int count, int tiles) {
     const long long pose = blockIdx.x / tiles;
     const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
     if (s >= count) return;
     const int x = kx[s], y = ky[s];
     const Grid grid{planes, row};
     Cell c;
-    if (!locate(turns + 9 * pose, x, y, grid, c)) return;
+    if (!locate(turns + 9 * pose, x, y, bends[pose], grid, c)) return;
     const long long from = ((long long)rows[pose] * n + (y < 0 ? n + y : y)) * (n / 2 + 1) + x;
     const float share = shares[pose] * (x == 0 && y == 0 ? 0.5f : 1.0f);
     const float2 turn = wave(phases[2 * pose] * x + phases[2 * pose + 1] * y);

@@ -6,11 +6,21 @@ import numpy.typing as npt
 from lrcore.grids import Samples
 from lrcore.kernels.slice.reference import corners
 
+MARGIN = 0.1
+"""How far beyond the limit a curved slice may reach, in samples of the unpadded box: the volume has room for it."""
 
-def insertion_samples(n: int, limit: int) -> tuple[Samples, npt.NDArray[np.floating]]:
-    """The half plane with its origin, and each sample's weight (½ at the origin, else 1)."""
+
+def steepest(curvature: npt.NDArray[np.floating] | None) -> float:
+    """The largest curvature of a call, whichever its sign."""
+    return 0.0 if curvature is None else float(np.abs(curvature).max(initial=0.0))
+
+
+def insertion_samples(n: int, limit: int, steepness: float = 0.0) -> tuple[Samples, npt.NDArray[np.floating]]:
+    """The half plane with its origin, and each sample's weight (½ at the origin, else 1). steepness: see `steepest`."""
     ky, kx = np.mgrid[-limit : limit + 1, 0 : limit + 1]
-    keep = (np.hypot(kx, ky) <= limit) & ((kx > 0) | (ky >= 0))
+    squares = kx**2 + ky**2
+    inside = (squares <= limit**2) & (np.hypot(np.sqrt(squares), steepness * squares) <= limit + MARGIN)
+    keep = inside & ((kx > 0) | (ky >= 0))
     kx, ky = kx[keep].astype(np.int32), ky[keep].astype(np.int32)
     return Samples(kx, ky, (len(kx),), n), np.where((kx == 0) & (ky == 0), 0.5, 1.0)
 
@@ -25,15 +35,16 @@ def insert(
     limit: int,
     image: npt.NDArray[np.integer] | None = None,
     share: npt.NDArray[np.floating] | None = None,
+    curvature: npt.NDArray[np.floating] | None = None,
 ) -> None:
     """See the contract."""
     n = data.shape[1]
     if image is not None:
         data, weight = data[image], weight[image]
-    samples, each = insertion_samples(n, limit)
+    samples, each = insertion_samples(n, limit, steepest(curvature))
     if share is not None:
         each = each * share[:, None]
-    low, fraction, mate = corners(rotations, samples)
+    low, fraction, mate = corners(rotations, samples, curvature)
     turn = -2j * np.pi / n * (shifts[:, :1] * samples.kx + shifts[:, 1:] * samples.ky)
     values = data[:, samples.ky, samples.kx] * np.exp(turn) * each
     values = np.where(mate, values.conj(), values)

@@ -28,23 +28,27 @@ def scratch():  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**OPTIONS)
-def place(shape, turn, kx, ky, begin, end, spot, where):  # type: ignore[no-untyped-def]
+def place(shape, turn, kx, ky, begin, end, spot, where, bend=None):  # type: ignore[no-untyped-def]
     """Pass 1: where samples begin … end are read; the first float of their 8 neighbours goes into `spot`.
 
     Columns of `where`: the sign of the mate (0), the offset along x (1), the weights of the four rows (2 … 5).
+    bend: k_z = bend · k². None is compiled to code that knows of no k_z.
     """
     row, plane, centre = I32(shape[2]), I32(shape[1] * shape[2]), F(shape[0] // 2)
     t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
     t10, t11, t12 = turn[1, 0], turn[1, 1], turn[1, 2]
+    t20, t21, t22 = turn[2, 0], turn[2, 1], turn[2, 2]
     kx, ky = kx[begin:end], ky[begin:end]
     for j in range(end - begin):
         i = np.uint64(j)
         u, v = F(kx[j]), F(ky[j])
-        qx = t00 * u + t10 * v
+        qx, qy, qz = t00 * u + t10 * v, t01 * u + t11 * v, t02 * u + t12 * v
+        if bend is not None:
+            w = bend * (u * u + v * v)
+            qx, qy, qz = qx + t20 * w, qy + t21 * w, qz + t22 * w
         sign = F(-1) if qx < F(0) else F(1)
         qx *= sign
-        qy = (t01 * u + t11 * v) * sign + centre
-        qz = (t02 * u + t12 * v) * sign + centre
+        qy, qz = qy * sign + centre, qz * sign + centre
         x, y, z = I32(qx), I32(qy), I32(qz)
         # Numba's int32 products are int64, which the processor multiplies slowly.
         spot[i] = I32(2) * I32(I32(z * plane) + I32(y * row) + x + I32(1))

@@ -1,12 +1,5 @@
 // `weigh`, and the first step of `window`: a thread takes a sample.
 
-// The shell round(|k|) of a sample of a half-complex FT; the last of `shells` is held beyond.
-__device__ inline int shell(int kx, int ky, int shells) {
-    return min(static_cast<int>(rintf(sqrtf(static_cast<float>(kx * kx + ky * ky)))), shells - 1);
-}
-
-__device__ inline int signed_row(int row, int n) { return row <= (n - 1) / 2 ? row : row - n; }
-
 // noise: (groups, shells). data, weight: as the images, `samples` in each.
 extern "C" __global__ void weigh(const float2* __restrict__ spectrum, const float* __restrict__ ctf,
                                  const float* __restrict__ noise, int shells, const int* __restrict__ group, int n,
