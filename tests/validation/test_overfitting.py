@@ -73,7 +73,7 @@ def outcome(case: Case, backend: Backend, **settings: object) -> Outcome:
     tell(
         f"{settings or 'default'}: half maps {found.halves_A:.2f} Å, truth {found.input_A:.2f} → {found.truth_A:.2f} Å"
     )
-    tell(f"  FSC promised above that to the truth by {found.excess:.3f}")
+    tell(f"  FSC promised above that to the truth by {found.excess:.3f}; rotation error {found.error_deg:.1f}°")
     tell(f"  changes, in tenths of the extent: {' '.join(f'{share:.2f}' for share in histogram)}")
     return found
 
