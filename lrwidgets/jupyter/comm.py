@@ -108,11 +108,15 @@ class Latest(_Newest):
         super().__init__(on_error)
         self._publisher = publisher
 
-    def ask(self, task: Callable[[], Any], then: Callable[[Any], None], key: Hashable = "") -> None:
-        """Have `then(task())` published, unless another request of the same key comes first; never blocks."""
+    def ask(self, task: Callable[[], Any], then: Callable[[Any], None] | None = None, key: Hashable = "") -> None:
+        """Have `then(task())` published, unless another request of the same key comes first; never blocks.
+
+        then: None for a task that publishes by itself, if anything.
+        """
 
         def compute() -> None:
             result = task()
-            self._publisher.publish((id(self), key), lambda: then(result))
+            if then is not None:
+                self._publisher.publish((id(self), key), lambda: then(result))
 
         self._put(key, compute)

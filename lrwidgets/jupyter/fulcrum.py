@@ -10,10 +10,14 @@ import numpy.typing as npt
 
 from lrcore import masks
 from lrcore.errors import InputError
+from lrcore.motion import Hinge
 from lrcore.records import Float64, Volume
+from lrcore.soundness import doubts
 from lrcore.spec import FULCRUM_PATTERN, RefineSpec, fulcrum_point
-from lrwidgets.jupyter.base import Panel
-from lrwidgets.jupyter.slices import Point, Silence, SliceView, map_of
+from lrwidgets.jupyter.base import BAD, GOOD, Panel
+from lrwidgets.jupyter.comm import Latest
+from lrwidgets.jupyter.present import hinge_of, map_of
+from lrwidgets.jupyter.slices import Point, Silence, SliceView
 from lrwidgets.session import Session
 
 UNITS = (
@@ -47,8 +51,10 @@ class FulcrumWidget(Panel):
         self.connect(session.mask_changed, self._mask_changed)
         self.connect(session.step_done, self._stepped)
         self._has_map = False
+        self._slow = Latest(self.publisher, self.tell)
         self._show()
         self.load()
+        self._look_for_hinge()
 
     @property
     def text(self) -> str:
@@ -90,20 +96,26 @@ class FulcrumWidget(Panel):
         self._estimate = (x, y, z)
         self._covariance: Float64 = np.asarray(covariance_A2, float)
         self._to_estimate.layout.display = None
-        self._show()
+        self._show(moved=False)
 
     def apply(self) -> None:
-        """Have the session use it. Raises InputError as `Session.edit` does."""
-        self.session.edit(fulcrum=self._text)
+        """Have the session use it, and say what is unwise. Raises InputError as `Session.edit` does."""
+        spec = self.session.edit(fulcrum=self._text)
         self._show()
-        self.say(f"the next iteration rotates about {self._text}")
+        unwise = "; ".join(doubts(self._mask, spec))
+        self.say(unwise or f"the next iteration rotates about {self._text}", BAD if unwise else GOOD)
 
     def load(self) -> None:
         """Take the newest map of the session."""
         self.latest.ask(self._take, lambda _: self._show(), "map")
 
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until everything asked for is computed and written: whether it is."""
+        return self._slow.flush(timeout) and super().flush(timeout)
+
     def close(self) -> None:
         """Let go of the session and end the threads."""
+        self._slow.close()
         super().close()
         self.view.close()
 
@@ -198,9 +210,17 @@ class FulcrumWidget(Panel):
         self.latest.ask(lambda: self.view.show_mask(mask), lambda _: self._show(), "mask")
 
     def _stepped(self, *_: object) -> None:
-        """A session without half maps has a map from its first step on."""
+        """A session without half maps has a map from its first step on, and every step tells of the hinge."""
         if not self._has_map:
             self.load()
+        self._look_for_hinge()
+
+    def _look_for_hinge(self) -> None:
+        self._slow.ask(lambda: hinge_of(self.session), self._found)
+
+    def _found(self, hinge: Hinge | None) -> None:
+        if hinge is not None:
+            self.suggest(hinge.fulcrum_A, hinge.covariance_A2)
 
     # --- shown
 
@@ -249,6 +269,10 @@ class FulcrumWidget(Panel):
         ]
         if any(mask.header_origin_A):
             lines.append(_said(corner + np.array(mask.header_origin_A), "Å in the map's frame"))
+        if self._estimate is not None:
+            place = np.array(self._estimate) / apix + mask.box // 2
+            widest = float(np.sqrt(np.linalg.eigvalsh(self._covariance).max()))
+            lines.append(f"the motion puts it at {_said(place, 'px')}, SD {widest:.1f} Å where it is least known")
         used = self.session.spec.fulcrum
         lines.append("is the session's" if used == self._text else f"the session has {used}: apply to use this one")
         return "".join(f'<div style="line-height: 1.4">{html.escape(line)}</div>' for line in lines)

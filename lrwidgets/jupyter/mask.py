@@ -17,10 +17,11 @@ from lrcore.errors import InputError
 from lrcore.io.checks import check_alike
 from lrcore.io.files import require_folder
 from lrcore.records import Float32, Volume
-from lrwidgets.jupyter.base import Panel
+from lrwidgets.jupyter.base import GOOD, Panel
 from lrwidgets.jupyter.histogram import STEPS, Histogram, bars, reach_to
 from lrwidgets.jupyter.mask_settings import REGIONS, Settings, facts, listed
-from lrwidgets.jupyter.slices import Silence, SliceView, map_of, overlay
+from lrwidgets.jupyter.present import map_of
+from lrwidgets.jupyter.slices import Silence, SliceView, overlay
 from lrwidgets.session import Session
 
 COARSE = 128
@@ -42,6 +43,7 @@ class MaskWidget(Panel):
     ) -> None:
         """mask: shown until something is set; of a session, its own. resolution_A: what the refinement is to reach."""
         super().__init__()
+        self._told = False
         self.session = source if isinstance(source, Session) else None
         self.view = SliceView(tools=("cross", "sphere", "box"))
         self._lock = threading.RLock()
@@ -90,6 +92,11 @@ class MaskWidget(Panel):
         self._change(**changes)
         self._show_settings()
 
+    def say(self, text: str, colour: str = GOOD) -> None:
+        """Show a line in place of the last one, and know whether there is one."""
+        self._told = bool(text)
+        super().say(text, colour)
+
     def undo(self) -> None:
         """Go back to the settings before the last change."""
         self._travel(-1)
@@ -100,7 +107,7 @@ class MaskWidget(Panel):
 
     def load(self) -> None:
         """Take the newest map of the session."""
-        self.latest.ask(lambda: self._take(self._newest()), lambda _: None, "map")
+        self.latest.ask(lambda: self._take(self._newest()), key="map")
 
     def apply(self) -> None:
         """Have the session use this mask from the next iteration on."""
@@ -334,7 +341,7 @@ class MaskWidget(Panel):
     def _ask(self) -> None:
         self._notice()
         if self._volume is not None:
-            self.latest.ask(self._work, lambda _: None)
+            self.latest.ask(self._work)
 
     def _notice(self) -> None:
         """Wake up who waits for the controls to rest."""
@@ -393,7 +400,8 @@ class MaskWidget(Panel):
                 self._show_found(made.threshold)
 
         self.publisher.publish("mask", write)
-        self.say("")  # after the mask, which would wait for the next round
+        if self._told:  # after the mask, which would wait for the next round
+            self.say("")
 
     def _count(self, made: masks.Made) -> None:
         """Have the histogram shown, if it is another one than before."""

@@ -8,11 +8,11 @@ import xarray as xr
 from lrcore.spec import RefineSpec
 from lrcore.units import DEGREE
 from lrwidgets import plots
-from lrwidgets.estimate import estimate
 from lrwidgets.jupyter.base import BAD, Panel
 from lrwidgets.jupyter.comm import Latest
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.figures import FigureView
+from lrwidgets.jupyter.present import hinge_of
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 
@@ -96,12 +96,8 @@ def moved(session: Session) -> xr.Dataset | None:
 
 def learned(session: Session) -> tuple[float, float] | None:
     """SDs of the motion per axis in degrees and Å, as the present step's poses tell; None before an iteration."""
-    path = session.path()
-    if len(path) < 2:
-        return None
-    (node, step), (_, before) = (session.load_step(path[at].id) for at in (-1, -2))
-    found = estimate(session.job_of(node), step, before).all
-    return found.rotation_sd / DEGREE, found.shift_sd_A
+    found = hinge_of(session)
+    return None if found is None else (found.rotation_sd / DEGREE, found.shift_sd_A)
 
 
 def warned(spec: RefineSpec) -> str:

@@ -19,7 +19,6 @@ from lrcore.errors import InputError
 from lrcore.masks.distance import bounds
 from lrcore.records import Float32, Float64, Volume
 from lrwidgets.jupyter.base import Panel
-from lrwidgets.session import Session
 
 HERE = Path(__file__).parent
 Point = tuple[float, float, float]
@@ -241,12 +240,3 @@ def palette() -> bytes:
 
     colours: Float64 = colormaps["viridis_r"](np.linspace(0, 1, 256))
     return bytes(np.rint(colours[:, :3] * 255).astype(np.uint8).tobytes())
-
-
-def map_of(session: Session) -> Volume | None:
-    """The map of a session's present step, or of its input: the mean of the half maps; None before there are any."""
-    halves = session.load_step()[1].half_maps if session.state.node else session.job.half_maps
-    if halves is None:
-        return None
-    first, second = halves.first, halves.second
-    return Volume(0.5 * (first.data + second.data), first.pixel_size_A, first.header_origin_A)

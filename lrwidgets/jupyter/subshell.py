@@ -36,12 +36,11 @@ def _route(widget: w.Widget, found: "Future[str | None]", known: set[str]) -> No
         """The id of the shell for a message. ipykernel asks: see BaseComm._reply_subshell_for there."""
         return (found.result() if found.done() else None) or default
 
-    widget.comm._reply_subshell_for = shell
-
     def route_all(children: Iterable[w.Widget]) -> None:
         for child in children:
             _route(child, found, known)
 
+    widget.comm._reply_subshell_for = shell
     if widget.has_trait("children"):
         route_all(widget.children)
         widget.observe(lambda change: route_all(change.new), "children")

@@ -4,18 +4,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+from tests.jupyter.lab import Lab, Notebook, browse, serve, write_notebook
 
 SUBSHELLS = ("perCommTarget", "disabled")
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Path of Chromium; skips where it, or what drives it, is not installed."""
-    pytest.importorskip("playwright", reason="playwright is not installed")
-    pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
+    """Path of Chromium; skips where it is not installed."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("chromium is not installed (Debian: apt-get install chromium fonts-dejavu-core)")
@@ -23,33 +23,26 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module", params=SUBSHELLS)
-def lab(chromium: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def lab(chromium: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A JupyterLab server for each setting of commsOverSubshells."""
-    from tests.jupyter.lab import serve
-
     with serve(tmp_path_factory.mktemp(f"lab-{request.param}"), request.param) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BrowserContext, list[str]]]:
     """Chromium, and the errors that its pages have met."""
-    from playwright.sync_api import sync_playwright
-
-    from tests.jupyter.lab import browser
-
     errors: list[str] = []
-    with sync_playwright() as playwright, browser(playwright, tmp_path_factory.mktemp("chromium"), errors) as context:
+    profile = tmp_path_factory.mktemp("chromium")
+    with sync_playwright() as playwright, browse(playwright, chromium, profile, errors) as context:
         yield context, errors
 
 
 @pytest.fixture
 def open_notebook(
-    lab: Any, browser: Any, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Any]]:
+    lab: Lab, browser: tuple[BrowserContext, list[str]], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Notebook]]:
     """`open_notebook("x.ipynb", "cell", …)` opens it on a fresh kernel. Pictures go to $LRW_SCREENSHOTS, if set."""
-    from tests.jupyter.lab import Notebook, write_notebook
-
     context, errors = browser
     errors.clear()
     pictures = Path(os.environ.get("LRW_SCREENSHOTS") or tmp_path) / lab.subshells
@@ -71,7 +64,7 @@ def open_notebook(
 
 
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
+def page(browser: tuple[BrowserContext, list[str]]) -> Iterator[Page]:
     """A page without JupyterLab, for `browser.render`."""
     context, errors = browser
     errors.clear()

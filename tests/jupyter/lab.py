@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -132,10 +131,10 @@ def _answers(lab: Lab) -> bool:
 
 
 @contextmanager
-def browser(playwright: Playwright, profile: Path, errors: list[str]) -> Iterator[BrowserContext]:
+def browse(playwright: Playwright, chromium: str, profile: Path, errors: list[str]) -> Iterator[BrowserContext]:
     """Chromium on a new profile. errors: filled with what goes wrong in pages."""
     context = playwright.chromium.launch_persistent_context(
-        str(profile), executable_path=shutil.which("chromium"), args=FLAGS, viewport=WINDOW
+        str(profile), executable_path=chromium, args=FLAGS, viewport=WINDOW
     )
     context.set_default_timeout(1e3 * MOST_S)
     context.on("weberror", lambda error: errors.append(str(error.error)))

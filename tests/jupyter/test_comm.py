@@ -128,3 +128,15 @@ def test_it_may_be_closed_on_its_own_thread(publisher: Publisher) -> None:
     while publisher._thread is None or publisher._thread.is_alive():
         assert time.monotonic() < until
         time.sleep(0.005)
+
+
+def test_a_task_without_a_result_takes_no_round_of_writing(latest: Latest, publisher: Publisher) -> None:
+    """Else what is written next would wait for the round after."""
+    done = threading.Event()
+    latest.ask(done.set)
+    assert latest.flush()
+    assert done.is_set()
+    began = time.monotonic()
+    publisher.publish("a", lambda: None)
+    assert publisher.flush()
+    assert time.monotonic() - began < 0.5 / RATE_HZ

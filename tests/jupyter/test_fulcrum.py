@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from lrcore import masks
+from lrcore.motion import Hinge
 from lrcore.records import Volume
 from lrwidgets.jupyter.fulcrum import FulcrumWidget
 from lrwidgets.session import Session
@@ -124,6 +126,21 @@ def test_what_cannot_be_read_is_told_and_changes_nothing(typed: str, widget: Ful
     assert widget.text == "mask"
 
 
+@pytest.mark.filterwarnings("ignore:fulcrum")
+def test_a_fulcrum_outside_the_box_is_doubted_and_one_far_away_refused(widget: FulcrumWidget, session: Session) -> None:
+    widget.set("-2, 5, 5 px")
+    click(widget, "apply")
+    assert "lies outside the box" in widget.message.value
+    assert session.spec.fulcrum == "-2, 5, 5 px"
+    widget.set("99999, 5, 5 px")
+    click(widget, "apply")
+    assert "from the middle of a box" in widget.message.value
+    assert session.spec.fulcrum == "-2, 5, 5 px"
+    widget.set("6, 5, 5 px")
+    click(widget, "apply")
+    assert "the next iteration rotates about 6, 5, 5 px" in widget.message.value
+
+
 def test_snapped(widget: FulcrumWidget) -> None:
     click(widget, "box")
     assert (widget.text, widget.point_A) == ("box", (0.0, 0.0, 0.0))
@@ -138,6 +155,34 @@ def test_snapped(widget: FulcrumWidget) -> None:
     assert np.diag(mark["covariance"]) * PIXEL**2 == pytest.approx([4, 9, 25])
     click(widget, "estimate")
     assert widget.text == "8.0, 5.0, 6.0 px"
+
+
+def test_every_step_tells_of_the_hinge_once_for_all_widgets(
+    widget: FulcrumWidget, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def estimated(job: Any, step: Any, before: Any) -> Any:
+        asked.append(step.iteration)
+        place = np.array([2.5, 5.0, -2.5 * step.iteration])
+        return SimpleNamespace(all=Hinge(place, np.diag([1.0, 4.0, 9.0]), np.zeros((0, 3)), 0.02, 0.5))
+
+    monkeypatch.setattr("lrwidgets.jupyter.present.estimate", estimated)
+    session.step(wait=True)
+    assert widget.flush()
+    assert widget.text == "mask"
+    assert "the motion puts it at 7.0, 8.0, 5.0 px, SD 3.0 Å" in widget._readout.value
+    assert widget.view.slices.marks[0]["centre"] == [7.0, 8.0, 5.0]
+    other = FulcrumWidget(session)
+    assert other.flush()
+    assert "7.0, 8.0, 5.0 px" in other._readout.value
+    other.close()
+    assert asked == [1]
+    session.step(wait=True)
+    assert widget.flush()
+    assert asked == [1, 2]
+    click(widget, "estimate")
+    assert widget.text == "7.0, 8.0, 4.0 px"
 
 
 def test_what_a_turn_means(widget: FulcrumWidget, session: Session) -> None:
@@ -161,6 +206,7 @@ def test_what_a_turn_means(widget: FulcrumWidget, session: Session) -> None:
     assert f"its centre by {2 * np.sin(np.radians(6)) * centre:.1f} Å" in words
 
 
+@pytest.mark.filterwarnings("ignore:.*the soft edge")
 def test_it_follows_the_session(widget: FulcrumWidget, session: Session) -> None:
     session.edit(fulcrum="box")
     session.stop(wait=True)

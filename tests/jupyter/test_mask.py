@@ -19,6 +19,7 @@ from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask
 from tests.jupyter.browser import render
 from tests.jupyter.widgets import of_class
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*the soft edge is")
 N, APIX = 40, 2.0
 
 

@@ -1,6 +1,7 @@
 """What a person does with Studio, in JupyterLab and a browser, with both ways that messages reach the kernel."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -42,6 +43,7 @@ while session.state.phase != "idle":
     time.sleep(0.05)
 """
 STOPPED_S = 3.0
+"""How long *Stop* may take on a machine that has its cores to itself."""
 BLOCKING_S = 0.1
 SUBSHELLS_ON = pytest.mark.parametrize("lab", ["perCommTarget"], indirect=True)
 """For what does not depend on the setting: as JupyterLab comes."""
@@ -97,12 +99,13 @@ def curves(notebook: Notebook) -> int:
     return len([series for series in axes[1]["series"] if series["label"]]) if len(axes) > 1 else 0
 
 
-def press_stop(notebook: Notebook) -> float:
-    """Press *Stop*: seconds until the panel is at rest."""
+def press_stop(notebook: Notebook) -> None:
+    """Press *Stop*, which is obeyed soon: later by as much as others keep us waiting for a core."""
+    crowd = max(1.0, (os.getloadavg()[0] - 2) / len(os.sched_getaffinity(0)))  # two threads are our own
     began = time.monotonic()
     notebook.find("lrw-run-stop").click()
     at_rest(notebook)
-    return time.monotonic() - began
+    assert time.monotonic() - began < STOPPED_S * crowd
 
 
 def test_a_refinement_from_the_first_look_to_the_export(folder: Path, open_notebook: Callable[..., Notebook]) -> None:
@@ -206,7 +209,7 @@ def stop_a_step(notebook: Notebook) -> None:
     notebook.find("lrw-run-run").click()
     notebook.wait_text("lrw-run-progress", "particles")
     notebook.screenshot("12-running")
-    assert press_stop(notebook) < STOPPED_S
+    press_stop(notebook)
     assert "stopped" in at_rest(notebook)
     notebook.screenshot("13-stopped")
 
@@ -262,7 +265,7 @@ def test_stop_is_heard_while_a_cell_blocks_the_kernel(folder: Path, open_noteboo
     notebook.page.get_by_text("blocked", exact=True).wait_for()
     notebook.wait_text("lrw-run-progress", "particles")
     assert notebook.is_running(1)
-    assert press_stop(notebook) < STOPPED_S
+    press_stop(notebook)
     notebook.wait_cell(1)
     assert "stopped" in at_rest(notebook)
     step(notebook, notebook.kernel.value("session.state.iteration + 1"))
@@ -295,7 +298,7 @@ def test_it_is_closed_and_opened_again_during_a_run(folder: Path, open_notebook:
     load = LOAD.replace("files.half_maps)", "files.half_maps, out='run.zarr')").replace(
         "studio = Studio(session)\nstudio", ""
     )
-    look = "again = Studio(Session.open('run.zarr', write=False))\nagain"
+    look = "again = Studio(Session.open('run.zarr'))\nagain"
     notebook = open_notebook("reopened.ipynb", load, "studio = Studio(session)\nstudio", look)
     notebook.run_cell(0)
     notebook.run_cell(1)

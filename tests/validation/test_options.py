@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -118,6 +119,22 @@ def test_noise_models(uneven: Case, backend: Backend) -> None:
     tell(", ".join(f"{model}: {at[model]:.2f} Å, {wrong[model]:.2f}°" for model in found))
     assert wrong["coloured"] < wrong["white"]
     assert at["coloured"] <= at["white"]
+
+
+def test_one_spectrum_for_groups_that_are_normalised_otherwise(tmp_path: Path, backend: Backend) -> None:
+    """Images of the second group are 3 times as strong, noise and all."""
+    flexible_particle(tmp_path, n=1000, box=64, pixel_size_A=3.0, snr=0.1, groups=2, seed=9)
+    with mrcfile.mmap(tmp_path / "particles.mrcs", "r+") as stack:
+        stack.data[500:] *= 3
+    case = load(tmp_path)
+    found = {model: iterated(case, RefineSpec(noise_model=model), 2, backend) for model in ("coloured", "symmetric")}
+    at = {model: truth_A(case, step) for model, step in found.items()}
+    wrong = {model: median_error_deg(case, step) for model, step in found.items()}
+    first, second = found["coloured"].intensity
+    tell(f"intensities {first:.2f}, {second:.2f}: " + ", ".join(f"{m}: {at[m]:.2f} Å, {wrong[m]:.2f}°" for m in found))
+    assert abs(second / first - 3) < 0.15
+    assert at["coloured"] < at["symmetric"] - 0.08
+    assert wrong["coloured"] < wrong["symmetric"] - 0.5
 
 
 def within(mask: Volume, truth: Volume) -> float:
