@@ -133,7 +133,8 @@ def test_no_curvature_is_a_flat_slice(kernels):
     kernels.insert(*flat, *arguments)
     kernels.insert(*curved, *arguments, None, None, np.zeros(3))
     for found, expected in zip(curved, flat, strict=True):
-        assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
+        # Places of 20 samples are known to 2e-6 in float32, and each compilation rounds them in its own way.
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_an_image_at_several_poses_is_inserted_by_its_shares(kernels):
