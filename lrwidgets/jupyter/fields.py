@@ -11,8 +11,8 @@ from lrwidgets.form import Field
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.session import Session
 
-STYLE = {"description_width": "150px"}
-ROW = w.Layout(width="330px")
+STYLE = {"description_width": "185px"}
+ROW = w.Layout(width="365px")
 SLIDERS = {"rotation_prior_sd_deg": (0.5, 30.0, 0.5), "shift_prior_sd_A": (0.25, 30.0, 0.25)}
 """Fields that are drawn as a slider, and its ends and steps: typed values may lie beyond."""
 

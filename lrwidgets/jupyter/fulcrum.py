@@ -154,6 +154,7 @@ class FulcrumWidget(Panel):
         right = [self._readout, self._angle, self._meaning]
         columns = [w.VBox(part, layout=w.Layout(flex="1 1 320px", min_width="300px")) for part in (left, right)]
         row = w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))
+        self.view.widget.layout.flex = "0 0 auto"  # or the line below the slices is cut off
         self.widget = w.VBox([self.view.widget, self.message, row]).add_class("lrw-fulcrum")
 
     def _button(self, name: str, act: Any, tooltip: str, text: str = "", style: str = "") -> w.Button:

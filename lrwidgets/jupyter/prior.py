@@ -40,7 +40,7 @@ class PriorWidget(Panel):
         self.use = w.Button(description="Use learned widths", tooltip=tip, disabled=True)
         self.use.add_class("lrw-prior-learned-apply").on_click(self.guarded(lambda _: self._use()))
         self.figure.layout = w.Layout(flex="1 1 auto", min_width="0")
-        fixed = w.Layout(flex="0 0 auto", max_width="340px")
+        fixed = w.Layout(flex="0 0 auto", max_width="375px")
         more = [self.learned, self.use, self.warning, self.message]
         controls = w.VBox([*self.form.controls.values(), *more], layout=fixed)
         self.widget = w.HBox([controls, self.figure], layout=w.Layout(align_items="flex-start")).add_class("lrw-prior")

@@ -199,6 +199,7 @@ class RunWidget(Panel):
             return text
         tip = "go on from this step with the change; the other way is kept"
         apply = self._button("Apply as branch", f"lrw-run-advice-apply-{i}", tip, lambda: self._apply(advice), "info")
+        apply.layout = w.Layout(width="auto", flex="0 0 auto")
         return w.HBox([apply, text], layout=w.Layout(align_items="center"))
 
 
