@@ -31,8 +31,9 @@ def latest(publisher: Publisher, errors: list[Exception]) -> Iterator[Latest]:
 
 def test_only_the_newest_of_a_key_is_written_and_every_key_is(publisher: Publisher) -> None:
     written: list[tuple[str, int]] = []
-    gate = threading.Event()
-    publisher.publish("gate", gate.wait)
+    gate, entered = threading.Event(), threading.Event()
+    publisher.publish("gate", lambda: (entered.set(), gate.wait()))
+    assert entered.wait(10)  # or the first of the others would be written in the same round
     for i in range(100):
         for key in ("a", "b"):
             publisher.publish(key, lambda key=key, i=i: written.append((key, i)))
