@@ -6,7 +6,7 @@ from typing import Protocol
 from lrcore import backend as backends
 from lrcore import refine
 from lrcore.backend import Backend
-from lrcore.records import Progress, Step, Volume
+from lrcore.records import Progress, Step
 from lrcore.refine import Job
 
 Events = Iterator[Progress | Step]
@@ -27,7 +27,7 @@ class Engine(Protocol):
     def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
         """See lrcore.refine.iterate."""
 
-    def under(self, mask: Volume, step: Step, seed: int, backend: Backend) -> Step:
+    def under(self, job: Job, made: Job, first: Step, step: Step, backend: Backend) -> Step:
         """See lrcore.refine.under."""
 
 

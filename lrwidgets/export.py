@@ -13,7 +13,7 @@ from lrcore.errors import InputError
 from lrcore.io.files import written_whole
 from lrcore.poses import changes
 from lrcore.records import Step, Volume
-from lrcore.refine import Job, final_map, mask_of
+from lrcore.refine import Job, final_map, mask_of, whole_map
 from lrcore.results import fulcrum_A
 from lrcore.units import DEGREE
 
@@ -39,10 +39,11 @@ def columns(job: Job, step: Step) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def maps(folder: Path, job: Job, step: Step) -> list[Path]:
-    """half1.mrc, half2.mrc (unfiltered), map.mrc (combined, filtered by its FSC) and mask.mrc in a folder.
+def maps(folder: Path, job: Job, first: Step, step: Step) -> list[Path]:
+    """half1.mrc, half2.mrc (unfiltered), map.mrc (combined, filtered by its FSC), map_whole.mrc and mask.mrc.
 
-    A dynamic mask is the one of the next iteration, made from this step's map.
+    map_whole.mrc shows the body amid the rest of the particle; see `whole_map`. first: the run's Step 0. A dynamic
+    mask is the one of the next iteration, made from this step's map.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -52,6 +53,7 @@ def maps(folder: Path, job: Job, step: Step) -> list[Path]:
         "half1.mrc": step.half_maps.first,
         "half2.mrc": step.half_maps.second,
         "map.mrc": final_map(job, step),
+        "map_whole.mrc": whole_map(job, first, step),
         "mask.mrc": mask_of(job, step),
     }
     for name, volume in volumes.items():

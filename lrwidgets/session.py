@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 START_FIELDS = ("initial_lowpass_A", "symmetry", "ewald", "seed")
 """Fields that the start depends on: after a change of one, a run from the start makes a new start."""
 
+MAP_FIELDS = ("mask_mode", "subtract_outside")
+"""Fields that say of what an iteration's maps are: after a change of one, a step's maps are made whole."""
+
 _AT_WORK: "WeakValueDictionary[Path, Session]" = WeakValueDictionary()
 """Who writes which run, so that a notebook that was closed and reopened finds the session it left at work."""
 
@@ -341,7 +344,7 @@ class Session:
     ) -> list[Path]:
         """Write a step (the present one by default) for other programs: the paths written.
 
-        maps: a folder for half1, half2, map and mask. Raises InputError if something cannot be written.
+        maps: a folder for half1, half2, map, map_whole and mask. Raises InputError if something cannot be written.
         """
         found, step = self.load_step(node)
         job = self.job_of(found)
@@ -349,7 +352,8 @@ class Session:
         for path in written:
             export.particles(path, job, step)
         if maps is not None:
-            written += export.maps(Path(maps), job, step)
+            _, first = self.load_step(self._whole_run().path_to(found.id)[0].id)
+            written += export.maps(Path(maps), job, first, step)
         if netcdf is not None:
             export.netcdf(Path(netcdf), self.results(found.id))
             written.append(Path(netcdf))
@@ -501,8 +505,10 @@ class Session:
             last = store.load(path[-1].id)
             self._steps = (store.load(path[0].id) if len(path) > 1 else last, last)
         first, last = self._steps
-        if store.node(self._state.node).mask != of_volume(job.mask)["digest"]:
-            last = self._engine.under(job.mask, last, job.spec.seed, self._computer())
+        node = store.node(self._state.node)
+        other = [getattr(node.spec, name) != getattr(job.spec, name) for name in MAP_FIELDS]
+        if any(other) or node.mask != of_volume(job.mask)["digest"]:
+            last = self._engine.under(job, self.job_of(node), first, last, self._computer())
         return first, last
 
     def _computer(self) -> Backend:

@@ -135,8 +135,8 @@ class FakeEngine:
                 last = event if isinstance(event, Step) else last
                 yield event
 
-    def under(self, mask: Volume, step: Step, seed: int, backend: Any) -> Step:
-        self.under_masks.append(mask)
+    def under(self, job: Job, made: Job, first: Step, step: Step, backend: Any) -> Step:
+        self.under_masks.append(job.mask)
         return step
 
     def _chunked(self, job: Job, iteration: int, stage: str) -> Iterator[Progress]:

@@ -25,6 +25,7 @@ _HOME = {
     "read_particles": "io",
     "read_volume": "io",
     "start": "refine",
+    "whole_map": "refine",
 }
 
 __all__ = list(_HOME)

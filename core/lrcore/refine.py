@@ -280,7 +280,8 @@ def _batches(
         with clock("insert"):
             noise, optics = last.noise[half - 1], particles.group[batch.rows]
             behind = lens(particles, batch.rows)
-            add(sums, batch, points, particles.pixel_size_A, noise, optics, group, backend, behind, curved)
+            shown = batch if maps_are_whole(spec) else rest
+            add(sums, shown, points, particles.pixel_size_A, noise, optics, group, backend, behind, curved)
         parts.append((batch.rows, found))
         done += len(batch.rows)
         yield Progress(last.iteration + 1, "search", done, len(particles))
@@ -305,10 +306,35 @@ def _columns(e: Expectation) -> tuple[npt.NDArray[np.generic], ...]:
     )  # fmt: skip
 
 
-def under(mask: Volume, step: Step, seed: int, backend: Backend) -> Step:
-    """The step as an iteration with another mask takes it up: its FSC curves are those inside that mask."""
-    maps = step.half_maps
-    return replace(step, fsc=family(maps.first, maps.second, mask, seed, backend.threads))
+def maps_are_whole(spec: RefineSpec) -> bool:
+    """Whether iterations make their maps of the images as they are: a dynamic mask has to see where it can grow.
+
+    Otherwise the images go into the map as they were searched, less what lies outside the mask.
+    """
+    return spec.mask_mode == "dynamic" or not spec.subtract_outside
+
+
+def about(job: Job, first: Step, step: Step, workers: int) -> Float32 | None:
+    """What was subtracted from the images of which the maps of `step` are made: (2, n, n, n) by half set, or None.
+
+    job: the one that made the step. first: its run's Step 0, whose maps are whole.
+    """
+    if step.iteration == 0 or maps_are_whole(job.spec):
+        return None
+    around = outside(job, first, job.mask, workers)
+    return around.maps if around else None
+
+
+def under(job: Job, made: Job, first: Step, step: Step, backend: Backend) -> Step:
+    """The step as `job` takes it up: half maps with all that lies about, and FSC curves inside the job's mask.
+
+    made: the job that made the step, with another mask or other settings. first: the run's Step 0.
+    """
+    maps, rest = step.half_maps, about(made, first, step, backend.threads)
+    if rest is not None:
+        whole = (replace(v, data=v.data + r) for v, r in zip((maps.first, maps.second), rest, strict=True))
+        maps = HalfMaps(*whole)
+    return replace(step, half_maps=maps, fsc=family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads))
 
 
 def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
@@ -331,6 +357,12 @@ def final_map(job: Job, step: Step) -> Volume:
     first, second = step.half_maps.first, step.half_maps.second
     mean = filter_map(0.5 * (first.data + second.data), combined_gain(step.fsc["corrected"].value))
     return Volume(mean, first.pixel_size_A, job.mask.header_origin_A)
+
+
+def whole_map(job: Job, first: Step, step: Step, workers: int = 1) -> Volume:
+    """The final map amid what lies outside the mask; where that was subtracted, it is as the run's Step 0 has it."""
+    made, rest = final_map(job, step), about(job, first, step, workers)
+    return made if rest is None else replace(made, data=made.data + rest.mean(axis=0))
 
 
 def mask_of(job: Job, step: Step, workers: int = 1) -> Volume:

@@ -12,7 +12,7 @@ from lrcore.compare import Comparison
 from lrcore.errors import InputError
 from lrcore.locres import LocalResolution, local_resolution
 from lrcore.records import Progress, Step, Volume
-from lrcore.refine import Job, final_map
+from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
 from lrcore.store import Node
 from lrwidgets import plots
@@ -198,7 +198,8 @@ class InspectWidget(Panel):
             halves = (step.half_maps.first, step.half_maps.second)
             return halves, {"names": ("half A", "half B"), "mode": "flicker"}
         first, start = self.session.load_step(self._start(node))
-        maps = (final_map(self.session.job_of(first), start), final_map(self.session.job_of(found), step))
+        before, after = (self.session.job_of(each) for each in (first, found))
+        maps = (final_map(before, start), whole_map(after, start, step))
         return maps, {"names": ("before", "after"), "mode": "blend"}
 
     # --- local resolution: slow, so on a thread of its own, and once for a step ---

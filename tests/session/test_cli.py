@@ -293,7 +293,7 @@ def test_export_writes_what_is_asked_for(files: Files, run: Path, tmp_path: Path
         poses = io.read_particles(tmp_path / name, files.folder).poses
         assert np.allclose(poses.rotation, step.expectation.poses.rotation, atol=1e-5)
         assert np.allclose(poses.origin_A, step.expectation.poses.origin_A, atol=1e-4)
-    assert sorted(os.listdir(tmp_path / "maps")) == ["half1.mrc", "half2.mrc", "map.mrc", "mask.mrc"]
+    assert sorted(os.listdir(tmp_path / "maps")) == ["half1.mrc", "half2.mrc", "map.mrc", "map_whole.mrc", "mask.mrc"]
     assert np.array_equal(io.read_volume(tmp_path / "maps" / "half2.mrc").data, step.half_maps.second.data)
     assert not list(tmp_path.glob(".*"))
 

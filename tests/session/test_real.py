@@ -1,5 +1,6 @@
 """The command line with the real engine on a small simulated set: resumed runs, previews and bad images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -89,7 +90,8 @@ def test_a_step_under_another_mask_is_measured_inside_it(data: Path) -> None:
         with Session.load(data / "particles.star", data / f"{name}.mrc", threads=1) as session:
             session.run(0, wait=True)
             masks[name], steps[name] = session.mask, session.load_step()[1]
-    found = under(masks["mask_full"], steps["mask_b"], 0, pick("cpu", 1))
+    made, job = (replace(session.job, mask=masks[name]) for name in ("mask_b", "mask_full"))
+    found = under(job, made, steps["mask_b"], steps["mask_b"], pick("cpu", 1))
     for kind, curve in steps["mask_full"].fsc.items():
         assert np.allclose(found.fsc[kind].value, curve.value, atol=1e-4), kind
     assert not np.allclose(steps["mask_b"].fsc["masked"].value, steps["mask_full"].fsc["masked"].value, atol=0.01)

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from lrcore.backend import Backend
+from lrcore.fsc import masked_correlation
+from lrcore.grids import shell_frequency
 from lrcore.io import read_particles, write_particles
 from lrcore.io.stack_writer import write_batches
+from lrcore.masks import inscribed_sphere
 from lrcore.reconstruct import reconstruct
-from lrcore.records import Expectation, Particles, Step, Volume
-from lrcore.refine import Job, advance, start
+from lrcore.records import Particles, Step, Volume
+from lrcore.refine import Job, advance, start, under
 from lrcore.spec import RefineSpec
 from lrcore.subtract import kept_share, rewritten, subtracted_images
 from lrcore.testing import rotation_error_deg, shift_error_A
@@ -38,26 +41,61 @@ def both(two_body: Case, backend: Backend, tmp_path_factory: pytest.TempPathFact
     return Both(first, read_particles(table))
 
 
-def found(job: Job, first: Step, backend: Backend) -> Expectation:
-    return last_step(advance(job, first, first, backend)).expectation
+def path(job: Job, first: Step, n: int, backend: Backend) -> list[Step]:
+    """`first` and n iterations on top of it."""
+    steps = [first]
+    for _ in range(n):
+        steps.append(last_step(advance(job, first, steps[-1], backend)))
+    return steps
+
+
+def same_poses(a: Step, b: Step, degrees: float, angstrom: float, mask: Volume, name: str) -> None:
+    turn = rotation_error_deg(a.expectation.poses, b.expectation.poses)
+    shift = shift_error_A(a.expectation.poses, b.expectation.poses, body_centre_A(mask))
+    sd = np.degrees(np.sqrt(np.diagonal(a.expectation.covariance, axis1=1, axis2=2)[:, :3])).mean()
+    tell(f"on the fly and in writing, {name}: median {np.median(turn):.1e}° and {np.median(shift):.1e} Å,")
+    tell(f"95 %: {np.quantile(turn, 0.95):.1e}° and {np.quantile(shift, 0.95):.1e} Å (the poses' SD: {sd:.1f}°)")
+    assert np.median(turn) < degrees
+    assert np.median(shift) < angstrom
 
 
 def test_a_refinement_of_the_written_images_is_that_on_the_fly(two_body: Case, both: Both, backend: Backend) -> None:
-    """One iteration from the same half maps; then from a start of its own, which measures scale and noise anew."""
+    """Four iterations from a start of its own, which measures scale and noise anew; one from the same start."""
     job = Job(both.written, two_body.mask, SPEC, two_body.half_maps)
     with pytest.warns(UserWarning, match="subtract_outside does nothing"):
         own = last_step(start(job, backend))
-    fly = found(two_body.job(SPEC), both.first, backend)
-    sd = np.degrees(np.sqrt(np.diagonal(fly.covariance, axis1=1, axis2=2)[:, :3])).mean()
-    bounds = {"the same start": (1e-3, 1e-3, both.first), "a start of its own": (0.02, 0.02, own)}
-    for name, (degrees, angstrom, first) in bounds.items():
-        poses = found(job, first, backend).poses
-        turn = rotation_error_deg(poses, fly.poses)
-        shift = shift_error_A(poses, fly.poses, body_centre_A(two_body.mask))
-        tell(f"on the fly and in writing, {name}: median {np.median(turn):.1e}° and {np.median(shift):.1e} Å,")
-        tell(f"95 %: {np.quantile(turn, 0.95):.1e}° and {np.quantile(shift, 0.95):.1e} Å (the poses' SD: {sd:.1f}°)")
-        assert np.median(turn) < degrees
-        assert np.median(shift) < angstrom
+    fly = path(two_body.job(SPEC), both.first, 4, backend)
+    (_, same) = path(job, both.first, 1, backend)
+    same_poses(fly[1], same, 1e-3, 1e-3, two_body.mask, "the same start")
+    for a, b in zip(fly[1:], path(job, own, 4, backend)[1:], strict=True):
+        same_poses(a, b, 0.02, 0.02, two_body.mask, f"iteration {a.iteration}")
+        worth = [np.median(rotation_error_deg(step.expectation.poses, two_body.truth)) for step in (a, b)]
+        tell(f"rotation error {worth[0]:.3f}° and {worth[1]:.3f}°")
+        assert worth[0] == pytest.approx(worth[1], rel=0.02)
+
+
+def test_maps_made_whole_again_show_what_was_subtracted(two_body: Case, both: Both, backend: Backend) -> None:
+    """What another mask takes up: outside of the old one it is the start's, filtered, and inside as it was.
+
+    Images that nothing was subtracted from make such a map as well.
+    """
+    job, whole = two_body.job(SPEC), two_body.job(SPEC.model_copy(update={"subtract_outside": False}))
+    _, step = path(job, both.first, 1, backend)
+    made = under(whole, job, both.first, step, backend).half_maps
+    inside, outside = two_body.mask.data == 1, (1 - two_body.mask.data) * inscribed_sphere(two_body.mask.box)
+    shells = shell_frequency(two_body.mask.box, two_body.mask.pixel_size_A) < 1 / 10
+    for half in (1, 2):
+        maps = {"start": both.first.half_maps, "subtracted": step.half_maps, "made whole": made}
+        truth = two_body.gt_full.data
+        fsc = {
+            name: masked_correlation(each.half(half).data, truth, outside, 2)[shells][1:].mean()
+            for name, each in maps.items()
+        }
+        tell(f"half {half}, FSC to the truth outside, to 10 Å: " + ", ".join(f"{k} {v:.3f}" for k, v in fsc.items()))
+        assert fsc["subtracted"] < 0.3
+        assert fsc["made whole"] > fsc["start"] - 0.02
+        assert np.array_equal(made.half(half).data[inside], step.half_maps.half(half).data[inside])
+    assert under(whole, whole, both.first, step, backend).half_maps.first.data is step.half_maps.first.data
 
 
 def test_nothing_is_left_outside(two_body: Case, both: Both, backend: Backend) -> None:
@@ -66,7 +104,7 @@ def test_nothing_is_left_outside(two_body: Case, both: Both, backend: Backend) -
     for name, particles in (("whole", two_body.particles), ("subtracted", both.written)):
         maps[name] = [last_volume(particles, half, backend) for half in (1, 2)]
     keep = two_body.mask.data
-    sphere = np.hypot.reduce(np.meshgrid(*[np.arange(96) - 48] * 3, indexing="ij"), axis=0) < 46
+    sphere = inscribed_sphere(two_body.mask.box)
     power = {
         name: [float((a * b * weight**2 * sphere).sum(dtype=np.float64)) for weight in (1 - keep, keep)]
         for name, (a, b) in maps.items()
