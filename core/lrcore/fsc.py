@@ -50,7 +50,7 @@ def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) ->
 
 
 def family(
-    first: Volume, second: Volume, mask: Volume | None = None, seed: int = 0, workers: int = 1
+    first: Volume, second: Volume, mask: Volume | None = None, seed: int = 0, workers: int = 1, part: bool = False
 ) -> dict[str, Fsc]:
     """FSC curves of two half maps by kind: unmasked, spherical, loose, tight; given a mask, three more.
 
@@ -60,6 +60,8 @@ def family(
     user's mask has a part in them.
     corrected = (masked − randomised) / (1 − randomised) from two shells past the start of the randomisation, masked
     before; Chen et al. 2013, eq. 4. One shell is enough for `seed` to matter: the curves are reproducible.
+    part: the maps are of a part of a particle, and most of the box is noise, so that the unmasked FSC falls before its
+    time: the randomisation starts where the loose one has fallen, too. Otherwise it starts where RELION's does.
     """
     n, a, b = first.box, first.data, second.data
     unmasked = masked_correlation(a, b, None, workers)
@@ -69,7 +71,7 @@ def family(
     for kind, edge in (("loose", LOOSE_A), ("tight", TIGHT_A)):
         curves[kind] = masked_correlation(a, b, falling(distance, edge), workers)
     if mask is not None:
-        start = randomisation_shell(unmasked)
+        start = max(randomisation_shell(curves[kind]) for kind in (("unmasked", "loose") if part else ("unmasked",)))
         random = [randomise_phases(m, start, seed + 1 + i, workers) for i, m in enumerate((a, b))]
         curves["masked"] = masked_correlation(a, b, mask.data, workers)
         curves["randomised"] = masked_correlation(random[0], random[1], mask.data, workers)
@@ -78,10 +80,10 @@ def family(
     return {kind: Fsc(kind, frequency, value) for kind, value in curves.items()}
 
 
-def randomisation_shell(unmasked: Float64) -> int:
-    """The first shell whose unmasked FSC is below RANDOMISE_BELOW, at least 2."""
-    below = np.nonzero(unmasked[2:] < RANDOMISE_BELOW)[0]
-    return int(below[0]) + 2 if len(below) else len(unmasked) - 1
+def randomisation_shell(curve: Float64) -> int:
+    """The first shell whose FSC is below RANDOMISE_BELOW, at least 2."""
+    below = np.nonzero(curve[2:] < RANDOMISE_BELOW)[0]
+    return int(below[0]) + 2 if len(below) else len(curve) - 1
 
 
 def corrected(masked: Float64, randomised: Float64, start: int) -> Float64:

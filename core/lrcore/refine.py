@@ -147,7 +147,7 @@ def _spectrum(left: list[tuple[Float64, npt.NDArray[np.int32]]], particles: Part
 def _first_step(job: Job, found: Calibration, backend: Backend) -> Step:
     """Step 0 of half maps on the images' scale, but for its noise and time."""
     maps = found.half_maps
-    fsc = family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads)
+    fsc = family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads, part=True)
     lowpass = job.spec.initial_lowpass_A or fsc["corrected"].resolution_A(0.5) + 1.0
     expectation = Expectation.none(job.particles.poses)
     align = align_resolution_A(fsc["corrected"], job.spec, lowpass)
@@ -232,7 +232,7 @@ def _advance(
         spectra.append(noise)
     with clock("fsc"):
         maps = HalfMaps(*volumes)
-        fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads)
+        fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads, part=True)
     noise_now = modelled(np.stack(spectra), job.spec.noise_model)
     found_now = _joined(parts, job.particles.half)
     step = replace(
@@ -334,7 +334,8 @@ def under(job: Job, made: Job, first: Step, step: Step, backend: Backend) -> Ste
     if rest is not None:
         whole = (replace(v, data=v.data + r) for v, r in zip((maps.first, maps.second), rest, strict=True))
         maps = HalfMaps(*whole)
-    return replace(step, half_maps=maps, fsc=family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads))
+    fsc = family(maps.first, maps.second, job.mask, job.spec.seed, backend.threads, part=True)
+    return replace(step, half_maps=maps, fsc=fsc)
 
 
 def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:

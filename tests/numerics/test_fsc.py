@@ -7,13 +7,15 @@ import scipy.fft
 from lrcore.conical import conical, half_sphere, to_dataset
 from lrcore.errors import InputError
 from lrcore.fourier import filter_map
-from lrcore.fsc import corrected, family, masked_correlation, randomise_phases, wiener_gain
+from lrcore.fsc import corrected, family, masked_correlation, randomisation_shell, randomise_phases, wiener_gain
 from lrcore.grids import cropped_ft, ft, ift, index_grid, interpolated
 from lrcore.masks import centre_of_mass, checked, cosine_edge, reach, soft_sphere
 from lrcore.records import Fsc, Volume
 from lrcore.solvent import LOOSE_A, TIGHT_A, falling, outline_distance_A
 from lrcore.testing import smooth_map
 
+SPOTS = ((0, 0, 0), (3, 1, -2), (-2, 3, 1), (1, -3, 2), (-3, -1, -2))
+"""Where a body's atoms are, in voxels from the middle."""
 N = 32
 
 
@@ -54,6 +56,25 @@ def test_a_tight_mask_on_noise_correlates_and_the_correction_takes_it_away():
     assert tail["masked"] > 0.7
     assert abs(tail["corrected"]) < 0.1
     assert draws[0]["masked"].value[0] > 0.99
+
+
+def test_of_a_part_of_a_particle_the_correction_starts_where_its_own_signal_has_fallen():
+    """A small body in a box of noise: the unmasked FSC falls at once, the one inside of the body's outline does not."""
+    n, apix = 48, 4.0
+    z, y, x = np.meshgrid(*[np.arange(n) - n // 2] * 3, indexing="ij")
+    body = sum(np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 3.0) for a, b, c in SPOTS)
+    rng = np.random.default_rng(5)
+    halves = [Volume((body + 0.12 * rng.standard_normal((n, n, n))).astype(np.float32), apix) for _ in range(2)]
+    mask = Volume(soft_sphere(n, 8.0, 3.0), apix)
+    whole, part = family(*halves, mask), family(*halves, mask, part=True)
+    starts = {name: randomisation_shell(whole[name].value) for name in ("unmasked", "loose")}
+    assert starts["unmasked"] < starts["loose"] - 2
+    same = slice(0, starts["loose"] + 2)
+    assert np.array_equal(part["corrected"].value[same], part["masked"].value[same])
+    assert not np.array_equal(whole["corrected"].value[same], whole["masked"].value[same])
+    assert not np.array_equal(part["corrected"].value, part["masked"].value)
+    for kind in ("unmasked", "spherical", "loose", "tight", "masked"):
+        assert np.array_equal(part[kind].value, whole[kind].value), kind
 
 
 def test_correction_of_nothing_is_nothing():
