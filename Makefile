@@ -5,6 +5,7 @@ SHELL := bash
 
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS := auto
 
 .PHONY: help setup demo lab test check bench clean
 
@@ -22,9 +23,9 @@ lab: $(READY) ## JupyterLab with the first notebook, its data made; make lab LAB
 	@cd notebooks && ../$(BIN)/python -m lrwidgets.example
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-lab --notebook-dir=notebooks $(LAB) notebooks/01_quickstart.ipynb
 
-test: $(READY) ## all tests; what is not on this machine (RELION, data sets) is shown as skipped
+test: $(READY) ## all tests; what is not on this machine (RELION, data sets) is shown as skipped; WORKERS=0: in one process
 	@scripts/apt.sh apt.txt
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(TESTS)
 
 check: $(READY) ## format, lint, types, import directions, sizes
 	@$(BIN)/ruff format --check --quiet

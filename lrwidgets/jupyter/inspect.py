@@ -14,7 +14,6 @@ from lrcore.locres import LocalResolution, local_resolution
 from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
-from lrcore.store import Node
 from lrwidgets import plots
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.comm import Latest
@@ -209,18 +208,19 @@ class InspectWidget(Panel):
             found, step = self.session.load_step(node)
             job = self.session.job_of(found)
             if node not in self._local:
-                self._local[node] = self._measure(found, step, job)
-            return self._local[node], job, step
+                self._local[node] = self._measure(step, job)
+            local = self._local[node]
+            self.say(f"local resolution of iteration {found.iteration}: median {local.median_A:.2f} Å")
+            return local, job, step
 
         self._slow.ask(measured, self._if_still(lambda result: show(*result)), "local")
 
-    def _measure(self, node: Node, step: Step, job: Job) -> LocalResolution:
+    def _measure(self, step: Step, job: Job) -> LocalResolution:
         maps = step.half_maps
         for event in local_resolution(maps.first, maps.second, job.mask, workers=len(os.sched_getaffinity(0))):
             if isinstance(event, Progress):
                 self.say(f"local resolution: {event.done} of {event.total} windows", "inherit")
             else:
-                self.say(f"local resolution of iteration {node.iteration}: median {event.median_A:.2f} Å")
                 return event
         raise InputError("local resolution: the mask holds no point to look at")
 

@@ -286,7 +286,7 @@ def test_export_writes_what_is_asked_for(files: Files, run: Path, tmp_path: Path
     for option, name in names.items():
         argv += [option, str(tmp_path / name)]
     assert main(argv) == 0
-    assert capsys.readouterr().out.count("(iteration 4)") == 7
+    assert capsys.readouterr().out.count("(iteration 4)") == 8
     store = Store.open(run, write=False)
     step = store.load(store.node().id)
     for name in ("new.star", "new.cs"):

@@ -53,7 +53,13 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         assert program == "lrwidgets"
         assert main(arguments) == 0, (command, capsys.readouterr().err)
     assert len(io.read_particles(project / "refined.star")) == len(io.read_particles(project / "refined.csg")) == 60
-    assert {path.name for path in (project / "maps").iterdir()} == {"half1.mrc", "half2.mrc", "map.mrc", "mask.mrc"}
+    assert {path.name for path in (project / "maps").iterdir()} == {
+        "half1.mrc",
+        "half2.mrc",
+        "map.mrc",
+        "map_whole.mrc",
+        "mask.mrc",
+    }
 
 
 def test_python(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
