@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from lrcore.errors import InputError
 from lrcore.records import Summary
 from lrcore.spec import RefineSpec, differences
 from lrcore.store import Node
@@ -87,6 +88,13 @@ def seconds(left: float) -> str:
     if left < 90:
         return f"{left:.0f} s"
     return f"{left / 60:.0f} min" if left < 5400 else f"{left / 3600:.1f} h"
+
+
+def number(text: str) -> int:
+    """How many iterations. Raises InputError if it is no whole number above 0."""
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"{text!r} iterations: write a whole number above 0, or leave it empty to run to the end")
+    return int(text)
 
 
 def _progress(state: RunState) -> str:

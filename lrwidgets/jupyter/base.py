@@ -10,9 +10,9 @@ from typing import Any
 import ipywidgets as w
 from psygnal import SignalInstance
 
-from lrwidgets.jupyter.comm import Latest, Publisher
 from lrwidgets.jupyter.subshell import listen
 from lrwidgets.mishaps import DEBUG, is_internal, sentence
+from lrwidgets.threads import Latest, Publisher
 
 log = logging.getLogger(__name__)
 

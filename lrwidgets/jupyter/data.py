@@ -4,20 +4,10 @@ from collections.abc import Callable
 
 import ipywidgets as w
 
-from lrcore.errors import InputError
-from lrwidgets.example import example
+from lrwidgets import doors
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.session import Session
 
-FILES = (
-    ("particles", "Particles", ".star, .cs or .csg with 3D poses, of a consensus refinement"),
-    ("mask", "Mask", "soft mask of the part to refine, .mrc"),
-    ("halves", "Half maps", "two maps with a comma between them, or one volume .csg; empty: made from the particles"),
-    ("images", "Images folder", "where image names start from; empty: beside the particles"),
-    ("out", "New run", "folder to write, such as run.zarr; empty: kept in memory only"),
-    ("run", "or open a run", "a run to go on with: RUN.zarr"),
-)
-NEEDED = {"particles": "type the path of their .star, .cs or .csg", "mask": "type its path, or make one first"}
 STYLE = {"description_width": "110px"}
 
 
@@ -27,7 +17,7 @@ class DataWidget(Panel):
     def __init__(self, opened: Callable[[Session], None], session: Session | None = None) -> None:
         super().__init__()
         self._opened = opened
-        self.fields = {name: self._field(*words) for name, *words in FILES}
+        self.fields = {name: self._field(*words) for name, *words in doors.FILES}
         for name, field in self.fields.items():
             field.add_class(f"lrw-data-{name}")
         self.load = self._button("Load", "lrw-data-load", "read and check these files", self._load, "primary")
@@ -53,26 +43,16 @@ class DataWidget(Panel):
         made.on_click(self.guarded(lambda _: act()))
         return made
 
-    def _path(self, name: str) -> str:
-        return str(self.fields[name].value).strip()
-
     def _load(self) -> None:
-        for name, remedy in NEEDED.items():
-            if not self._path(name):
-                raise InputError(f"no {name} given: {remedy}")
-        halves = tuple(part.strip() for part in self._path("halves").split(",") if part.strip())
-        images, out = self._path("images") or None, self._path("out") or None
-        particles, mask = self._path("particles"), self._path("mask")
-        self._ask("reading …", lambda: Session.load(particles, mask, halves, images=images, out=out))
+        words = {name: str(field.value) for name, field in self.fields.items()}
+        self._ask("reading …", lambda: doors.load(words))
 
     def _open(self) -> None:
-        path = self._path("run")
-        if not path:
-            raise InputError("no run is given: type the path of one, RUN.zarr")
-        self._ask("opening …", lambda: Session.open(path))
+        path = str(self.fields["run"].value)
+        self._ask("opening …", lambda: doors.open_run(path))
 
     def _demo(self) -> None:
-        self._ask("simulating a flexible particle …", demo)
+        self._ask("simulating a flexible particle …", doors.demo)
 
     def _ask(self, words: str, make: Callable[[], Session]) -> None:
         self.say(words, "inherit")
@@ -82,9 +62,3 @@ class DataWidget(Panel):
         self.describe(session)
         self.say("loaded")
         self._opened(session)
-
-
-def demo() -> Session:
-    """A session on the example, in the folder `example`."""
-    files = example()
-    return Session.load(files.particles, files.mask, files.half_maps)

@@ -15,10 +15,10 @@ from lrcore.records import Float64, Volume
 from lrcore.soundness import doubts
 from lrcore.spec import FULCRUM_PATTERN, RefineSpec, fulcrum_point
 from lrwidgets.jupyter.base import BAD, GOOD, Panel
-from lrwidgets.jupyter.comm import Latest
-from lrwidgets.jupyter.present import hinge_of, map_of
 from lrwidgets.jupyter.slices import Point, Silence, SliceView
+from lrwidgets.present import hinge_of, map_of
 from lrwidgets.session import Session
+from lrwidgets.threads import Latest
 
 UNITS = (
     ("px from the corner", "px"),

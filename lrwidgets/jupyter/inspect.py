@@ -1,49 +1,32 @@
 """Looking at a step: its curves and histograms, its maps in slices and as a surface, and two steps side by side."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as w
-import xarray as xr
 from matplotlib.figure import Figure
 
 from lrcore.compare import Comparison
 from lrcore.errors import InputError
-from lrcore.locres import LocalResolution, local_resolution
-from lrcore.records import Progress, Step, Volume
-from lrcore.refine import Job, final_map, whole_map
+from lrcore.locres import LocalResolution
+from lrcore.records import Step, Volume
+from lrcore.refine import Job, final_map
 from lrcore.results import mask_dataset
 from lrwidgets import plots
+from lrwidgets.gallery import FIGURES, beside
 from lrwidgets.jupyter.base import Panel
-from lrwidgets.jupyter.comm import Latest
 from lrwidgets.jupyter.figures import FigureView
 from lrwidgets.jupyter.slices import Silence, SliceView
 from lrwidgets.jupyter.surface import surface
+from lrwidgets.present import before_and_after, local_of, start_of
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
+from lrwidgets.threads import Latest
 from lrwidgets.view import resolve
 
 PRESENT = ""
 """The choice of whatever step is the present one."""
 
-
-def before_and_after(tree: xr.DataTree, start: xr.DataTree) -> Figure:
-    """Slices of the map at the start and now."""
-    before, after = plots.filtered_map(start), plots.filtered_map(tree)
-    return plots.slices(before, after, tree.children["mask"].to_dataset()["mask"])
-
-
-SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
-FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
-    "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
-    "Pose changes": (lambda tree: plots.changes(tree, by_half=True), "Pose changes", '["particles"]'),
-    "Uncertainty": (plots.uncertainty, "Posterior SD of the poses", SDS),
-    "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
-    "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
-    "Guinier": (plots.guinier, "Guinier plot", '["volumes"]["half_map"]'),
-}
-"""Name → figure of a tree of results, what it is, and where in the results its data are."""
 
 MAPS = ("before / after", "half A / half B", "by local resolution")
 SPECIAL = ("Before / after", "Local resolution", "Slices", "Surface", "Compare")
@@ -56,7 +39,6 @@ class InspectWidget(Panel):
         super().__init__()
         self.session = session
         self._slow = Latest(self.publisher, self.tell)
-        self._local: dict[str, LocalResolution] = {}
         self._tree: object = None
         self._comparison: Comparison | None = None
         self._silent = Silence()
@@ -130,9 +112,9 @@ class InspectWidget(Panel):
             make, title, code = FIGURES[what]
             self._figure(lambda: make(self.session.results(node)), title, f"session.results(){code}")
         elif what == "Before / after":
-            start = self._start(node)
+            start = start_of(self.session, node)
             self._figure(
-                lambda: before_and_after(self.session.results(node), self.session.results(start)),
+                lambda: beside(self.session.results(node), self.session.results(start)),
                 "Maps before and after", 'session.results()["volumes"]',
             )  # fmt: skip
         elif what == "Compare":
@@ -160,13 +142,6 @@ class InspectWidget(Panel):
         self._put([self.step], [self.figure])
         self.figure.ask(make, title, title.lower().replace(" ", "_"), code)
 
-    def _start(self, node: str) -> str:
-        """The start of the path to a step."""
-        parents = {n.id: n.parent for n in self.session.state.tree}
-        while (above := parents[node]) is not None:
-            node = above
-        return node
-
     def _show_comparison(self) -> None:
         """Choose *Compare* and draw what was compared last."""
         found = self._comparison
@@ -192,37 +167,25 @@ class InspectWidget(Panel):
 
     def _pair(self, node: str) -> tuple[tuple[Volume, Volume], dict[str, Any]]:
         """What `SliceView.show` is given for a pair of maps of a step."""
-        found, step = self.session.load_step(node)
         if self.maps.value == MAPS[1]:
+            _, step = self.session.load_step(node)
             halves = (step.half_maps.first, step.half_maps.second)
             return halves, {"names": ("half A", "half B"), "mode": "flicker"}
-        first, start = self.session.load_step(self._start(node))
-        before, after = (self.session.job_of(each) for each in (first, found))
-        maps = (final_map(before, start), whole_map(after, start, step))
+        maps = before_and_after(self.session, node)
         return maps, {"names": ("before", "after"), "mode": "blend"}
 
     # --- local resolution: slow, so on a thread of its own, and once for a step ---
 
     def _ask_local(self, node: str, show: "Show") -> None:
         def measured() -> tuple[LocalResolution, Job, Step]:
+            local = local_of(self.session, node, self._measuring)
             found, step = self.session.load_step(node)
-            job = self.session.job_of(found)
-            if node not in self._local:
-                self._local[node] = self._measure(step, job)
-            local = self._local[node]
-            self.say(f"local resolution of iteration {found.iteration}: median {local.median_A:.2f} Å")
-            return local, job, step
+            return local, self.session.job_of(found), step
 
         self._slow.ask(measured, self._if_still(lambda result: show(*result)), "local")
 
-    def _measure(self, step: Step, job: Job) -> LocalResolution:
-        maps = step.half_maps
-        for event in local_resolution(maps.first, maps.second, job.mask, workers=len(os.sched_getaffinity(0))):
-            if isinstance(event, Progress):
-                self.say(f"local resolution: {event.done} of {event.total} windows", "inherit")
-            else:
-                return event
-        raise InputError("local resolution: the mask holds no point to look at")
+    def _measuring(self, text: str) -> None:
+        self.say(text, "inherit")
 
     def _show_local(self, found: LocalResolution, job: Job, _: Step) -> None:
         data = mask_dataset(job.mask)

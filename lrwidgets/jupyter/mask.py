@@ -19,9 +19,10 @@ from lrcore.io.files import require_folder
 from lrcore.records import Float32, Volume
 from lrwidgets.jupyter.base import GOOD, Panel
 from lrwidgets.jupyter.histogram import STEPS, Histogram, bars, reach_to
-from lrwidgets.jupyter.mask_settings import REGIONS, Settings, facts, listed
-from lrwidgets.jupyter.present import map_of
+from lrwidgets.jupyter.mask_words import facts, listed
 from lrwidgets.jupyter.slices import Silence, SliceView, overlay
+from lrwidgets.mask_settings import REGIONS, Settings
+from lrwidgets.present import map_of
 from lrwidgets.session import Session
 
 COARSE = 128

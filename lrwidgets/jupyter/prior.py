@@ -3,18 +3,16 @@
 import html
 
 import ipywidgets as w
-import xarray as xr
 
 from lrcore.spec import RefineSpec
-from lrcore.units import DEGREE
 from lrwidgets import plots
 from lrwidgets.jupyter.base import BAD, Panel
-from lrwidgets.jupyter.comm import Latest
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.figures import FigureView
-from lrwidgets.jupyter.present import hinge_of
+from lrwidgets.present import learned, moved
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
+from lrwidgets.threads import Latest
 
 NAMES = (
     "prior", "rotation_prior_sd_deg", "shift_prior_sd_A", "rotation_extent_deg", "shift_extent_A",
@@ -80,24 +78,6 @@ class PriorWidget(Panel):
         self.publisher.publish("warning", lambda: setattr(self.warning, "value", warned(session.spec)))
         title = "Prior, extents and how far the particles have moved"
         self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned), title, "prior", CODE)
-
-
-def moved(session: Session) -> xr.Dataset | None:
-    """How far the particles are from the centres of the next search; None before the first iteration."""
-    if session.state.node is None:
-        return None
-    last = session.results()["particles"].to_dataset().isel(iteration=-1)
-    if int(last["iteration"]) == 0:
-        return None
-    spec = session.spec
-    names = {"angle_change": spec.recenter_rotations, "shift_change": spec.recenter_shifts}
-    return xr.Dataset({name: last[name + "_last" * recentred] for name, recentred in names.items()})
-
-
-def learned(session: Session) -> tuple[float, float] | None:
-    """SDs of the motion per axis in degrees and Å, as the present step's poses tell; None before an iteration."""
-    found = hinge_of(session)
-    return None if found is None else (found.rotation_sd / DEGREE, found.shift_sd_A)
 
 
 def warned(spec: RefineSpec) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets as w
 from psygnal import Signal
 
-from lrcore.advise import Advice, advise
+from lrcore.advise import Advice
 from lrcore.compare import Comparison
 from lrcore.errors import InputError
 from lrcore.records import Summary
@@ -15,9 +15,10 @@ from lrwidgets import table
 from lrwidgets.jupyter.base import BAD, Panel
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.slices import Silence
+from lrwidgets.present import findings
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
-from lrwidgets.view import ViewState, resolve
+from lrwidgets.view import ViewState, number, resolve
 
 Act = Callable[[], None]
 INDENT = "\N{NO-BREAK SPACE}" * 4
@@ -186,8 +187,7 @@ class RunWidget(Panel):
             self.latest.ask(lambda: self._findings(here), self._show_advice, "advice")
 
     def _findings(self, node: str) -> tuple[Advice, ...]:
-        found, step = self.session.load_step(node)
-        return advise(step, found.spec, self.session.job_of(found).mask) if step.iteration else ()
+        return findings(self.session, node)
 
     def _show_advice(self, found: tuple[Advice, ...]) -> None:
         self.advice.children = [self._one(i, advice) for i, advice in enumerate(found)]
@@ -201,13 +201,6 @@ class RunWidget(Panel):
         apply = self._button("Apply as branch", f"lrw-run-advice-apply-{i}", tip, lambda: self._apply(advice), "info")
         apply.layout = w.Layout(width="auto", flex="0 0 auto")
         return w.HBox([apply, text], layout=w.Layout(align_items="center"))
-
-
-def number(text: str) -> int:
-    """How many iterations. Raises InputError if it is no whole number above 0."""
-    if not text.isdigit() or int(text) < 1:
-        raise InputError(f"{text!r} iterations: write a whole number above 0, or leave it empty to run to the end")
-    return int(text)
 
 
 def lines(rows: Sequence[Summary]) -> str:

@@ -8,9 +8,8 @@ import pytest
 
 from lrcore.locres import LocalResolution
 from lrcore.records import Progress, Volume
-from lrwidgets import plots
+from lrwidgets import plots, present
 from lrwidgets.jupyter import InspectWidget
-from lrwidgets.jupyter import inspect as inspecting
 from lrwidgets.jupyter.figures import readable, rendered
 from lrwidgets.jupyter.inspect import FIGURES, MAPS, SPECIAL
 from lrwidgets.session import Session
@@ -50,7 +49,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Volume]:
         data = np.broadcast_to(np.linspace(4, 6, first.box, dtype=np.float32), first.data.shape)
         yield LocalResolution(Volume(data, PIXEL), np.zeros((0, 3), int), np.zeros(0), (4.5, 5.0, 5.5), 20.0, 5.0)
 
-    monkeypatch.setattr(inspecting, "local_resolution", local_resolution)
+    monkeypatch.setattr(present, "local_resolution", local_resolution)
     return asked
 
 

@@ -13,7 +13,7 @@ from lrcore import io, masks
 from lrcore.records import HalfMaps, Volume
 from lrwidgets.jupyter.histogram import Histogram
 from lrwidgets.jupyter.mask import MaskWidget
-from lrwidgets.jupyter.mask_settings import Settings
+from lrwidgets.mask_settings import Settings
 from lrwidgets.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask
 from tests.jupyter.browser import render

@@ -124,7 +124,7 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
 
 
 def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwidgets.jupyter.present.estimate", estimated)
+    monkeypatch.setattr("lrwidgets.present.estimate", estimated)
     prior = PriorWidget(session)
     assert prior._slow.flush(30)
     assert prior.flush()

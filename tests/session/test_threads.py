@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lrwidgets.jupyter.comm import RATE_HZ, Latest, Publisher
+from lrwidgets.threads import RATE_HZ, Latest, Publisher
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""What the controls of a mask say, as a recipe and in words."""
+"""What the controls of a mask say, as a recipe and in words: the same in every face."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,9 +8,8 @@ from lrcore import masks
 from lrcore.errors import InputError
 from lrcore.masks.recipe import DILATE_A, SOFT_A
 from lrcore.records import Volume
-from lrwidgets.jupyter.base import BAD
-from lrwidgets.jupyter.slices import Point
 
+Point = tuple[float, float, float]
 Region = Literal["dense", "within", "shapes"]
 REGIONS = (
     ("what is dense", "dense"),
@@ -60,8 +58,13 @@ class Settings:
         )
 
 
-def facts(made: masks.Made, given: Volume | None, checks: Sequence[masks.Check]) -> str:
-    """What is to be known of the mask, in HTML."""
+def facts(
+    made: masks.Made, given: Volume | None = None, checks: Sequence[masks.Check] | None = None
+) -> list[tuple[str, bool]]:
+    """What is to be known of a mask, a line each, and whether it is as it should be.
+
+    given: a mask that is shown in place of the made one. checks: of what is shown, those of the made one by default.
+    """
     apix = made.volume.pixel_size_A
     mask = made.mask if given is None else given.data
     size = masks.measured(mask, apix)
@@ -74,17 +77,18 @@ def facts(made: masks.Made, given: Volume | None, checks: Sequence[masks.Check])
         f"{100 * size.fraction:.2g} % of the box",
         f"centre {centre} px",
     ]
-    lines = [" · ".join(parts)]
-    lines += [("✓ " if check.passed else "⚠ ") + check.sentence for check in checks]
-    colours = ["", *("" if check.passed else f"color: {BAD}; font-weight: 600" for check in checks)]
-    shown = zip(lines, colours, strict=True)
-    return "".join(f'<div style="line-height: 1.4; {colour}">{html.escape(line)}</div>' for line, colour in shown)
+    lines = [(" · ".join(parts), True)]
+    lines += [
+        (("✓ " if check.passed else "⚠ ") + check.sentence, check.passed)
+        for check in (made.checks() if checks is None else checks)
+    ]
+    return lines
 
 
-def listed(settings: Settings) -> str:
-    """Shapes, models and other masks, in HTML."""
+def listed(settings: Settings) -> list[str]:
+    """Shapes, models and other masks, a line each."""
     count = len(settings.drawn)
     lines = [f"{count} shape{'s' * (count > 1)} drawn"] if count else []
     lines += [f"near {one.name}, {one.radius_A:g} Å" for one in settings.atoms]
     lines += [f"{one.word} {one.name}" for one in settings.joined]
-    return "<br>".join(map(html.escape, lines)) or "<i>no shapes, models or other masks</i>"
+    return lines

@@ -1,0 +1,26 @@
+"""The figures of a step that every face offers, by name."""
+
+from collections.abc import Callable
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from lrwidgets import plots
+
+
+def beside(tree: xr.DataTree, start: xr.DataTree) -> Figure:
+    """Slices of the map at the start and of that of `tree`."""
+    before, after = plots.filtered_map(start), plots.filtered_map(tree)
+    return plots.slices(before, after, tree.children["mask"].to_dataset()["mask"])
+
+
+SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
+FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
+    "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
+    "Pose changes": (lambda tree: plots.changes(tree, by_half=True), "Pose changes", '["particles"]'),
+    "Uncertainty": (plots.uncertainty, "Posterior SD of the poses", SDS),
+    "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
+    "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
+    "Guinier": (plots.guinier, "Guinier plot", '["volumes"]["half_map"]'),
+}
+"""Name → figure of a tree of results, what it is, and where in the results its data are."""

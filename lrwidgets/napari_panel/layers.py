@@ -1,0 +1,202 @@
+"""Volumes, points and surfaces as napari's layers, and back.
+
+World coordinates are those of the map's file: (z, y, x) in Å from where its MRC header puts the origin, so that a model
+fitted to the map lies where the layers are. No napari here: layers are tuples of data, arguments and kind.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore import masks
+from lrcore.errors import InputError
+from lrcore.records import Float32, Float64, Volume
+from lrwidgets.mesh import mesh
+
+LayerData = tuple[Any, dict[str, Any], str]
+Point = tuple[float, float, float]
+
+AXES = ("z", "y", "x")
+UNITS = ("angstrom",) * 3
+MAP, MASK, NEW_MASK, FULCRUM, ESTIMATE, LOCAL = "map", "mask", "new mask", "fulcrum", "estimate", "local resolution"
+"""Names of the layers that are ours."""
+ELLIPSOID_SDS = 2.0
+"""An estimate is drawn to so many standard deviations."""
+
+
+class ImageLike(Protocol):
+    """What is needed of an image layer."""
+
+    data: Any
+    scale: Any
+    translate: Any
+    name: str
+
+
+def frame(volume: Volume) -> dict[str, Any]:
+    """Where the voxels of a map lie in the world."""
+    x, y, z = volume.header_origin_A
+    return {"scale": (volume.pixel_size_A,) * 3, "translate": (z, y, x), "units": UNITS, "axis_labels": AXES}
+
+
+def map_layer(volume: Volume, name: str = MAP, **more: Any) -> LayerData:
+    """A map as grey slices, and as a surface at its threshold in 3D."""
+    low, high = (float(q) for q in np.quantile(volume.data, (0.02, 0.9998)))
+    shown = {
+        "name": name,
+        "contrast_limits": (low, high if high > low else low + 1.0),
+        "rendering": "iso",
+        "iso_threshold": surface_level(volume),
+        "metadata": {"lrwidgets": "map"},
+    }
+    return volume.data, frame(volume) | shown | more, "image"
+
+
+def mask_layer(volume: Volume, name: str = MASK, **more: Any) -> LayerData:
+    """A mask as a tint over the map, and as a surface where it is one half."""
+    shown = {
+        "name": name,
+        "contrast_limits": (0.0, 1.0),
+        "colormap": "bop orange" if name == NEW_MASK else "bop blue",
+        "blending": "additive",
+        "opacity": 0.45,
+        "rendering": "iso",
+        "iso_threshold": 0.5,
+        "metadata": {"lrwidgets": "mask"},
+    }
+    return volume.data, frame(volume) | shown | more, "image"
+
+
+def fulcrum_layer(volume: Volume, point_A: Point) -> LayerData:
+    """The fulcrum as a layer of one point that can be dragged. point_A: (x, y, z) from the box centre."""
+    shown = {
+        "name": FULCRUM,
+        "size": max(4.0, 0.05 * volume.box * volume.pixel_size_A),
+        "face_color": "#ff3b6b",
+        "border_color": "white",
+        "border_width": 0.08,
+        "symbol": "disc",
+        "units": UNITS,
+        "axis_labels": AXES,
+        "out_of_slice_display": True,
+        "metadata": {"lrwidgets": "fulcrum"},
+    }
+    return np.array([to_world(volume, point_A)]), shown, "points"
+
+
+def ellipsoid_layer(volume: Volume, point_A: Point, covariance_A2: Float64) -> LayerData:
+    """An estimate of the fulcrum as the ellipsoid of `ELLIPSOID_SDS`. covariance_A2: (3, 3) of (x, y, z)."""
+    turns, heights = np.linspace(0, 2 * np.pi, 25), np.linspace(0, np.pi, 13)
+    turn, height = (a.ravel() for a in np.meshgrid(turns, heights))
+    unit = np.stack([np.sin(height) * np.cos(turn), np.sin(height) * np.sin(turn), np.cos(height)], axis=1)
+    widths, axes = np.linalg.eigh(covariance_A2)
+    offsets = unit * (ELLIPSOID_SDS * np.sqrt(np.maximum(widths, 0))) @ axes.T
+    vertices = np.array(to_world(volume, point_A)) + offsets[:, ::-1]
+    columns = len(turns)
+    corner = (np.arange(len(heights) - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
+    faces = np.concatenate([
+        np.stack([corner, corner + 1, corner + columns], axis=1),
+        np.stack([corner + 1, corner + columns + 1, corner + columns], axis=1),
+    ])  # fmt: skip
+    shown = {
+        "name": ESTIMATE,
+        "opacity": 0.4,
+        "colormap": "bop purple",
+        "shading": "smooth",
+        "units": UNITS,
+        "axis_labels": AXES,
+        "metadata": {"lrwidgets": "estimate"},
+    }
+    return (vertices, faces, np.ones(len(vertices))), shown, "surface"
+
+
+def local_layer(volume: Volume, local_A: Float32, mask: Float32) -> LayerData:
+    """The map's surface inside a mask, coloured by local resolution. local_A, mask: (n, n, n)."""
+    vertices, faces, values = mesh(volume.data, local_A, mask, volume.pixel_size_A)
+    low, high = (float(q) for q in np.quantile(values, (0.02, 0.98)))
+    middle = np.array(to_world(volume, (0.0, 0.0, 0.0)))
+    shown = {
+        "name": LOCAL,
+        "colormap": "viridis_r",
+        "contrast_limits": (low, max(high, low + 0.1)),
+        "shading": "smooth",
+        "units": UNITS,
+        "axis_labels": AXES,
+        "metadata": {"lrwidgets": "local"},
+    }
+    return (middle + vertices[:, ::-1], faces, values), shown, "surface"
+
+
+def to_world(volume: Volume, point_A: npt.ArrayLike) -> Point:
+    """(z, y, x) in the world of a point (x, y, z) in Å from the box centre."""
+    corner = np.asarray(point_A, float) + volume.box // 2 * volume.pixel_size_A
+    z, y, x = (float(a) for a in (corner + np.array(volume.header_origin_A))[::-1])
+    return z, y, x
+
+
+def from_world(volume: Volume, world: npt.ArrayLike) -> Point:
+    """(x, y, z) in Å from the box centre of a point (z, y, x) in the world."""
+    corner = np.asarray(world, float)[::-1] - np.array(volume.header_origin_A)
+    x, y, z = (float(a) for a in corner - volume.box // 2 * volume.pixel_size_A)
+    return x, y, z
+
+
+def fulcrum_text(volume: Volume, world: npt.ArrayLike) -> str:
+    """A point (z, y, x) in the world as a spec's fulcrum is written: in Å from the corner of the box."""
+    corner = np.asarray(world, float)[::-1] - np.array(volume.header_origin_A)
+    return ", ".join(f"{a:.2f}" for a in corner) + " A"
+
+
+def volume_of(layer: ImageLike) -> Volume:
+    """The map that an image layer shows. Raises InputError for one that is no cubic map with cubic voxels."""
+    data, (scale, translate) = np.asarray(layer.data), (np.asarray(a, float) for a in (layer.scale, layer.translate))
+    if data.ndim != 3 or len(set(data.shape)) != 1:
+        raise InputError(f"layer {layer.name}: {' x '.join(map(str, data.shape))} is no cubic map: choose another layer")
+    return Volume(data.astype(np.float32, copy=False), voxel_A(layer.name, scale), origin_A(translate))
+
+
+def voxel_A(name: str, scale: npt.ArrayLike) -> float:
+    """The voxel size of a layer in Å. Raises InputError if it is not the same along each axis."""
+    sizes = np.asarray(scale, float)
+    if np.ptp(sizes) > 1e-4 * sizes.mean():
+        words = " x ".join(f"{size:g}" for size in sizes)
+        raise InputError(f"layer {name}: voxels of {words} Å: a map needs the same size along each axis")
+    return float(sizes.mean())
+
+
+def origin_A(translate: npt.ArrayLike) -> Point:
+    """(x, y, z) of the header's origin, from a layer's (z, y, x)."""
+    z, y, x = (float(a) for a in np.asarray(translate, float))
+    return x, y, z
+
+
+def drawn_shapes(volume: Volume, shapes: Any) -> tuple[masks.Sphere | masks.Block, ...]:
+    """Ellipses and rectangles of a Shapes layer, drawn in slices, as spheres and boxes that are as deep as wide.
+
+    Raises InputError for other shapes.
+    """
+    found: list[masks.Sphere | masks.Block] = []
+    for corners, kind in zip(shapes.data, map(str, shapes.shape_type), strict=True):
+        if kind not in ("ellipse", "rectangle"):
+            raise InputError(f"layer {shapes.name}: holds a {kind}: draw ellipses (spheres) and rectangles (boxes)")
+        world = np.asarray(corners, float) * shapes.scale + shapes.translate
+        centre, size = from_world(volume, world.mean(axis=0)), np.ptp(world, axis=0)[::-1]
+        deep = float(np.sort(size)[1:].mean())
+        if kind == "ellipse":
+            found.append(masks.Sphere(centre, 0.5 * deep))
+        else:
+            x, y, z = (float(side) if side > 0.01 * deep else deep for side in size)
+            found.append(masks.Block(centre, (x, y, z)))
+    return tuple(found)
+
+
+def surface_level(volume: Volume) -> float:
+    """Density at which a map is drawn as a surface; the middle of its values where no threshold can be found."""
+    if np.ptp(volume.data) == 0:
+        return float(volume.data.flat[0])
+    try:
+        return float(masks.automatic_threshold(volume.data))
+    except InputError:
+        return float(0.5 * (volume.data.min() + volume.data.max()))
+

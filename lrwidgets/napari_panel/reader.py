@@ -1,0 +1,133 @@
+"""Files as layers: maps, stacks, particles and run folders."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+
+from lrcore import io
+from lrcore.errors import InputError
+from lrcore.io.stack import StackReader
+from lrcore.records import Particles, Step
+from lrcore.refine import Job, final_map, whole_map
+from lrcore.results import fulcrum_A
+from lrwidgets.napari_panel.layers import AXES, UNITS, LayerData, fulcrum_layer, map_layer, mask_layer
+
+Paths = str | Sequence[str]
+MAPS, STACKS, PARTICLES, RUN = (".mrc", ".map", ".ccp4"), (".mrcs",), (".star", ".cs", ".csg"), ".zarr"
+PACKED = (".gz", ".bz2")
+CHUNK = 16
+"""Images that are read at once."""
+
+
+def get_reader(paths: Paths) -> Callable[[Paths], list[LayerData]] | None:
+    """The reader of these files, or None if they are not ours."""
+    return read if all(_kind(Path(path)) is not None for path in _listed(paths)) else None
+
+
+def read(paths: Paths) -> list[LayerData]:
+    """Layers of files. Raises InputError for one that cannot be shown."""
+    return [layer for path in _listed(paths) for layer in _read(Path(path))]
+
+
+def _listed(paths: Paths) -> list[str]:
+    return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _kind(path: Path) -> Callable[[Path], list[LayerData]] | None:
+    suffix = path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
+    if path.suffix == RUN and path.is_dir():
+        return _run
+    if suffix in MAPS:
+        return _map
+    if suffix in STACKS:
+        return _stack
+    return _particles if suffix in PARTICLES else None
+
+
+def _read(path: Path) -> list[LayerData]:
+    reader = _kind(path)
+    if reader is None:
+        raise InputError(f"{path}: is no map, stack, particle table or run: choose .mrc, .star, .cs or RUN.zarr")
+    return reader(path)
+
+
+def _map(path: Path) -> list[LayerData]:
+    """A map, or a mask if all of it lies between 0 and 1 and most is 0; a stack that is named .mrc."""
+    if path.suffix not in PACKED:
+        with mrcfile.open(path, header_only=True, permissive=True) as file:
+            sides = (int(file.header.nx), int(file.header.ny), int(file.header.nz))
+        if len(set(sides)) != 1:
+            return _stack(path)
+    volume = io.read_volume(path)
+    data = volume.data
+    is_mask = data.min() >= 0 and 0.5 < data.max() <= 1 and float((data == 0).mean()) > 0.3
+    return [(mask_layer if is_mask else map_layer)(volume, path.name)]
+
+
+def _stack(path: Path) -> list[LayerData]:
+    """Images one below the other, read from the file as they are looked at."""
+    try:
+        file = mrcfile.mmap(path, mode="r", permissive=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}): is it an MRC file?") from error
+    data, pixel = file.data, float(file.voxel_size.x) or 1.0
+    if data is None or data.ndim != 3:
+        raise InputError(f"{path}: holds no stack of images")
+    return [_images(data, path.name, pixel)]
+
+
+def _particles(path: Path) -> list[LayerData]:
+    """The images of a table of particles, in its order."""
+    import dask.array as da
+
+    particles = io.read_particles(path)
+    n, box = len(particles), particles.box
+    reader = StackReader(particles.images, box)
+
+    def rows(block_info: object = None) -> np.ndarray:
+        (start, stop), *_ = block_info[None]["array-location"]  # type: ignore[index]
+        return reader.read(np.arange(start, stop))
+
+    sizes = tuple(min(CHUNK, n - start) for start in range(0, n, CHUNK))
+    data = da.map_blocks(rows, chunks=(sizes, (box,), (box,)), dtype=np.float32, meta=np.zeros((0, 0, 0), np.float32))
+    return [_images(data, path.name, particles.pixel_size_A, particles)]
+
+
+def _images(data: object, name: str, pixel_size_A: float, particles: Particles | None = None) -> LayerData:
+    first = np.asarray(data[0], np.float32)  # type: ignore[index]
+    low, high = (float(q) for q in np.quantile(first, (0.01, 0.99)))
+    arguments = {
+        "name": name,
+        "scale": (1.0, pixel_size_A, pixel_size_A),
+        "units": ("pixel", *UNITS[1:]),
+        "axis_labels": ("image", *AXES[1:]),
+        "contrast_limits": (low, high if high > low else low + 1.0),
+        "metadata": {"lrwidgets": "images", "particles": particles},
+    }
+    return data, arguments, "image"
+
+
+def _run(path: Path) -> list[LayerData]:
+    """The newest step of a run."""
+    from lrwidgets.session import Session
+
+    with Session.open(path, write=False) as session:
+        node, step = session.load_step()
+        _, first = session.load_step(session.path()[0].id)
+        return step_layers(session.job_of(node), first, step)
+
+
+def step_layers(job: Job, first: Step, step: Step) -> list[LayerData]:
+    """Map, half maps (hidden), mask and fulcrum of a step. first: its run's Step 0."""
+    maps, shown = step.half_maps, f"iteration {step.iteration}"
+    final = final_map(job, step)
+    return [
+        map_layer(whole_map(job, first, step), f"whole, {shown}", visible=False),
+        map_layer(maps.first, f"half 1, {shown}", visible=False),
+        map_layer(maps.second, f"half 2, {shown}", visible=False),
+        map_layer(final, f"map, {shown}"),
+        mask_layer(job.mask),
+        fulcrum_layer(job.mask, fulcrum_A(job)),
+    ]

@@ -1,0 +1,108 @@
+"""What the present step of a session has for a face to show: its map, how far particles moved, and about what."""
+
+import os
+import threading
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import xarray as xr
+
+from lrcore.advise import Advice, advise
+from lrcore.errors import InputError
+from lrcore.locres import LocalResolution, local_resolution
+from lrcore.motion import Hinge
+from lrcore.records import Progress, Volume
+from lrcore.refine import final_map, whole_map
+from lrcore.units import DEGREE
+from lrwidgets.estimate import estimate
+from lrwidgets.session import Session
+
+_lock = threading.Lock()
+_local: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
+_hinges: "WeakKeyDictionary[Session, tuple[str, Hinge]]" = WeakKeyDictionary()
+
+
+def map_of(session: Session) -> Volume | None:
+    """The map of the present step, or of the input: the mean of the half maps; None before there are any."""
+    halves = session.load_step()[1].half_maps if session.state.node else session.job.half_maps
+    if halves is None:
+        return None
+    first, second = halves.first, halves.second
+    return Volume(0.5 * (first.data + second.data), first.pixel_size_A, first.header_origin_A)
+
+
+def hinge_of(session: Session) -> Hinge | None:
+    """Where the body turns and how far, as the poses of the present step tell; None before an iteration.
+
+    It takes seconds, so that of a step is worked out once for all widgets that ask.
+    """
+    path = session.path()
+    if len(path) < 2:
+        return None
+    with _lock:
+        known = _hinges.get(session)
+        if known is None or known[0] != path[-1].id:
+            (node, step), (_, before) = (session.load_step(path[at].id) for at in (-1, -2))
+            known = (node.id, estimate(session.job_of(node), step, before).all)
+            _hinges[session] = known
+        return known[1]
+
+
+def moved(session: Session) -> xr.Dataset | None:
+    """How far the particles are from the centres of the next search; None before the first iteration."""
+    if session.state.node is None:
+        return None
+    last = session.results()["particles"].to_dataset().isel(iteration=-1)
+    if int(last["iteration"]) == 0:
+        return None
+    spec = session.spec
+    names = {"angle_change": spec.recenter_rotations, "shift_change": spec.recenter_shifts}
+    return xr.Dataset({name: last[name + "_last" * recentred] for name, recentred in names.items()})
+
+
+def learned(session: Session) -> tuple[float, float] | None:
+    """SDs of the motion per axis in degrees and Å, as the present step's poses tell; None before an iteration."""
+    found = hinge_of(session)
+    return None if found is None else (found.rotation_sd / DEGREE, found.shift_sd_A)
+
+
+def findings(session: Session, node: str) -> tuple[Advice, ...]:
+    """Advice on a step; none on the start."""
+    found, step = session.load_step(node)
+    return advise(step, found.spec, session.job_of(found).mask) if step.iteration else ()
+
+
+def start_of(session: Session, node: str) -> str:
+    """The start of the path to a step."""
+    parents = {n.id: n.parent for n in session.state.tree}
+    while (above := parents[node]) is not None:
+        node = above
+    return node
+
+
+def before_and_after(session: Session, node: str) -> tuple[Volume, Volume]:
+    """The map at the start of the path to a step, and the step's, amid what lies outside its mask."""
+    (first, start), (found, step) = session.load_step(start_of(session, node)), session.load_step(node)
+    before, after = session.job_of(first), session.job_of(found)
+    return final_map(before, start), whole_map(after, start, step)
+
+
+def local_of(session: Session, node: str, tell: Callable[[str], None]) -> LocalResolution:
+    """The local resolution of a step, in minutes for a large box; worked out once for all faces that ask.
+
+    tell: told how far it is. Raises InputError if the mask holds no point to look at.
+    """
+    found, step = session.load_step(node)
+    known = _local.setdefault(session, {})
+    if node not in known:
+        maps = step.half_maps
+        mask, workers = session.job_of(found).mask, len(os.sched_getaffinity(0))
+        for event in local_resolution(maps.first, maps.second, mask, workers=workers):
+            if isinstance(event, Progress):
+                tell(f"local resolution: {event.done} of {event.total} windows")
+            else:
+                known[node] = event
+    if node not in known:
+        raise InputError("local resolution: the mask holds no point to look at")
+    tell(f"local resolution of iteration {found.iteration}: median {known[node].median_A:.2f} Å")
+    return known[node]
