@@ -7,7 +7,7 @@ sends more values than can be drawn, of which only the newest matters.
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,13 @@ class _Newest:
                 log.exception("an error could not be told: %s", error)
 
 
+class Publishes(Protocol):
+    """Whoever writes what a face shows, on the thread that the face wants."""
+
+    def publish(self, key: Hashable, write: Task) -> None:
+        """Have `write` called soon, unless another of the same key comes first; never blocks."""
+
+
 class Publisher(_Newest):
     """Writes the traits of a panel's widgets: the newest value of each key, in at most `RATE_HZ` rounds a second.
 
@@ -104,7 +111,7 @@ class Latest(_Newest):
     on_error: told of a computation that fails, on this thread.
     """
 
-    def __init__(self, publisher: Publisher, on_error: OnError) -> None:
+    def __init__(self, publisher: Publishes, on_error: OnError) -> None:
         super().__init__(on_error)
         self._publisher = publisher
 

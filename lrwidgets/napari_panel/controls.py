@@ -52,7 +52,7 @@ class Form(QFormLayout):
             low, high, step = SLIDERS[name]
             control = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
             control.setRange(low, high)
-            control.setSingleStep(step)
+            control.setSingleStep(step)  # type: ignore[arg-type]
             control.setDecimals(2)
             control.valueChanged.connect(self._section.guarded(lambda value: self._edit(name, round(value, 2))))
         else:

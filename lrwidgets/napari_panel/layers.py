@@ -152,7 +152,7 @@ def volume_of(layer: ImageLike) -> Volume:
     """The map that an image layer shows. Raises InputError for one that is no cubic map with cubic voxels."""
     data, (scale, translate) = np.asarray(layer.data), (np.asarray(a, float) for a in (layer.scale, layer.translate))
     if data.ndim != 3 or len(set(data.shape)) != 1:
-        raise InputError(f"layer {layer.name}: {' x '.join(map(str, data.shape))} is no cubic map: choose another layer")
+        raise InputError(f"layer {layer.name}: {' x '.join(map(str, data.shape))} is no cubic map: choose another")
     return Volume(data.astype(np.float32, copy=False), voxel_A(layer.name, scale), origin_A(translate))
 
 
@@ -199,4 +199,3 @@ def surface_level(volume: Volume) -> float:
         return float(masks.automatic_threshold(volume.data))
     except InputError:
         return float(0.5 * (volume.data.min() + volume.data.max()))
-

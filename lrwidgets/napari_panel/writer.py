@@ -20,7 +20,7 @@ def write(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     array = np.asarray(data)
     name = str(attributes.get("name") or target.name)
     if array.ndim != 3 or len(set(array.shape)) != 1:
-        raise InputError(f"layer {name}: {' x '.join(map(str, array.shape))} is no cubic map, which .mrc is written for")
+        raise InputError(f"layer {name}: {' x '.join(map(str, array.shape))} is no cubic map")
     if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
         array = array > 0
     pixel, place = voxel_A(name, attributes.get("scale", (1.0,) * 3)), attributes.get("translate", (0.0,) * 3)

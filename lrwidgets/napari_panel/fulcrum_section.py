@@ -1,0 +1,197 @@
+"""The fulcrum as a point among the layers: dragged in 2D and 3D, picked on a surface, typed, snapped, or estimated."""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Points
+from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton
+
+from lrcore.motion import Hinge
+from lrcore.records import Volume
+from lrcore.results import fulcrum_A
+from lrcore.soundness import doubts
+from lrcore.spec import RefineSpec
+from lrwidgets.napari_panel.layers import (
+    ESTIMATE,
+    FULCRUM,
+    Point,
+    ellipsoid_layer,
+    from_world,
+    fulcrum_layer,
+    fulcrum_text,
+    to_world,
+)
+from lrwidgets.napari_panel.picking import picked
+from lrwidgets.napari_panel.scene import Scene
+from lrwidgets.napari_panel.section import BAD, GOOD, Section
+from lrwidgets.present import hinge_of
+from lrwidgets.session import Session
+
+SAME_A = 0.02
+"""Two points are one if they are so near: what is written is rounded to 0.01 Å."""
+
+
+class FulcrumSection(Section):
+    """Moves the session's fulcrum with the point, and the point with the session's fulcrum."""
+
+    def __init__(self, session: Session, scene: Scene) -> None:
+        super().__init__()
+        self.session, self.scene = session, scene
+        self._hinge: Hinge | None = None
+        self._silent = False
+        self._listening: Points | None = None
+        self.text = QLineEdit()
+        self.text.setObjectName("lrw-fulcrum-text")
+        self.text.setToolTip("mask, box, or x, y, z followed by px or A (from the corner of the box) or map")
+        self.text.editingFinished.connect(self.guarded(self._typed))
+        self.rows.addWidget(self.text)
+        button = self.button
+        self.pick = QPushButton("Pick on the surface")
+        self.pick.setObjectName("lrw-fulcrum-pick")
+        self.pick.setCheckable(True)
+        self.pick.setToolTip("the next click on a map, in 3D or in a slice, puts the fulcrum there")
+        self.row(
+            button("fulcrum-mask", "Mask centre", "the mask's centre of mass", lambda: self._edit("mask")),
+            button("fulcrum-box", "Box centre", "the centre of the box", lambda: self._edit("box")),
+        )
+        self.estimate = button(
+            "fulcrum-estimate", "Estimate", "where the poses of the present step put it", self._use_estimate
+        )
+        self.estimate.setEnabled(False)
+        self.row(self.pick, self.estimate)
+        self.readout = QLabel()
+        self.readout.setObjectName("lrw-fulcrum-readout")
+        self.readout.setWordWrap(True)
+        self.rows.addWidget(self.readout)
+        self.rows.addWidget(self.message)
+        self.rows.addStretch(1)
+        self.connect(session.spec_changed, lambda _: self._publish())
+        self.connect(session.mask_changed, lambda _: self._publish())
+        self.connect(session.step_done, lambda *_: self._look_for_hinge())
+        scene.viewer.mouse_drag_callbacks.append(self._pressed)
+        scene.viewer.layers.events.removed.connect(self._removed)
+        self._show()
+        self._look_for_hinge()
+
+    @property
+    def point_A(self) -> Point:
+        """The session's fulcrum (x, y, z) in Å from the box centre."""
+        return fulcrum_A(self.session.job)
+
+    def leave(self) -> None:
+        """Let go of the session and the viewer."""
+        callbacks = self.scene.viewer.mouse_drag_callbacks
+        if self._pressed in callbacks:
+            callbacks.remove(self._pressed)
+        self.scene.viewer.layers.events.removed.disconnect(self._removed)
+        if self._listening is not None:
+            self._listening.events.data.disconnect(self._moved)
+            self._listening = None
+        super().leave()
+
+    # --- what a person does
+
+    def _typed(self) -> None:
+        text = self.text.text().strip()
+        if text and text != self.session.spec.fulcrum:
+            self._edit(text)
+
+    def _edit(self, text: str) -> None:
+        try:
+            spec = self.session.edit(fulcrum=text)
+        except Exception:
+            self._publish()
+            raise
+        unwise = "; ".join(doubts(self.session.mask, spec))
+        self.say(unwise or f"the next iteration rotates about {text}", BAD if unwise else GOOD)
+
+    def _moved(self, _: Any) -> None:
+        """The layer's data have changed: by a person unless we are at it."""
+        layer = self._listening
+        if self._silent or layer is None:
+            return
+        if len(layer.data) == 0:
+            self._publish()
+            return
+        volume, place = self.session.mask, np.asarray(layer.data[-1])
+        if len(layer.data) > 1 or _apart(from_world(volume, place), self.point_A) > SAME_A:
+            self.guarded(self._edit)(fulcrum_text(volume, place))
+
+    def _pressed(self, viewer: Any, event: Any) -> None:
+        """A click on a map while *pick* is down."""
+        if not self.pick.isChecked():
+            return
+        place = picked(viewer, event)
+        if place is None:
+            self.say("there is no map's surface under the mouse: click where there is", BAD)
+            return
+        self.pick.setChecked(False)
+        self.guarded(self._edit)(fulcrum_text(self.session.mask, place))
+
+    def _use_estimate(self) -> None:
+        if self._hinge is not None:
+            volume = self.session.mask
+            self._edit(fulcrum_text(volume, to_world(volume, self._hinge.fulcrum_A)))
+
+    def _removed(self, event: Any) -> None:
+        """A person may throw the layer away; it comes back with the next change."""
+        if event.value is self._listening:
+            self._listening = None
+
+    # --- what the session does
+
+    def _publish(self) -> None:
+        self.relay.publish("fulcrum", self._show)
+
+    def _look_for_hinge(self) -> None:
+        self.latest.ask(lambda: hinge_of(self.session), self._show_hinge, "hinge")
+
+    def _show_hinge(self, hinge: Hinge | None) -> None:
+        self._hinge = hinge
+        self.estimate.setEnabled(hinge is not None)
+        if hinge is None:
+            self.scene.drop(ESTIMATE)
+        else:
+            x, y, z = (float(a) for a in hinge.fulcrum_A)
+            self.scene.put(ellipsoid_layer(self.session.mask, (x, y, z), hinge.covariance_A2))
+        self._show()
+
+    def _show(self) -> None:
+        """Text, readout and point follow the session."""
+        session, point_A = self.session, self.point_A
+        self.text.setText(session.spec.fulcrum)
+        self.readout.setText("\n".join(self._words(session.mask, session.spec, point_A)))
+        layer = self.scene.find(FULCRUM)
+        place = np.array([to_world(session.mask, point_A)])
+        self._silent = True
+        try:
+            if layer is None or len(layer.data) != 1 or np.abs(layer.data - place).max() > SAME_A:
+                layer = self.scene.put(fulcrum_layer(session.mask, point_A))
+        finally:
+            self._silent = False
+        if layer is not self._listening:
+            layer.events.data.connect(self._moved)
+            self._listening = layer
+
+    def _words(self, volume: Volume, spec: RefineSpec, point_A: Point) -> list[str]:
+        """The point in every notation, and the estimate."""
+        corner = np.array(point_A) + volume.box // 2 * volume.pixel_size_A
+        lines = [
+            f"{_said(corner / volume.pixel_size_A)} px, {_said(corner)} Å from the corner",
+            f"{_said(np.array(point_A))} Å from the centre of the box",
+        ]
+        if any(volume.header_origin_A):
+            lines.append(f"{_said(corner + np.array(volume.header_origin_A))} Å in the map's frame")
+        if self._hinge is not None:
+            sd = float(np.sqrt(np.linalg.eigvalsh(self._hinge.covariance_A2).max()))
+            away = _apart(point_A, self._hinge.fulcrum_A)
+            lines.append(f"the motion puts it {away:.1f} Å away, SD {sd:.1f} Å where it is least known")
+        return lines
+
+
+def _apart(a: Any, b: Any) -> float:
+    return float(np.linalg.norm(np.subtract(a, b)))
+
+
+def _said(point: Any) -> str:
+    return ", ".join(f"{a:.1f}" for a in point)

@@ -1,0 +1,98 @@
+"""Looking at a step: curves and histograms, maps before and after as layers, local resolution as a coloured surface."""
+
+from typing import Any
+
+from napari.layers.utils._link_layers import link_layers
+from qtpy.QtWidgets import QComboBox
+
+from lrcore.records import Volume
+from lrcore.refine import final_map
+from lrwidgets.gallery import FIGURES
+from lrwidgets.napari_panel.figure import FigureBox
+from lrwidgets.napari_panel.layers import LayerData, local_layer, map_layer
+from lrwidgets.napari_panel.scene import Scene
+from lrwidgets.napari_panel.section import Section
+from lrwidgets.present import before_and_after, local_of
+from lrwidgets.session import Session
+from lrwidgets.state import RunState
+
+LINKED = ("contrast_limits", "gamma", "iso_threshold", "rendering")
+BEFORE, AFTER = "before", "after"
+
+
+class InspectSection(Section):
+    """Shows the present step of a session."""
+
+    def __init__(self, session: Session, scene: Scene) -> None:
+        super().__init__()
+        self.session, self.scene = session, scene
+        self._node: str | None = None
+        self.what = QComboBox()
+        self.what.setObjectName("lrw-inspect-what")
+        self.what.addItems(list(FIGURES))
+        self.what.currentTextChanged.connect(self.guarded(lambda _: self._draw()))
+        self.rows.addWidget(self.what)
+        self.row(
+            self.button("inspect-maps", "Maps before / after", "as layers with linked contrast", self.maps),
+            self.button("inspect-local", "Local resolution", "as a coloured surface", self.local),
+        )
+        self.figure = FigureBox(self)
+        self.rows.addWidget(self.figure, 1)
+        self.rows.addWidget(self.message)
+        self.connect(session.state_changed, self._changed)
+        self._changed(session.state)
+
+    def maps(self) -> None:
+        """The map at the start and the present one, as two layers."""
+        node = self._present()
+        if node:
+            self.latest.ask(lambda: before_and_after(self.session, node), self._show_maps, "maps")
+
+    def local(self) -> None:
+        """The surface of the present map, coloured by local resolution."""
+        node = self._present()
+        if node:
+            self.say("local resolution …", "")
+            self.latest.ask(lambda: self._local(node), self._show_local, "local")
+
+    def _present(self) -> str | None:
+        node = self.session.state.node
+        if node is None:
+            self.say("nothing to see yet: run a step", "")
+        return node
+
+    def _changed(self, state: RunState) -> None:
+        if state.node != self._node:
+            self._node = state.node
+            self.relay.publish("draw", self._draw)
+
+    def _draw(self) -> None:
+        node = self._present()
+        if node is None:
+            return
+        make, *_ = FIGURES[self.what.currentText()]
+        self.say("")
+        self.figure.ask(lambda: make(self.session.results(node)))
+
+    def _show_maps(self, pair: tuple[Volume, Volume]) -> None:
+        layers = [self.scene.put(map_layer(volume, name)) for name, volume in zip((BEFORE, AFTER), pair, strict=True)]
+        first, last = layers
+        first.visible, last.visible = False, True
+        last.contrast_limits = first.contrast_limits
+        link_layers(layers, LINKED)
+        self.say("before is hidden: click its eye to see it; the contrast of both is one")
+
+    def _local(self, node: str) -> LayerData:
+        found = local_of(self.session, node, lambda text: self.say(text, ""))
+        at, step = self.session.load_step(node)
+        job = self.session.job_of(at)
+        return local_layer(final_map(job, step), found.map.data, job.mask.data)
+
+    def _show_local(self, layer: LayerData) -> None:
+        shown: Any = self.scene.put(layer)
+        if hasattr(shown, "colorbar"):
+            shown.colorbar.visible = True
+        for other in self.scene.viewer.layers:
+            if other is not shown and other._type_string == "image":
+                other.visible = False
+        self.scene.viewer.dims.ndisplay = 3

@@ -1,0 +1,215 @@
+"""The dock panel: data → mask → fulcrum → priors → run → inspect → export, on a session that others may show too."""
+
+import contextlib
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from napari.viewer import Viewer
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QLabel, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from lrcore.refine import final_map
+from lrwidgets.napari_panel.data_section import DataSection
+from lrwidgets.napari_panel.export_section import ExportSection
+from lrwidgets.napari_panel.fulcrum_section import FulcrumSection
+from lrwidgets.napari_panel.inspect_section import InspectSection
+from lrwidgets.napari_panel.layers import MAP, LayerData, map_layer
+from lrwidgets.napari_panel.mask_section import MaskSection
+from lrwidgets.napari_panel.prior_section import PriorSection
+from lrwidgets.napari_panel.relay import Relay
+from lrwidgets.napari_panel.run_section import RunSection
+from lrwidgets.napari_panel.scene import Scene
+from lrwidgets.napari_panel.section import Section
+from lrwidgets.present import map_of
+from lrwidgets.session import Session
+from lrwidgets.state import RunState
+from lrwidgets.threads import Latest
+from lrwidgets.view import resolve
+
+WIDTH = 420
+_LEFT: "WeakKeyDictionary[Any, Session]" = WeakKeyDictionary()
+"""Sessions whose panel was closed, by viewer: a new panel there takes them up again."""
+
+
+class SessionPanel(QWidget):
+    """Everything about a session beside the density. Without a session it asks for data first.
+
+    sections: by the name of their tab. Closing it stops nothing: the session goes on, and a new panel of the viewer
+    shows it again. Closing the viewer while something runs asks first.
+    """
+
+    def __init__(self, viewer: Viewer, session: Session | None = None) -> None:
+        super().__init__()
+        self.scene = Scene(viewer)
+        self.session: Session | None = None
+        self.sections: dict[str, Section] = {}
+        self.setMinimumWidth(WIDTH)
+        self.relay = Relay(self._tell, self)
+        self.latest = Latest(self.relay, self._tell)
+        self.head = QLabel()
+        self.head.setObjectName("lrw-head")
+        self.head.setWordWrap(True)
+        self.tabs = QTabWidget()
+        self.data = DataSection(self.open)
+        self._add("Data", self.data)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(4, 4, 4, 4)
+        rows.addWidget(self.head)
+        rows.addWidget(self.tabs, 1)
+        self._node: str | None = None
+        self._left = False
+        self._guard = _CloseGuard(self)
+        session = session or _LEFT.pop(viewer, None)
+        if session is not None:
+            self.open(session)
+        self.destroyed.connect(_leaver(self))
+
+    def open(self, session: Session) -> None:
+        """Show a session in place of the one before, which goes on without a view."""
+        self._forget()
+        self.session = session
+        self.data.describe(session)
+        self.sections = {
+            "Mask": MaskSection(session, self.scene),
+            "Fulcrum": FulcrumSection(session, self.scene),
+            "Priors": PriorSection(session),
+            "Run": RunSection(session),
+            "Inspect": InspectSection(session, self.scene),
+            "Export": ExportSection(session),
+        }
+        for name, section in self.sections.items():
+            self._add(name, section)
+        session.state_changed.connect(self._changed)
+        self.tabs.setCurrentIndex(self._index("Run" if session.state.tree else "Mask"))
+        self._changed(session.state)
+        self._load_map()
+
+    def leave(self) -> None:
+        """Let go of session, viewer and threads; the session goes on."""
+        if self._left:
+            return
+        self._left = True
+        self._guard.leave()
+        if self.session is not None and self.session.state.phase != "idle":
+            _LEFT[self.scene.viewer] = self.session
+        self._forget()
+        self.data.leave()
+        self.latest.close()
+        self.relay.close()
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until everything asked for is computed and written: whether it is. On Qt's thread."""
+        parts = [self.data, *self.sections.values()]
+        done = all(part.flush(timeout) for part in parts)
+        return done and self.latest.flush(timeout) and self.relay.flush(timeout)
+
+    def _forget(self) -> None:
+        if self.session is not None:
+            self.session.state_changed.disconnect(self._changed, missing_ok=True)
+        for section in self.sections.values():
+            section.leave()
+        while self.tabs.count() > 1:
+            page = self.tabs.widget(1)
+            self.tabs.removeTab(1)
+            page.deleteLater()
+        self.sections = {}
+
+    def _add(self, name: str, section: Section) -> None:
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(section)
+        self.tabs.addTab(area, name)
+
+    def _index(self, name: str) -> int:
+        return next(i for i in range(self.tabs.count()) if self.tabs.tabText(i) == name)
+
+    def _changed(self, state: RunState) -> None:
+        self.relay.publish("head", self._show_head)
+        if state.node != self._node:
+            self._node = state.node
+            self._load_map()
+
+    def _show_head(self) -> None:
+        """One line above the tabs, whichever is open."""
+        if self.session is not None:
+            shown = resolve(self.session.spec, self.session.state)
+            words = [self.session.summary(), shown.status, shown.progress]
+            self.head.setText(" · ".join(word for word in words if word))
+
+    def _load_map(self) -> None:
+        """Have the map of the present step shown."""
+        session = self.session
+        if session is not None:
+            self.latest.ask(lambda: newest(session), self._show_map, "map")
+
+    def _show_map(self, layer: LayerData | None) -> None:
+        if layer is None:
+            return
+        first = self.scene.find(MAP) is None
+        shown = self.scene.put(layer)
+        if first:
+            layers = self.scene.viewer.layers
+            layers.move(layers.index(shown), 0)
+            self.scene.viewer.reset_view()
+
+    def _tell(self, error: Exception) -> None:
+        self.data.tell(error)
+
+
+def newest(session: Session) -> LayerData | None:
+    """The map of the present step, filtered by its FSC; before it the mean of the half maps; None without any."""
+    if session.state.node is not None:
+        node, step = session.load_step()
+        return map_layer(final_map(session.job_of(node), step))
+    volume = map_of(session)
+    return None if volume is None else map_layer(volume)
+
+
+class _CloseGuard(QObject):
+    """Asks before the viewer's window is closed over a run, and has the panel let go when it is."""
+
+    def __init__(self, panel: SessionPanel) -> None:
+        super().__init__(panel)
+        self._panel = panel
+        window = getattr(panel.scene.viewer, "window", None)
+        self._window = getattr(window, "_qt_window", None)
+        if self._window is not None:
+            self._window.installEventFilter(self)
+
+    def leave(self) -> None:
+        """Watch no longer."""
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window = None
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Whether the event ends here."""
+        if event.type() == QEvent.Type.Close and watched is self._window:
+            if not self._may_close():
+                event.ignore()
+                return True
+            self._panel.leave()
+        return False
+
+    def _may_close(self) -> bool:
+        session = self._panel.session
+        if session is None or session.state.phase == "idle":
+            return True
+        buttons = QMessageBox.StandardButton
+        asked = "A refinement is running. Stop it at the next chunk of particles and close? Whole steps are kept."
+        if QMessageBox.question(self._panel, "lrwidgets", asked, buttons.Yes | buttons.No) != buttons.Yes:
+            return False
+        session.stop()
+        return True
+
+
+def _leaver(panel: SessionPanel) -> Any:
+    """For when the dock is thrown away: Qt's half of the panel is gone by then, so that only ours is let go of."""
+    parts = panel
+
+    def leave(*_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # a wrapped C++ object has been deleted
+            parts.leave()
+
+    return leave

@@ -1,0 +1,71 @@
+"""Prior and search: their widths over a picture of what they allow and how far the particles have moved."""
+
+from qtpy.QtWidgets import QLabel
+
+from lrcore.spec import RefineSpec
+from lrwidgets import plots
+from lrwidgets.napari_panel.controls import Form
+from lrwidgets.napari_panel.figure import FigureBox
+from lrwidgets.napari_panel.section import Section
+from lrwidgets.present import learned, moved
+from lrwidgets.session import Session
+from lrwidgets.state import RunState
+
+NAMES = (
+    "prior", "rotation_prior_sd_deg", "shift_prior_sd_A", "rotation_extent_deg", "shift_extent_A",
+    "recenter_rotations", "recenter_shifts", "max_align_resolution_A",
+)  # fmt: skip
+
+
+class PriorSection(Section):
+    """Edits the session's prior, extents and re-centring."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._node: str | None = None
+        self._learned: tuple[float, float] | None = None
+        self.form = Form(self, session, NAMES)
+        self.rows.addLayout(self.form)
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.use = self.button(
+            "prior-learned", "Use learned widths", "a prior as wide as the motion of the last step", self._use
+        )
+        self.use.setEnabled(False)
+        self.rows.addWidget(self.words)
+        self.rows.addWidget(self.use)
+        self.figure = FigureBox(self)
+        self.rows.addWidget(self.figure, 1)
+        self.rows.addWidget(self.message)
+        self.connect(session.spec_changed, self._changed)
+        self.connect(session.state_changed, self._moved_on)
+        self._draw()
+        self._moved_on(session.state)
+
+    def _changed(self, _: RefineSpec) -> None:
+        self._draw()
+
+    def _moved_on(self, state: RunState) -> None:
+        if state.node != self._node:
+            self._node = state.node
+            self._draw()
+            self.latest.ask(lambda: learned(self.session), self._show_learned, "learned")
+
+    def _show_learned(self, found: tuple[float, float] | None) -> None:
+        self._learned = found
+        self.use.setEnabled(found is not None)
+        self.words.setText(
+            f"The particles move by {found[0]:.2g}° and {found[1]:.2g} Å per axis (SD)." if found else ""
+        )
+        self._draw()
+
+    def _use(self) -> None:
+        """Edit the prior to the learned widths, to two digits: more they do not mean."""
+        if self._learned is not None:
+            rotation, shift = (float(f"{width:.2g}") for width in self._learned)
+            self.session.edit(prior="gaussian", rotation_prior_sd_deg=rotation, shift_prior_sd_A=shift)
+
+    def _draw(self) -> None:
+        session = self.session
+        self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned))

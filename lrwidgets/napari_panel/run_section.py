@@ -1,0 +1,243 @@
+"""The run: step, pause, stop; how far it is; a line for each iteration; the tree of steps; advice."""
+
+from collections.abc import Callable
+
+from napari.utils import progress
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QFont
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QPlainTextEdit,
+    QProgressBar,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lrcore.advise import Advice
+from lrcore.errors import InputError
+from lrwidgets import table
+from lrwidgets.napari_panel.controls import Form
+from lrwidgets.napari_panel.section import BAD, Section
+from lrwidgets.present import findings
+from lrwidgets.session import Session
+from lrwidgets.view import ViewState, number, resolve
+
+FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
+PREVIEWED = 500
+INDENT = "    "
+
+
+class RunSection(Section):
+    """Drives a session and shows it."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._shown: ViewState | None = None
+        self._here: str | None = None
+        self._advised: str | None = None
+        self._activity: progress | None = None
+        self._drive()
+        self._progress()
+        self._steps()
+        self.form = Form(self, session, FIELDS)
+        self.rows.addLayout(self.form)
+        self.rows.addWidget(self.message)
+        self.connect(session.state_changed, lambda _: self._publish())
+        self.connect(session.spec_changed, lambda _: self._publish())
+        self.show_state(resolve(session.spec, session.state))
+
+    def leave(self) -> None:
+        """Let go of the session, and end the threads."""
+        self._follow(None)
+        super().leave()
+
+    # --- the controls
+
+    def _drive(self) -> None:
+        button, session = self.button, self.session
+        self.step = button("run-step", "Step", "one iteration", session.step)
+        self.run = button("run-run", "Run", "so many iterations, or until it has converged", self._run)
+        self.count = QLineEdit()
+        self.count.setPlaceholderText("all")
+        self.count.setFixedWidth(44)
+        self.count.setToolTip("how many iterations; empty: until it has converged")
+        self.pause = button("run-pause", "Pause", "halt at the next chunk of particles, or go on", self._pause)
+        self.stop = button("run-stop", "Stop", "end at the next chunk; whole steps are kept", session.stop)
+        self.preview = button(
+            "run-preview", "Preview", f"one iteration of {PREVIEWED} particles, not kept", self._preview
+        )
+        self.row(self.step, self.run, self.count, self.pause, self.stop, self.preview)
+
+    def _progress(self) -> None:
+        self.status = QLabel()
+        self.status.setObjectName("lrw-run-status")
+        self.status.setWordWrap(True)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1000)
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(10)
+        self.progress = QLabel()
+        self.unrun = QLabel()
+        self.unrun.setWordWrap(True)
+        for widget in (self.status, self.bar, self.progress, self.unrun):
+            self.rows.addWidget(widget)
+
+    def _steps(self) -> None:
+        self.history = QPlainTextEdit()
+        self.history.setReadOnly(True)
+        self.history.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        font = QFont("monospace")
+        font.setStyleHint(QFont.StyleHint.Monospace)
+        font.setPointSize(8)
+        self.history.setFont(font)
+        self.history.setMaximumHeight(130)
+        self.tree = QListWidget()
+        self.tree.setObjectName("lrw-run-tree")
+        self.tree.setMaximumHeight(150)
+        self.rows.addWidget(self.history)
+        self.rows.addWidget(self.tree)
+        button = self.button
+        self.row(
+            button("run-rewind", "Rewind", "go on from the chosen step", self._rewind),
+            button("run-branch", "Branch", "go on from the chosen step as it was run", self._branch),
+            button("run-compare", "Compare", "the chosen step with the present one", self._compare),
+        )
+        self.advice = QVBoxLayout()
+        self.rows.addLayout(self.advice)
+
+    # --- what is asked for
+
+    def _run(self) -> None:
+        text = self.count.text().strip()
+        self.session.run(number(text) if text else None)
+
+    def _pause(self) -> None:
+        paused = self.session.state.phase in ("pausing", "paused")
+        (self.session.resume if paused else self.session.pause)()
+
+    def _preview(self) -> None:
+        self.session.preview(PREVIEWED)
+
+    def _chosen(self) -> str:
+        item = self.tree.currentItem()
+        if item is None:
+            raise InputError("no step is chosen: run one, and choose it in the list")
+        return str(item.data(Qt.ItemDataRole.UserRole))
+
+    def _rewind(self) -> None:
+        self.session.rewind(self._chosen())
+
+    def _branch(self) -> None:
+        self.session.branch(self._chosen())
+
+    def _compare(self) -> None:
+        chosen = self._chosen()
+        self.say("comparing …", "")
+        self.latest.ask(lambda: self.session.compare(chosen), lambda found: self.say(found.summary), "compare")
+
+    def _apply(self, advice: Advice) -> None:
+        """Branch from the step that the advice is about."""
+        self.session.branch(self.session.state.node, **advice.changes)
+        self.say(f"branched: {advice.remedy}; step or run to see what it does")
+
+    # --- what is shown
+
+    def _publish(self) -> None:
+        self.relay.publish("state", lambda: self.show_state(resolve(self.session.spec, self.session.state)))
+
+    def show_state(self, state: ViewState) -> None:
+        """Show the state."""
+        before, self._shown = self._shown, state
+        self.status.setText(state.status)
+        self.bar.setValue(round(1000 * state.share))
+        self.bar.setVisible(bool(state.progress))
+        self.progress.setText(state.progress)
+        self.progress.setVisible(bool(state.progress))
+        self.pause.setEnabled(state.busy)
+        self.pause.setText("Resume" if state.paused else "Pause")
+        self.stop.setEnabled(state.busy)
+        self.unrun.setText(f"from the next iteration on: {state.unrun}" if state.unrun else "")
+        self.unrun.setVisible(bool(state.unrun))
+        self._follow(state)
+        if before is None or before.trouble != state.trouble:
+            self.say(state.trouble, BAD)
+        if before is None or before.rows != state.rows:
+            lines = [table.HEADER, *map(table.line, state.rows)] if state.rows else []
+            self.history.setPlainText("\n".join(lines))
+        if before is None or before.tree != state.tree:
+            self._show_tree(state)
+        self._advise(state)
+
+    def _follow(self, state: ViewState | None) -> None:
+        """The same progress in napari's activity dock, as long as something runs."""
+        busy = state is not None and state.busy and bool(state.progress)
+        if not busy:
+            if self._activity is not None:
+                self._activity.close()
+                self._activity = None
+            return
+        assert state is not None
+        if self._activity is None:
+            self._activity = progress(total=1000, desc="local refinement")
+        self._activity.n = round(1000 * state.share)
+        self._activity.set_description(state.progress)
+
+    def _show_tree(self, state: ViewState) -> None:
+        """The tree; what is chosen stays chosen, until the present step is another one."""
+        here = next((branch.node for branch in state.tree if branch.here), None)
+        item = self.tree.currentItem()
+        chosen = here if here != self._here or item is None else item.data(Qt.ItemDataRole.UserRole)
+        self._here = here
+        self.tree.clear()
+        for branch in state.tree:
+            made = QListWidgetItem(f"{INDENT * branch.depth}{'▶ ' if branch.here else ''}{branch.label}")
+            made.setData(Qt.ItemDataRole.UserRole, branch.node)
+            made.setToolTip(branch.label)
+            self.tree.addItem(made)
+            if branch.node == chosen:
+                self.tree.setCurrentItem(made)
+
+    def choose(self, node: str) -> None:
+        """Choose a step in the list, as a click does."""
+        for i in range(self.tree.count()):
+            if self.tree.item(i).data(Qt.ItemDataRole.UserRole) == node:
+                self.tree.setCurrentRow(i)
+
+    def _advise(self, state: ViewState) -> None:
+        """Ask for advice on the present step, once it is another one and nothing runs on."""
+        if state.busy or self._here == self._advised:
+            return
+        self._advised = here = self._here
+        if here is None:
+            self._show_advice(())
+        else:
+            self.latest.ask(lambda: findings(self.session, here), self._show_advice, "advice")
+
+    def _show_advice(self, found: tuple[Advice, ...]) -> None:
+        while self.advice.count():
+            old = self.advice.takeAt(0).widget()
+            old.setParent(None)
+            old.deleteLater()
+        for i, advice in enumerate(found):
+            self.advice.addWidget(self._one(i, advice))
+
+    def _one(self, i: int, advice: Advice) -> QWidget:
+        box = QWidget()
+        line = QHBoxLayout(box)
+        line.setContentsMargins(0, 0, 0, 0)
+        text = QLabel(f"{advice.finding}\n{advice.remedy}".strip())
+        text.setWordWrap(True)
+        line.addWidget(text, 1)
+        if advice.changes:
+            tip = "go on from this step with the change; the other way is kept"
+            line.addWidget(self.button(f"run-advice-{i}", "Apply as branch", tip, _bound(self._apply, advice)))
+        return box
+
+
+def _bound(act: Callable[[Advice], None], advice: Advice) -> Callable[[], None]:
+    return lambda: act(advice)
