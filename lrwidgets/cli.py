@@ -193,6 +193,11 @@ def _motion(command: argparse.ArgumentParser) -> None:
     command.add_argument("--iteration", type=int, metavar="N", help="of the newest branch (default: its last)")
 
 
+def _napari(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, nargs="?", metavar="RUN.zarr", help="a run to go on with (default: none)")
+    command.add_argument("--read-only", action="store_true", help="only look: another process goes on with the run")
+
+
 def _recenter(command: argparse.ArgumentParser) -> None:
     command.add_argument("particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, or .star, .cs or .csg")
     command.add_argument("--point", metavar="POINT", help="mask (default), box, 'x, y, z px' or 'x, y, z A'")
@@ -359,6 +364,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
     "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
     "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
+    "napari": (_napari, "open the napari viewer with the panel, on a run or on nothing", "napari_panel.show"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),
 }
 """Name of a command → its arguments, its help, and the module that has it."""

@@ -1,11 +1,15 @@
 """The figures of a step that every face offers, by name."""
 
+import threading
 from collections.abc import Callable
 
 import xarray as xr
 from matplotlib.figure import Figure
 
 from lrwidgets import plots
+
+RENDER = threading.Lock()
+"""Matplotlib draws one figure at a time, whichever face asks."""
 
 
 def beside(tree: xr.DataTree, start: xr.DataTree) -> Figure:

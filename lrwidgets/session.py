@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -358,6 +359,13 @@ class Session:
             export.netcdf(Path(netcdf), self.results(found.id))
             written.append(Path(netcdf))
         return written
+
+    def show_napari(self, viewer: Any = None) -> Any:
+        """The session beside the density: a napari viewer, new unless one is given, with the panel on this session.
+
+        Raises InputError if napari or Qt is not installed.
+        """
+        return import_module("lrwidgets.napari_panel.show").show(self, viewer)
 
     def close(self) -> None:
         """Drop unfinished work, end the worker and let go of the run."""

@@ -1,7 +1,6 @@
 """A matplotlib figure in the notebook: a picture that tells its values under the mouse, and saves itself."""
 
 import io
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lrwidgets.gallery import RENDER
 from lrwidgets.jupyter.base import Panel
 
 HERE = Path(__file__).parent
 DPI = 110
 MOST_POINTS = 400
 """Of a curve that the mouse can read."""
-RENDER = threading.Lock()
-"""Matplotlib draws one figure at a time, whichever panel asks."""
 
 
 class FigureView(anywidget.AnyWidget):

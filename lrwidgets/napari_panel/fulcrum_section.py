@@ -149,12 +149,21 @@ class FulcrumSection(Section):
     def _show_hinge(self, hinge: Hinge | None) -> None:
         self._hinge = hinge
         self.estimate.setEnabled(hinge is not None)
-        if hinge is None:
+        if self.isVisible():
+            self._show_ellipsoid()
+        self._show()
+
+    def showEvent(self, event: Any) -> None:
+        """A new layer takes its time, so that the ellipsoid waits until it is looked for."""
+        super().showEvent(event)
+        self._show_ellipsoid()
+
+    def _show_ellipsoid(self) -> None:
+        if self._hinge is None:
             self.scene.drop(ESTIMATE)
         else:
-            x, y, z = (float(a) for a in hinge.fulcrum_A)
-            self.scene.put(ellipsoid_layer(self.session.mask, (x, y, z), hinge.covariance_A2))
-        self._show()
+            x, y, z = (float(a) for a in self._hinge.fulcrum_A)
+            self.scene.put(ellipsoid_layer(self.session.mask, (x, y, z), self._hinge.covariance_A2))
 
     def _show(self) -> None:
         """Text, readout and point follow the session."""

@@ -37,8 +37,9 @@ class InspectSection(Section):
             self.button("inspect-local", "Local resolution", "as a coloured surface", self.local),
         )
         self.figure = FigureBox(self)
-        self.rows.addWidget(self.figure, 1)
+        self.rows.addWidget(self.figure)
         self.rows.addWidget(self.message)
+        self.rows.addStretch(1)
         self.connect(session.state_changed, self._changed)
         self._changed(session.state)
 

@@ -6,6 +6,7 @@ fitted to the map lies where the layers are. No napari here: layers are tuples o
 
 from typing import Any, Protocol
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 
@@ -79,7 +80,7 @@ def fulcrum_layer(volume: Volume, point_A: Point) -> LayerData:
         "symbol": "disc",
         "units": UNITS,
         "axis_labels": AXES,
-        "out_of_slice_display": True,
+        "blending": "translucent_no_depth",
         "metadata": {"lrwidgets": "fulcrum"},
     }
     return np.array([to_world(volume, point_A)]), shown, "points"
@@ -102,6 +103,7 @@ def ellipsoid_layer(volume: Volume, point_A: Point, covariance_A2: Float64) -> L
     shown = {
         "name": ESTIMATE,
         "opacity": 0.4,
+        "blending": "translucent_no_depth",
         "colormap": "bop purple",
         "shading": "smooth",
         "units": UNITS,
@@ -118,7 +120,7 @@ def local_layer(volume: Volume, local_A: Float32, mask: Float32) -> LayerData:
     middle = np.array(to_world(volume, (0.0, 0.0, 0.0)))
     shown = {
         "name": LOCAL,
-        "colormap": "viridis_r",
+        "colormap": {"name": "viridis_r", "colors": matplotlib.colormaps["viridis_r"](np.linspace(0, 1, 64))},
         "contrast_limits": (low, max(high, low + 0.1)),
         "shading": "smooth",
         "units": UNITS,

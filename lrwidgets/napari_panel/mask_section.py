@@ -227,8 +227,7 @@ class MaskSection(Section):
 
     def _show_made(self, made: masks.Made) -> None:
         self._made = made
-        shown = replace(made.volume, data=made.mask)
-        self.scene.put(mask_layer(shown, NEW_MASK))
+        self._show_new(replace(made.volume, data=made.mask))
         if made.filtered is not None:
             low, high = float(np.median(made.filtered)), float(made.filtered.max())
             with _Quiet(self):
@@ -240,7 +239,7 @@ class MaskSection(Section):
 
     def _show_painted(self, mask: Volume) -> None:
         self._painted = mask
-        self.scene.put(mask_layer(mask, NEW_MASK))
+        self._show_new(mask)
         checks = masks.inspect(mask.data, mask.pixel_size_A, None)
         self._tell_facts(
             [("✓ " * check.passed + "⚠ " * (not check.passed) + check.sentence, check.passed) for check in checks]
@@ -259,8 +258,15 @@ class MaskSection(Section):
             return replace(self._made.volume, data=self._made.mask, path=None)
         return self.session.mask
 
+    def _show_new(self, mask: Volume) -> None:
+        """The mask at work on, in place of the session's."""
+        self.scene.put(mask_layer(mask, NEW_MASK))
+        old = self.scene.find(MASK)
+        if old is not None:
+            old.visible = False
+
     def _show_mask(self, mask: Volume) -> None:
-        self.scene.put(mask_layer(mask, MASK))
+        self.scene.put(mask_layer(mask, MASK)).visible = True
 
     # --- what is shown
 

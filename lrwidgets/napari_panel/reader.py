@@ -21,9 +21,9 @@ CHUNK = 16
 """Images that are read at once."""
 
 
-def get_reader(paths: Paths) -> Callable[[Paths], list[LayerData]] | None:
+def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
     """The reader of these files, or None if they are not ours."""
-    return read if all(_kind(Path(path)) is not None for path in _listed(paths)) else None
+    return read if all(_kind(Path(each)) is not None for each in _listed(path)) else None
 
 
 def read(paths: Paths) -> list[LayerData]:

@@ -29,11 +29,13 @@ class Scene:
         """Show a layer, in place of ours of the same name: its look and its place in the list are kept."""
         data, arguments, kind = layer
         old = self.find(arguments["name"])
-        if old is None or old._type_string != kind or np.ndim(old.data) != np.ndim(data):
+        if old is None or old._type_string != kind or (kind == "image" and old.data.ndim != np.ndim(data)):
             if old is not None:
                 self.viewer.layers.remove(old)
-            made = Layer.create(data, dict(arguments), kind)
+            made, chosen = Layer.create(data, dict(arguments), kind), self.viewer.layers.selection.active
             self.viewer.add_layer(made)
+            if chosen is not None and chosen in self.viewer.layers:
+                self.viewer.layers.selection.active = chosen  # what a person holds is not taken out of the hand
             return made
         old.data = data
         for name in ("scale", "translate"):

@@ -1,0 +1,47 @@
+"""The viewer with the panel, on a session or a run."""
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from lrcore.errors import InputError
+from lrwidgets.session import Session
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+NAME = "Local refinement"
+"""Title of the dock."""
+
+
+def show(session: Session | None = None, viewer: "Viewer | None" = None) -> "Viewer":
+    """A viewer with the panel on a session, without one asking for data; the viewer given, or a new one.
+
+    Raises InputError if napari or Qt is not installed.
+    """
+    try:
+        from napari import Viewer
+        from qtpy.QtWidgets import QWidget  # noqa: F401 - whether there is a Qt at all
+    except Exception as error:
+        raise InputError(f"the viewer needs napari and Qt ({error}): pip install 'lrwidgets[napari-qt]'") from error
+    from lrwidgets.napari_panel.panel import SessionPanel
+
+    viewer = viewer or Viewer(title="lrwidgets")
+    viewer.scale_bar.visible = True
+    viewer.window.add_dock_widget(SessionPanel(viewer, session), name=NAME)
+    return viewer
+
+
+def napari(arguments: Namespace, **_: Any) -> None:
+    """Open the viewer on a run, or on nothing, and stay until it is closed."""
+    if arguments.run is None:
+        _stay(None)
+        return
+    with Session.open(arguments.run, write=not arguments.read_only) as session:
+        _stay(session)
+
+
+def _stay(session: Session | None) -> None:
+    show(session)
+    from napari import run
+
+    run()

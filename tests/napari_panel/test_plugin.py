@@ -1,0 +1,60 @@
+"""The plugin as napari finds it: a valid manifest, whose commands are there and do what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from npe2 import DynamicPlugin, PluginManager, PluginManifest
+from npe2.io_utils import _read, _write
+
+MANIFEST = "lrwidgets/napari_panel/napari.yaml"
+
+
+@pytest.fixture
+def manifest(root: Path) -> PluginManifest:
+    return PluginManifest.from_file(root / MANIFEST)
+
+
+def test_the_manifest_is_valid(root: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "npe2", "validate", "--imports", str(root / MANIFEST)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "valid" in run.stdout
+
+
+def test_it_is_found_where_it_is_installed() -> None:
+    found = PluginManager()
+    found.discover()
+    assert "lrwidgets" in found
+    assert found.get_manifest("lrwidgets").display_name == "lrwidgets"
+
+
+def test_its_reader_and_writer_are_used(manifest: PluginManifest, tmp_path: Path) -> None:
+    """A plugin of the same contributions, registered for this test alone."""
+    manager = PluginManager()
+    with DynamicPlugin("lrwidgets", plugin_manager=manager, manifest=manifest):
+        data = np.random.default_rng(1).normal(size=(6, 6, 6)).astype(np.float32)
+        with mrcfile.new(tmp_path / "a.mrc", data) as file:
+            file.voxel_size = 3.0
+        ((found, arguments, kind),) = _read(
+            [str(tmp_path / "a.mrc")], stack=False, plugin_name="lrwidgets", _pm=manager
+        )
+        assert kind == "image"
+        assert np.array_equal(found, data)
+        layer = [(found, arguments, "image")]
+        (path,) = _write(str(tmp_path / "b.mrc"), layer, plugin_name="lrwidgets", _pm=manager)
+        assert Path(path).name == "b.mrc"
+        with mrcfile.open(path) as file:
+            assert np.array_equal(file.data, data)
+
+
+def test_the_sample_is_the_demo(manifest: PluginManifest) -> None:
+    from lrwidgets.napari_panel.sample_data import sample
+
+    names = [(arguments["name"], kind) for _, arguments, kind in sample()]
+    assert names == [("consensus map", "image"), ("mask", "image"), ("fulcrum", "points")]
+    assert manifest.contributions.sample_data
+    assert manifest.contributions.widgets
