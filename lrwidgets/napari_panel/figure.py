@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QDialog, QLabel, QSizePolicy, QVBoxLayout
 from lrwidgets.gallery import RENDER
 from lrwidgets.napari_panel.section import Section
 
-SMALLEST_DPI, DPI = 46.0, 100.0
+SMALLEST_DPI, DPI = 33.0, 100.0
 """A figure is drawn at its own size in inches, so that nothing in it is cut off; its dots are as small as need be."""
 
 

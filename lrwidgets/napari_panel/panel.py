@@ -1,8 +1,8 @@
 """The dock panel: data → mask → fulcrum → priors → run → inspect → export, on a session that others may show too."""
 
 import contextlib
+import weakref
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -27,8 +27,8 @@ from lrwidgets.threads import Latest
 from lrwidgets.view import resolve
 
 WIDTH = 420
-_LEFT: "WeakKeyDictionary[Any, Session]" = WeakKeyDictionary()
-"""Sessions whose panel was closed, by viewer: a new panel there takes them up again."""
+_LEFT: dict[int, Session] = {}
+"""Sessions whose panel was closed, by the viewer's id: a new panel there takes them up again."""
 
 
 class SessionPanel(QWidget):
@@ -59,7 +59,7 @@ class SessionPanel(QWidget):
         self._node: str | None = None
         self._left = False
         self._guard = _CloseGuard(self)
-        session = session or _LEFT.pop(viewer, None)
+        session = session or _LEFT.pop(id(viewer), None)
         if session is not None:
             self.open(session)
         self.destroyed.connect(_leaver(self))
@@ -90,12 +90,15 @@ class SessionPanel(QWidget):
             return
         self._left = True
         self._guard.leave()
-        if self.session is not None and self.session.state.phase != "idle":
-            _LEFT[self.scene.viewer] = self.session
+        if self.session is not None:
+            viewer = self.scene.viewer
+            _LEFT[id(viewer)] = self.session
+            weakref.finalize(viewer, _LEFT.pop, id(viewer), None)
         self._forget()
         self.data.leave()
         self.latest.close()
         self.relay.close()
+        self.scene.viewer = None  # or a panel that Qt still holds would hold the viewer
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything asked for is computed and written: whether it is. On Qt's thread."""
@@ -206,10 +209,12 @@ class _CloseGuard(QObject):
 
 def _leaver(panel: SessionPanel) -> Any:
     """For when the dock is thrown away: Qt's half of the panel is gone by then, so that only ours is let go of."""
-    parts = panel
+    found = weakref.ref(panel)
 
     def leave(*_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # a wrapped C++ object has been deleted
-            parts.leave()
+        ours = found()
+        if ours is not None:
+            with contextlib.suppress(RuntimeError):  # a wrapped C++ object has been deleted
+                ours.leave()
 
     return leave

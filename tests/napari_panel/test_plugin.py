@@ -8,7 +8,7 @@ import mrcfile
 import numpy as np
 import pytest
 from npe2 import DynamicPlugin, PluginManager, PluginManifest
-from npe2.io_utils import _read, _write
+from npe2.io_utils import _read
 
 MANIFEST = "lrwidgets/napari_panel/napari.yaml"
 
@@ -36,6 +36,7 @@ def test_its_reader_and_writer_are_used(manifest: PluginManifest, tmp_path: Path
     """A plugin of the same contributions, registered for this test alone."""
     manager = PluginManager()
     with DynamicPlugin("lrwidgets", plugin_manager=manager, manifest=manifest):
+        manager.activate("lrwidgets")
         data = np.random.default_rng(1).normal(size=(6, 6, 6)).astype(np.float32)
         with mrcfile.new(tmp_path / "a.mrc", data) as file:
             file.voxel_size = 3.0
@@ -44,8 +45,9 @@ def test_its_reader_and_writer_are_used(manifest: PluginManifest, tmp_path: Path
         )
         assert kind == "image"
         assert np.array_equal(found, data)
-        layer = [(found, arguments, "image")]
-        (path,) = _write(str(tmp_path / "b.mrc"), layer, plugin_name="lrwidgets", _pm=manager)
+        writer, target = manager.get_writer(str(tmp_path / "b.mrc"), ["image"], "lrwidgets")
+        assert writer is not None
+        (path,) = writer.exec(args=(target, found, arguments), _registry=manager.commands)
         assert Path(path).name == "b.mrc"
         with mrcfile.open(path) as file:
             assert np.array_equal(file.data, data)
