@@ -6,7 +6,7 @@ from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QLabel, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from lrcore.refine import final_map
 from lrwidgets.napari_panel.data_section import DataSection
@@ -83,6 +83,12 @@ class SessionPanel(QWidget):
         self.tabs.setCurrentIndex(self._index("Run" if session.state.tree else "Mask"))
         self._changed(session.state)
         self._load_map()
+
+    def showEvent(self, event: Any) -> None:
+        """Docked by now, or elsewhere than before."""
+        super().showEvent(event)
+        if not self._left:
+            self._guard.watch()
 
     def leave(self) -> None:
         """Let go of session, viewer and threads; the session goes on."""
@@ -175,10 +181,18 @@ class _CloseGuard(QObject):
     def __init__(self, panel: SessionPanel) -> None:
         super().__init__(panel)
         self._panel = panel
-        window = getattr(panel.scene.viewer, "window", None)
-        self._window = getattr(window, "_qt_window", None)
-        if self._window is not None:
-            self._window.installEventFilter(self)
+        self._window: QMainWindow | None = None
+
+    def watch(self) -> None:
+        """Watch the window that the panel is docked in."""
+        found = self._panel.parentWidget()
+        while found is not None and not isinstance(found, QMainWindow):
+            found = found.parentWidget()
+        if found is not self._window:
+            self.leave()
+            self._window = found
+            if found is not None:
+                found.installEventFilter(self)
 
     def leave(self) -> None:
         """Watch no longer."""

@@ -1,6 +1,7 @@
 """Layers and files, there and back, without a window; and one point in all its notations."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
@@ -13,7 +14,7 @@ from lrcore.errors import InputError
 from lrcore.records import Volume
 from lrcore.spec import RefineSpec, fulcrum_point
 from lrwidgets.napari_panel import layers
-from lrwidgets.napari_panel.picking import along
+from lrwidgets.napari_panel.picking import along, picked
 from lrwidgets.napari_panel.reader import get_reader, read
 from lrwidgets.napari_panel.scene import Scene
 from lrwidgets.napari_panel.writer import write
@@ -143,6 +144,23 @@ def test_a_ray_meets_the_first_voxel_above_the_threshold() -> None:
     assert back is not None
     assert back == pytest.approx([6, 5, 5], abs=0.6)
     assert along(data, 0.5, np.array([0.0, 0, 0]), np.array([9.0, 0, 0])) is None
+
+
+def test_a_click_in_3d_meets_the_surface_that_is_nearest(volume: Volume) -> None:
+    viewer = ViewerModel(ndisplay=3)
+    layer = Scene(viewer).put(layers.map_layer(volume))
+    middle = np.array(layers.to_world(volume, (2.5, -5.0, 0.0)))  # where the blob is
+    ray = SimpleNamespace(position=middle - [100, 0, 0], view_direction=np.array([1.0, 0, 0]), dims_displayed=(0, 1, 2))
+    found = picked(viewer, ray)
+    assert found is not None
+    assert np.allclose(found[1:], middle[1:], atol=1e-6)
+    depth = volume.data[tuple(np.rint(layer.world_to_data(found)).astype(int))]
+    assert depth >= layer.iso_threshold
+    assert found[0] < middle[0], "on the side of the eye"
+    layer.visible = False
+    assert picked(viewer, ray) is None
+    viewer.dims.ndisplay = 2
+    assert picked(viewer, SimpleNamespace(position=(1.0, 2.0, 3.0))) == (1.0, 2.0, 3.0)
 
 
 def test_a_map_is_written_and_read_with_its_place(volume: Volume, tmp_path: Path) -> None:

@@ -60,3 +60,25 @@ def test_the_sample_is_the_demo(manifest: PluginManifest) -> None:
     assert names == [("consensus map", "image"), ("mask", "image"), ("fulcrum", "points")]
     assert manifest.contributions.sample_data
     assert manifest.contributions.widgets
+
+
+def test_the_command_opens_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from lrwidgets.cli import main
+    from lrwidgets.napari_panel import show
+    from lrwidgets.session import Session
+
+    opened: list[Session | None] = []
+    monkeypatch.setattr(show, "_stay", opened.append)
+    assert main(["napari"]) == 0
+    assert opened == [None]
+    assert main(["napari", str(tmp_path / "no.zarr")]) == 2
+    assert len(opened) == 1
+
+
+def test_without_napari_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lrcore.errors import InputError
+    from lrwidgets.napari_panel import show
+
+    monkeypatch.setitem(sys.modules, "napari", None)
+    with pytest.raises(InputError, match="pip install 'lrwidgets\\[napari-qt\\]'"):
+        show.show()
