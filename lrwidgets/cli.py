@@ -189,8 +189,32 @@ def _duplicates(command: argparse.ArgumentParser) -> None:
 
 
 def _motion(command: argparse.ArgumentParser) -> None:
+    _of_run(command)
+    command.add_argument(
+        "--out", type=Path, metavar="FILE.nc", help="principal motions and the particles' places on them"
+    )
+
+
+def _of_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, metavar="RUN.zarr")
     command.add_argument("--iteration", type=int, metavar="N", help="of the newest branch (default: its last)")
+
+
+def _select(command: argparse.ArgumentParser) -> None:
+    _of_run(command)
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="particles to write, .star or .cs")
+    for name, text in (
+        ("max-angle-sd", "SD of the rotation, degree, at most"),
+        ("max-shift-sd", "SD of the shift, A, at most"),
+        ("max-angle-change", "rotation from the input pose, degree, at most"),
+        ("max-shift-change", "shift from the input pose, A, at most"),
+        ("min-mode-probability", "probability of the mode that the pose is in, at least"),
+    ):
+        command.add_argument(f"--{name}", type=float, metavar="X", help=text)
+
+
+def _tree(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN.zarr")
 
 
 def _napari(command: argparse.ArgumentParser) -> None:
@@ -363,6 +387,9 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
     "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
     "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
+    "tree": (_tree, "show the steps of a run and its branches", "telling"),
+    "advise": (_of_run, "tell what a step says about its settings", "telling"),
+    "select": (_select, "write the particles of a run whose poses are sure enough", "selecting"),
     "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
     "napari": (_napari, "open the napari viewer with the panel, on a run or on nothing", "napari_panel.show"),
     "bench": (_bench, "measure speed and memory on this machine", "bench.command"),

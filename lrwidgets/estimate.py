@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from lrcore.aberrations import lens
 from lrcore.expect import middles
-from lrcore.motion import Hinge, Motion, fit, hinge, sights
+from lrcore.motion import Hinge, Motion, located, sights
+from lrcore.principal import gyration_A, principal, to_dataset
 from lrcore.records import Step
 from lrcore.reference import geometry
 from lrcore.refine import Job
@@ -43,7 +45,14 @@ def estimate(job: Job, step: Step, before: Step | None = None) -> Estimate:
     extent = (limits.rotation, limits.shift * pixel)
     seen, rows = sights(particles, step.expectation, centres, sd, extent, shape.fulcrum_A)
     reach = 0.5 * shape.diameter * pixel
-    motion = fit(seen, begin)
+    motion, found = located(seen, begin, reach)
     half = particles.half[rows]
-    first, second = (hinge(fit(seen.select(np.nonzero(half == number)[0]), begin), reach) for number in (1, 2))
-    return Estimate(motion, rows, hinge(motion, reach), (first, second))
+    first, second = (located(seen.select(np.nonzero(half == number)[0]), begin, reach)[1] for number in (1, 2))
+    return Estimate(motion, rows, found, (first, second))
+
+
+def principal_motions(job: Job, found: Estimate) -> xr.Dataset:
+    """The principal motions about the estimated fulcrum, and each particle's place on them: xarray."""
+    radius = gyration_A(job.mask.data, job.mask.pixel_size_A, found.all.fulcrum_A)
+    particles = job.particles.select(found.particles)
+    return to_dataset(principal(found.motion, found.all, radius), particles.uid, particles.half)

@@ -4,12 +4,14 @@ from argparse import Namespace
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from lrcore.errors import InputError
 from lrcore.motion import Hinge
 from lrcore.units import DEGREE
 from lrwidgets.commands import node_of
-from lrwidgets.estimate import Estimate, estimate
+from lrwidgets.estimate import Estimate, estimate, principal_motions
+from lrwidgets.export import netcdf
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
@@ -24,7 +26,31 @@ def motion(arguments: Namespace) -> None:
             raise InputError(f"{arguments.run}: iteration 0 has the input poses: give a later --iteration")
         (_, step), (_, before) = session.load_step(node.id), session.load_step(node.parent)
         job = session.job_of(node)
-    _tell(Printer(arguments.json), estimate(job, step, before), job.mask.box, job.mask.pixel_size_A)
+    found = estimate(job, step, before)
+    printer = Printer(arguments.json)
+    _tell(printer, found, job.mask.box, job.mask.pixel_size_A)
+    motions = principal_motions(job, found)
+    _tell_motions(printer, motions)
+    if arguments.out is not None:
+        netcdf(arguments.out, xr.DataTree(motions))
+        printer.tell(f"wrote {arguments.out}", "written", path=arguments.out)
+
+
+def _tell_motions(printer: Printer, motions: xr.Dataset) -> None:
+    """A line for each motion that makes up a tenth of the displacement or more."""
+    lines = []
+    for number in motions["motion"].values:
+        one = motions.sel(motion=number)
+        if float(one["share"]) >= 0.1:
+            turn, sure = one["turn"].values, 1 - float((one["coordinate_sd"] ** 2).mean())
+            angle = float(np.linalg.norm(turn))
+            lines.append(
+                f"motion {number}     {100 * float(one['share']):.0f} % of the displacement: {angle:.1f}° about "
+                f"{_vector(turn / max(angle, 1e-9))} and {float(np.linalg.norm(one['shift'])):.1f} A (SD); "
+                f"particles are known on it to {100 * max(sure, 0.0):.0f} % of its variance"
+            )
+    numbers = {name: motions[name].values for name in ("displacement", "share", "turn", "shift")}
+    printer.tell("\n".join(lines), "principal_motions", **numbers)
 
 
 def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> None:

@@ -28,8 +28,12 @@ ROUNDS = 400
 """Rounds of EM at most."""
 SETTLED = 1e-4
 """Relative change of Ψ at which EM ends."""
+ENOUGH = 210
+"""Sights, ten for each number in Ψ, from which on their scatter tells the error."""
 OUTLIERS = 0.03
 """Share of the second class to begin with."""
+REBASED = 2
+"""How often the motion is fitted again about the fulcrum that was found."""
 AT_MOST = 20_000
 """Particles that are looked at; more tell hardly more of 27 numbers."""
 
@@ -109,28 +113,90 @@ class Motion:
 
 
 def fit(seen: Sights, prior_sd: tuple[float, float] = (0.09, 3.0)) -> Motion:
-    """The motion that makes the sights most likely. prior_sd: (rad, Å), where EM begins."""
-    G, g = _in_map(seen)
-    covariance = np.diag(np.repeat(np.array(prior_sd, dtype=np.float64) ** 2, 3))
-    mean, outliers = np.zeros(6), OUTLIERS
-    beyond = _beyond(seen)
+    """The motion that makes the sights most likely. prior_sd: (rad, Å), where EM begins.
+
+    Where the sights say little of a direction, EM creeps, and ends nearer to where it began than the likelihood would.
+    """
+    (G, g), beyond = _in_map(seen), _beyond(seen)
+    state = _Fitted(np.zeros(6), np.diag(np.repeat(np.array(prior_sd, dtype=np.float64) ** 2, 3)), OUTLIERS)
     for _ in range(ROUNDS):
-        coordinates, spread, within = _expected(G, g, mean, covariance)
-        odds = np.log1p(-outliers) + within - np.log(max(outliers, 1e-9)) - beyond
-        member: Float64 = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
-        outliers, before = float(1 - member.mean()), covariance
-        mean = member @ coordinates / member.sum()
-        off = coordinates - mean
-        covariance = np.einsum("n,nij->ij", member, spread + off[:, :, None] * off[:, None]) / member.sum()
-        if np.abs(covariance - before).max() < SETTLED * np.abs(covariance).max() and _alike(covariance, before):
+        before = state.covariance
+        state, found = _round(G, g, beyond, state)
+        change = np.abs(state.covariance - before)
+        if change.max() < SETTLED * np.abs(before).max() and _alike(state.covariance, before):
             break
-    error = _error(G, member, covariance)
-    return Motion(seen.reference_A, mean, covariance, error, outliers, member, coordinates, spread)
+    found = _found(G, g, beyond, state)
+    error = _robust(_error(G, found.member, state.covariance), state, found)
+    return Motion(
+        seen.reference_A, state.mean, state.covariance, error, state.outliers, found.member, found.at, found.spread
+    )
 
 
 def _alike(one: Float64, other: Float64) -> bool:
     scale = np.sqrt(np.diag(one))
     return bool(np.abs((one - other) / np.outer(scale, scale)).max() < SETTLED)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What is fitted: μ, Ψ and the share of the second class."""
+
+    mean: Float64
+    covariance: Float64
+    outliers: float
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What that says of each sight: ⟨m⟩, Λ⁻¹, probability of the first class; and the log likelihood of all."""
+
+    at: Float64
+    spread: Float64
+    member: Float64
+    likelihood: float
+
+
+def _found(G: Float64, g: Float64, beyond: Float64, state: _Fitted) -> _Found:
+    """The E-step."""
+    at, spread, within = _expected(G, g, state.mean, state.covariance)
+    first, second = within + np.log1p(-state.outliers), beyond + np.log(max(state.outliers, 1e-9))
+    both = np.logaddexp(first, second)
+    return _Found(at, spread, np.exp(first - both), float(both.sum()))
+
+
+def _round(G: Float64, g: Float64, beyond: Float64, state: _Fitted) -> tuple[_Fitted, _Found]:
+    """A round of EM, and the E-step that it was made of."""
+    found = _found(G, g, beyond, state)
+    mean = found.member @ found.at / found.member.sum()
+    return _Fitted(mean, _moment(found, mean), float(1 - found.member.mean())), found
+
+
+def _moment(found: _Found, mean: Float64) -> Float64:
+    """Mean of Λ⁻¹ + (⟨m⟩ − μ)(⟨m⟩ − μ)ᵀ over the first class."""
+    off = found.at - mean
+    each = found.spread + off[:, :, None] * off[:, None]
+    return np.asarray(np.einsum("n,nij->ij", found.member, each) / found.member.sum(), dtype=np.float64)
+
+
+def _scores(state: _Fitted, found: _Found) -> Float64:
+    """Slope of each sight's log likelihood along the upper triangle of Ψ: (n, 21)."""
+    inverse, off = np.linalg.inv(state.covariance), found.at - state.mean
+    beyond = found.spread + off[:, :, None] * off[:, None] - state.covariance
+    slope = 0.5 * found.member[:, None, None] * (inverse @ beyond @ inverse)
+    return np.asarray(np.where(TRIANGLE[0] == TRIANGLE[1], 1.0, 2.0) * slope[:, TRIANGLE[0], TRIANGLE[1]])
+
+
+def _robust(error: Float64, state: _Fitted, found: _Found) -> Float64:
+    """The error of Ψ whether motions are Gaussian or not: Fisher's about the scatter of the sights' own slopes.
+
+    Huber's sandwich. Turns of several degrees about a far point are not Gaussian in what they shift. Of fewer than
+    `ENOUGH` sights the scatter says too little, and Fisher's stands.
+    """
+    if len(found.member) < ENOUGH:
+        return error
+    scores = _scores(state, found)
+    scores = scores - scores.mean(axis=0)
+    return np.asarray(error @ (scores.T @ scores) @ error, dtype=np.float64)
 
 
 def _in_map(seen: Sights) -> tuple[Float64, Float64]:
@@ -203,17 +269,52 @@ LITTLE = 0.5
 """A direction is free when the error along it is more than this share of `reach_A`."""
 
 
-def hinge(motion: Motion, reach_A: float) -> Hinge:
-    """The fulcrum of a motion and the widths about it. reach_A: how far from c it may be, as the mask's radius.
+def located(seen: Sights, prior_sd: tuple[float, float], reach_A: float) -> tuple[Motion, Hinge]:
+    """The motion about its own fulcrum, and the fulcrum: fitted, and fitted again with the reference point there.
 
-    In a direction that the motion does not determine (all of it about one axis; too few particles) it is drawn to c,
-    by a Gaussian of the width `reach_A`.
+    About a point far from the fulcrum, what a turn shifts is no linear function of it, and the larger turns widen the
+    error. prior_sd: as in `fit`. reach_A: as in `hinge`, from the reference of `seen`.
+    """
+    home = seen.reference_A
+    motion = fit(seen, prior_sd)
+    found = hinge(motion, reach_A, home)
+    for _ in range(REBASED):
+        motion = fit(rebased(seen, found.fulcrum_A, motion), prior_sd)
+        found = hinge(motion, reach_A, home)
+    return motion, found
+
+
+def rebased(seen: Sights, reference_A: Float64, motion: Motion) -> Sights:
+    """The same sights of another reference point. motion: as fitted, which says how far each body has turned.
+
+    With r to the new point, its shift is t + A (exp(ω) − 1) r. The precision follows the linear part, −A [r]× ω; the
+    information the second order too, whose expectation is ½ A (⟨ω ωᵀ⟩ − tr⟨ω ωᵀ⟩) r.
+    """
+    r = reference_A - seen.reference_A
+    back = np.tile(np.eye(5), (len(seen.plane), 1, 1))  # T⁻¹, from the new θ to the old one
+    back[:, 3:, :3] = seen.plane @ _cross(r)
+    turned = motion.coordinates[:, :3]
+    squares = turned[:, :, None] * turned[:, None] + motion.spread[:, :3, :3]
+    second = 0.5 * (squares @ r - np.trace(squares, axis1=1, axis2=2)[:, None] * r)
+    shift = np.zeros((len(seen.plane), 5))
+    shift[:, 3:] = np.einsum("nij,nj->ni", seen.plane, second)
+    precision = back.transpose(0, 2, 1) @ seen.precision @ back
+    information = np.einsum("nji,nj->ni", back, seen.information) + np.einsum("nij,nj->ni", precision, shift)
+    return Sights(reference_A, precision, information, seen.plane, seen.extent)
+
+
+def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hinge:
+    """The fulcrum of a motion and the widths about it. reach_A: how far from home it may be, as the mask's radius.
+
+    In a direction that the motion does not determine (all of it about one axis; too few particles) it is drawn to
+    home_A, by default the reference point c, by a Gaussian of the width `reach_A`.
     """
     r = _quietest(motion.covariance)
     slopes = np.stack([_slope(motion.covariance, basis) for basis in _basis()], axis=1)
     told = np.linalg.pinv(slopes @ motion.error @ slopes.T, hermitian=True)
     covariance = np.asarray(np.linalg.inv(told + np.eye(3) / reach_A**2), dtype=np.float64)
-    r = covariance @ told @ r
+    home = np.zeros(3) if home_A is None else home_A - motion.reference_A
+    r = covariance @ (told @ r + home / reach_A**2)
     values, vectors = np.linalg.eigh(covariance)
     cross = _cross(r)
     to = np.block([[np.eye(3), np.zeros((3, 3))], [-cross, np.eye(3)]])  # d + ω × r = d − [r]× ω
@@ -221,7 +322,7 @@ def hinge(motion: Motion, reach_A: float) -> Hinge:
     return Hinge(
         motion.reference_A + r,
         covariance,
-        vectors.T[np.sqrt(values) > LITTLE * reach_A],
+        vectors.T[np.sqrt(np.maximum(values, 0.0)) > LITTLE * reach_A],
         float(np.sqrt(np.trace(there[:3, :3]) / 3)),
         float(np.sqrt(np.trace(there[3:, 3:]) / 3)),
     )

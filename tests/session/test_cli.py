@@ -19,6 +19,8 @@ from lrcore.spec import RefineSpec
 from lrcore.store import Store
 from lrwidgets import commands, params, table
 from lrwidgets.cli import main
+from lrwidgets.export import columns
+from lrwidgets.session import Session
 from tests.fakes import FakeEngine, make_job, make_step, same_bits
 from tests.session.conftest import Files, make_files
 
@@ -340,7 +342,9 @@ def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
 
 def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert main(["motion", str(run), "--json"]) == 0
-    (event,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    event, motions = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert motions["event"] == "principal_motions"
+    assert sum(motions["share"]) == pytest.approx(1.0)
     assert event["event"] == "motion"
     assert len(event["fulcrum_from_corner_A"]) == 3
     assert event["rotation_sd_deg"] > 0
@@ -460,3 +464,31 @@ def test_two_steps_are_compared(files: Files, tmp_path: Path, capsys: Out) -> No
     assert record["angle_difference"] > 0
     assert "names no steps of" in refused(capsys, ["compare", str(run), "0009-", "2"])
     assert "has iterations 0 to 2" in refused(capsys, ["compare", str(run), "7", "2"])
+
+
+def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: Out) -> None:
+    assert main(["tree", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert lines[-1].lstrip().startswith("> iteration 4")
+    assert main(["advise", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["event"] == "advice"
+    assert all({"name", "finding", "evidence"} <= set(one) for one in found["findings"])
+    assert main(["advise", str(run), "--iteration", "0"]) == 0
+    assert "nothing to advise" in capsys.readouterr().out
+    table = tmp_path / "sure.star"
+    assert main(["select", str(run), "--out", str(table)]) == 2
+    assert "at least one bound" in capsys.readouterr().err
+    assert main(["select", str(run), "--max-angle-sd", "0", "--out", str(table)]) == 2
+    assert not table.exists()
+    with Session.open(run, write=False) as session:
+        values = columns(session.job, session.load_step()[1])
+    bound = float(np.median(values["lrwRotationSd"]))
+    assert (
+        main(["select", str(run), "--max-angle-sd", str(bound), "--min-mode-probability", "0", "--out", str(table)])
+        == 0
+    )
+    assert "by --max-angle-sd" in capsys.readouterr().out
+    kept = io.read_particles(table)
+    assert len(kept) == int((values["lrwRotationSd"] <= bound).sum())

@@ -47,6 +47,9 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         "locres",
         "filter",
         "motion",
+        "tree",
+        "advise",
+        "select",
     } == {shlex.split(line)[1] for line in commands}
     for command in commands:
         program, *arguments = shlex.split(command)
