@@ -1,5 +1,6 @@
 """A mask shaped beside the density: threshold, edges, shapes and models, and napari's own brush."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ class MaskSection(Section):
 
     def paint(self) -> None:
         """Put the mask into a Labels layer, with the brush in hand."""
-        mask = self._mask()
+        self.latest.ask(self._whole(), self._show_brush, "brush")
+
+    def _show_brush(self, mask: Volume) -> None:
         self._drop(PAINT)
         labels = Labels((mask.data > 0.5).astype(np.uint8), name=PAINT, opacity=0.5, **frame(mask))
         self.scene.viewer.add_layer(labels)
@@ -142,7 +145,7 @@ class MaskSection(Section):
     def soften(self) -> None:
         """Take what is painted as the mask, with the soft edge. Raises InputError if nothing is."""
         layer = self._layer(PAINT, Labels, "press Paint first")
-        inside, like, width = np.asarray(layer.data) > 0, self._mask(), self.settings.soft_A
+        inside, like, width = np.asarray(layer.data) > 0, self.session.mask, self.settings.soft_A
         if not inside.any():
             raise InputError("nothing is painted: paint with label 1")
 
@@ -175,21 +178,11 @@ class MaskSection(Section):
 
     def apply(self) -> None:
         """Have the session use the mask from the next iteration on."""
-        painted, settings = self._painted, self.settings
-        volume = self._volume
-        if painted is None and volume is None:
+        if self._painted is None and self._volume is None:
             raise InputError("there is no new mask yet: press From the map, or paint one")
-
-        def use() -> None:
-            mask = painted
-            if mask is None:
-                assert volume is not None
-                made = masks.make(volume, settings.recipe(), workers=2)
-                mask = Volume(made.mask, volume.pixel_size_A, volume.header_origin_A)
-            self.session.use_mask(mask)
-
+        make, session = self._whole(), self.session
         self.say("making the whole mask …", "")
-        self.latest.ask(use, lambda _: self._applied(), "apply")
+        self.latest.ask(lambda: session.use_mask(make()), lambda _: self._applied(), "apply")
 
     def _applied(self) -> None:
         self._drop(PAINT)
@@ -250,13 +243,17 @@ class MaskSection(Section):
         self.facts.setText("<br>".join([*words, *listed(self.settings)]))
         self.say("")
 
-    def _mask(self) -> Volume:
-        """The mask at work on: painted, made, or the session's."""
-        if self._painted is not None:
-            return self._painted
-        if self._made is not None and self._volume is not None and self._coarse is self._volume:
-            return replace(self._made.volume, data=self._made.mask, path=None)
-        return self.session.mask
+    def _whole(self) -> Callable[[], Volume]:
+        """What makes the mask at work on, on any thread: the painted one, that of the settings, or the session's."""
+        painted, volume, settings, given = self._painted, self._volume, self.settings, self.session.mask
+
+        def make() -> Volume:
+            if painted is not None or volume is None:
+                return painted or given
+            made = masks.make(volume, settings.recipe(), workers=2)
+            return Volume(made.mask, volume.pixel_size_A, volume.header_origin_A)
+
+        return make
 
     def _show_new(self, mask: Volume) -> None:
         """The mask at work on, in place of the session's."""

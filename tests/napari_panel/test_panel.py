@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QPushButton, QWidget
 from lrcore.errors import InputError
 from lrcore.records import HalfMaps, Volume
 from lrcore.spec import RefineSpec
-from lrwidgets.napari_panel import layers
+from lrwidgets.napari_panel import layers, mask_section
 from lrwidgets.napari_panel.fulcrum_section import FulcrumSection
 from lrwidgets.napari_panel.mask_section import PAINT, SHAPES, MaskSection
 from lrwidgets.napari_panel.panel import SessionPanel
@@ -209,6 +209,7 @@ def test_a_mask_is_made_painted_and_used(panel: SessionPanel, session: Session) 
     assert panel.flush()
     assert viewer.layers[layers.NEW_MASK].data.sum() < before.sum()
     press(panel, "mask-paint")
+    assert panel.flush()
     labels = viewer.layers[PAINT]
     assert labels.mode == "paint"
     labels.data[1:3, 1:3, 1:3] = 1
@@ -222,6 +223,27 @@ def test_a_mask_is_made_painted_and_used(panel: SessionPanel, session: Session) 
     assert PAINT not in viewer.layers
     assert np.array_equal(viewer.layers["mask"].data, session.mask.data)
     assert viewer.layers["mask"].visible
+
+
+def test_of_a_large_map_a_coarse_mask_is_shown_and_a_whole_one_painted_and_used(
+    panel: SessionPanel, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mask_section, "COARSE", 8)
+    mask, viewer = panel.sections["Mask"], panel.scene.viewer
+    assert isinstance(mask, MaskSection)
+    mask.set(lowpass_A=0.0, dilate_A=0.0, soft_A=4.0)
+    assert panel.flush()
+    shown = viewer.layers[layers.NEW_MASK]
+    assert shown.data.shape == (8,) * 3
+    middle = np.array(layers.to_world(session.mask, (0.0, 0.0, 0.0)))
+    assert np.allclose(shown.data_to_world((4, 4, 4)), middle), "its centre stays in place"
+    press(panel, "mask-paint")
+    assert panel.flush()
+    assert viewer.layers[PAINT].data.shape == (BOX,) * 3
+    assert not np.array_equal(viewer.layers[PAINT].data > 0, session.mask.data > 0.5)
+    press(panel, "mask-apply")
+    settled(panel, session)
+    assert session.mask.box == BOX
 
 
 def test_shapes_say_where_density_counts(panel: SessionPanel, session: Session) -> None:

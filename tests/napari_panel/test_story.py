@@ -143,6 +143,7 @@ def test_from_the_sample_to_the_export(person: Person, tmp_path: Path) -> None:
     mask.set(lowpass_A=20.0, soft_A=20.0)  # given back to the body, by hand: erase the other one
     person.rest()
     person.press("mask-paint")
+    person.rest()
     labels, body = viewer.layers[PAINT], session.mask.data > 0.5
     labels.data = np.where(body, 1, 0).astype(labels.data.dtype)
     middle = np.argwhere(body).mean(axis=0)
