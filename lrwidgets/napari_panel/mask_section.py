@@ -16,7 +16,7 @@ from lrcore.errors import InputError
 from lrcore.masks import soft_edge
 from lrcore.records import Volume
 from lrwidgets.mask_settings import REGIONS, Settings, facts, listed
-from lrwidgets.napari_panel.layers import MASK, NEW_MASK, drawn_shapes, frame, mask_layer
+from lrwidgets.napari_panel.layers import MASK, NEW_MASK, drawn_shapes, frame, mask_layer, origin_A, voxel_A
 from lrwidgets.napari_panel.scene import Scene
 from lrwidgets.napari_panel.section import BAD, Section
 from lrwidgets.session import Session
@@ -145,12 +145,13 @@ class MaskSection(Section):
     def soften(self) -> None:
         """Take what is painted as the mask, with the soft edge. Raises InputError if nothing is."""
         layer = self._layer(PAINT, Labels, "press Paint first")
-        inside, like, width = np.asarray(layer.data) > 0, self.session.mask, self.settings.soft_A
+        inside, width = np.asarray(layer.data) > 0, self.settings.soft_A
+        pixel, place = voxel_A(PAINT, layer.scale), origin_A(layer.translate)
         if not inside.any():
             raise InputError("nothing is painted: paint with label 1")
 
         def softened() -> Volume:
-            return replace(like, data=soft_edge(inside, like.pixel_size_A, width), path=None)
+            return Volume(soft_edge(inside, pixel, width), pixel, place)
 
         self.latest.ask(softened, self._show_painted, "paint")
 
@@ -249,7 +250,7 @@ class MaskSection(Section):
 
         def make() -> Volume:
             if painted is not None or volume is None:
-                return painted or given
+                return given if painted is None else painted
             made = masks.make(volume, settings.recipe(), workers=2)
             return Volume(made.mask, volume.pixel_size_A, volume.header_origin_A)
 

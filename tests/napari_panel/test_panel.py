@@ -241,9 +241,15 @@ def test_of_a_large_map_a_coarse_mask_is_shown_and_a_whole_one_painted_and_used(
     assert panel.flush()
     assert viewer.layers[PAINT].data.shape == (BOX,) * 3
     assert not np.array_equal(viewer.layers[PAINT].data > 0, session.mask.data > 0.5)
+    press(panel, "mask-use-paint")
+    assert panel.flush()
+    painted = viewer.layers[layers.NEW_MASK]
+    assert np.allclose(painted.scale, PIXEL)
+    assert np.allclose(painted.translate, viewer.layers[PAINT].translate)
+    assert np.all(painted.data[viewer.layers[PAINT].data > 0] == 1)
     press(panel, "mask-apply")
     settled(panel, session)
-    assert session.mask.box == BOX
+    assert np.array_equal(session.mask.data, painted.data)
 
 
 def test_shapes_say_where_density_counts(panel: SessionPanel, session: Session) -> None:
