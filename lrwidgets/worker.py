@@ -3,10 +3,14 @@
 import queue
 import threading
 from collections.abc import Callable, Generator
+from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from lrwidgets.state import Phase
+
+INTERRUPTIBLE_S = 0.5
+"""A signal that comes just before a lock is waited for does not end the wait: Ctrl-C is heard this much later at most."""
 
 Command = Callable[[], None]
 Chunks = Generator[None, None, None]
@@ -56,6 +60,8 @@ class Worker:
         try:
             self.ask(command)
             if wait:
+                while not futures.wait([done], INTERRUPTIBLE_S).done:
+                    pass
                 done.result()
         except KeyboardInterrupt:
             interrupted()

@@ -2,10 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+
+from tests.alone import turn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +46,13 @@ def relion() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """With several processes, a test that measures time has the machine for itself, its fixtures included."""
+    workers = getattr(item.config, "workerinput", None)
+    if workers is None:
+        return (yield)
+    with turn(workers["testrunuid"], item.get_closest_marker("alone") is not None):
+        return (yield)

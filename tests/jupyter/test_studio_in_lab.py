@@ -258,6 +258,7 @@ def export(notebook: Notebook, folder: Path) -> None:
     notebook.screenshot("18-exported")
 
 
+@pytest.mark.alone
 def test_stop_is_heard_while_a_cell_blocks_the_kernel(folder: Path, open_notebook: Callable[..., Notebook]) -> None:
     notebook = open_notebook("blocked.ipynb", TIMED + LOAD, BLOCK)
     notebook.run_cell(0)
@@ -273,6 +274,7 @@ def test_stop_is_heard_while_a_cell_blocks_the_kernel(folder: Path, open_noteboo
     step(notebook, notebook.kernel.value("session.state.iteration + 1"))
 
 
+@pytest.mark.alone
 @SUBSHELLS_ON
 def test_no_callback_keeps_the_browser_waiting(folder: Path, open_notebook: Callable[..., Notebook]) -> None:
     notebook = open_notebook("waits.ipynb", TIMED + LOAD)

@@ -121,6 +121,7 @@ def person(make_napari_viewer, small_sample: Path) -> Iterator[Person]:
         session.close()
 
 
+@pytest.mark.alone
 def test_from_the_sample_to_the_export(person: Person, tmp_path: Path) -> None:
     viewer, panel = person.viewer, person.panel
     person.press("data-demo")
