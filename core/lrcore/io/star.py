@@ -142,7 +142,7 @@ def write_particles(
     for name, column in (extra or {}).items():
         table[name] = _text(column)
     blocks["particles"] = table
-    _write(path, blocks)
+    write_blocks(path, blocks)
 
 
 def _require_columns(source: StarSource, split: bool) -> None:
@@ -233,7 +233,8 @@ def _text(column: npt.NDArray[np.generic]) -> npt.NDArray[np.str_]:
     return np.char.mod(DECIMALS, values) if values.dtype.kind == "f" else values.astype(str)
 
 
-def _write(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+def write_blocks(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+    """Write tables of text as a STAR file, whole or not at all."""
     # starfile dates its first line; without it the same particles give the same bytes.
     body = starfile.to_string(blocks).partition("\n")[2]
     with written_whole(path) as temporary:
