@@ -179,6 +179,9 @@ def _info(command: argparse.ArgumentParser) -> None:
 def _convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, metavar="A", help=".star, .cs or .csg; no images are needed")
     command.add_argument("target", type=Path, metavar="B", help=".star or .cs to write")
+    command.add_argument(
+        "--plain", action="store_true", help="of .star: RELION's columns alone, so that the way back loses the others"
+    )
 
 
 def _expand(command: argparse.ArgumentParser) -> None:

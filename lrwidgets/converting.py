@@ -1,5 +1,6 @@
 """The command convert: particle metadata from STAR to CryoSPARC and back, without the images."""
 
+import warnings
 from argparse import Namespace
 
 from lrcore.errors import InputError
@@ -7,6 +8,11 @@ from lrcore.io import convert as conversion
 from lrcore.io import cryosparc, cs_table, star, star_table
 from lrcore.io.files import keep_inputs, require_folder
 from lrwidgets.table import Printer
+
+INVERTED = (
+    "the images have inverted contrast (blob/sign -1), which RELION cannot be told: invert them before it uses this "
+    "file (we read the sign from it, unless it is written --plain)"
+)
 
 
 def convert(arguments: Namespace) -> None:
@@ -28,5 +34,7 @@ def convert(arguments: Namespace) -> None:
         group = cs_table.read_source(source)
         keep_inputs(target, group.files)
         count = len(group.table)
-        star.write_blocks(target, conversion.cs_to_star(group))
+        if "blob/sign" in group.fields and (group.table["blob/sign"] < 0).any():
+            warnings.warn(f"{target}: {INVERTED}", stacklevel=2)
+        star.write_blocks(target, conversion.cs_to_star(group, arguments.plain))
     Printer(arguments.json).tell(f"wrote {target} ({count} particles)", "written", path=target, particles=count)

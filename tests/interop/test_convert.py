@@ -114,6 +114,17 @@ def test_converted_particles_are_refined_alike(make, tmp_path: Path) -> None:
         assert other.cs_mm == pytest.approx(one.cs_mm, rel=1e-6)
 
 
+def test_inverted_contrast_is_read_from_a_converted_file(make, capsys) -> None:
+    make.stack()
+    assert main(["convert", str(make.star()), str(make.folder / "a.cs")]) == 0
+    table = np.load(make.folder / "a.cs")
+    sign = cs_table.with_columns(table, {"blob/sign": np.full(len(table), -1, np.float32)})
+    np.save((make.folder / "b.cs").open("wb"), sign)
+    assert main(["convert", str(make.folder / "b.cs"), str(make.folder / "b.star")]) == 0
+    assert "inverted contrast" in capsys.readouterr().err
+    assert set(io.read_particles(make.folder / "b.star").images.sign) == {-1}
+
+
 def test_an_output_that_is_no_particle_file_is_refused(make, capsys) -> None:
     assert main(["convert", str(make.star()), str(make.folder / "a.txt")]) == 2
     assert "a.txt: name it .star or .cs" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lrcore import rotations
 from lrcore.errors import InputError
-from lrcore.io.cs_table import CsSource, Table, texts, with_columns
+from lrcore.io.cs_table import CsSource, Table, micrographs, texts, with_columns
 from lrcore.io.star_optics import GROUP, MAGNIFICATION, MICROSCOPE, NAME, PIXEL, SIZE, TILT, pixel_sizes
 from lrcore.io.star_table import IMAGE, StarSource, as_stack, image_names, numbers
 from lrcore.units import DEGREE
@@ -68,14 +68,20 @@ def star_to_cs(source: StarSource) -> Table:
             if name not in taken and not (at is not None and source.optics is None):
                 column = block[name].to_numpy(dtype=str)
                 columns[prefix + name] = np.char.encode(column if at is None else column[at], "utf-8")
+    # A path that is no longer that of the image is not what the table means: somebody has made new images.
+    if "blob/path" in back and texts(back["blob/path"]) != names.tolist():
+        del back["blob/path"]
     uid = back.pop("uid", source.uid)
     base = np.zeros(len(table), [("uid", "<u8")])
     base["uid"] = uid if len(np.unique(uid)) == len(uid) else source.uid
     return with_columns(base, columns | back)
 
 
-def cs_to_star(source: CsSource) -> dict[str, pd.DataFrame]:
-    """The optics and particles tables of a .cs, all text. Raises InputError if it names no images or their pixel."""
+def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]:
+    """The optics and particles tables of a .cs, all text. Raises InputError if it names no images or their pixel.
+
+    plain: without the columns lrwCs/..., of which RELION warns as unknown to it: then the way back loses them.
+    """
     table, fields = source.table, source.fields
     for name in ("blob/path", "blob/idx", "blob/psize_A"):
         if name not in fields:
@@ -99,13 +105,23 @@ def cs_to_star(source: CsSource) -> dict[str, pd.DataFrame]:
     optics, group, used = _optics_of(table, fields)
     columns[GROUP] = group.astype(str)
     taken |= used
+    columns |= {name: text for name, text in micrographs(source, table["uid"]).items() if STAR + name not in fields}
+    taken |= _recomputed(table, fields)
     for field in (name for name in table.dtype.names or () if name not in taken):
         column = table[field]
         if field.startswith(STAR):
             columns[field.removeprefix(STAR)] = texts(column)
-        elif not field.startswith(STAR_OPTICS):
+        elif not (plain or field.startswith(STAR_OPTICS)):
             columns[f"{CS}{field}:{_type_name(column)}"] = _as_text(column)
     return {"optics": optics, "particles": pd.DataFrame(columns)}
+
+
+def _recomputed(table: Table, fields: set[str]) -> set[str]:
+    """Fields that `star_to_cs` finds again by itself."""
+    again = set() if (np.char.find(table["blob/path"].astype(str), ">") == 0).any() else {"blob/path"}
+    if ALIGNED_PIXEL in fields and np.array_equal(table[ALIGNED_PIXEL], table["blob/psize_A"]):
+        again.add(ALIGNED_PIXEL)
+    return again | ({"uid"} if STAR_OPTICS + NAME in fields else set())
 
 
 def _optics_rows(source: StarSource) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
