@@ -128,3 +128,13 @@ def test_inverted_contrast_is_read_from_a_converted_file(make, capsys) -> None:
 def test_an_output_that_is_no_particle_file_is_refused(make, capsys) -> None:
     assert main(["convert", str(make.star()), str(make.folder / "a.txt")]) == 2
     assert "a.txt: name it .star or .cs" in capsys.readouterr().err
+
+
+def test_cryosparc_tools_reads_a_converted_file(make) -> None:
+    dataset = pytest.importorskip("cryosparc.dataset", reason="cryosparc-tools is not installed").Dataset
+    path = make.folder / "a.cs"
+    assert main(["convert", str(make.star()), str(path)]) == 0
+    table, loaded = np.load(path), dataset.load(path)
+    assert {"blob", "ctf", "alignments3D"} <= set(loaded.prefixes())
+    for name in ("uid", "alignments3D/pose", "alignments3D/shift", "ctf/df1_A"):
+        np.testing.assert_array_equal(loaded[name], table[name])
