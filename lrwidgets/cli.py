@@ -176,6 +176,14 @@ def _info(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, metavar="FILE")
 
 
+def _convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, metavar="A", help=".star, .cs or .csg; no images are needed")
+    command.add_argument("target", type=Path, metavar="B", help=".star or .cs to write")
+    command.add_argument(
+        "--plain", action="store_true", help="of .star: RELION's columns alone, so that the way back loses the others"
+    )
+
+
 def _expand(command: argparse.ArgumentParser) -> None:
     _particles_to_file(command)
     command.add_argument("--symmetry", required=True, help="point group about the box centre, such as D2")
@@ -382,6 +390,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "locres": (_locres, "local resolution of two half maps", "maps"),
     "filter": (_filter, "filter or sharpen a map, or two half maps by their FSC", "maps"),
     "info": (_info, "say what is in a particle file, map, stack or run", "tools"),
+    "convert": (_convert, "turn particle metadata from .star to .cs, or back, and lose nothing", "converting"),
     "expand": (_expand, "write every particle at each operator of a point group", "rework"),
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),

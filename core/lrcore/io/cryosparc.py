@@ -28,6 +28,12 @@ NEEDED = {
 GROUP_FIELDS = ["ctf/exp_group_id", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A", "blob/shape"]
 GROUP_ABERRATIONS = ["ctf/tilt_A", "ctf/anisomag"]
 NOT_APPLIED = ["ctf/trefoil_A", "ctf/tetra_A"]
+CARRIED = {
+    "odd_zernike": "star_optics/rlnOddZernike",
+    "even_zernike": "star_optics/rlnEvenZernike",
+    "ctf_premultiplied": "star_optics/rlnCtfDataAreCtfPremultiplied",
+}
+"""What CryoSPARC has no field for and a file converted from STAR carries (`convert`)."""
 SPLIT = "run a 3D refinement with half sets first, or split them here (--resplit)"
 MM = 1e7
 """Å per mm."""
@@ -96,6 +102,9 @@ def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, 
     table = source.table
     used = [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS, *NOT_APPLIED] if name in source.fields]
     values = np.concatenate([_numbers(source, name).reshape(len(table), -1) for name in used], axis=1)
+    carried = [name for name in CARRIED.values() if name in source.fields]
+    codes = [np.unique(table[name], return_inverse=True)[1].reshape(-1, 1).astype(np.float64) for name in carried]
+    values = np.concatenate([values, *codes], axis=1)
     _, first, inverse = np.unique(values, axis=0, return_index=True, return_inverse=True)
     names: list[str] = []
     for row in first:
@@ -147,10 +156,22 @@ def write_particles(path: str | Path, particles: Particles, poses: Poses, extra:
     columns["blob/path"] = _blob_paths(path.parent, particles, table["blob/path"] if "blob/path" in fields else None)
     for name, column in (extra or {}).items():
         columns[f"lrw/{name.removeprefix('lrw')}"] = np.asarray(column)
+    write_table(path, with_columns(table, columns), slots, version)
+
+
+def write_table(path: Path, table: Table, slots: dict[str, str], version: str = "") -> None:
+    """Write a .cs and the .csg beside it, which lists the slots with their types."""
+    group = path.with_suffix(".csg")
     with written_whole(path) as temporary, written_whole(group) as other:
         with temporary.open("wb") as file:
-            np.save(file, with_columns(table, columns), allow_pickle=False)
-        other.write_text(_group_text(path.name, len(particles), slots, version), encoding="utf-8")
+            np.save(file, table, allow_pickle=False)
+        other.write_text(_group_text(path.name, len(table), slots, version), encoding="utf-8")
+
+
+def slots_of(table: Table) -> dict[str, str]:
+    """Type of every slot of particles in a table; columns that only we know (lrw, star) are in no slot."""
+    names = dict.fromkeys(name.partition("/")[0] for name in table.dtype.names or () if "/" in name)
+    return {name: f"particle.{name}" for name in names if not name.startswith(("lrw", "star"))}
 
 
 def _require_slots(source: CsSource) -> None:
@@ -262,8 +283,20 @@ def _optics(source: CsSource, row: int, name: str) -> Optics:
             box=width,
             beam_tilt_mrad=(_tilt_mrad(source, tilt[0], cs_mm), _tilt_mrad(source, tilt[1], cs_mm)),
             mag_matrix=(1 + magnification[0], magnification[1], magnification[2], 1 + magnification[3]),
+            odd_zernike=_carried_list(source, "odd_zernike", row),
+            even_zernike=_carried_list(source, "even_zernike", row),
+            ctf_premultiplied=_carried_list(source, "ctf_premultiplied", row) == (1.0,),
         ),
     )
+
+
+def _carried_list(source: CsSource, name: str, row: int) -> tuple[float, ...]:
+    field = CARRIED[name]
+    text = texts(source.table[field][row : row + 1])[0].strip("[] ") if field in source.fields else ""
+    try:
+        return tuple(float(value) for value in text.split(",")) if text else ()
+    except ValueError as error:
+        raise InputError(f"{source.path}: row {row + 1}: {field} is '{text}': leave it as it was") from error
 
 
 def _tilt_mrad(source: CsSource, tilt_A: float, cs_mm: float) -> float:

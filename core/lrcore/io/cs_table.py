@@ -17,6 +17,8 @@ Uid = npt.NDArray[np.uint64]
 
 NPY_MAGIC = b"\x93NUMPY"
 PRIMARY = ("alignments3D", "alignments3D_multi", "ctf", "blob")
+OURS = ("lrw", "star", "star_optics")
+"""Slots of our own, which CryoSPARC does not know: a .csg does not list them."""
 JOB = re.compile(r"J\d+")
 
 
@@ -169,8 +171,8 @@ def _read_group(path: Path) -> CsSource:
             raise InputError(f"{path}: slot {slot} has no field in {file}: export the group from CryoSPARC again")
         table = _join(table, arrays[file], fields, file, path)
     for file, array in arrays.items():
-        ours = set(_fields(array, "lrw")) - set(_fields(table, "lrw"))
-        table = _join(table, array, sorted(ours), file, path)
+        ours = {name for slot in OURS for name in _fields(array, slot)} - set(table.dtype.names or ())
+        table = _join(table, array, [name for name in array.dtype.names or () if name in ours], file, path)
     slots = {slot: slots[slot] for slot in present}
     return CsSource(path, table, slots, absent, (path, *arrays), str(group.get("version", "")))
 
@@ -208,7 +210,7 @@ def _fields(table: Table, slot: str) -> list[str]:
 
 def _types(table: Table) -> dict[str, str]:
     # Columns of our own are in no slot, since CryoSPARC would not know it.
-    return {slot: f"particle.{slot}" for slot in _slots(table) if slot != "lrw"}
+    return {slot: f"particle.{slot}" for slot in _slots(table) if slot not in OURS}
 
 
 def _fitting(table: Table, name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:

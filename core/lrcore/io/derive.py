@@ -70,7 +70,7 @@ def own_columns(particles: Particles) -> Columns:
     """The columns `lrwName` (in .cs: `lrw/Name`) of these particles, for a file of the other kind; numbers as such."""
     source = particles.source
     if isinstance(source, StarSource):
-        names = [str(name) for name in source.table.columns if str(name).startswith(PREFIX)]
+        names = [str(name) for name in source.table.columns if str(name).startswith(PREFIX) and "/" not in str(name)]
     elif isinstance(source, CsSource):
         names = [PREFIX + name.partition("/")[2] for name in source.fields if name.startswith(f"{PREFIX}/")]
     else:

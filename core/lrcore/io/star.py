@@ -28,6 +28,8 @@ DEFOCUS = ["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"]
 MICROGRAPH = "rlnMicrographName"
 OPTIONAL = {"rlnPhaseShift": 0.0, "rlnCtfBfactor": 0.0, "rlnCtfScalefactor": 1.0}
 SPLIT = "run a 3D auto-refinement first, or split them here (--resplit)"
+SIGN = "lrwCs/blob/sign:f4"
+"""What the images are multiplied by, in a file converted from CryoSPARC (`convert`)."""
 DECIMALS = "%.6f"
 HEAD = "\n# version 30001\n\n"
 
@@ -88,7 +90,8 @@ def read_images(source: StarSource, images_dir: Path | None = None) -> Images:
         raise InputError(
             f"{source.path}: row {row}: the stack {names[number]} is not there: give its folder by --images DIR"
         )
-    return Images(stacks, stack.astype(np.int32), index, np.ones(len(index), np.float32))
+    sign = np.ones(len(index)) if SIGN not in source.table.columns else numbers(source.path, source.table, SIGN)
+    return Images(stacks, stack.astype(np.int32), index, sign.astype(np.float32))
 
 
 def box_reader(images: Images) -> BoxOf:
@@ -142,7 +145,7 @@ def write_particles(
     for name, column in (extra or {}).items():
         table[name] = _text(column)
     blocks["particles"] = table
-    _write(path, blocks)
+    write_blocks(path, blocks)
 
 
 def _require_columns(source: StarSource, split: bool) -> None:
@@ -233,7 +236,8 @@ def _text(column: npt.NDArray[np.generic]) -> npt.NDArray[np.str_]:
     return np.char.mod(DECIMALS, values) if values.dtype.kind == "f" else values.astype(str)
 
 
-def _write(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+def write_blocks(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+    """Write tables of text as a STAR file, whole or not at all."""
     # starfile dates its first line; without it the same particles give the same bytes.
     body = starfile.to_string(blocks).partition("\n")[2]
     with written_whole(path) as temporary:
