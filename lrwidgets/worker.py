@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lrwidgets.state import Phase
 
 INTERRUPTIBLE_S = 0.5
-"""A signal that comes just before a lock is waited for does not end the wait: Ctrl-C is heard this much later at most."""
+"""A signal that comes just before a lock is waited for does not end the wait: Ctrl-C is heard so much later at most."""
 
 Command = Callable[[], None]
 Chunks = Generator[None, None, None]
