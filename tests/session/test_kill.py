@@ -42,6 +42,7 @@ def disturbed(root: Path, argv: list[str], how: signal.Signals) -> tuple[int, st
         return process.returncode, error
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_it_goes_on_to_the_same_bits(how: signal.Signals, root: Path, files: Files, tmp_path: Path) -> None:
     out, whole = tmp_path / "run.zarr", tmp_path / "whole.zarr"

@@ -366,6 +366,7 @@ def test_closing_drops_unfinished_work_and_frees_who_waits() -> None:
     assert session.state.tree == ()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_at_the_next_chunk(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
     session, engine, gate = gated
     permit(gate, CHUNKS + 1)
