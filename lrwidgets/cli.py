@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn  # type: ignore[assignment]
+            warnings.showwarning = _warner()  # type: ignore[assignment]
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
             room = import_module(f"lrwidgets.{COMMANDS[arguments.command][2]}")
             getattr(room, arguments.command)(arguments, **hooks)
@@ -46,8 +46,17 @@ def _refuse(message: str, status: int = UNUSABLE) -> int:
     return status
 
 
-def _warn(message: Warning | str, *_: Any) -> None:
-    print("warning:", " ".join(str(message).split()), file=sys.stderr)
+def _warner() -> Callable[..., None]:
+    """What shows warnings: a line each, and the same line once only, whatever place of the code it comes from."""
+    said: set[str] = set()
+
+    def warn(message: Warning | str, *_: Any) -> None:
+        line = " ".join(str(message).split())
+        if line not in said:
+            said.add(line)
+            print("warning:", line, file=sys.stderr)
+
+    return warn
 
 
 class _Parser(argparse.ArgumentParser):

@@ -532,6 +532,8 @@ class Session:
         node = self._begun(event, job) if self._store is None else self._store.append(event, self._state.node, job)
         self._steps = (self._steps[0] if self._steps else event, event)
         message = f"iteration {event.iteration} done" + (", converged" if event.converged else "")
+        if event.history[-1].skipped:
+            message += f"; {event.history[-1].skipped} particles are skipped: their images are none"
         self._publish(**self._place(node, event.history), message=message)
         self._emit(self.step_done, node, event)
 

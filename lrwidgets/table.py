@@ -22,12 +22,13 @@ def line(summary: Summary) -> str:
     """One iteration: FSC 0.143 inside the mask and corrected; median changes from the input and since the last."""
     s = summary
     rates = "  ".join(f"{stage} {rate:.0f}" for stage, rate in s.particles_per_s.items())
+    none = f"  skipped {s.skipped}" if s.skipped else ""
     return (
         f"{s.iteration:4d}  {s.resolution_masked_A:6.2f}  {s.resolution_corrected_A:6.2f}"
         f"  {s.angle_from_input_deg:6.2f} {s.angle_since_last_deg:6.2f}"
         f"   {s.shift_from_input_A:6.2f} {s.shift_since_last_A:6.2f}"
         f"  {100 * s.at_rotation_extent:6.1f} {100 * s.at_shift_extent:6.1f}"
-        f"  {s.memory_MB:7.0f}  {rates}"
+        f"  {s.memory_MB:7.0f}  {rates}{none}"
     ).rstrip()
 
 

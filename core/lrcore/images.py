@@ -10,6 +10,7 @@ import numpy.typing as npt
 from lrcore import ctf
 from lrcore.aberrations import correction, ctf_offset, envelope_squares
 from lrcore.backend import Backend
+from lrcore.defects import SOUND, defects, usual_sd
 from lrcore.grids import Complex64, Float32, ft
 from lrcore.io.stack import StackReader
 from lrcore.records import Particles
@@ -25,8 +26,8 @@ class Batch:
     """Images of some particles. rows: (B,) of the particles. spectrum: (B, n, n // 2 + 1), FT with origin n // 2.
 
     spectrum is free of beam tilt and other odd aberrations, and of a CTF that the images were multiplied by. ctf:
-    (B, n, n // 2 + 1), with each particle's scale and B-factor. bad: (B,) the image was constant; its spectrum and CTF
-    are zero, so that it weighs nothing. Spectrum and CTF are where the kernels work.
+    (B, n, n // 2 + 1), with each particle's scale and B-factor. bad: (B,) the image was none (`defects`); its spectrum
+    and CTF are zero, so that it weighs nothing. Spectrum and CTF are where the kernels work.
     """
 
     rows: Rows
@@ -51,24 +52,26 @@ def reading_order(particles: Particles, half: int | None = None) -> Rows:
 def batches(particles: Particles, rows: Rows, backend: Backend) -> Iterator[Batch]:
     """Batches of the given rows in their order; the next one is read and transformed while the caller works on this.
 
-    Raises InputError when a stack cannot be read.
+    Images that are none are marked as bad. What is usual among them is judged by these rows alone, so that no half
+    set has a say in the other. Raises InputError when a stack cannot be read.
     """
     size = batch_size(particles.box, backend.batch_bytes)
     parts = [rows[i : i + size] for i in range(0, len(rows), size)]
     with StackReader(particles.images, particles.box) as reader, ThreadPoolExecutor(1) as ahead:
+        usual = usual_sd(reader, rows)
 
         def prepare(part: Rows) -> tuple[Complex64, npt.NDArray[np.bool_]]:
-            images = reader.read(part)
+            images, finite = reader.look(part)
+            bad = defects(images, finite, usual) != SOUND
+            images[bad] = 0.0
             spectrum = ft(backend.to_device(images), 2, backend.threads, backend.fft)
-            return spectrum.astype(np.complex64, copy=False), flat(images)
+            return spectrum.astype(np.complex64, copy=False), bad
 
         waiting = ahead.submit(prepare, parts[0]) if parts else None
         for i, part in enumerate(parts):
             assert waiting is not None
             spectrum, bad = waiting.result()
             waiting = ahead.submit(prepare, parts[i + 1]) if i + 1 < len(parts) else None
-            if bad.any():
-                spectrum[backend.to_device(bad)] = 0
             yield _corrected(particles, Batch(part, spectrum, _ctfs(particles, part, bad, backend), bad), backend)
 
 
@@ -154,11 +157,3 @@ def _divide(batch: Batch, at: Rows, pure: Float32, backend: Backend) -> None:
     spectrum, values = batch.spectrum[at] / pure, batch.ctf[at]
     spectrum[lost], values[lost] = 0.0, 0.0
     batch.spectrum[at], batch.ctf[at] = spectrum, values
-
-
-def flat(images: Float32) -> npt.NDArray[np.bool_]:
-    """Which images (B, n, n) are constant: (B,). Only those whose first row is are looked at as a whole."""
-    bad: npt.NDArray[np.bool_] = np.ptp(images[:, 0], axis=1) == 0
-    for i in np.nonzero(bad)[0]:
-        bad[i] = np.ptp(images[i]) == 0
-    return bad

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
+from lrcore.defects import tell
 from lrcore.errors import InputError
 from lrcore.ewald import Spheres, spheres
 from lrcore.fourier import PADDING, FourierVolume, make_hermitian, shape_for, squared_radii, to_map
@@ -163,11 +164,13 @@ def reconstruct(
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
     sums = empty(particles.box, backend, stretch(particles))
     group, curved = operators(symmetry), spheres(particles, ewald)
-    done, alike = 0, np.ones((len(particles.optics), 1))
+    done, alike, bad = 0, np.ones((len(particles.optics), 1)), []
     for batch in batches(particles, chosen, backend):
         poses, optics = particles.poses.select(batch.rows), particles.group[batch.rows]
         behind = lens(particles, batch.rows)
         add(sums, batch, Points.of(poses), particles.pixel_size_A, alike, optics, group, backend, behind, curved)
         done += len(batch.rows)
+        bad.append(batch.rows[batch.bad])
         yield Progress(0, "reconstruct", done, len(chosen))
+    tell(particles, np.concatenate(bad))
     yield solve(fetched(sums, backend), particles.pixel_size_A, RIDGE, backend.threads)

@@ -250,7 +250,10 @@ class Fsc:
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of history: what an iteration did, in the numbers that convergence and the table need."""
+    """One line of history: what an iteration did, in the numbers that convergence and the table need.
+
+    skipped: particles whose images were none, so that they weigh nothing.
+    """
 
     iteration: int
     resolution_masked_A: float
@@ -267,6 +270,7 @@ class Summary:
     particles_per_s: dict[str, float]
     memory_MB: float
     lattice_share: float = 0.0
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

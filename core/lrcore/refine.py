@@ -13,6 +13,7 @@ from lrcore.backend import Backend
 from lrcore.calibrate import Calibration, calibrate, sample_rows
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
+from lrcore.defects import skipped, tell
 from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
 from lrcore.ewald import spheres
@@ -141,6 +142,11 @@ def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress,
 def _spectrum(left: list[tuple[Float64, npt.NDArray[np.int32]]], particles: Particles) -> Float64:
     """The noise spectrum of the residual powers and groups of some batches."""
     power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
+    if len(power) == 0:
+        raise InputError(
+            f"{particles.path}: none of the images of a half set holds an image (they are constant, NaN or of an "
+            "absurd amplitude): look at the stacks (lrwidgets info STACK)"
+        )
     return spectrum(power, groups, len(particles.optics))
 
 
@@ -242,6 +248,7 @@ def _advance(
     share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
     line = summary(job.particles, job.spec, last, step, fulcrum, clock.seconds, share)
     step = replace(step, history=(*last.history, line))
+    tell(job.particles, skipped(found_now.flags))
     yield replace(step, converged=converged(step.history))
 
 

@@ -49,6 +49,7 @@ _HISTORY = {
     "at_shift_extent": "at_shift_extent",
     "memory": "memory_MB",
     "lattice_share": "lattice_share",
+    "skipped": "skipped",
 }
 """Variable of /history → field of Summary."""
 
@@ -297,7 +298,8 @@ def summaries(data: xr.Dataset) -> tuple[Summary, ...]:
 
 
 def _summary(row: xr.Dataset) -> Summary:
-    plain = {field: float(row[name]) for name, field in _HISTORY.items()}
+    plain: dict[str, float] = {field: float(row[name]) for name, field in _HISTORY.items() if name in row}
+    plain |= {"skipped": int(plain.get("skipped", 0))}
     stages = {
         field: {s: float(row[prefix + s]) for s in row.attrs[field].split() if not np.isnan(row[prefix + s])}
         for prefix, field in (("seconds_", "seconds"), ("particles_per_s_", "particles_per_s"))

@@ -90,6 +90,7 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "at_shift_extent": Variable(("iteration",), "f8", "1", "Share of particles at the shift extent"),
         "memory": Variable(("iteration",), "f8", "megabyte", "Largest resident memory so far"),
         "lattice_share": Variable(("iteration",), "f8", "1", "Share of particles searched for on the whole lattice"),
+        "skipped": Variable(("iteration",), "i8", "1", "Particles whose images were none and weigh nothing", False),
     },
     "state": {
         "iteration": _ITERATION,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from lrcore.defects import flat
 from lrcore.grids import ft, window_at
-from lrcore.images import flat
 from lrcore.noise import SAMPLE, middle, sampled
 
 

@@ -48,6 +48,16 @@ def with_halves(particles: Particles, half: npt.NDArray[np.int8]) -> Particles:
     return replace(derived(particles, np.arange(len(half)), particles.uid, column), half=half)
 
 
+def rows_in_table(particles: Particles) -> npt.NDArray[np.int64]:
+    """(n,) 0-based row of each particle in the table that it came from; in the particles where there is none."""
+    source = particles.source
+    if isinstance(source, StarSource):
+        return pd.Index(source.uid).get_indexer(pd.Index(particles.uid)).astype(np.int64)
+    if isinstance(source, CsSource):
+        return rows_of(source.table["uid"], particles.uid)
+    return np.arange(len(particles))
+
+
 def text_column(particles: Particles, name: str) -> list[str] | None:
     """A column `lrwName` (or any of a STAR file, any field of a .cs) of these particles as text; None without it."""
     source = particles.source

@@ -42,18 +42,27 @@ class StackReader:
         Neighbouring slices of a stack are read in one go, whatever the order of the rows. Raises InputError if a
         stack has vanished, is cut short or of another box, or if an image holds NaN or infinite pixels.
         """
+        out, finite = self.look(rows)
+        for row in np.asarray(rows, dtype=np.int64)[~finite]:
+            path, image = self._images.stacks[self._images.stack[row]], self._images.index[row] + 1
+            raise InputError(f"{path}: image {image} holds NaN or infinite pixels: remove it from the particles")
+        return out
+
+    def look(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> tuple[Float32, npt.NDArray[np.bool_]]:
+        """The same, but an image that holds NaN or infinite pixels is all 0; and which are finite, (len(rows),)."""
         rows = np.asarray(rows, dtype=np.int64)
         out = np.empty((len(rows), self._box, self._box), np.float32)
+        finite = np.ones(len(rows), np.bool_)
         stack, index = self._images.stack[rows], self._images.index[rows]
         order = np.lexsort((index, stack))
         broken = np.nonzero((np.diff(stack[order]) != 0) | (np.diff(index[order]) != 1))[0] + 1
         for run in np.split(order, broken):
             for part in (run[i : i + PIECE] for i in range(0, len(run), PIECE)):
-                self._read_run(int(stack[part[0]]), int(index[part[0]]), part, out)
+                self._read_run(int(stack[part[0]]), int(index[part[0]]), part, out, finite)
         sign = self._images.sign[rows]
         if (sign != 1).any():
             out *= sign[:, None, None]
-        return out
+        return out, finite
 
     def close(self) -> None:
         """Close the files; a later `read` opens them again."""
@@ -69,7 +78,7 @@ class StackReader:
     ) -> None:
         self.close()
 
-    def _read_run(self, stack: int, first: int, run: Int64, out: Float32) -> None:
+    def _read_run(self, stack: int, first: int, run: Int64, out: Float32, finite: npt.NDArray[np.bool_]) -> None:
         path = self._images.stacks[stack]
         with self._lock:
             try:
@@ -86,9 +95,7 @@ class StackReader:
         doubtful = np.nonzero(~np.isfinite(np.einsum("bij->b", out[run])))[0]
         for i in doubtful:
             if not np.isfinite(out[run[i]]).all():
-                raise InputError(
-                    f"{path}: image {first + 1 + i} holds NaN or infinite pixels: remove it from the particles"
-                )
+                out[run[i]], finite[run[i]] = 0.0, False
 
     def _file(self, stack: int) -> tuple[BinaryIO, mrc.Header]:
         if stack in self._open:
