@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warner()  # type: ignore[assignment]
+            warnings.showwarning = _warner()
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
             room = import_module(f"lrwidgets.{COMMANDS[arguments.command][2]}")
             getattr(room, arguments.command)(arguments, **hooks)

@@ -96,7 +96,7 @@ def make_step(job: Job, last: Step | None = None) -> Step:
 def make_summary(iteration: int, random: np.random.Generator) -> Summary:
     plain = [f.name for f in fields(Summary) if f.name not in ("iteration", "seconds", "particles_per_s")]
     numbers: dict[str, Any] = dict(zip(plain, random.uniform(0, 10, len(plain)), strict=True))
-    numbers["skipped"] = int(numbers["skipped"])
+    numbers["skipped"] = 0
     seconds = {"search": float(random.uniform(1, 2)), "insert": 0.5} if iteration else {"start": 3.0}
     return Summary(
         iteration, seconds=seconds, particles_per_s={k: 10 / v for k, v in seconds.items() if k != "start"}, **numbers
