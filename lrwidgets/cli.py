@@ -1,12 +1,15 @@
 """The command line: arguments in, exit status out. 0 is success, 2 unusable input told in one line."""
 
 import argparse
+import contextlib
 import io
 import math
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +19,13 @@ from lrcore.errors import InputError
 from lrwidgets import __version__
 from lrwidgets.mishaps import DEBUG, is_internal, sentence
 
-UNUSABLE, INTERNAL, INTERRUPTED = 2, 1, 130
+UNUSABLE, INTERNAL, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+FACES = ("napari",)
+"""Commands with an event loop of their own, which would not let Python hear a signal."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a batch system sends it before it kills: it ends a command as Ctrl-C does."""
 
 
 def main(argv: list[str] | None = None, **hooks: Any) -> int:
@@ -28,17 +37,37 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
             warnings.showwarning = _warner()
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
             room = import_module(f"lrwidgets.{COMMANDS[arguments.command][2]}")
-            getattr(room, arguments.command)(arguments, **hooks)
+            with _heeding_sigterm(arguments.command):
+                getattr(room, arguments.command)(arguments, **hooks)
     except BrokenPipeError:
         # Whoever reads our output has enough; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as error:
-        return _refuse(str(error) or "interrupted", INTERRUPTED)
+        terminated = isinstance(error, Terminated)
+        return _refuse(str(error) or "interrupted", TERMINATED if terminated else INTERRUPTED)
     except Exception as error:
         if is_internal(error) and os.environ.get(DEBUG):
             raise
         return _refuse(sentence(error), INTERNAL if is_internal(error) else UNUSABLE)
     return 0
+
+
+@contextlib.contextmanager
+def _heeding_sigterm(command: str) -> Iterator[None]:
+    """SIGTERM raises Terminated meanwhile; where it is ignored or heeded already, or off the main thread, it stays."""
+    ours = threading.current_thread() is threading.main_thread() and command not in FACES
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def raised(*_: object) -> NoReturn:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, raised)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _refuse(message: str, status: int = UNUSABLE) -> int:
@@ -230,6 +259,10 @@ def _select(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", type=float, metavar="X", help=text)
 
 
+def _check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN.zarr", help="a run; nothing in it is changed")
+
+
 def _tree(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, metavar="RUN.zarr")
 
@@ -405,6 +438,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
     "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
     "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
+    "check": (_check, "verify every step and mask of a run by its checksum", "checking"),
     "tree": (_tree, "show the steps of a run and its branches", "telling"),
     "advise": (_of_run, "tell what a step says about its settings", "telling"),
     "select": (_select, "write the particles of a run whose poses are sure enough", "selecting"),

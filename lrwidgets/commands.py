@@ -37,8 +37,8 @@ def refine(arguments: Namespace, engine: Engine = CORE) -> None:
         session.step_done.connect(lambda node, step: printer.iteration(node.id, step.history[-1]))
         try:
             session.run(wait=True)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_interrupted(session, arguments.out)) from None
+        except KeyboardInterrupt as stop:
+            raise type(stop)(_interrupted(session, arguments.out)) from None
         finally:
             printer.close()
         state = session.state

@@ -10,6 +10,7 @@ from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
 from lrcore.halves import resplit
 from lrcore.io.places import places
+from lrcore.masks import require_fit
 from lrcore.records import HalfMaps, Particles
 from lrcore.refine import Job
 from lrcore.spec import RefineSpec
@@ -50,8 +51,11 @@ class Source:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Source":
-        """The source that a run has noted."""
-        return cls(**{**fields, "half_maps": tuple(fields["half_maps"])})
+        """The source that a run has noted. Raises InputError if it has noted none."""
+        try:
+            return cls(**{**fields, "half_maps": tuple(fields["half_maps"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"run: how it was loaded is not noted in it ({error}): begin it again") from error
 
     def with_paths(self, **paths: PathLike | tuple[PathLike, ...] | None) -> "Source":
         """The source with some of its paths given anew; None keeps what was noted."""
@@ -62,6 +66,7 @@ def load_job(source: Source, spec: RefineSpec) -> Job:
     """Read and check everything a job needs. Raises InputError in one line for whatever is unusable."""
     particles = read_particles(source)
     mask = io.read_volume(source.mask, source.apix)
+    require_fit(mask, particles.box, particles.pixel_size_A)
     return Job(subset(particles, source), mask, spec, read_half_maps(source.half_maps, source.apix))
 
 

@@ -158,7 +158,7 @@ class Session:
         try:
             source = Source.from_json(store.source)
             source = source.with_paths(particles=particles, mask=mask, half_maps=half_maps, images=images)
-            job = load_job(source, store.head.spec if store.head else DEFAULTS)
+            job = load_job(source, store.head.spec if store.head else store.spec or DEFAULTS)
             store.check_inputs(job)
         except BaseException:
             store.close()

@@ -145,9 +145,13 @@ class Store(Steps):
     def __init__(self, path: Path, attributes: dict[str, Any], lock: IO[bytes] | None) -> None:
         super().__init__()
         self.path = path
-        self.inputs: dict[str, Any] = json.loads(attributes["inputs"])
-        self.source: dict[str, Any] = json.loads(attributes["source"])
-        self._own_mask: str = self.inputs["mask"]["digest"]
+        try:
+            self.inputs: dict[str, Any] = json.loads(attributes["inputs"])
+            self.source: dict[str, Any] = json.loads(attributes["source"])
+            self._own_mask: str = self.inputs["mask"]["digest"]
+            self.spec: RefineSpec | None = _spec(attributes["spec"]) if "spec" in attributes else None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}/zarr.json: makes no sense ({error!r}): restore it from a copy") from error
         self._lock = lock
         self._next = 0
 
@@ -164,6 +168,7 @@ class Store(Steps):
             "format_version": FORMAT_VERSION,
             "inputs": json.dumps(fingerprints(job)),
             "source": json.dumps(source or {}),
+            "spec": job.spec.model_dump_json(),
             "versions": json.dumps(versions()),
         }
         groups = {"/": xr.Dataset(attrs=attributes), "/mask": mask_dataset(job.mask), "/steps": xr.Dataset()}
@@ -175,7 +180,7 @@ class Store(Steps):
 
     @classmethod
     def open(cls, path: str | Path, write: bool = True) -> "Store":
-        """A run at its last whole step. write: take the writer's lock and clear what a crash has left.
+        """A run at its last whole step. write: take the writer's lock and clear what a crash has left, which is told.
 
         Warns of damaged steps and leaves them out. Raises InputError if the path is no run, or if another process
         holds it for writing.
@@ -184,12 +189,15 @@ class Store(Steps):
         attributes = _attributes(path)
         if attributes.get("format") != FORMAT:
             raise InputError(f"{path}: is no run of lrwidgets: give the folder that --out named")
-        if attributes["format_version"] != FORMAT_VERSION:
-            raise InputError(f"{path}: format version {attributes['format_version']}: use the lrwidgets that wrote it")
+        _require_version(path, attributes.get("format_version"))
         store = cls(path, attributes, _locked(path) if write else None)
-        if write:
-            shutil.rmtree(path / ".partial", ignore_errors=True)
-        store._scan()
+        try:
+            if write:
+                store._clear()
+            store._scan()
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def append(self, step: Step, parent: str | None, job: Job) -> Node:
@@ -199,6 +207,7 @@ class Store(Steps):
         """
         if self.read_only:
             raise InputError(f"{self.path}: was opened for reading: open it for writing to go on with it")
+        self._require_ours(step.iteration)
         mask = of_volume(job.mask)
         inputs = self.inputs if mask["digest"] == self._own_mask else {**self.inputs, "mask": mask}
         tree = step_tree(job, step, self._poses(parent) if parent else None, inputs)
@@ -287,6 +296,27 @@ class Store(Steps):
             zarr.open_group(folder.parent, mode="a", zarr_format=3)
             _rename(partial / "mask", folder)
 
+    def _require_ours(self, iteration: int) -> None:
+        """Raise InputError if the run that we hold is no longer the one at its path: removed, or another's by now."""
+        assert self._lock is not None
+        problem = f"{self.path}: step {iteration} cannot be written"
+        try:
+            there = os.stat(self.path / "zarr.json")
+        except OSError as error:
+            raise InputError(
+                f"{problem}: the run's folder is gone ({error.strerror}): bring it back and go on with --resume, or "
+                "begin again"
+            ) from error
+        if not os.path.samestat(there, os.fstat(self._lock.fileno())):
+            raise InputError(f"{problem}: another run has taken its place: begin again with another --out")
+
+    def _clear(self) -> None:
+        """Clear what an interrupted write has left, and say so: it never counted."""
+        partial = self.path / ".partial"
+        if partial.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            _warn(f"{self.path}: what an interrupted write had left was cleared: that step is made again")
+
     def _whole(self, node: str) -> bool:
         return _digest(self._folder(node)) == node.partition("-")[2]
 
@@ -296,23 +326,76 @@ class Store(Steps):
 
     def _scan(self) -> None:
         """Read the tree; leave out a damaged newest step and whatever has lost its parent."""
-        found: dict[str, dict[str, Any]] = {}
-        for folder in (self.path / "steps").iterdir():
-            if folder.is_dir():
-                with _left_out(folder):
-                    found[folder.name] = _attributes(folder)
-        order = sorted(found, key=lambda name: found[name]["sequence"])
-        self._next = 1 + max((found[name]["sequence"] for name in order), default=-1)
+        found: dict[str, tuple[int, Node]] = {}
+        for folder in self.folders():
+            with _left_out(folder):
+                found[folder.name] = self._entry(folder)
+        order = sorted(found, key=lambda name: found[name][0])
+        self._next = 1 + max((found[name][0] for name in order), default=-1)
         while order and not self._whole(order[-1]):
             _warn(f"{self._folder(order.pop())}: is damaged (its checksum differs) and left out")
         for name in order:
-            parent = found[name]["parent"] or None
-            if parent is not None and parent not in self._nodes:
-                _warn(f"{self._folder(name)}: its parent {parent} is damaged or missing: left out")
+            node = found[name][1]
+            if node.parent is not None and node.parent not in self._nodes:
+                _warn(f"{self._folder(name)}: its parent {node.parent} is damaged or missing: left out")
                 continue
-            spec = RefineSpec.model_validate_json(found[name]["spec"])
-            mask = found[name].get("mask", self._own_mask)
-            self._nodes[name] = Node(name, parent, int(name.partition("-")[0]), spec, mask)
+            self._nodes[name] = node
+
+    def folders(self) -> list[Path]:
+        """The folders of all steps, whole or not, by name."""
+        try:
+            return sorted(folder for folder in (self.path / "steps").iterdir() if folder.is_dir())
+        except OSError as error:
+            raise InputError(f"{self.path}/steps: cannot be read ({error.strerror}): restore it from a copy") from error
+
+    def _entry(self, folder: Path) -> tuple[int, Node]:
+        """Sequence and node of a step's folder. Raises InputError if its attributes make no sense."""
+        attributes = _attributes(folder)
+        try:
+            sequence, parent = int(attributes["sequence"]), str(attributes["parent"]) or None
+            mask = str(attributes.get("mask", self._own_mask))
+            iteration = int(folder.name.partition("-")[0])
+            return sequence, Node(folder.name, parent, iteration, _spec(attributes["spec"]), mask)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"its attributes make no sense: {reason[:120]}") from error
+
+    def damage(self, folder: Path) -> str:
+        """What is wrong with the folder of a step; empty if it is whole."""
+        try:
+            self._entry(folder)
+            return "" if self._whole(folder.name) else "is damaged (its checksum differs)"
+        except (InputError, OSError) as error:
+            return f"is damaged ({error})"
+
+    def damaged_masks(self) -> list[Path]:
+        """Folders of masks that are not what their digest says."""
+        others = self.path / "masks"
+        folders = {self.path / "mask": self._own_mask}
+        folders |= {one: one.name for one in sorted(others.iterdir()) if one.is_dir()} if others.is_dir() else {}
+        return [folder for folder, digest in folders.items() if not _is_mask(folder, digest)]
+
+
+def _spec(text: Any) -> RefineSpec:
+    """The spec in an attribute. Raises ValueError or TypeError if it is none."""
+    return RefineSpec.model_validate_json(text)
+
+
+def _is_mask(folder: Path, digest: str) -> bool:
+    try:
+        with _open(folder) as tree:
+            return bool(of_volume(to_mask(tree.to_dataset()))["digest"] == digest)
+    except Exception:  # whatever the libraries below say of a damaged file: it is not that mask
+        return False
+
+
+def _require_version(path: Path, version: Any) -> None:
+    """Raise InputError for a run that this version cannot read; docs/results.md has the rule."""
+    if version == FORMAT_VERSION:
+        return
+    newer = isinstance(version, int) and version > FORMAT_VERSION
+    remedy = "a newer lrwidgets wrote it: use that one" if newer else "use the lrwidgets that wrote it"
+    raise InputError(f"{path}: format version {version}, this lrwidgets reads {FORMAT_VERSION}: {remedy}")
 
 
 def check_new(path: Path) -> None:
@@ -400,10 +483,10 @@ def _attributes(folder: Path) -> dict[str, Any]:
     """The attributes of a Zarr v3 group."""
     try:
         found = json.loads((folder / "zarr.json").read_text())
-        attributes: dict[str, Any] = found["attributes"]
+        attributes: dict[str, Any] = dict(found["attributes"])
     except FileNotFoundError as error:
         raise InputError(f"{folder}: is no run of lrwidgets: give the folder that --out named") from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}/zarr.json: cannot be read ({error}): restore it from a copy") from error
     return attributes
 
@@ -419,4 +502,6 @@ def _locked(path: Path) -> IO[bytes]:
     except BlockingIOError as error:
         file.close()
         raise InputError(f"{path}: another process is writing this run: wait for it or choose another --out") from error
+    except OSError as error:
+        _warn(f"{path}: this file system knows no locks ({error.strerror}): see that no other process writes this run")
     return file

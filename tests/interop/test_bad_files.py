@@ -95,6 +95,46 @@ def test_star_with_impossible_optics(make, name: str) -> None:
     _refused(rf"^{path}: {pattern}", lambda: io.read_particles(path))
 
 
+ODD = {
+    "volts": ("rlnVoltage", [300000, 200], r"first: voltage is 300000 kV, usual is 60 to 400: look at it"),
+    "Cs in A": (
+        "rlnSphericalAberration",
+        [2.7e7, 2.7e7],
+        r"first \(and 1 more groups\): spherical aberration is 2.7e\+07",
+    ),
+    "contrast in %": (
+        "rlnAmplitudeContrast",
+        [0.1, 0.7],
+        r"second: amplitude contrast is 0.7, usual is 0 to 0.5",
+    ),
+    "pixels in nm": ("rlnImagePixelSize", [0.15, 0.15], r"first .*: pixel size is 0.15 A"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_constants_are_questioned(make, name: str) -> None:
+    column, values, pattern = ODD[name]
+    make.stack(voxel=values[0] if column == "rlnImagePixelSize" else make.pixel)
+    with pytest.warns(UserWarning, match=rf"particles\.star: optics group .*{pattern}") as caught:
+        io.read_particles(make.star(optics=make.optics() | {column: values}))
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("factor", "pattern"),
+    [
+        (1e-4, r"defocus is 1\.\d+ A in the middle, nearly in focus: it must be in A"),
+        (-1.0, r"row 1: defocus of -[\d.]+ A is overfocus \(24 of 24 particles\)"),
+        (1e2, r"row 1: defocus of [\de.+]+ A is absurd \(24 of 24 particles\)"),
+    ],
+)
+def test_odd_defocus_is_questioned(make, factor: float, pattern: str) -> None:
+    make.stack()
+    columns = {name: [factor * value for value in make.columns()[name]] for name in ("rlnDefocusU", "rlnDefocusV")}
+    with pytest.warns(UserWarning, match=pattern):
+        io.read_particles(make.star(**columns))
+
+
 def test_star_with_one_half_set(make) -> None:
     make.stack()
     _refused(

@@ -19,6 +19,7 @@ from lrcore.refine import Job
 from lrcore.results import validate
 from lrcore.spec import RefineSpec
 from lrcore.store import MemoryStore, Steps, Store
+from lrcore.verify import verify
 from tests.fakes import make_job, make_particles, make_step, other_bits, same_bits
 
 
@@ -154,7 +155,9 @@ def test_leftovers_of_a_crash_are_cleared(path: Path, run: list[str]) -> None:
     (path / ".partial" / "step" / "zarr.json").unlink()
     Store.open(path, write=False)
     assert (path / ".partial").exists()
-    store = Store.open(path)
+    assert verify(path).left == (str(path / ".partial"),)
+    with pytest.warns(UserWarning, match=r"run\.zarr: what an interrupted write had left was cleared"):
+        store = Store.open(path)
     store.close()
     assert not (path / ".partial").exists()
     assert [node.id for node in store.tree()] == run

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from lrcore.errors import InputError
 from lrcore.io import cryosparc, mrc, stack, star
+from lrcore.io.checks import question
 from lrcore.io.cryosparc import read_half_maps
 from lrcore.io.cs_table import CsSource
 from lrcore.io.derive import own_columns, text_column
@@ -43,6 +44,7 @@ def read_particles(path: str | Path, images_dir: str | Path | None = None, split
     read = cryosparc.read_particles if _is_cryosparc(path) else star.read_particles
     particles = read(path, folder, split)
     check_stacks(particles)
+    question(particles)
     return replace(particles, subtracted=text_column(particles, SUBTRACTED) is not None)
 
 

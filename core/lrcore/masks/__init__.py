@@ -17,7 +17,17 @@ from lrcore.masks.density import above, automatic_threshold, lowpass
 from lrcore.masks.distance import squared_distance
 from lrcore.masks.dynamic import dynamic_mask
 from lrcore.masks.model import around_atoms, read_atoms
-from lrcore.masks.quality import EDGE_PER_RESOLUTION, Check, Measured, checked, edge_width, inspect, mass_kDa, measured
+from lrcore.masks.quality import (
+    EDGE_PER_RESOLUTION,
+    Check,
+    Measured,
+    checked,
+    edge_width,
+    inspect,
+    mass_kDa,
+    measured,
+    require_fit,
+)
 from lrcore.masks.recipe import Atoms, Block, Cylinder, Joined, Made, MaskRecipe, Shape, Sphere, Word, coarse, make
 from lrcore.masks.regions import component_at, components, dilated, eroded, filled, grown, soft_edge
 from lrcore.masks.shapes import box, cylinder, sphere
@@ -64,6 +74,7 @@ __all__ = [
     "measured",
     "reach",
     "read_atoms",
+    "require_fit",
     "row_ends",
     "soft_edge",
     "soft_sphere",

@@ -68,6 +68,22 @@ def checked(mask: Volume, box: int, pixel_size_A: float) -> Volume:
 
     Raises InputError for another box, another voxel size, values outside [0, 1] or an empty mask.
     """
+    require_fit(mask, box, pixel_size_A)
+    name = mask.path or "mask"
+    data = mask.data
+    binary = bool(np.all((data < 1e-3) | (data > 1 - 1e-3)))
+    width = 0.0 if binary else edge_width(data)
+    if binary or 0 < width < SHARP:
+        what = "the mask is binary" if binary else f"the soft edge is {width:.1f} voxels wide"
+        warnings.warn(
+            f"{name}: {what}: it will ring; make it 5 x resolution / pixel size voxels wide (lrwidgets mask --soft)",
+            stacklevel=2,
+        )
+    return mask
+
+
+def require_fit(mask: Volume, box: int, pixel_size_A: float) -> None:
+    """Raise InputError unless the mask is one, on the grid of particles of `box` pixels of `pixel_size_A`."""
     name = mask.path or "mask"
     data = mask.data
     if mask.box != box:
@@ -80,15 +96,6 @@ def checked(mask: Volume, box: int, pixel_size_A: float) -> Volume:
         raise InputError(f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask lies between 0 and 1")
     if data.max() <= SUPPORT:
         raise InputError(f"{name}: the mask is empty; make one that covers the region to refine")
-    binary = bool(np.all((data < 1e-3) | (data > 1 - 1e-3)))
-    width = 0.0 if binary else edge_width(data)
-    if binary or 0 < width < SHARP:
-        what = "the mask is binary" if binary else f"the soft edge is {width:.1f} voxels wide"
-        warnings.warn(
-            f"{name}: {what}: it will ring; make it 5 x resolution / pixel size voxels wide (lrwidgets mask --soft)",
-            stacklevel=2,
-        )
-    return mask
 
 
 def edge_width(mask: Float32) -> float:
