@@ -9,7 +9,7 @@ import numpy as np
 from lrcore import io
 from lrcore.errors import InputError
 from lrcore.framing import Frame, frame_at, frame_of, framed, framed_images, framed_map, held_to_A, returned, shown
-from lrcore.io.files import new_folder
+from lrcore.io.files import new_files
 from lrcore.io.stack import in_float16
 from lrcore.io.stack_writer import write_batches
 from lrcore.masks import centre_of_mass, checked, reach
@@ -38,23 +38,23 @@ def recenter(arguments: Namespace) -> None:
         raise InputError("--back goes to the point and box from before: leave out --point and --box")
     given = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
     suffix = suffix_of(given.particles)
-    out = new_folder(arguments.out, [f"particles{suffix}", "particles.mrcs", *given.maps])
-    table, printer = out / f"particles{suffix}", Printer(arguments.json)
-    frame = frame_of(given.particles)[0].back if arguments.back else _frame(arguments, given)
-    _check_maps(given, frame)
-    if arguments.back:
-        moved = returned(given.particles, table, arguments.images)
-    else:
-        moved, cut = framed(given.particles, frame, table, out / "particles.mrcs")
-        _warn(given, frame, shown(cut, frame))
-        images = framed_images(given.particles, frame, cut)
-        float16 = in_float16(given.particles.images)
-        write_batches(out / "particles.mrcs", len(moved), frame.box, frame.pixel_size_A, images, float16)
-    for name, volume in given.maps.items():
-        io.write_volume(out / name, framed_map(volume, frame))
-    io.write_particles(table, moved, moved.poses)
+    with new_files(arguments.out, [f"particles{suffix}", "particles.mrcs", *given.maps]) as out:
+        table = out / f"particles{suffix}"
+        frame = frame_of(given.particles)[0].back if arguments.back else _frame(arguments, given)
+        _check_maps(given, frame)
+        if arguments.back:
+            moved = returned(given.particles, table, arguments.images)
+        else:
+            moved, cut = framed(given.particles, frame, table, out / "particles.mrcs")
+            _warn(given, frame, shown(cut, frame))
+            images = framed_images(given.particles, frame, cut)
+            float16 = in_float16(given.particles.images)
+            write_batches(out / "particles.mrcs", len(moved), frame.box, frame.pixel_size_A, images, float16)
+        for name, volume in given.maps.items():
+            io.write_volume(out / name, framed_map(volume, frame))
+        io.write_particles(table, moved, moved.poses)
     x, y, z = frame.point
-    printer.tell(
+    Printer(arguments.json).tell(
         f"wrote {out} ({len(moved)} particles, box {frame.before} → {frame.box}, centre moved by {x}, {y}, {z} px)",
         "written",
         path=out,

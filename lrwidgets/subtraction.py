@@ -1,5 +1,6 @@
 """The command subtract: the images without what lies outside a mask, and the particles as they were before that."""
 
+import contextlib
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from lrcore import io
 from lrcore.backend import Backend, pick
 from lrcore.errors import InputError
 from lrcore.grids import Float32
-from lrcore.io.files import new_folder
+from lrcore.io.files import new_files
 from lrcore.io.stack import in_float16
 from lrcore.io.stack_writer import write_batches
 from lrcore.records import Particles, Poses, Progress, Step
@@ -38,7 +39,22 @@ def subtract(arguments: Namespace) -> None:
         return
     given = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
     particles = given.job.particles
-    table = _table(arguments.out, suffix_of(particles), [".mrcs"])
+    with _table(arguments.out, suffix_of(particles), [".mrcs"]) as table:
+        first = _written(table, given, arguments, printer)
+    kept = kept_share(first, given.job.mask)
+    printer.tell(
+        f"wrote {table} ({len(particles)} particles; {kept:.0%} of the density's power is inside the mask and kept, "
+        "the rest is subtracted)",
+        "written",
+        path=table,
+        particles=len(particles),
+        kept=kept,
+    )
+
+
+def _written(table: Path, given: _Input, arguments: Namespace, printer: Printer) -> Step:
+    """Write the images and then the table; the first step, whose maps were subtracted."""
+    particles = given.job.particles
     out = rewritten(particles, table, table.with_suffix(".mrcs"))
     backend = pick(arguments.backend, arguments.threads)
     try:
@@ -49,15 +65,7 @@ def subtract(arguments: Namespace) -> None:
     finally:
         printer.close()
     io.write_particles(table, out, given.poses)
-    kept = kept_share(first, given.job.mask)
-    printer.tell(
-        f"wrote {table} ({len(out)} particles; {kept:.0%} of the density's power is inside the mask and kept, the rest "
-        "is subtracted)",
-        "written",
-        path=table,
-        particles=len(out),
-        kept=kept,
-    )
+    return first
 
 
 def _from_files(arguments: Namespace) -> _Input:
@@ -105,9 +113,9 @@ def _back(arguments: Namespace, printer: Printer) -> None:
     if a.mask or a.half_maps:
         raise InputError("--back leads to the images from before: leave out --mask and --half-maps")
     particles = _at_poses(a.particles) if a.particles.is_dir() else io.read_particles(a.particles)
-    table = _table(a.out, suffix_of(particles), [])
-    out = brought_back(particles, table, a.images)
-    io.write_particles(table, out, out.poses)
+    with _table(a.out, suffix_of(particles), []) as table:
+        out = brought_back(particles, table, a.images)
+        io.write_particles(table, out, out.poses)
     printer.tell(
         f"wrote {table} ({len(out)} particles with their images from before)", "written", path=table, particles=len(out)
     )
@@ -119,11 +127,13 @@ def _at_poses(run: Path) -> Particles:
         return replace(session.job.particles, poses=session.load_step()[1].expectation.poses)
 
 
-def _table(out: Path, suffix: str, beside: list[str]) -> Path:
-    """The table to write, absolute: `out` itself, or in the folder `out`.
+@contextlib.contextmanager
+def _table(out: Path, suffix: str, beside: list[str]) -> Iterator[Path]:
+    """The table to write, absolute: `out` itself, or in the folder `out`; a failure leaves nothing new.
 
     Raises InputError if it is there, or a file beside it with one of these other endings.
     """
     named = out.suffix.lower() in (".star", ".cs")
     folder, name = (out.parent, out.name) if named else (out, f"particles{suffix}")
-    return new_folder(folder, [name, *(Path(name).with_suffix(one).name for one in beside)]) / name
+    with new_files(folder, [name, *(Path(name).with_suffix(one).name for one in beside)]) as made:
+        yield made / name

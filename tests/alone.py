@@ -23,11 +23,19 @@ def turn(run: str, alone: bool) -> Iterator[None]:
         yield
 
 
+def swept(run: str) -> None:
+    """Remove the files of a test run that has ended."""
+    for name in ("door", "room"):
+        _path(f"{run}.{name}").unlink(missing_ok=True)
+
+
+def _path(name: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"lrwidgets-tests-{name}"
+
+
 @contextmanager
 def _locked(name: str, kind: int) -> Iterator[int]:
-    file = os.open(
-        Path(tempfile.gettempdir()) / f"lrwidgets-tests-{name}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
-    )
+    file = os.open(_path(name), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, kind)
         yield file

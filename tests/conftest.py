@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alone import turn
+from tests.alone import swept, turn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,6 +55,13 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The process that started the others takes the files away by which they took turns."""
+    nodes = getattr(config.pluginmanager.get_plugin("dsession"), "nodemanager", None)
+    if nodes is not None:
+        swept(nodes.testrunuid)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -13,6 +13,7 @@ from lrcore.store import Store
 from lrwidgets.cli import main
 from tests.fakes import FakeEngine, same_bits
 from tests.session.conftest import Files
+from tests.session.kills import STAGES
 
 SLOW = """
 import sys, time
@@ -40,6 +41,29 @@ def disturbed(root: Path, argv: list[str], how: signal.Signals) -> tuple[int, st
         process.send_signal(how)
         error = process.communicate(timeout=60)[1]
         return process.returncode, error
+
+
+def test_a_real_run_survives_sigkill_at_any_moment(root: Path, tmp_path: Path) -> None:
+    """20 kills in reading, search, insertion and store: the last step of every resumed run is the same to the bit.
+
+    `python -m tests.session.kills DIR 200 1 3` tries more of them.
+    """
+    layer = {"NUMBA_THREADING_LAYER": "workqueue"}  # the one that a process may use on both sides of a fork
+    environment = {**os.environ, **layer, "PYTHONPATH": f"{root}:{root / 'core'}", "NUMBA_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.session.kills", str(tmp_path), "20", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 20
+    assert {one["stage"] for one in found} == set(STAGES)
+    for one in found:
+        assert one["status"] == 0, one
+        assert one["kept"] in (one["told"], one["told"] + 1), one  # a step may be whole just before that is told
+        assert one["iteration"] == 1, one
+        assert one["differs"] == [], one
+        assert one["left"] == [], one
+        assert one["damaged"] == 0, one
+    assert sum(one["kept"] for one in found) > 0
 
 
 @pytest.mark.usefixtures("ctrl_c")

@@ -211,5 +211,9 @@ def test_an_interruption_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subtraction, "subtracted_images", cut_short)
-    assert main(["subtract", *map(str, inputs(made)), "--out", str(tmp_path / "out")]) == 130
-    assert list((tmp_path / "out").iterdir()) == []
+    there = set(tmp_path.iterdir())
+    assert main(["subtract", *map(str, inputs(made)), "--out", str(tmp_path / "new" / "out")]) == 130
+    assert set(tmp_path.iterdir()) == there
+    (tmp_path / "mine").mkdir()
+    assert main(["subtract", *map(str, inputs(made)), "--out", str(tmp_path / "mine")]) == 130
+    assert list((tmp_path / "mine").iterdir()) == []

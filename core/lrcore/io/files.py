@@ -77,8 +77,14 @@ def require_folder(path: Path) -> None:
         raise InputError(f"{path}: there is no folder {path.parent}: make it, or write elsewhere")
 
 
-def new_folder(folder: Path, names: Iterable[str]) -> Path:
-    """The folder, absolute, made if need be. Raises InputError if it cannot be, or if one of these files is there."""
+@contextlib.contextmanager
+def new_files(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Yield the folder, absolute, made if need be; a failure takes away these files and the folders that were made.
+
+    Raises InputError if it cannot be made, or if one of these files is there.
+    """
+    folder, names = folder.absolute(), list(names)
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +92,16 @@ def new_folder(folder: Path, names: Iterable[str]) -> Path:
     there = next((name for name in names if (folder / name).exists()), None)
     if there is not None:
         raise InputError(f"{folder / there}: exists already: choose another --out")
-    return folder.absolute()
+    try:
+        yield folder
+    except BaseException:
+        for name in names:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+        for one in missing:
+            with contextlib.suppress(OSError):
+                one.rmdir()
+        raise
 
 
 def keep_inputs(path: Path, inputs: Iterable[Path]) -> None:
