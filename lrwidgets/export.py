@@ -14,7 +14,7 @@ from lrcore.io.files import written_whole
 from lrcore.poses import changes
 from lrcore.records import Step, Volume
 from lrcore.refine import Job, final_map, mask_of, whole_map
-from lrcore.results import fulcrum_A
+from lrcore.results import fulcrum_of
 from lrcore.units import DEGREE
 
 
@@ -27,7 +27,7 @@ def columns(job: Job, step: Step) -> dict[str, npt.NDArray[Any]]:
     """Extra columns, each (n,): changes from the input pose and SDs (root mean square over the axes), degree and Å."""
     found = step.expectation
     behind = lens(job.particles, np.arange(len(job.particles)))
-    angle, shift = changes(job.particles.poses, found.poses, fulcrum_A(job), behind)
+    angle, shift = changes(job.particles.poses, found.poses, fulcrum_of(job, step), behind)
     variance = np.diagonal(found.covariance, axis1=1, axis2=2)
     return {
         "lrwAngleChange": angle,

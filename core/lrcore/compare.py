@@ -9,7 +9,7 @@ import xarray as xr
 from lrcore.poses import changes
 from lrcore.records import Step, Volume
 from lrcore.refine import Job, final_map
-from lrcore.results import fulcrum_A
+from lrcore.results import fulcrum_of
 from lrcore.spec import differences
 
 Named = tuple[str, Job, Step]
@@ -61,7 +61,7 @@ def _fsc(a: Named, b: Named) -> xr.Dataset:
 
 def _poses(before: Step, b: Named) -> xr.Dataset:
     _, job, step = b
-    angle, shift = changes(before.expectation.poses, step.expectation.poses, fulcrum_A(job))
+    angle, shift = changes(before.expectation.poses, step.expectation.poses, fulcrum_of(job, step))
     particles = job.particles
     return xr.Dataset(
         {

@@ -269,13 +269,15 @@ LITTLE = 0.5
 """A direction is free when the error along it is more than this share of `reach_A`."""
 
 
-def located(seen: Sights, prior_sd: tuple[float, float], reach_A: float) -> tuple[Motion, Hinge]:
+def located(
+    seen: Sights, prior_sd: tuple[float, float], reach_A: float, home_A: Float64 | None = None
+) -> tuple[Motion, Hinge]:
     """The motion about its own fulcrum, and the fulcrum: fitted, and fitted again with the reference point there.
 
     About a point far from the fulcrum, what a turn shifts is no linear function of it, and the larger turns widen the
-    error. prior_sd: as in `fit`. reach_A: as in `hinge`, from the reference of `seen`.
+    error. prior_sd: as in `fit`. reach_A, home_A: as in `hinge`; home is the reference of `seen` by default.
     """
-    home = seen.reference_A
+    home = seen.reference_A if home_A is None else home_A
     motion = fit(seen, prior_sd)
     found = hinge(motion, reach_A, home)
     for _ in range(REBASED):
@@ -316,9 +318,7 @@ def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hing
     home = np.zeros(3) if home_A is None else home_A - motion.reference_A
     r = covariance @ (told @ r + home / reach_A**2)
     values, vectors = np.linalg.eigh(covariance)
-    cross = _cross(r)
-    to = np.block([[np.eye(3), np.zeros((3, 3))], [-cross, np.eye(3)]])  # d + ω × r = d − [r]× ω
-    there = to @ motion.covariance @ to.T
+    there = _seen_at(motion.covariance, r)
     return Hinge(
         motion.reference_A + r,
         covariance,
@@ -326,6 +326,19 @@ def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hing
         float(np.sqrt(np.trace(there[:3, :3]) / 3)),
         float(np.sqrt(np.trace(there[3:, 3:]) / 3)),
     )
+
+
+def widths(motion: Motion, point_A: Float64) -> tuple[float, float]:
+    """SDs (rad, Å) per axis that a prior about the input poses and a point has to have: of the mean, too."""
+    moment = motion.covariance + np.outer(motion.mean, motion.mean)
+    there = _seen_at(moment, point_A - motion.reference_A)
+    return float(np.sqrt(np.trace(there[:3, :3]) / 3)), float(np.sqrt(np.trace(there[3:, 3:]) / 3))
+
+
+def _seen_at(covariance: Float64, r: Float64) -> Float64:
+    """(6, 6) of (ω, d + ω × r), the motion of the point at r from the reference, of that of the reference."""
+    to = np.block([[np.eye(3), np.zeros((3, 3))], [-_cross(r), np.eye(3)]])  # d + ω × r = d − [r]× ω
+    return np.asarray(to @ covariance @ to.T, dtype=np.float64)
 
 
 def _quietest(covariance: Float64) -> Float64:

@@ -274,6 +274,22 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What the search of an iteration held: where it turned, how wide its prior was and how far it looked.
+
+    fulcrum_A: (x, y, z) from the box centre. rotation_sd_deg, shift_sd_A: of the prior, infinite without one.
+    recentred: the middle of the search was not the input pose.
+    """
+
+    fulcrum_A: tuple[float, float, float]
+    rotation_sd_deg: float
+    shift_sd_A: float
+    rotation_extent_deg: float
+    shift_extent_A: float
+    recentred: bool
+
+
+@dataclass(frozen=True)
 class Step:
     """One whole iteration, immutable and complete: the next one, or a report, needs nothing else but the job.
 
@@ -282,7 +298,8 @@ class Step:
     Fourier coefficients, by half set. initial_lowpass_A: low-pass of the next iteration's reference in Å; 0 means
     none. history: one Summary for every iteration up to this one. converged: nothing more to gain. question: what the
     search asked (`reference.question`), empty at the start. intensity: amplitude of each optics group's signal beside
-    the scale in the file, measured at the start; empty for a single group.
+    the scale in the file, measured at the start; empty for a single group. held: by the search that made it; None at
+    the start, and of a run written before this was kept.
     """
 
     iteration: int
@@ -295,6 +312,7 @@ class Step:
     converged: bool = False
     question: str = ""
     intensity: tuple[float, ...] = ()
+    held: Held | None = None
 
     def _repr_html_(self) -> str:
         now = self.history[-1]

@@ -14,7 +14,7 @@ from lrcore.grids import Float32, Samples, half_plane, shell_mean, window_at
 from lrcore.kernels.newton import Limits
 from lrcore.masks import centre_of_mass, inscribed_sphere, reach
 from lrcore.poses import seen_through
-from lrcore.records import Fsc, HalfMaps, Poses, Step, Volume
+from lrcore.records import Fsc, HalfMaps, Held, Poses, Step, Volume
 from lrcore.search import Frame, Lattice, coarse_resolution, make_lattice
 from lrcore.solvent import TIGHT_A, falling, outline_distance_A
 from lrcore.spec import RefineSpec, fulcrum_point
@@ -57,24 +57,57 @@ class Geometry:
         return ((seen_through(poses.rotation, lens) @ centre_A)[:, :2] - poses.origin_A) / self.pixel_size_A
 
 
-def geometry(mask: Volume, spec: RefineSpec) -> Geometry:
-    """The geometry of a job; the window holds the mask wherever the extents let it go, up to the box."""
+@dataclass(frozen=True)
+class Learned:
+    """What an iteration takes from the motion that the last one found.
+
+    fulcrum_A: (x, y, z) from the box centre. rotation_sd_deg, shift_sd_A: of the prior about the fulcrum in force.
+    """
+
+    fulcrum_A: tuple[float, float, float]
+    rotation_sd_deg: float
+    shift_sd_A: float
+
+
+def geometry(mask: Volume, spec: RefineSpec, learned: Learned | None = None) -> Geometry:
+    """The geometry of a job; the window holds the mask wherever the extents let it go, up to the box.
+
+    learned: what takes the place of the spec's fulcrum (`estimate`) and of its SDs (`motion`). Extents that follow the
+    prior are 3 SD of the wider one, so that a prior that narrows cuts nobody off.
+    """
     apix = mask.pixel_size_A
     mass = centre_of_mass(mask.data)
     centre = np.rint(mass)
     x, y, z = (float(m) for m in mass * apix)
     fulcrum = np.array(fulcrum_point(spec.fulcrum, mask.box, apix, (x, y, z), mask.header_origin_A)) / apix
-    held = spec.prior == "gaussian"
-    limits = Limits(
-        spec.rotation_limit_deg * DEGREE,
-        spec.shift_limit_A / apix,
-        spec.rotation_prior_sd_deg * DEGREE if held else np.inf,
-        spec.shift_prior_sd_A / apix if held else np.inf,
-    )
+    if learned and spec.fulcrum == "estimate":
+        fulcrum = np.array(learned.fulcrum_A) / apix
+    turn, shift = spec.rotation_prior_sd_deg, spec.shift_prior_sd_A
+    far, wide = spec.rotation_limit_deg, spec.shift_limit_A
+    if learned and spec.prior == "motion":
+        turn, shift = learned.rotation_sd_deg, learned.shift_sd_A
+        far = max(far, min(90.0, 3 * turn)) if spec.rotation_extent_deg is None else far
+        wide = max(wide, 3 * shift) if spec.shift_extent_A is None else wide
+    free = spec.prior == "none"
+    sd = (np.inf, np.inf) if free else (turn * DEGREE, shift / apix)
+    limits = Limits(far * DEGREE, wide / apix, *sd)
     radius = reach(mask.data, centre) + limits.shift + limits.rotation * float(np.linalg.norm(centre - fulcrum))
     window = min(scipy.fft.next_fast_len(2 * int(np.ceil(radius) + 1), real=True), mask.box)
     ball = (3 * float(mask.data.sum(dtype=np.float64)) / (4 * np.pi)) ** (1 / 3)
     return Geometry(mask.box, apix, centre, fulcrum, limits, window, 2 * ball, np.pi * ball**2)
+
+
+def held(shape: Geometry, spec: RefineSpec) -> Held:
+    """What a search in this geometry holds."""
+    limits, apix = shape.limits, shape.pixel_size_A
+    return Held(
+        shape.fulcrum_A,
+        float(limits.rotation_sd / DEGREE),
+        float(limits.shift_sd * apix),
+        float(limits.rotation / DEGREE),
+        float(limits.shift * apix),
+        spec.recenter_rotations or spec.recenter_shifts,
+    )
 
 
 def question(spec: RefineSpec, shape: Geometry) -> str:

@@ -22,6 +22,7 @@ from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
 from lrcore.halves import require_both
 from lrcore.images import batches, reading_order
+from lrcore.learn import learned
 from lrcore.masks import checked, dynamic_mask, soft_edge
 from lrcore.noise import measured, modelled, sampled, spectrum
 from lrcore.nonuniform import cutoff_map
@@ -32,6 +33,7 @@ from lrcore.reference import (
     Surroundings,
     align_resolution_A,
     geometry,
+    held,
     placed,
     prepare,
     question,
@@ -199,7 +201,7 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
         cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
-    shape = geometry(mask, spec)
+    shape = geometry(mask, spec, learned(job.particles, last, mask, spec))
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
     job = replace(job, mask=mask, particles=weighed(job, last))
@@ -243,7 +245,7 @@ def _advance(
     found_now = _joined(parts, job.particles.half)
     step = replace(
         last, iteration=last.iteration + 1, expectation=found_now, half_maps=maps, fsc=fsc, noise=noise_now,
-        initial_lowpass_A=0.0, question=scene.question,
+        initial_lowpass_A=0.0, question=scene.question, held=held(scene.shape, job.spec),
     )  # fmt: skip
     share, fulcrum = 1 - float(scene.known.mean()), scene.shape.fulcrum_A
     line = summary(job.particles, job.spec, last, step, fulcrum, clock.seconds, share)

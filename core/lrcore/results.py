@@ -12,7 +12,7 @@ import xarray as xr
 from lrcore.aberrations import lens
 from lrcore.fingerprints import fingerprints, versions
 from lrcore.poses import changes
-from lrcore.records import FLAG_NAMES, Expectation, Fsc, HalfMaps, Poses, Step, Summary, Volume
+from lrcore.records import FLAG_NAMES, Expectation, Fsc, HalfMaps, Held, Poses, Step, Summary, Volume
 from lrcore.reference import geometry
 from lrcore.refine import Job
 from lrcore.schema import SCHEMA, STAGE_VARIABLES, VERSION, Variable, validate
@@ -22,6 +22,7 @@ from lrcore.units import DEGREE
 __all__ = [
     "covariance_in_degrees",
     "fulcrum_A",
+    "fulcrum_of",
     "join",
     "mask_dataset",
     "step_tree",
@@ -54,6 +55,16 @@ _HISTORY = {
 """Variable of /history → field of Summary."""
 
 
+_HELD = {
+    "fulcrum": "fulcrum_A",
+    "rotation_prior_sd": "rotation_sd_deg",
+    "shift_prior_sd": "shift_sd_A",
+    "rotation_extent": "rotation_extent_deg",
+    "shift_extent": "shift_extent_A",
+}
+"""Variable of /state → field of Held."""
+
+
 def to_tree(
     job: Job,
     steps: Sequence[Step],
@@ -81,7 +92,7 @@ def to_tree(
 
 def step_tree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]) -> xr.DataTree:
     """One step by the schema, without /mask; `job.spec` is what it was run with, `before` the poses it grew from."""
-    fulcrum = fulcrum_A(job)
+    fulcrum = fulcrum_of(job, step)
     attributes = {
         "schema": "lrwidgets results, docs/results.md",
         "schema_version": VERSION,
@@ -163,6 +174,7 @@ def to_step(tree: xr.DataTree) -> Step:
         converged=bool(state["converged"]),
         question=str(state.attrs["question"]),
         intensity=tuple(state["intensity"].values.tolist()) if "intensity" in state else (),
+        held=_held(state, tree.attrs),
     )
 
 
@@ -178,6 +190,11 @@ def covariance_in_degrees(tree: xr.DataTree) -> xr.DataArray:
 def fulcrum_A(job: Job) -> tuple[float, float, float]:
     """The job's fulcrum (x, y, z) in Å from the box centre."""
     return geometry(job.mask, job.spec).fulcrum_A
+
+
+def fulcrum_of(job: Job, step: Step) -> tuple[float, float, float]:
+    """The fulcrum (x, y, z) in Å from the box centre that a step was searched about; the job's, if it was by none."""
+    return step.held.fulcrum_A if step.held else fulcrum_A(job)
 
 
 def mask_dataset(mask: Volume) -> xr.Dataset:
@@ -317,7 +334,18 @@ def _state(step: Step) -> xr.Dataset:
     }
     if step.intensity:
         values["intensity"] = [step.intensity]
+    values |= {name: [getattr(step.held, field)] for name, field in _HELD.items() if step.held}
     return _dataset("state", values, question=step.question)
+
+
+def _held(state: xr.Dataset, attributes: dict[Any, Any]) -> Held | None:
+    """What the search of a step held, if it had one and kept it."""
+    if "fulcrum" not in state or not np.isfinite(state["fulcrum"]).all():
+        return None
+    numbers: dict[str, Any] = {field: float(state[name]) for name, field in _HELD.items() if name != "fulcrum"}
+    x, y, z = state["fulcrum"].values.tolist()
+    spec = json.loads(attributes["spec"])
+    return Held((x, y, z), **numbers, recentred=spec["recenter_rotations"] or spec["recenter_shifts"])
 
 
 def _array(variable: xr.DataArray) -> Any:

@@ -105,6 +105,17 @@ SCHEMA: dict[str, dict[str, Variable]] = {
             "Amplitude of a group's signal, beside the scale in the file",
             False,
         ),
+        "fulcrum": Variable(
+            ("iteration", "map_axis"), "f8", "angstrom", "Point that was turned about, from the box centre", False
+        ),
+        "rotation_prior_sd": Variable(
+            ("iteration",), "f8", "degree", "Standard deviation of the rotation prior; infinite: no prior", False
+        ),
+        "shift_prior_sd": Variable(
+            ("iteration",), "f8", "angstrom", "Standard deviation of the shift prior; infinite: no prior", False
+        ),
+        "rotation_extent": Variable(("iteration",), "f8", "degree", "How far rotations were searched", False),
+        "shift_extent": Variable(("iteration",), "f8", "angstrom", "How far shifts were searched", False),
         "initial_lowpass": Variable(("iteration",), "f8", "angstrom", "Low-pass of the next reference; 0: none"),
         "converged": Variable(("iteration",), "b1", "1", "Nothing more to gain"),
     },

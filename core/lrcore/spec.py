@@ -13,6 +13,8 @@ FULCRUM_PATTERN = re.compile(
     r"^\s*(?P<x>[-+\d.eE]+)\s*,\s*(?P<y>[-+\d.eE]+)\s*,\s*(?P<z>[-+\d.eE]+)\s*(?P<unit>px|A|map)\s*$"
 )
 
+NAMED_POINTS = ("mask", "box", "estimate")
+"""Fulcra that need no numbers."""
 
 Point = tuple[float, float, float]
 
@@ -34,9 +36,10 @@ class RefineSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    prior: Literal["gaussian", "none"] = Field(
+    prior: Literal["gaussian", "motion", "none"] = Field(
         "gaussian",
-        description="Softly hold each pose near the centre of its search by a Gaussian on rotation angle and shift.",
+        description="Softly hold each pose near the centre of its search by a Gaussian on rotation angle and shift. "
+        "motion: as wide as the motion that the last iteration found, from the second iteration on.",
         json_schema_extra=_meta("Pose prior"),
     )
     rotation_prior_sd_deg: float = Field(
@@ -81,7 +84,7 @@ class RefineSpec(BaseModel):
     fulcrum: str = Field(
         "mask",
         description="The point about which rotations are searched: mask (its centre of mass), box (its centre), "
-        "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' as a model in the mask's MRC frame.",
+        "estimate (where the motion that was found has its hinge, from the second iteration on), 'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' as a model in the mask's MRC frame.",
         json_schema_extra=_meta("Fulcrum"),
     )
     max_align_resolution_A: float | None = Field(
@@ -209,10 +212,10 @@ class RefineSpec(BaseModel):
     @classmethod
     def _fulcrum_reads(cls, value: str) -> str:
         found = FULCRUM_PATTERN.match(value)
-        if value in ("mask", "box") or (found and all(map(_is_number, found.group("x", "y", "z")))):
+        if value in NAMED_POINTS or (found and all(map(_is_number, found.group("x", "y", "z")))):
             return value
         raise ValueError(
-            "write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "
+            "write mask, box, estimate, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "
             "or 'x, y, z map' (in Å, as in a model)"
         )
 
@@ -220,6 +223,15 @@ class RefineSpec(BaseModel):
     def _far_is_beyond_near(self) -> Self:
         if self.dynamic_mask_far_A < self.dynamic_mask_near_A:
             raise ValueError("dynamic_mask_far_A must not be less than dynamic_mask_near_A")
+        return self
+
+    @model_validator(mode="after")
+    def _motion_has_an_origin(self) -> Self:
+        if self.learns and (self.recenter_rotations or self.recenter_shifts):
+            raise ValueError(
+                "prior=motion and fulcrum=estimate count the motion from the input poses: leave recenter_rotations and "
+                "recenter_shifts off"
+            )
         return self
 
     @field_validator("symmetry")
@@ -231,18 +243,23 @@ class RefineSpec(BaseModel):
             raise ValueError(ADVICE) from error
 
     @property
+    def learns(self) -> bool:
+        """Whether an iteration takes its prior or its fulcrum from what the last one found."""
+        return self.prior == "motion" or self.fulcrum == "estimate"
+
+    @property
     def rotation_limit_deg(self) -> float:
         """The hard rotation extent in force, degree."""
         if self.rotation_extent_deg is not None:
             return self.rotation_extent_deg
-        return min(90.0, 3 * self.rotation_prior_sd_deg) if self.prior == "gaussian" else 20.0
+        return min(90.0, 3 * self.rotation_prior_sd_deg) if self.prior != "none" else 20.0
 
     @property
     def shift_limit_A(self) -> float:
         """The hard shift extent in force, Å."""
         if self.shift_extent_A is not None:
             return self.shift_extent_A
-        return 3 * self.shift_prior_sd_A if self.prior == "gaussian" else 10.0
+        return 3 * self.shift_prior_sd_A if self.prior != "none" else 10.0
 
 
 def differences(a: RefineSpec, b: RefineSpec) -> dict[str, tuple[Any, Any]]:
@@ -258,7 +275,7 @@ def fulcrum_point(
 
     origin_A: where the header of the MRC file that the person looks at puts that corner.
     """
-    if text == "mask":
+    if text in ("mask", "estimate"):  # an estimate begins at the mask's centre
         return mask_centre_A
     if text == "box":
         return (0.0, 0.0, 0.0)

@@ -13,7 +13,7 @@ from lrcore.errors import InputError
 from lrcore.motion import Hinge
 from lrcore.records import Float64, Volume
 from lrcore.soundness import doubts
-from lrcore.spec import FULCRUM_PATTERN, RefineSpec, fulcrum_point
+from lrcore.spec import FULCRUM_PATTERN, NAMED_POINTS, RefineSpec, fulcrum_point
 from lrwidgets.jupyter.base import BAD, GOOD, Panel
 from lrwidgets.jupyter.slices import Point, Silence, SliceView
 from lrwidgets.present import hinge_of, map_of
@@ -177,7 +177,7 @@ class FulcrumWidget(Panel):
 
     def _unit_chosen(self, _: Any) -> None:
         """The same point in other words."""
-        if self._text not in ("mask", "box"):
+        if self._text not in NAMED_POINTS:
             self.set(self.point_A)
 
     def _read(self, text: str) -> str:
@@ -187,7 +187,7 @@ class FulcrumWidget(Panel):
             if found := CENTRE_PATTERN.match(text):
                 corner = np.array([float(a) for a in found.groups()]) + self._mask.box // 2 * self._mask.pixel_size_A
                 return _said(corner, "A")
-            if text in ("mask", "box"):
+            if text in NAMED_POINTS:
                 return text
             if FULCRUM_PATTERN.match(text):
                 fulcrum_point(text, 1, 1.0, (0.0, 0.0, 0.0))
@@ -195,7 +195,7 @@ class FulcrumWidget(Panel):
         except ValueError:
             pass
         raise InputError(
-            f"fulcrum {text!r}: write mask, box, or 'x, y, z' and px or A (from the corner of the box), centre (Å from "
+            f"fulcrum {text!r}: write mask, box, estimate, or 'x, y, z' and px or A (from the corner of the box), centre (Å from "
             "its centre) or map (Å in the map's frame)"
         )
 
@@ -244,7 +244,7 @@ class FulcrumWidget(Panel):
     def _write(self, moved: bool) -> None:
         point_A = self.point_A
         with self._silent():
-            centred = self._unit.value == "centre" and self._text not in ("mask", "box")
+            centred = self._unit.value == "centre" and self._text not in NAMED_POINTS
             self._field.value = self.written(point_A) if centred else self._text
             self._readout.value = self._described(point_A)
             self._meaning.value, arc = self._turned(point_A)

@@ -1,0 +1,55 @@
+"""What an iteration learns from the motion that the last one found: where to turn, and how wide the prior should be.
+
+Either half set tells its own motion from its own images; what both use is the mean of the two. So much alone passes
+between the half sets: a point and two widths, as they share the mask and the resolution.
+"""
+
+import numpy as np
+
+from lrcore.masks import centre_of_mass
+from lrcore.motion import ENOUGH, Hinge, Motion, Sights, located, sights, widths
+from lrcore.records import Float64, Held, Particles, Step, Volume
+from lrcore.reference import Geometry, Learned, geometry
+from lrcore.spec import RefineSpec
+from lrcore.units import DEGREE
+
+LEAST_TURN_DEG = 0.25
+LEAST_SHIFT_A = 0.25
+"""A prior is not made narrower than these: it would hold every pose where it is, and find no motion ever after."""
+
+
+def learned(particles: Particles, last: Step, mask: Volume, spec: RefineSpec) -> Learned | None:
+    """What `spec` wants learned from a step; None where it wants nothing, or the step cannot tell.
+
+    It cannot at the start, when its search was re-centred, or when a half set has fewer than `motion.ENOUGH` sights.
+    """
+    if not spec.learns or last.held is None or last.held.recentred:
+        return None
+    shape = geometry(mask, spec)
+    seen, rows = _sights(particles, last, last.held)
+    halves = [seen.select(np.nonzero(particles.half[rows] == half)[0]) for half in (1, 2)]
+    if min(len(half.plane) for half in halves) < ENOUGH:
+        return None
+    home = np.asarray(centre_of_mass(mask.data) * mask.pixel_size_A, dtype=np.float64)
+    begin = (spec.rotation_prior_sd_deg * DEGREE, spec.shift_prior_sd_A)
+    found = [located(half, begin, 0.5 * shape.diameter * shape.pixel_size_A, home) for half in halves]
+    return _both(found, spec, shape)
+
+
+def _sights(particles: Particles, last: Step, held: Held) -> tuple[Sights, np.ndarray]:
+    sd = (held.rotation_sd_deg * DEGREE, held.shift_sd_A)
+    extent = (held.rotation_extent_deg * DEGREE, held.shift_extent_A)
+    return sights(particles, last.expectation, particles.poses, sd, extent, held.fulcrum_A)
+
+
+def _both(found: list[tuple[Motion, Hinge]], spec: RefineSpec, shape: Geometry) -> Learned:
+    """The mean of the half sets: of the fulcra by their precision, of the widths of their squares."""
+    precision = [np.linalg.inv(hinge.covariance_A2) for _, hinge in found]
+    pulls: list[Float64] = [p @ hinge.fulcrum_A for p, (_, hinge) in zip(precision, found, strict=True)]
+    fulcrum = np.linalg.solve(precision[0] + precision[1], pulls[0] + pulls[1])
+    about = fulcrum if spec.fulcrum == "estimate" else np.array(shape.fulcrum_A)
+    each = np.array([widths(motion, about) for motion, _ in found])
+    turn, shift = np.sqrt((each**2).mean(axis=0))
+    x, y, z = (float(f) for f in fulcrum)
+    turn_deg = float(np.clip(turn / DEGREE, LEAST_TURN_DEG, 90.0))
+    return Learned((x, y, z), turn_deg, float(np.clip(shift, LEAST_SHIFT_A, 200.0)))
