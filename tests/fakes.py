@@ -13,6 +13,7 @@ from lrcore.records import (
     Expectation,
     Fsc,
     HalfMaps,
+    Held,
     Images,
     Optics,
     Particles,
@@ -90,7 +91,16 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         history=(*(last.history if last else ()), make_summary(iteration, random)),
         converged=iteration >= 4,
         intensity=(0.9,),
+        held=None if last is None else make_held(job, random),
     )
+
+
+def make_held(job: Job, random: np.random.Generator) -> Held:
+    """What the spec says, but for the fulcrum."""
+    spec, (x, y, z) = job.spec, (float(v) for v in random.uniform(1, 9, 3))
+    free, recentred = spec.prior == "none", spec.recenter_rotations or spec.recenter_shifts
+    sd = (np.inf, np.inf) if free else (spec.rotation_prior_sd_deg, spec.shift_prior_sd_A)
+    return Held((x, y, z), *sd, spec.rotation_limit_deg, spec.shift_limit_A, recentred)
 
 
 def make_summary(iteration: int, random: np.random.Generator) -> Summary:

@@ -5,6 +5,7 @@ between the half sets: a point and two widths, as they share the mask and the re
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from lrcore.masks import centre_of_mass
 from lrcore.motion import ENOUGH, Hinge, Motion, Sights, located, sights, widths
@@ -36,7 +37,7 @@ def learned(particles: Particles, last: Step, mask: Volume, spec: RefineSpec) ->
     return _both(found, spec, shape)
 
 
-def _sights(particles: Particles, last: Step, held: Held) -> tuple[Sights, np.ndarray]:
+def _sights(particles: Particles, last: Step, held: Held) -> tuple[Sights, npt.NDArray[np.int64]]:
     sd = (held.rotation_sd_deg * DEGREE, held.shift_sd_A)
     extent = (held.rotation_extent_deg * DEGREE, held.shift_extent_A)
     return sights(particles, last.expectation, particles.poses, sd, extent, held.fulcrum_A)
@@ -46,8 +47,8 @@ def _both(found: list[tuple[Motion, Hinge]], spec: RefineSpec, shape: Geometry) 
     """The mean of the half sets: of the fulcra by their precision, of the widths of their squares."""
     precision = [np.linalg.inv(hinge.covariance_A2) for _, hinge in found]
     pulls: list[Float64] = [p @ hinge.fulcrum_A for p, (_, hinge) in zip(precision, found, strict=True)]
-    fulcrum = np.linalg.solve(precision[0] + precision[1], pulls[0] + pulls[1])
-    about = fulcrum if spec.fulcrum == "estimate" else np.array(shape.fulcrum_A)
+    fulcrum = np.asarray(np.linalg.solve(precision[0] + precision[1], pulls[0] + pulls[1]), dtype=np.float64)
+    about = fulcrum if spec.fulcrum == "estimate" else np.array(shape.fulcrum_A, dtype=np.float64)
     each = np.array([widths(motion, about) for motion, _ in found])
     turn, shift = np.sqrt((each**2).mean(axis=0))
     x, y, z = (float(f) for f in fulcrum)

@@ -201,15 +201,11 @@ def prepare(
         filtered = filter_map(array, gain, workers)
     else:
         (filtered,) = local_lowpass((array,), shape.pixel_size_A, cutoff_A, workers, butterworth)
-    filtered *= mask.data
-    z, y, x = (int(c) for c in (shape.centre + shape.box // 2)[::-1])
-    window = window_at(filtered, (z, y, x), shape.window)
-    limit = min(int(np.ceil(stretch * np.hypot(samples.kx, samples.ky).max())), (shape.window - 1) // 2)
     lattice: Lattice = make_lattice(shape.limits, period, spacing)
     # Corrected for the quadratic kernel of `evaluate`; the lattice reads it trilinearly, for which the rim of the
     # window is up to 1 / sinc(1/4) too strong per axis: nothing to a first look, and the mask is soft there.
     frame = Frame(
-        from_map(window, limit, workers, QUADRATIC),
+        windowed(filtered, mask, shape, samples, workers, stretch),
         samples,
         shape.centre - shape.fulcrum,
         shape.fulcrum * shape.pixel_size_A,
@@ -219,6 +215,16 @@ def prepare(
     )
     outside = from_map(around.maps[half - 1], around.limit, workers) if around else None
     return Reference(frame, variance, outside)
+
+
+def windowed(
+    array: Float32, mask: Volume, shape: Geometry, samples: Samples, workers: int, stretch: float = 1.0
+) -> FourierVolume:
+    """The FT of what the mask shows of a map (n, n, n), in the window about the mask, as far out as the samples go."""
+    z, y, x = (int(c) for c in (shape.centre + shape.box // 2)[::-1])
+    window = window_at(array * mask.data, (z, y, x), shape.window)
+    limit = min(int(np.ceil(stretch * np.hypot(samples.kx, samples.ky).max())), (shape.window - 1) // 2)
+    return from_map(window, limit, workers, QUADRATIC)
 
 
 def placed(reference: Reference, backend: Backend) -> Reference:

@@ -84,7 +84,8 @@ class RefineSpec(BaseModel):
     fulcrum: str = Field(
         "mask",
         description="The point about which rotations are searched: mask (its centre of mass), box (its centre), "
-        "estimate (where the motion that was found has its hinge, from the second iteration on), 'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' as a model in the mask's MRC frame.",
+        "estimate (where the motion that was found has its hinge, from the second iteration on), "
+        "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' as a model in the mask's MRC frame.",
         json_schema_extra=_meta("Fulcrum"),
     )
     max_align_resolution_A: float | None = Field(

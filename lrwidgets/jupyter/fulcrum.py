@@ -195,8 +195,8 @@ class FulcrumWidget(Panel):
         except ValueError:
             pass
         raise InputError(
-            f"fulcrum {text!r}: write mask, box, estimate, or 'x, y, z' and px or A (from the corner of the box), centre (Å from "
-            "its centre) or map (Å in the map's frame)"
+            f"fulcrum {text!r}: write mask, box, estimate, or 'x, y, z' and px or A (from the corner of the box), "
+            "centre (Å from its centre) or map (Å in the map's frame)"
         )
 
     # --- what the session does, on its thread

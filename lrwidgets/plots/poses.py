@@ -1,7 +1,7 @@
 """The poses of the last iteration: how far they moved, how sure they are, from where the particles are seen."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: tuple[floa
     widths = learned or (None, None)
     for ax, what, sd in zip(figure.subplots(1, 2), ("angle", "shift"), widths, strict=True):
         search = _search(spec, what)
+        if sd and spec.prior == "motion":
+            search = replace(search, sd=float(f"{sd:.2g}"))
         values = np.zeros(0) if moved is None else moved[f"{what}_change"].values
         edges, count = _edges(values, search.extent), len(values) or 100
         if len(values):
@@ -110,7 +112,7 @@ def draw_change(ax: Axes, tree: xr.DataTree, what: str, since_last: bool, by_hal
     spec = RefineSpec.model_validate_json(tree.attrs["spec"])
     particles = group(tree, "particles").isel(iteration=-1)
     values = particles[f"{what}_change" + "_last" * since_last].values
-    search = _search(spec, what)
+    search = _search(spec, what, group(tree, "state").isel(iteration=-1))
     bounded = since_last == search.recentred
     edges = _edges(values, search.extent if bounded else None)
     histogram(ax, values, edges, search.unit, GREEN if since_last else BLUE)
@@ -140,13 +142,17 @@ class _Search:
     dimensions: int
 
 
-def _search(spec: RefineSpec, what: str) -> _Search:
-    held = spec.prior == "gaussian"
+def _search(spec: RefineSpec, what: str, state: xr.Dataset | None = None) -> _Search:
+    """What a spec asks for; state: of a step, which knows what its search held in the end."""
     if what == "angle":
-        sd = spec.rotation_prior_sd_deg if held else None
-        return _Search("rotation", sd, spec.rotation_limit_deg, "°", spec.recenter_rotations, 3)
-    sd = spec.shift_prior_sd_A if held else None
-    return _Search("shift", sd, spec.shift_limit_A, " Å", spec.recenter_shifts, 2)
+        sd, extent, name = spec.rotation_prior_sd_deg, spec.rotation_limit_deg, "rotation"
+        rest = ("°", spec.recenter_rotations, 3)
+    else:
+        sd, extent, name = spec.shift_prior_sd_A, spec.shift_limit_A, "shift"
+        rest = (" Å", spec.recenter_shifts, 2)
+    if state is not None and name + "_extent" in state and np.isfinite(state[name + "_extent"]):
+        extent, sd = (float(f"{float(state[name + kind]):.3g}") for kind in ("_extent", "_prior_sd"))
+    return _Search(name, None if spec.prior == "none" else sd, extent, *rest)
 
 
 def _draw_search(ax: Axes, search: _Search, edges: Float64, count: int) -> None:
@@ -168,11 +174,12 @@ def draw_sd(ax: Axes, tree: xr.DataTree, what: str) -> None:
     """Histogram of one standard deviation in the last iteration. what: rotation or shift."""
     spec = RefineSpec.model_validate_json(tree.attrs["spec"])
     each = group(tree, "particles")[f"{what}_sd"].isel(iteration=-1).values
-    prior, unit = (spec.rotation_prior_sd_deg, "°") if what == "rotation" else (spec.shift_prior_sd_A, " Å")
+    search = _search(spec, "angle" if what == "rotation" else what, group(tree, "state").isel(iteration=-1))
+    prior, unit = search.sd, search.unit
     values = np.sqrt((each**2).mean(axis=-1))
     low, high = np.quantile(values, (0.01, 0.99))
     histogram(ax, values, np.linspace(0.8 * low, 1.2 * high or 1.0, BINS), f"{unit} per axis", BLUE)
-    if spec.prior == "gaussian":
+    if prior is not None:
         where = "" if prior < ax.get_xlim()[1] else ", beyond"
         ax.axvline(prior, 0, 1 / HEADROOM, color=ORANGE, lw=2, label=f"prior {prior:g}{unit}{where}")
     dress(ax, f"uncertainty (SD) of the {what}, {UNITS[unit]}", "particles")

@@ -13,7 +13,7 @@ from lrcore.errors import InputError
 from lrcore.poses import changes
 from lrcore.records import Step
 from lrcore.refine import Job
-from lrcore.results import covariance_in_degrees, fulcrum_A, to_step, to_tree, validate
+from lrcore.results import covariance_in_degrees, fulcrum_of, to_step, to_tree, validate
 from lrcore.schema import SCHEMA, STAGE_VARIABLES
 from lrcore.spec import RefineSpec
 from tests.fakes import BOX, PIXEL, make_job, make_step, other_bits, same_bits
@@ -64,7 +64,7 @@ def test_a_step_without_history_and_with_foreign_paths(job: Job, steps: list[Ste
 
 
 def test_changes_from_the_input_and_since_the_last_iteration(job: Job, steps: list[Step], tree: xr.DataTree) -> None:
-    particles, fulcrum = tree["particles"], fulcrum_A(job)
+    particles, fulcrum = tree["particles"], fulcrum_of(job, steps[2])
     poses = [step.expectation.poses for step in steps]
     angle, shift = changes(job.particles.poses, poses[2], fulcrum)
     assert np.array_equal(particles["angle_change"][2], angle)

@@ -1,0 +1,106 @@
+"""What an iteration learns from the last one: a fulcrum and widths of either half set, and when it learns nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from lrcore.grids import radius_grid
+from lrcore.learn import learned
+from lrcore.masks import cosine_edge
+from lrcore.records import Expectation, Held, Particles, Poses, Step, Volume
+from lrcore.reference import geometry, held
+from lrcore.rotations import exp
+from lrcore.spec import RefineSpec
+from tests.fakes import make_job, make_particles, make_step
+
+BODY_A = np.array([20.0, 0.0, 10.0])
+HINGE_A = np.array([4.0, -12.0, 0.0])
+MASK = Volume(np.roll(cosine_edge(radius_grid(48, 3), 5, 9), (5, 0, 10), (0, 1, 2)), 2.0)
+TURN_DEG, SHIFT_A = 4.0, 0.8
+LEARN = RefineSpec(prior="motion", fulcrum="estimate", rotation_extent_deg=20, shift_extent_A=25)
+
+
+def found(n: int = 3000, hinges: tuple[np.ndarray, np.ndarray] = (HINGE_A, HINGE_A)) -> tuple[Particles, Step]:
+    """Particles whose bodies turn about the hinge of their half set, and a step that knows each pose but for an error.
+
+    Its search turned about the mask's centre, under a prior that the poses are drawn towards.
+    """
+    rng, particles = np.random.default_rng(3), make_particles(n)
+    given, search = particles.poses, held(geometry(MASK, LEARN), LEARN)
+    turn = np.radians(rng.normal(0, TURN_DEG, (n, 3)))
+    at = np.where((particles.half == 1)[:, None], *hinges)
+    R = exp(turn)
+    moved = at + rng.normal(0, SHIFT_A, (n, 3)) - np.einsum("nij,nj->ni", R, at)  # of the map's origin
+    rotation = given.rotation @ R
+    origin = given.origin_A - np.einsum("nij,nj->ni", given.rotation, moved)[:, :2]
+    sd = np.repeat([np.radians(1.5), 0.8], (3, 2)) * np.ones((n, 5))
+    pull = np.repeat([np.radians(search.rotation_sd_deg), search.shift_sd_A], (3, 2)) ** -2.0
+    fulcrum = np.array(search.fulcrum_A)
+    shift = ((rotation - given.rotation) @ fulcrum)[:, :2] + given.origin_A - origin
+    theta = np.concatenate([turn, shift], axis=1) + sd * rng.normal(size=(n, 5))
+    theta = theta * sd**-2 / (sd**-2 + pull)
+    R = given.rotation @ exp(theta[:, :3])
+    poses = Poses(R, given.origin_A + ((R - given.rotation) @ fulcrum)[:, :2] - theta[:, 3:])
+    covariance = np.zeros((n, 5, 5))
+    covariance[:, np.arange(5), np.arange(5)] = 1 / (sd**-2 + pull)
+    step = make_step(make_job(), make_step(make_job()))
+    return particles, replace(step, expectation=replace(Expectation.none(poses), covariance=covariance), held=search)
+
+
+def test_fulcrum_and_widths_are_those_of_the_motion() -> None:
+    particles, step = found()
+    got = learned(particles, step, MASK, LEARN)
+    assert got is not None
+    assert np.linalg.norm(np.subtract(got.fulcrum_A, HINGE_A)) < 2.0
+    assert got.rotation_sd_deg == pytest.approx(TURN_DEG, rel=0.1)
+    assert got.shift_sd_A == pytest.approx(SHIFT_A, rel=0.25)
+    shape = geometry(MASK, LEARN, got)
+    assert np.allclose(shape.fulcrum_A, got.fulcrum_A)
+    assert held(shape, LEARN).rotation_sd_deg == pytest.approx(got.rotation_sd_deg)
+
+
+def test_about_another_point_the_prior_is_as_wide_as_the_turns_shift_it() -> None:
+    particles, step = found()
+    spec = RefineSpec(prior="motion", rotation_extent_deg=20, shift_extent_A=25)
+    got = learned(particles, step, MASK, spec)
+    assert got is not None
+    lever = np.linalg.norm(HINGE_A - geometry(MASK, spec).fulcrum_A)
+    wanted = np.sqrt(SHIFT_A**2 + 2 / 3 * (np.radians(TURN_DEG) * lever) ** 2)
+    assert got.shift_sd_A == pytest.approx(wanted, rel=0.15)
+    assert np.allclose(geometry(MASK, spec, got).fulcrum_A, geometry(MASK, spec).fulcrum_A), "not asked to move it"
+
+
+def test_either_half_set_tells_as_much_as_the_other() -> None:
+    """Of two half sets that turn about different points neither has its way; what is learned lies between."""
+    aside = np.array([0.0, 0.0, 10.0])
+    got = learned(*found(hinges=(HINGE_A - aside, HINGE_A + aside)), MASK, LEARN)
+    assert got is not None
+    assert np.linalg.norm(np.subtract(got.fulcrum_A, HINGE_A)) < 3.0
+
+
+def test_extents_follow_the_wider_prior() -> None:
+    particles, step = found()
+    spec = RefineSpec(prior="motion", rotation_prior_sd_deg=1.0, shift_prior_sd_A=9.0)
+    got = learned(particles, step, MASK, spec)
+    assert got is not None
+    now = held(geometry(MASK, spec, got), spec)
+    assert now.rotation_extent_deg == pytest.approx(3 * got.rotation_sd_deg)
+    assert now.shift_extent_A == pytest.approx(27.0), "a prior that narrows cuts nobody off"
+
+
+def test_nothing_is_learned_where_nothing_is_told() -> None:
+    particles, step = found()
+    assert learned(particles, step, MASK, RefineSpec()) is None, "not asked for"
+    assert learned(particles, replace(step, held=None), MASK, LEARN) is None, "the start"
+    recentred = Held(**{**vars(step.held), "recentred": True})
+    assert learned(particles, replace(step, held=recentred), MASK, LEARN) is None
+    few = found(300)
+    assert learned(*few, MASK, LEARN) is None, "150 in each half set"
+
+
+@pytest.mark.parametrize("what", [{"prior": "motion"}, {"fulcrum": "estimate"}])
+def test_recentring_and_learning_exclude_each_other(what: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="input poses"):
+        RefineSpec(recenter_rotations=True, **what)
