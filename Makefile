@@ -25,7 +25,7 @@ lab: $(READY) ## JupyterLab with the first notebook, its data made; make lab LAB
 
 test: $(READY) ## all tests; what is not on this machine (RELION, data sets) is shown as skipped; WORKERS=0: in one process
 	@scripts/apt.sh apt.txt
-	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(READY) ## format, lint, types, import directions, sizes
 	@$(BIN)/ruff format --check --quiet

@@ -158,6 +158,10 @@ def _compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("first", metavar="A", help=step)
     command.add_argument("second", metavar="B", help="another step")
     command.add_argument("--plot", type=Path, metavar="FILE", help="maps, FSC and changes of the poses as PNG")
+    command.add_argument(
+        "--held-out", type=_whole, default=2000, metavar="N",
+        help="images by whose likelihood the steps are judged (default: 2000; 0: none, and no image is read)",
+    )  # fmt: skip
 
 
 def _reconstruct(command: argparse.ArgumentParser) -> None:
@@ -415,6 +419,12 @@ def _joined(word: str, text: str) -> tuple[str, Path]:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 

@@ -126,13 +126,15 @@ def compare(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     with Session.open(arguments.run, write=False) as session:
         ids = [_named_step(session, arguments.run, text).id for text in (arguments.first, arguments.second)]
-        found = session.compare(*ids)
+        found = session.compare(ids[0], ids[1], images=arguments.held_out)
     if arguments.plot:
         from lrwidgets import plots
 
         plots.save(plots.compare(found), arguments.plot)
     medians = {name: float(found.poses[name].median()) for name in ("angle_difference", "shift_difference")}
-    printer.tell(found.summary, "compare", nodes=found.names, spec=found.spec, **medians)
+    told = {} if found.held_out is None else dict(found.held_out.attrs)
+    text = "\n".join(line for line in (found.summary, found.verdict) if line)
+    printer.tell(text, "compare", nodes=found.names, spec=found.spec, **medians, **told)
 
 
 def _named_step(session: Session, run: Path, text: str) -> Node:

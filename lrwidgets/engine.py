@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from lrcore import backend as backends
-from lrcore import refine
+from lrcore import heldout, refine
 from lrcore.backend import Backend
+from lrcore.heldout import HeldOut
 from lrcore.records import Progress, Step
 from lrcore.refine import Job
 
@@ -30,6 +31,9 @@ class Engine(Protocol):
     def under(self, job: Job, made: Job, first: Step, step: Step, backend: Backend) -> Step:
         """See lrcore.refine.under."""
 
+    def held_out(self, first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Backend, n: int) -> HeldOut:
+        """See lrcore.heldout.held_out."""
+
 
 class _Core:
     pick = staticmethod(backends.pick)
@@ -37,6 +41,7 @@ class _Core:
     advance = staticmethod(refine.advance)
     iterate = staticmethod(refine.iterate)
     under = staticmethod(refine.under)
+    held_out = staticmethod(heldout.held_out)
 
 
 CORE: Engine = _Core()

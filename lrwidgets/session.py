@@ -321,14 +321,21 @@ class Session:
         found = store.node(node or self._state.node)
         return found, store.load(found.id)
 
-    def compare(self, a: str, b: str | None = None) -> Comparison:
-        """Two steps side by side, the present one by default as the second: FSC, poses and maps.
+    def compare(self, a: str, b: str | None = None, images: int = 2000) -> Comparison:
+        """Two steps side by side, the present one by default as the second: FSC, poses, maps, and which is better.
 
-        Raises InputError if there is no such step.
+        images: so many are looked at for that; 0: none. Raises InputError if there is no such step.
         """
         steps = [self.load_step(node) for node in (a, b)]
         first, second = ((node.id, self.job_of(node), step) for node, step in steps)
-        return compare(first, second)
+        found = None
+        if images:
+            _, start = self.load_step(self._whole_run().path_to(second[0])[0].id)
+            try:
+                found = self._engine.held_out(start, first[1:], second[1:], self._pick(), images)
+            except InputError as error:
+                warnings.warn(f"{error}; without images nothing tells which step is better", stacklevel=2)
+        return compare(first, second, found)
 
     def job_of(self, node: Node) -> Job:
         """The job as a step of the tree was run with it."""

@@ -16,6 +16,21 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, min(4, len(os.sched_getaffinity(0))))))
 
 
+LONGEST_FIRST = ("validation", "jupyter", "session", "interop")
+"""Folders whose files take minutes; the last process to end should not have begun one of them last."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, in every process in the same order."""
+
+    def late(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=late)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """Root of the repository."""

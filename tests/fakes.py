@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from lrcore.heldout import HeldOut, judged
 from lrcore.records import (
     Expectation,
     Fsc,
@@ -149,6 +150,13 @@ class FakeEngine:
     def under(self, job: Job, made: Job, first: Step, step: Step, backend: Any) -> Step:
         self.under_masks.append(job.mask)
         return step
+
+    def held_out(self, first: Step, a: Any, b: Any, backend: Any, n: int) -> HeldOut:
+        """Scores that are higher by one with b where its poses are others."""
+        rows, half = np.arange(len(b[0].particles)), b[0].particles.half
+        more = float(not same_bits(a[1].expectation.poses, b[1].expectation.poses))
+        base = np.random.default_rng(0).normal(50, 9, len(rows))
+        return judged(rows, half, np.stack([base, base + more * (1 + 0.01 * base)]))
 
     def _chunked(self, job: Job, iteration: int, stage: str) -> Iterator[Progress]:
         for done in range(1, CHUNKS + 1):

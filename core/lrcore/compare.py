@@ -1,11 +1,12 @@
-"""Two steps side by side: what their maps and poses have in common, and in what their specs differ."""
+"""Two steps side by side: what their maps and poses have in common, in what their specs differ, which is better."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from lrcore.heldout import HeldOut
 from lrcore.poses import changes
 from lrcore.records import Step, Volume
 from lrcore.refine import Job, final_map
@@ -23,7 +24,9 @@ class Comparison:
     fsc: (step, shell), one variable per kind that both have; coordinate `frequency` in 1/Å. poses: (particle), the
     rotation in degrees and the shift in Å of the fulcrum that lead from the first pose to the second, and the half
     set. maps: (step, z, y, x), the half maps' mean filtered by its FSC, and the second step's mask. spec: fields that
-    differ, name → both values. summary: one sentence.
+    differ, name → both values. summary: one sentence. verdict: which predicts images better, and how sure that is, in a
+    sentence. held_out: the scores behind it, `log_likelihood` (step, particle) with the coordinates uid and half;
+    both empty where no images were looked at.
     """
 
     names: tuple[str, str]
@@ -32,17 +35,53 @@ class Comparison:
     maps: xr.Dataset
     spec: dict[str, tuple[Any, Any]]
     summary: str
+    verdict: str = ""
+    held_out: xr.Dataset | None = None
+
+    @property
+    def told(self) -> str:
+        """Summary and verdict."""
+        return "; ".join(text for text in (self.summary, self.verdict) if text)
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.summary}</p>"
+        return "".join(f"<p>{text}</p>" for text in (self.summary, self.verdict) if text)
 
 
-def compare(a: Named, b: Named) -> Comparison:
-    """Compare step b with step a; shifts are those of the fulcrum of b."""
+def compare(a: Named, b: Named, found: HeldOut | None = None) -> Comparison:
+    """Compare step b with step a; shifts are those of the fulcrum of b. found: their held-out likelihoods."""
     names = (a[0], b[0])
     poses = _poses(a[2], b)
     spec = differences(a[1].spec, b[1].spec)
-    return Comparison(names, _fsc(a, b), poses, _maps(a, b), spec, _summary(a[2], b[2], poses, spec))
+    made = Comparison(names, _fsc(a, b), poses, _maps(a, b), spec, _summary(a[2], b[2], poses, spec))
+    if found is None:
+        return made
+    return replace(made, verdict=verdict(names, found), held_out=_scores(names, b[1], found))
+
+
+def verdict(names: tuple[str, str], found: HeldOut) -> str:
+    """Which of two steps predicts held-out images better, and how sure that is."""
+    told = (
+        f"({found.gain:+.2f} ± {found.error:.2f} in the log-likelihood of an image, {len(found.rows)} images, p "
+        f"{f'{found.p:.2g}' if found.p > 1e-12 else '< 1e-12'})"
+    )
+    short = [name[:9] for name in names]
+    blind = "" if found.marginal else "; re-centred, so that the priors are not counted: the looser one gains by it"
+    if found.better is None:
+        return f"no difference between {short[0]} and {short[1]} that held-out images tell {told}{blind}"
+    first, second = short[found.better], short[1 - found.better]
+    return f"{first} is better than {second}: images that its maps have not seen are more probable {told}{blind}"
+
+
+def _scores(names: tuple[str, str], job: Job, found: HeldOut) -> xr.Dataset:
+    score = _variable(("step", "particle"), found.score, "Log-likelihood of a held-out image over no density", "1")
+    uid, half = job.particles.uid[found.rows], found.half
+    coords = {
+        "step": list(names),
+        "uid": _variable(("particle",), uid, "Unique identifier of the particle", "1"),
+        "half": _variable(("particle",), half, "Half set, 1 or 2", "1"),
+    }
+    attrs = {"gain": found.gain, "gain_standard_error": found.error, "p": found.p, "priors_counted": found.marginal}
+    return xr.Dataset({"log_likelihood": score}, coords, attrs)
 
 
 def _variable(dims: tuple[str, ...], values: Any, long_name: str, units: str) -> xr.Variable:

@@ -154,7 +154,7 @@ class InspectWidget(Panel):
             for control, name in zip((self.step, self.other), found.names, strict=True):
                 control.value = name if name in known else control.value
         self._put([self.step, self.other], [self.figure])
-        self.say(found.summary)
+        self.say(found.told)
         self.figure.ask(lambda: plots.compare(found), found.summary, "compare", 'session.compare("…").fsc')
 
     def _if_still(self, show: Callable[[Any], None]) -> Callable[[Any], None]:

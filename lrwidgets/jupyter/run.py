@@ -127,7 +127,7 @@ class RunWidget(Panel):
         self.latest.ask(lambda: self.session.compare(chosen), self._tell_comparison, "compare")
 
     def _tell_comparison(self, found: Comparison) -> None:
-        self.say(found.summary)
+        self.say(found.told)
         self.compared.emit(found)
 
     def _apply(self, advice: Advice) -> None:

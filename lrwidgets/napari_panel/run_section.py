@@ -139,7 +139,7 @@ class RunSection(Section):
     def _compare(self) -> None:
         chosen = self._chosen()
         self.say("comparing …", "")
-        self.latest.ask(lambda: self.session.compare(chosen), lambda found: self.say(found.summary), "compare")
+        self.latest.ask(lambda: self.session.compare(chosen), lambda found: self.say(found.told), "compare")
 
     def _apply(self, advice: Advice) -> None:
         """Branch from the step that the advice is about."""

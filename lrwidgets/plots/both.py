@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrcore.compare import Comparison
@@ -11,6 +12,8 @@ from lrwidgets.plots.dress import (
     BINS,
     BLUE,
     GREY,
+    HEADROOM,
+    ORANGE,
     TEXT,
     dress,
     group,
@@ -69,7 +72,9 @@ def compare(found: Comparison) -> Figure:
     ax = right.subplots()
     draw_curves(ax, lines, columns=1)
     ax.set_ylabel("Fourier shell correlation of the half maps", fontsize=TEXT)
-    panels = bottom.subplots(1, 2)
+    panels = bottom.subplots(1, 2 if found.held_out is None else 3)
+    if found.held_out is not None:
+        _draw_held_out(panels[2], found.held_out)
     for ax, name, words, unit in (
         (panels[0], "angle_difference", "rotation from a to b, degrees", "°"),
         (panels[1], "shift_difference", "shift of the fulcrum from a to b, Å", " Å"),
@@ -78,8 +83,20 @@ def compare(found: Comparison) -> Figure:
         histogram(ax, values, np.linspace(0, 1.15 * float(np.quantile(values, 0.99)) or 1.0, BINS), unit, BLUE)
         dress(ax, words, "particles")
         legend_above(ax)
-    headline(figure, found.summary.partition(";")[0])
+    headline(figure, (found.verdict or found.summary).partition(" (" if found.verdict else ";")[0])
     return figure
+
+
+def _draw_held_out(ax: Axes, scores: xr.Dataset) -> None:
+    """By how much each held-out image is more probable with b, and the mean with its error."""
+    more = np.diff(scores["log_likelihood"].values, axis=0)[0]
+    low, high = np.quantile(more, (0.01, 0.99))
+    histogram(ax, more, np.linspace(min(low, 0.0), max(high, 0.0) or 1.0, BINS), "", BLUE)
+    gain, error = scores.attrs["gain"], scores.attrs["gain_standard_error"]
+    ax.axvline(0.0, 0, 1 / HEADROOM, color=GREY, lw=1.6, ls="--", label="no difference")
+    ax.axvspan(gain - 2 * error, gain + 2 * error, 0, 1 / HEADROOM, color=ORANGE, alpha=0.5, label="mean ± 2 SE")
+    dress(ax, "log-likelihood of a held-out image, b over a", "particles")
+    legend_above(ax)
 
 
 def _named(found: Comparison) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from lrcore.errors import InputError
 from lrcore.poses import changes
 from lrcore.records import Step
 from lrcore.refine import Job
-from lrcore.results import covariance_in_degrees, fulcrum_of, to_step, to_tree, validate
+from lrcore.results import covariance_in_degrees, fulcrum_A, fulcrum_of, to_step, to_tree, validate
 from lrcore.schema import SCHEMA, STAGE_VARIABLES
 from lrcore.spec import RefineSpec
 from tests.fakes import BOX, PIXEL, make_job, make_step, other_bits, same_bits

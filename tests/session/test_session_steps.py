@@ -113,8 +113,15 @@ def test_two_steps_side_by_side(session: Session) -> None:
     assert np.array_equal(found.maps["map"].values[1], final_map(session.job, steps[1]).data)
     assert "iteration 2 → 2" in found.summary
     assert "rotation_prior_sd_deg 5 → 2" in found.summary
+    assert "is better than" in found.verdict
+    assert found.told == f"{found.summary}; {found.verdict}"
+    more = found.held_out["log_likelihood"].values
+    assert float(np.diff(more, axis=0).mean()) == pytest.approx(found.held_out.attrs["gain"])
+    assert list(found.held_out["uid"].values) == list(session.job.particles.uid)
+    assert session.compare(two.id, images=0).verdict == ""
     same = session.compare(two.id, two.id)
     assert same.spec == {}
+    assert "no difference" in same.verdict
     assert float(same.poses["angle_difference"].max()) < 1e-5
     assert float(same.poses["shift_difference"].max()) == 0
     from_start = session.compare(start.id, two.id).poses

@@ -1,0 +1,91 @@
+"""Held-out likelihood: when two steps are told apart, and what not knowing a pose costs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lrcore.heldout import WORTH, _occam, judged
+from lrcore.records import FLAG_BAD_IMAGE, Expectation, Held, Poses
+from lrcore.rotations import exp
+from tests.fakes import make_particles
+
+HALF = np.tile(np.array([1, 2], np.int8), 500)
+ROWS = np.arange(1000)
+HELD = Held((0.0, 0.0, 0.0), 4.0, 2.0, 12.0, 6.0, False)
+
+
+def scores(first: float, second: float, scatter: float = 1.0) -> np.ndarray:
+    """Scores that differ by `first` in half set 1 and by `second` in half set 2, on average."""
+    rng = np.random.default_rng(0)
+    base, more = rng.normal(50, 20, 1000), rng.normal(0, scatter, 1000)
+    for number, mean in ((1, first), (2, second)):
+        more[number == HALF] += mean - more[number == HALF].mean()
+    return np.stack([base, base + more])
+
+
+def test_what_both_half_sets_say_is_believed() -> None:
+    found = judged(ROWS, HALF, scores(0.3, 0.5))
+    assert found.better == 1
+    assert found.gain == pytest.approx(0.4)
+    assert found.error == pytest.approx(1 / np.sqrt(1000), rel=0.1)
+    assert judged(ROWS, HALF, scores(0.3, 0.5)[::-1]).better == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "scatter"),
+    [
+        (0.8, -0.2, 1.0),  # the half sets disagree
+        (0.4, 0.4, 30.0),  # chance may have done it
+        (WORTH / 2, WORTH / 2, 0.01),  # beyond chance, and of no weight
+        (0.0, 0.0, 0.0),  # the same step
+    ],
+)
+def test_what_is_no_difference(first: float, second: float, scatter: float) -> None:
+    assert judged(ROWS, HALF, scores(first, second, scatter)).better is None
+
+
+def posed(n: int = 4000) -> tuple[Poses, np.ndarray]:
+    """Poses that the prior HELD scatters about the input ones, and their θ."""
+    rng, given = np.random.default_rng(1), make_particles(n).poses
+    theta = rng.normal(size=(n, 5)) * np.repeat([np.radians(4.0), 2.0], (3, 2))
+    return Poses(given.rotation @ exp(theta[:, :3]), given.origin_A - theta[:, 3:]), theta
+
+
+def test_the_right_width_of_a_prior_costs_least() -> None:
+    """The mean of log prior is highest for the prior that the poses come from: Gibbs' inequality."""
+    poses, _ = posed()
+    particles = make_particles(4000)
+    found = replace(Expectation.none(poses), covariance=np.tile(1e-6 * np.eye(5), (4000, 1, 1)))
+    cost = {
+        factor: _occam(particles, found, replace(HELD, rotation_sd_deg=4 * factor, shift_sd_A=2 * factor)).mean()
+        for factor in (0.5, 0.8, 1.0, 1.25, 2.0)
+    }
+    assert max(cost, key=cost.__getitem__) == 1.0
+    free = replace(HELD, rotation_sd_deg=np.inf, shift_sd_A=np.inf)
+    assert _occam(particles, found, free).mean() < cost[1.0], "uniform inside 3 SD knows less"
+
+
+def test_laplace_is_exact_for_a_gaussian() -> None:
+    """∫ N(x; t, s²) N(t; 0, p²) dt of five unknowns by the mode, its width and the prior there."""
+    (s, p, x), particles = (0.5, 2.0, 1.3), make_particles(2)
+    held = replace(HELD, rotation_sd_deg=np.degrees(p), shift_sd_A=p)
+    mode, width = x * p**2 / (p**2 + s**2), 1 / (1 / p**2 + 1 / s**2)
+    theta = np.array([[mode, 0, 0, 0, 0], [0, 0, 0, mode, 0]])
+    given = particles.poses
+    poses = Poses(given.rotation @ exp(theta[:, :3]), given.origin_A - theta[:, 3:])
+    found = replace(Expectation.none(poses), covariance=np.tile(width * np.eye(5), (2, 1, 1)))
+    likelihood = -0.5 * (x - mode) ** 2 / s**2 - 2.5 * np.log(2 * np.pi * s**2)
+    exact = -0.5 * x**2 / (s**2 + p**2) - 2.5 * np.log(2 * np.pi * (s**2 + p**2))
+    assert np.allclose(likelihood + _occam(particles, found, held), exact)
+
+
+def test_a_doubtful_mode_is_one_of_several_and_no_image_costs_nothing() -> None:
+    particles = make_particles(2)
+    found = replace(Expectation.none(particles.poses), covariance=np.tile(1e-4 * np.eye(5), (2, 1, 1)))
+    sure = _occam(particles, found, HELD)
+    doubtful = _occam(particles, replace(found, mode_probability=np.array([0.5, 1.0])), HELD)
+    assert np.allclose(doubtful - sure, [np.log(2), 0])
+    none = replace(found, flags=np.array([FLAG_BAD_IMAGE, 0], np.uint8))
+    assert _occam(particles, none, HELD)[0] == 0
+    assert not _occam(particles, found, None).any(), "the start looked for no pose"
