@@ -20,7 +20,7 @@ from lrcore.records import Float32, Volume
 from lrwidgets.jupyter.base import GOOD, Panel
 from lrwidgets.jupyter.histogram import STEPS, Histogram, bars, reach_to
 from lrwidgets.jupyter.mask_words import facts, listed
-from lrwidgets.jupyter.slices import Silence, SliceView, overlay
+from lrwidgets.jupyter.slices import Silence, SliceView, coordinates, overlay
 from lrwidgets.mask_settings import REGIONS, Settings
 from lrwidgets.present import map_of
 from lrwidgets.session import Session
@@ -331,10 +331,10 @@ class MaskWidget(Panel):
         return {"kind": "box", "centre": centre, "size": [a / apix for a in shape.size_A]}
 
     def _from_view(self, drawn: dict[str, Any]) -> masks.Sphere | masks.Block:
-        apix, centre = self._map().pixel_size_A, self.view.to_A(drawn["centre"])
-        if drawn["kind"] == "sphere":
-            return masks.Sphere(centre, float(drawn["radius"]) * apix)
-        x, y, z = (float(a) * apix for a in drawn["size"])
+        apix, centre = self._map().pixel_size_A, self.view.to_A(drawn.get("centre"))
+        if drawn.get("kind") == "sphere":
+            return masks.Sphere(centre, coordinates([drawn.get("radius")], 1)[0] * apix)
+        x, y, z = (a * apix for a in coordinates(drawn.get("size")))
         return masks.Block(centre, (x, y, z))
 
     # --- the work, on the thread of `latest`

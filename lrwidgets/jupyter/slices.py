@@ -31,6 +31,8 @@ SHARES = (5e-4, 0.9999)
 """Of a map's voxels, what lies below the values that are told apart, and below the end of them."""
 COLOUR_SHARES = (0.05, 0.95)
 """The same of a map that colours another."""
+FARTHEST_PX = 1e6
+"""Coordinates beyond this are none."""
 SAMPLES = 500_000
 """Voxels that tell these values."""
 
@@ -183,10 +185,10 @@ class SliceView(Panel):
         volume = self._shown()
         return [float(v) for v in np.asarray(point_A, float) / volume.pixel_size_A + volume.box // 2]
 
-    def to_A(self, voxel: npt.ArrayLike) -> Point:
+    def to_A(self, voxel: Any) -> Point:
         """Voxels of the map → (x, y, z) in Å from the box centre."""
         volume = self._shown()
-        x, y, z = (float(a) for a in (np.asarray(voxel, float) - volume.box // 2) * volume.pixel_size_A)
+        x, y, z = ((a - volume.box // 2) * volume.pixel_size_A for a in coordinates(voxel))
         return (x, y, z)
 
     def on(self, name: str, callback: Callable[[Any], None]) -> None:
@@ -197,6 +199,17 @@ class SliceView(Panel):
         if self.volume is None:
             raise InputError("no map is shown yet: show one first")
         return self.volume
+
+
+def coordinates(given: Any, count: int = 3) -> list[float]:
+    """So many coordinates as a browser gives them. Raises InputError for anything else: it can send what it likes."""
+    try:
+        found = [float(a) for a in given]
+    except (TypeError, ValueError) as error:
+        raise InputError("the browser sent no coordinates: draw it again, or reload the page") from error
+    if len(found) != count or not np.all(np.abs(found) < FARTHEST_PX):
+        raise InputError("the browser sent coordinates that make no sense: draw it again, or reload the page")
+    return found
 
 
 def levels(data: Float32, shares: Range) -> Range:
