@@ -25,8 +25,11 @@ def edited(spec: RefineSpec, changes: Mapping[str, Any]) -> RefineSpec:
         return RefineSpec.model_validate({**spec.model_dump(), **changes})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
         reason = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:  # of several fields together, which the reason names
+            given = ", ".join(f"{name} = {value}" for name, value in changes.items())
+            raise InputError(f"{given}: {reason}") from error
+        name = str(first["loc"][0])
         reason = reason[0].lower() + reason[1:]
         raise InputError(f"{name} = {first['input']}: {reason}{_valid(RefineSpec.model_fields[name])}") from error
 

@@ -82,6 +82,12 @@ def test_settings_of_any_kind(changes: dict[str, object]) -> None:
     assert RefineSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
+def test_fields_that_do_not_go_together() -> None:
+    """Found by generated spec files: a refusal that is of no single field."""
+    with pytest.raises(InputError, match=r"dynamic_mask_far_A = 0: dynamic_mask_far_A must not be less than"):
+        edited(DEFAULTS, from_text(["dynamic_mask_far_A=0"]))
+
+
 @times(150)
 @given(texts=st.lists(TEXT | st.builds("{}={}".format, NAMES, NUMBERS | TEXT), min_size=1, max_size=3))
 def test_settings_as_text(texts: list[str]) -> None:
