@@ -60,7 +60,7 @@ def ball(edge: float = 4.0, centre: tuple[float, float, float] = (0, 0, 0)) -> n
         ("fulcrum=9000, 0, 0 A", "fulcrum = 9000, 0, 0 A: lies 8985 A from the middle of a box of 30 A: give"),
         ("fulcrum=1e300, 0, 0 px", "fulcrum = 1e300, 0, 0 px: lies 2.5e+300 A from the middle"),
         ("fulcrum=1e999, 0, 0 A", "fulcrum = 1e999, 0, 0 A: lies inf A from the middle"),
-        ("fulcrum=1.2.3, 0, 0 A", "fulcrum = 1.2.3, 0, 0 A: write mask, box, 'x, y, z px'"),
+        ("fulcrum=1.2.3, 0, 0 A", "fulcrum = 1.2.3, 0, 0 A: write mask, box, estimate, 'x, y, z px'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(
