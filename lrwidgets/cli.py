@@ -243,6 +243,27 @@ def _motion(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, metavar="FILE.nc", help="principal motions and the particles' places on them"
     )
+    command.add_argument("--plot", type=Path, metavar="FILE", help="fulcrum, principal motions and particles as PNG")
+    command.add_argument(
+        "--maps", type=Path, metavar="DIR", help="maps along a principal motion, with a ChimeraX script"
+    )
+    command.add_argument("--number", type=_positive, default=1, metavar="K", help="of that motion (default: 1)")
+    command.add_argument(
+        "--bins", type=_whole, default=0, metavar="N", help="and reconstruct particles in N bins of it"
+    )
+
+
+def _sweep(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("run", type=Path, metavar="RUN.zarr")
+    add(
+        "--over", required=True, action="append", metavar="NAME=V,V,...",
+        help="a parameter and the values to try (between ; where they hold commas); may be repeated",
+    )  # fmt: skip
+    add("--subset", type=_positive, default=2000, metavar="N", help="particles, half of them from each half set")
+    add("--images", type=Path, metavar="DIR", help="folder of the image stacks")
+    add("--out", type=Path, metavar="FILE.nc", help="the table as netCDF, a dimension for each parameter")
+    add("--plot", type=Path, metavar="FILE", help="the ranking as PNG")
 
 
 def _of_run(command: argparse.ArgumentParser) -> None:
@@ -449,6 +470,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
     "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
     "check": (_check, "verify every step and mask of a run by its checksum", "checking"),
+    "sweep": (_sweep, "try settings on a subset, from an iteration of a run, and rank them", "sweeping"),
     "tree": (_tree, "show the steps of a run and its branches", "telling"),
     "advise": (_of_run, "tell what a step says about its settings", "telling"),
     "select": (_select, "write the particles of a run whose poses are sure enough", "selecting"),

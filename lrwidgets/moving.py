@@ -1,17 +1,23 @@
 """lrwidgets motion: where the body of a run turns, how far it moves, and the settings that follow."""
 
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lrcore.backend import pick
 from lrcore.errors import InputError
 from lrcore.motion import Hinge
+from lrcore.records import Progress, Step
+from lrcore.refine import Job, whole_map
+from lrcore.results import mask_dataset
 from lrcore.units import DEGREE
 from lrwidgets.commands import node_of
 from lrwidgets.estimate import Estimate, estimate, principal_motions
 from lrwidgets.export import netcdf
+from lrwidgets.motion_maps import write
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
@@ -26,6 +32,7 @@ def motion(arguments: Namespace) -> None:
             raise InputError(f"{arguments.run}: iteration 0 has the input poses: give a later --iteration")
         (_, step), (_, before) = session.load_step(node.id), session.load_step(node.parent)
         job = session.job_of(node)
+        _, first = session.load_step(session.path()[0].id)
     found = estimate(job, step, before)
     printer = Printer(arguments.json)
     _tell(printer, found, job.mask.box, job.mask.pixel_size_A)
@@ -34,6 +41,29 @@ def motion(arguments: Namespace) -> None:
     if arguments.out is not None:
         netcdf(arguments.out, xr.DataTree(motions))
         printer.tell(f"wrote {arguments.out}", "written", path=arguments.out)
+    if arguments.plot is not None:
+        _plot(arguments.plot, job, first, step, motions)
+    if arguments.maps is not None:
+        _maps(arguments, printer, job, (first, step), motions)
+
+
+def _plot(path: Path, job: Job, first: Step, step: Step, motions: xr.Dataset) -> None:
+    from lrwidgets import plots
+
+    mask = mask_dataset(job.mask)["mask"]
+    plots.save(plots.motion(motions, mask.copy(data=whole_map(job, first, step).data), mask), path)
+
+
+def _maps(arguments: Namespace, printer: Printer, job: Job, steps: tuple[Step, Step], motions: xr.Dataset) -> None:
+    count = 0
+    for event in write(arguments.maps, job, steps, motions, arguments.number, arguments.bins, pick("auto")):
+        if isinstance(event, Progress):
+            printer.progress(event)
+        else:
+            count += 1
+    printer.close()
+    text = f"wrote {arguments.maps} ({count} files; the .cxc play them in ChimeraX)"
+    printer.tell(text, "written", path=arguments.maps, files=count)
 
 
 def _tell_motions(printer: Printer, motions: xr.Dataset) -> None:

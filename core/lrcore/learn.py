@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lrcore.masks import centre_of_mass
 from lrcore.motion import ENOUGH, Hinge, Motion, Sights, located, sights, widths
 from lrcore.records import Float64, Held, Particles, Step, Volume
-from lrcore.reference import Geometry, Learned, geometry
+from lrcore.reference import Geometry, Learned, geometry, held
 from lrcore.spec import RefineSpec
 from lrcore.units import DEGREE
 
@@ -34,7 +34,28 @@ def learned(particles: Particles, last: Step, mask: Volume, spec: RefineSpec) ->
     home = np.asarray(centre_of_mass(mask.data) * mask.pixel_size_A, dtype=np.float64)
     begin = (spec.rotation_prior_sd_deg * DEGREE, spec.shift_prior_sd_A)
     found = [located(half, begin, 0.5 * shape.diameter * shape.pixel_size_A, home) for half in halves]
-    return _both(found, spec, shape)
+    return _damped(_both(found, spec, shape), last.held, held(shape, spec))
+
+
+def _damped(now: Learned, before: Held, given: Held) -> Learned:
+    """Half-way from what was held before, if that was learned and not given.
+
+    A prior that is too narrow is followed by a motion that is too wide, and the other way round: each iteration would
+    swing past the one before.
+    """
+    if (before.fulcrum_A, before.rotation_sd_deg, before.shift_sd_A) == (
+        given.fulcrum_A,
+        given.rotation_sd_deg,
+        given.shift_sd_A,
+    ):
+        return now
+    x, y, z = ((a + b) / 2 for a, b in zip(now.fulcrum_A, before.fulcrum_A, strict=True))
+    widths = (before.rotation_sd_deg, before.shift_sd_A)
+    turn, shift = (
+        float(np.sqrt(new * old)) if np.isfinite(old) else new
+        for new, old in zip((now.rotation_sd_deg, now.shift_sd_A), widths, strict=True)
+    )
+    return Learned((x, y, z), turn, shift)
 
 
 def _sights(particles: Particles, last: Step, held: Held) -> tuple[Sights, npt.NDArray[np.int64]]:

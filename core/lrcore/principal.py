@@ -25,12 +25,13 @@ MODES = 6
 class Principal:
     """Principal motions, the largest first.
 
-    fulcrum_A: (3,). displacement_A: (6,) root mean square displacement of the body's matter along each. turn: (6, 3)
-    rad and shift_A: (6, 3), at the fulcrum, of one SD. coordinates, error: (n, 6), in SD. member: (n,) probability that
-    the particle is no outlier.
+    fulcrum_A: (3,), covariance_A2: (3, 3) of its error. displacement_A: (6,) root mean square displacement of the
+    body's matter along each. turn: (6, 3) rad and shift_A: (6, 3), at the fulcrum, of one SD. coordinates, error:
+    (n, 6), in SD. member: (n,) probability that the particle is no outlier.
     """
 
     fulcrum_A: Float64
+    covariance_A2: Float64
     displacement_A: Float64
     turn: Float64
     shift_A: Float64
@@ -52,6 +53,7 @@ def principal(motion: Motion, hinge: Hinge, radius_A: float) -> Principal:
     one = sd[:, None] * axes / measure
     return Principal(
         hinge.fulcrum_A,
+        hinge.covariance_A2,
         sd,
         one[:, :3],
         one[:, 3:],
@@ -85,10 +87,17 @@ def to_dataset(found: Principal, uid: npt.NDArray[np.uint64], half: npt.NDArray[
         "coordinate_sd": (("particle", "motion"), found.error, "Standard deviation of its error", "1"),
         "member": (("particle",), found.member, "Probability that the particle is no outlier", "1"),
         "fulcrum": (("map_axis",), found.fulcrum_A, "Fulcrum from the box centre", "angstrom"),
+        "fulcrum_covariance": (
+            ("map_axis", "map_axis_"),
+            found.covariance_A2,
+            "Covariance of the fulcrum's error",
+            "angstrom2",
+        ),
     }
     coords = {
         "motion": (("motion",), np.arange(1, MODES + 1), "Number, the largest first", "1"),
         "map_axis": (("map_axis",), list("xyz"), "Axis of the map", "1"),
+        "map_axis_": (("map_axis_",), list("xyz"), "Axis of the map", "1"),
         "uid": (("particle",), uid, "Unique identifier of the particle", "1"),
         "half": (("particle",), half, "Half set, 1 or 2", "1"),
     }

@@ -3,6 +3,7 @@
 from lrwidgets.plots.both import compare, overview
 from lrwidgets.plots.curves import conical, fsc, guinier, history
 from lrwidgets.plots.dress import save
+from lrwidgets.plots.learned import motion, sweep
 from lrwidgets.plots.maps import filtered_map, local_resolution, slices
 from lrwidgets.plots.poses import changes, directions, prior, uncertainty
 
@@ -16,9 +17,11 @@ __all__ = [
     "guinier",
     "history",
     "local_resolution",
+    "motion",
     "overview",
     "prior",
     "save",
     "slices",
+    "sweep",
     "uncertainty",
 ]

@@ -95,7 +95,7 @@ def _draw_held_out(ax: Axes, scores: xr.Dataset) -> None:
     gain, error = scores.attrs["gain"], scores.attrs["gain_standard_error"]
     ax.axvline(0.0, 0, 1 / HEADROOM, color=GREY, lw=1.6, ls="--", label="no difference")
     ax.axvspan(gain - 2 * error, gain + 2 * error, 0, 1 / HEADROOM, color=ORANGE, alpha=0.5, label="mean ± 2 SE")
-    dress(ax, "log-likelihood of a held-out image, b over a", "particles")
+    dress(ax, "log-likelihood, b over a", "particles")
     legend_above(ax)
 
 

@@ -7,10 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from lrcore.grids import radius_grid
-from lrcore.learn import learned
+from lrcore.learn import _damped, learned
 from lrcore.masks import cosine_edge
 from lrcore.records import Expectation, Held, Particles, Poses, Step, Volume
-from lrcore.reference import geometry, held
+from lrcore.reference import Learned, geometry, held
 from lrcore.rotations import exp
 from lrcore.spec import RefineSpec
 from tests.fakes import make_job, make_particles, make_step
@@ -78,6 +78,29 @@ def test_either_half_set_tells_as_much_as_the_other() -> None:
     got = learned(*found(hinges=(HINGE_A - aside, HINGE_A + aside)), MASK, LEARN)
     assert got is not None
     assert np.linalg.norm(np.subtract(got.fulcrum_A, HINGE_A)) < 3.0
+
+
+def test_what_was_learned_before_is_left_by_half() -> None:
+    particles, step = found()
+    got = learned(particles, step, MASK, LEARN)
+    assert got is not None
+    swung = replace(step.held, fulcrum_A=(10.0, 0.0, 0.0), rotation_sd_deg=6.0, shift_sd_A=np.inf)
+    pulled = replace(step, held=swung)
+    assert learned(particles, pulled, MASK, LEARN) == _damped(undamped(particles, pulled), swung, step.held)
+    half = _damped(got, swung, step.held)
+    assert np.allclose(half.fulcrum_A, np.add(got.fulcrum_A, (10.0, 0.0, 0.0)) / 2)
+    assert half.rotation_sd_deg == pytest.approx(np.sqrt(6.0 * got.rotation_sd_deg))
+    assert half.shift_sd_A == got.shift_sd_A, "no prior before"
+    assert _damped(got, step.held, step.held) == got, "the first time there is nothing to leave"
+
+
+def undamped(particles: Particles, step: Step) -> Learned:
+    """As if what the step held had been given, not learned."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrcore.learn._damped", lambda now, *_: now)
+        got = learned(particles, step, MASK, LEARN)
+    assert got is not None
+    return got
 
 
 def test_extents_follow_the_wider_prior() -> None:

@@ -50,6 +50,7 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         "tree",
         "advise",
         "select",
+        "sweep",
     } == {shlex.split(line)[1] for line in commands}
     for command in commands:
         program, *arguments = shlex.split(command)

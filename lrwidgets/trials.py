@@ -1,0 +1,120 @@
+"""Sweep: one iteration of a subset under each of several settings, ranked by how well it predicts held-out images."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lrcore.errors import InputError
+from lrcore.heldout import HeldOut
+from lrcore.records import Progress, Step
+from lrcore.refine import Job
+from lrcore.subset import half_balanced, of_step
+from lrwidgets.engine import CORE, Engine, Events
+from lrwidgets.params import edited
+from lrwidgets.session import START_FIELDS, Session
+from lrwidgets.table import text
+
+MOST = 200
+"""Settings at most: each takes an iteration."""
+MEASURED = {
+    "gain": ("Log-likelihood of a held-out image over that with the first settings", "1"),
+    "gain_standard_error": ("Its standard error over the images", "1"),
+    "resolution_corrected": ("Resolution at corrected FSC 0.143, of the subset", "angstrom"),
+    "angle_from_input": ("Median rotation angle from the input pose", "degree"),
+    "at_rotation_extent": ("Share of particles at the rotation extent", "1"),
+    "at_shift_extent": ("Share of particles at the shift extent", "1"),
+}
+
+
+def sweep(
+    session: Session, over: Mapping[str, Sequence[Any]], subset: int = 2000, engine: Engine = CORE
+) -> Iterator[Progress | xr.Dataset]:
+    """One iteration of `subset` particles from the session's present step under each combination of settings.
+
+    over: field of the spec → values. Yields Progress, and at the end a Dataset with a dimension for each field, whose
+    coordinates are the values, and the variables of MEASURED and `rank` (1 is best). Nothing is added to the run.
+    Raises InputError for a field or value that is refused, for one that only a new start would show, and where there
+    is no step to go on from.
+    """
+    node, last = session.load_step()
+    specs = _specs(session, over)
+    _, first = session.load_step(session.path()[0].id)
+    whole = session.job_of(node)
+    rows = half_balanced(whole.particles.half, subset, whole.spec.seed)
+    job, backend = replace(whole, particles=whole.particles.select(rows)), engine.pick("auto", None)
+    first, last = of_step(first, rows), of_step(last, rows)
+    made: list[tuple[Job, Step]] = []
+    for i, spec in enumerate(specs):
+        trial = replace(job, spec=spec)
+        step = yield from _only(engine.advance(trial, first, last, backend), i, len(specs))
+        made.append((trial, step))
+    found = [engine.held_out(first, made[0], one, backend, len(rows)) for one in made]
+    values = {name: [getattr(spec, name) for spec in specs] for name in over}
+    kept = {name: list(dict.fromkeys(column)) for name, column in values.items()}
+    yield _dataset(kept, [step for _, step in made], found)
+
+
+def _specs(session: Session, over: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """The spec of every combination, the last field changing fastest."""
+    if not over or not all(len(values) for values in over.values()):
+        raise InputError("sweep: name a parameter and the values to try")
+    count = int(np.prod([len(values) for values in over.values()]))
+    if count > MOST:
+        raise InputError(f"sweep: {count} settings, each of which takes an iteration: give {MOST} at most")
+    for name in over:
+        if name in START_FIELDS:
+            raise InputError(f"sweep: {name} shapes the start of a run: begin a run with each value instead")
+    combinations = (dict(zip(over, values, strict=True)) for values in product(*over.values()))
+    return [edited(session.spec, changes) for changes in combinations]
+
+
+def _only(events: Events, number: int, count: int) -> Generator[Progress, None, Step]:
+    """The step among the events; progress counts the settings, too."""
+    for event in events:
+        if isinstance(event, Step):
+            return event
+        yield replace(event, stage="sweep", done=number * event.total + event.done, total=count * event.total)
+    raise RuntimeError("the engine ended without a step")
+
+
+def _dataset(over: Mapping[str, Sequence[Any]], steps: list[Step], found: list[HeldOut]) -> xr.Dataset:
+    shape = [len(values) for values in over.values()]
+    lines = [step.history[-1] for step in steps]
+    columns: dict[str, list[float]] = {
+        "gain": [one.gain for one in found],
+        "gain_standard_error": [one.error for one in found],
+        "resolution_corrected": [line.resolution_corrected_A for line in lines],
+        "angle_from_input": [line.angle_from_input_deg for line in lines],
+        "at_rotation_extent": [line.at_rotation_extent for line in lines],
+        "at_shift_extent": [line.at_shift_extent for line in lines],
+    }
+    data = {
+        name: (tuple(over), np.reshape(columns[name], shape), {"long_name": words, "units": unit})
+        for name, (words, unit) in MEASURED.items()
+    }
+    order = np.argsort(np.argsort(-np.array(columns["gain"]), kind="stable"), kind="stable") + 1
+    rank = (tuple(over), order.reshape(shape), {"long_name": "Rank, 1 is best", "units": "1"})
+    coords = {name: ["auto" if v is None else v for v in values] for name, values in over.items()}
+    return xr.Dataset({**data, "rank": rank}, coords, {"images": len(found[0].rows), "iteration": steps[0].iteration})
+
+
+def table(found: xr.Dataset) -> str:
+    """The settings, best first, a line each."""
+    frame = found.to_dataframe().sort_values("rank").reset_index()
+    names = [str(dim) for dim in found.dims]
+    width = max(len(_setting(row, names)) for _, row in frame.iterrows())
+    lines = []
+    for _, row in frame.iterrows():
+        worth = f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}"
+        lines.append(
+            f"{int(row['rank']):4d}  {_setting(row, names):{width}s}  {worth}  {row['resolution_corrected']:6.2f} Å"
+        )
+    return "\n".join(lines)
+
+
+def _setting(row: Any, names: list[str]) -> str:
+    return ", ".join(f"{name} {text(row[name])}" for name in names)
