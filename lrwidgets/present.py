@@ -13,8 +13,9 @@ from lrcore.locres import LocalResolution, local_resolution
 from lrcore.motion import Hinge
 from lrcore.records import Progress, Volume
 from lrcore.refine import final_map, whole_map
+from lrcore.results import mask_dataset
 from lrcore.units import DEGREE
-from lrwidgets.estimate import estimate
+from lrwidgets.estimate import estimate, principal_motions
 from lrwidgets.session import Session
 
 _lock = threading.Lock()
@@ -46,6 +47,21 @@ def hinge_of(session: Session) -> Hinge | None:
             known = (node.id, estimate(session.job_of(node), step, before).all)
             _hinges[session] = known
         return known[1]
+
+
+def motion_of(session: Session, node: str) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
+    """What `plots.motion` draws of a step: its principal motions, the body amid the rest of the particle, the mask.
+
+    Raises InputError for a start, whose poses are the input's.
+    """
+    found, step = session.load_step(node)
+    if found.parent is None:
+        raise InputError("the start has the poses of the input: run an iteration, and its poses tell of a motion")
+    job = session.job_of(found)
+    (_, before), (_, start) = session.load_step(found.parent), session.load_step(start_of(session, node))
+    mask = mask_dataset(job.mask)["mask"]
+    whole = mask.copy(data=whole_map(job, start, step).data)
+    return principal_motions(job, estimate(job, step, before)), whole, mask
 
 
 def moved(session: Session) -> xr.Dataset | None:

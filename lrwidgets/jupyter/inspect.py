@@ -18,7 +18,7 @@ from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.figures import FigureView
 from lrwidgets.jupyter.slices import Silence, SliceView
 from lrwidgets.jupyter.surface import surface
-from lrwidgets.present import before_and_after, local_of, start_of
+from lrwidgets.present import before_and_after, local_of, motion_of, start_of
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 from lrwidgets.threads import Latest
@@ -28,8 +28,9 @@ PRESENT = ""
 """The choice of whatever step is the present one."""
 
 
+MOTION_CODE = "from lrwidgets.present import motion_of\nmotions, whole, mask = motion_of(session, session.state.node)"
 MAPS = ("before / after", "half A / half B", "by local resolution")
-SPECIAL = ("Before / after", "Local resolution", "Slices", "Surface", "Compare")
+SPECIAL = ("Before / after", "Motion", "Local resolution", "Slices", "Surface", "Compare")
 
 
 class InspectWidget(Panel):
@@ -116,6 +117,11 @@ class InspectWidget(Panel):
             self._figure(
                 lambda: beside(self.session.results(node), self.session.results(start)),
                 "Maps before and after", 'session.results()["volumes"]',
+            )  # fmt: skip
+        elif what == "Motion":
+            self._figure(
+                lambda: plots.motion(*motion_of(self.session, node)),
+                "Fulcrum and principal motions", MOTION_CODE,
             )  # fmt: skip
         elif what == "Compare":
             self._put([self.step, self.other], [self.figure])

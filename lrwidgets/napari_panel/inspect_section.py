@@ -7,17 +7,19 @@ from qtpy.QtWidgets import QComboBox
 
 from lrcore.records import Volume
 from lrcore.refine import final_map
+from lrwidgets import plots
 from lrwidgets.gallery import FIGURES
 from lrwidgets.napari_panel.figure import FigureBox
 from lrwidgets.napari_panel.layers import LayerData, local_layer, map_layer
 from lrwidgets.napari_panel.scene import Scene
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.present import before_and_after, local_of
+from lrwidgets.present import before_and_after, local_of, motion_of
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 
 LINKED = ("contrast_limits", "gamma", "iso_threshold", "rendering")
 BEFORE, AFTER = "before", "after"
+MOTION = "Motion"
 
 
 class InspectSection(Section):
@@ -29,7 +31,7 @@ class InspectSection(Section):
         self._node: str | None = None
         self.what = QComboBox()
         self.what.setObjectName("lrw-inspect-what")
-        self.what.addItems(list(FIGURES))
+        self.what.addItems([*FIGURES, MOTION])
         self.what.currentTextChanged.connect(self.guarded(lambda _: self._draw()))
         self.rows.addWidget(self.what)
         self.row(
@@ -71,8 +73,11 @@ class InspectSection(Section):
         node = self._present()
         if node is None:
             return
-        make, *_ = FIGURES[self.what.currentText()]
         self.say("")
+        if self.what.currentText() == MOTION:
+            self.figure.ask(lambda: plots.motion(*motion_of(self.session, node)))
+            return
+        make, *_ = FIGURES[self.what.currentText()]
         self.figure.ask(lambda: make(self.session.results(node)))
 
     def _show_maps(self, pair: tuple[Volume, Volume]) -> None:

@@ -122,7 +122,7 @@ def test_a_dragged_point_is_written_in_the_unit_chosen(unit: str, text: str, wid
 def test_what_cannot_be_read_is_told_and_changes_nothing(typed: str, widget: FulcrumWidget) -> None:
     widget._field.value = typed
     assert widget.flush()
-    assert "write mask, box, or" in widget.message.value
+    assert "write mask, box, estimate, or" in widget.message.value
     assert widget.text == "mask"
 
 

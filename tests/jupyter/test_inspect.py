@@ -77,6 +77,19 @@ def test_every_figure_is_drawn_and_names_its_data(inspect: InspectWidget, sessio
         assert eval(inspect.figure.code, {"session": session}) is not None
 
 
+def test_the_motion_is_drawn_and_the_start_has_none(inspect: InspectWidget, session: Session) -> None:
+    inspect.what.value = "Motion"
+    settle(inspect)
+    assert inspect.message.value == ""
+    assert inspect.figure.png.startswith(b"\x89PNG")
+    names: dict[str, Any] = {"session": session}
+    exec(inspect.figure.code, names)
+    assert names["motions"].sizes["particle"] <= 40
+    inspect.step.value = session.path()[0].id
+    settle(inspect)
+    assert "run an iteration" in inspect.message.value
+
+
 def test_a_step_is_chosen_and_stays_chosen(inspect: InspectWidget, session: Session) -> None:
     settle(inspect)
     one = session.state.tree[1].id
