@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Before numba is imported: at least two threads, so that a test of thread counts means something on any machine.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, min(4, len(os.sched_getaffinity(0))))))
+# Threads that wait give the core to the tests of another process instead of spinning on it: a sixth of all CPU time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 LONGEST_FIRST = ("validation", "jupyter", "session", "interop")
