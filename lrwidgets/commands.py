@@ -133,8 +133,7 @@ def compare(arguments: Namespace) -> None:
         plots.save(plots.compare(found), arguments.plot)
     medians = {name: float(found.poses[name].median()) for name in ("angle_difference", "shift_difference")}
     told = {} if found.held_out is None else dict(found.held_out.attrs)
-    text = "\n".join(line for line in (found.summary, found.verdict) if line)
-    printer.tell(text, "compare", nodes=found.names, spec=found.spec, **medians, **told)
+    printer.tell("\n".join(found.sentences), "compare", nodes=found.names, spec=found.spec, **medians, **told)
 
 
 def _named_step(session: Session, run: Path, text: str) -> Node:

@@ -8,13 +8,12 @@ import xarray as xr
 
 from lrcore.aberrations import lens
 from lrcore.expect import middles
-from lrcore.masks import centre_of_mass
-from lrcore.motion import Hinge, Motion, located, sights
+from lrcore.learn import by_half, locator, seen_under
+from lrcore.motion import Hinge, Motion
 from lrcore.principal import gyration_A, principal, to_dataset
 from lrcore.records import Step
 from lrcore.reference import geometry, held
 from lrcore.refine import Job
-from lrcore.units import DEGREE
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,14 @@ def estimate(job: Job, step: Step, before: Step | None = None) -> Estimate:
     """The motion that `step` found. before: the step it followed, where it was re-centred on that one's poses."""
     spec, shape = job.spec, geometry(job.mask, job.spec)
     search = step.held or held(shape, spec)
-    sd = (search.rotation_sd_deg * DEGREE, search.shift_sd_A)
-    extent = (search.rotation_extent_deg * DEGREE, search.shift_extent_A)
-    begin = (spec.rotation_prior_sd_deg * DEGREE, spec.shift_prior_sd_A)
     particles = job.particles
     last = particles.poses if before is None else before.expectation.poses
     behind = lens(particles, np.arange(len(particles)))
     centres = middles(particles.poses, last, spec, np.array(search.fulcrum_A), behind)
-    seen, rows = sights(particles, step.expectation, centres, sd, extent, search.fulcrum_A)
-    reach = 0.5 * shape.diameter * shape.pixel_size_A
-    home = np.asarray(centre_of_mass(job.mask.data) * job.mask.pixel_size_A, dtype=np.float64)
-    motion, found = located(seen, begin, reach, home)
-    half = particles.half[rows]
-    first, second = (located(seen.select(np.nonzero(half == number)[0]), begin, reach, home)[1] for number in (1, 2))
+    seen, rows = seen_under(particles, step.expectation, centres, search)
+    locate = locator(job.mask, spec, shape)
+    motion, found = locate(seen)
+    (_, first), (_, second) = (locate(half) for half in by_half(seen, particles.half[rows]))
     return Estimate(motion, rows, found, (first, second))
 
 

@@ -10,6 +10,7 @@ from lrcore import io
 from lrcore.backend import Backend
 from lrcore.errors import InputError
 from lrcore.fsc import combined_gain
+from lrcore.io.cs_table import rows_of
 from lrcore.io.files import new_files, written_whole
 from lrcore.morph import binned, moved
 from lrcore.records import Progress, Step, Volume
@@ -55,8 +56,10 @@ def write(
             yield folder / file
         yield _script(folder / scripts[0], rigid, [volume for _, volume in made])
         if bins:
-            volumes = list[Volume]()
-            for event in _in_bins(job, step, motions, number, bins, backend):
+            volumes, gain = list[Volume](), combined_gain(step.fsc["corrected"].value)
+            rows = rows_of(job.particles.uid, motions["uid"].values)
+            places = motions["coordinate"].sel(motion=number).values
+            for event in binned(job.particles, rows, places, bins, gain, backend, job.spec.symmetry):
                 if isinstance(event, Progress):
                     yield event
                     continue
@@ -64,21 +67,6 @@ def write(
                 io.write_volume(folder / apart[len(volumes) - 1], event)
                 yield folder / apart[len(volumes) - 1]
             yield _script(folder / scripts[1], apart, volumes)
-
-
-def _in_bins(
-    job: Job, step: Step, motions: xr.Dataset, number: int, bins: int, backend: Backend
-) -> Iterator[Progress | Volume]:
-    places = motions["coordinate"].sel(motion=number).values
-    gain = combined_gain(step.fsc["corrected"].value)
-    for event in binned(job.particles, _rows(job, motions), places, bins, gain, backend, job.spec.symmetry):
-        yield event if isinstance(event, Progress) else event[2]
-
-
-def _rows(job: Job, motions: xr.Dataset) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Rows of the particles whose places are known."""
-    order = np.argsort(job.particles.uid)
-    return order[np.searchsorted(job.particles.uid[order], motions["uid"].values)].astype(np.int64)
 
 
 def _script(path: Path, files: list[str], volumes: list[Volume]) -> Path:

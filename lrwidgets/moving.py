@@ -1,7 +1,6 @@
 """lrwidgets motion: where the body of a run turns, how far it moves, and the settings that follow."""
 
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +10,13 @@ from lrcore.backend import pick
 from lrcore.errors import InputError
 from lrcore.motion import Hinge
 from lrcore.records import Progress, Step
-from lrcore.refine import Job, whole_map
-from lrcore.results import mask_dataset
+from lrcore.refine import Job
 from lrcore.units import DEGREE
 from lrwidgets.commands import node_of
 from lrwidgets.estimate import Estimate, estimate, principal_motions
 from lrwidgets.export import netcdf
 from lrwidgets.motion_maps import write
+from lrwidgets.present import amid
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
@@ -42,16 +41,11 @@ def motion(arguments: Namespace) -> None:
         netcdf(arguments.out, xr.DataTree(motions))
         printer.tell(f"wrote {arguments.out}", "written", path=arguments.out)
     if arguments.plot is not None:
-        _plot(arguments.plot, job, first, step, motions)
+        from lrwidgets import plots
+
+        plots.save(plots.motion(motions, *amid(job, first, step)), arguments.plot)
     if arguments.maps is not None:
         _maps(arguments, printer, job, (first, step), motions)
-
-
-def _plot(path: Path, job: Job, first: Step, step: Step, motions: xr.Dataset) -> None:
-    from lrwidgets import plots
-
-    mask = mask_dataset(job.mask)["mask"]
-    plots.save(plots.motion(motions, mask.copy(data=whole_map(job, first, step).data), mask), path)
 
 
 def _maps(arguments: Namespace, printer: Printer, job: Job, steps: tuple[Step, Step], motions: xr.Dataset) -> None:

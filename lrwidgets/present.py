@@ -11,16 +11,16 @@ from lrcore.advise import Advice, advise
 from lrcore.errors import InputError
 from lrcore.locres import LocalResolution, local_resolution
 from lrcore.motion import Hinge
-from lrcore.records import Progress, Volume
-from lrcore.refine import final_map, whole_map
+from lrcore.records import Progress, Step, Volume
+from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
 from lrcore.units import DEGREE
-from lrwidgets.estimate import estimate, principal_motions
+from lrwidgets.estimate import Estimate, estimate, principal_motions
 from lrwidgets.session import Session
 
 _lock = threading.Lock()
 _local: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
-_hinges: "WeakKeyDictionary[Session, tuple[str, Hinge]]" = WeakKeyDictionary()
+_estimates: "WeakKeyDictionary[Session, tuple[str, Estimate]]" = WeakKeyDictionary()
 
 
 def map_of(session: Session) -> Volume | None:
@@ -33,19 +33,27 @@ def map_of(session: Session) -> Volume | None:
 
 
 def hinge_of(session: Session) -> Hinge | None:
-    """Where the body turns and how far, as the poses of the present step tell; None before an iteration.
-
-    It takes seconds, so that of a step is worked out once for all widgets that ask.
-    """
+    """Where the body turns and how far, as the poses of the present step tell; None before an iteration."""
     path = session.path()
-    if len(path) < 2:
-        return None
+    return None if len(path) < 2 else _estimate_of(session, path[-1].id).all
+
+
+def _estimate_of(session: Session, node: str) -> Estimate:
+    """The motion that a step's poses tell. It takes seconds, so that the last one is kept for all faces that ask.
+
+    Raises InputError for a start, whose poses are the input's.
+    """
     with _lock:
-        known = _hinges.get(session)
-        if known is None or known[0] != path[-1].id:
-            (node, step), (_, before) = (session.load_step(path[at].id) for at in (-1, -2))
-            known = (node.id, estimate(session.job_of(node), step, before).all)
-            _hinges[session] = known
+        known = _estimates.get(session)
+        if known is None or known[0] != node:
+            found, step = session.load_step(node)
+            if found.parent is None:
+                raise InputError(
+                    "the start has the poses of the input: run an iteration, and its poses tell of a motion"
+                )
+            _, before = session.load_step(found.parent)
+            known = (node, estimate(session.job_of(found), step, before))
+            _estimates[session] = known
         return known[1]
 
 
@@ -54,14 +62,16 @@ def motion_of(session: Session, node: str) -> tuple[xr.Dataset, xr.DataArray, xr
 
     Raises InputError for a start, whose poses are the input's.
     """
-    found, step = session.load_step(node)
-    if found.parent is None:
-        raise InputError("the start has the poses of the input: run an iteration, and its poses tell of a motion")
+    estimated = _estimate_of(session, node)
+    (found, step), (_, start) = session.load_step(node), session.load_step(start_of(session, node))
     job = session.job_of(found)
-    (_, before), (_, start) = session.load_step(found.parent), session.load_step(start_of(session, node))
+    return principal_motions(job, estimated), *amid(job, start, step)
+
+
+def amid(job: Job, start: Step, step: Step) -> tuple[xr.DataArray, xr.DataArray]:
+    """The map of a step amid what lies outside its mask, and the mask, on (z, y, x) in Å about the box centre."""
     mask = mask_dataset(job.mask)["mask"]
-    whole = mask.copy(data=whole_map(job, start, step).data)
-    return principal_motions(job, estimate(job, step, before)), whole, mask
+    return mask.copy(data=whole_map(job, start, step).data), mask
 
 
 def moved(session: Session) -> xr.Dataset | None:

@@ -39,12 +39,17 @@ class Comparison:
     held_out: xr.Dataset | None = None
 
     @property
+    def sentences(self) -> tuple[str, ...]:
+        """Summary and, where there is one, verdict."""
+        return (self.summary, self.verdict) if self.verdict else (self.summary,)
+
+    @property
     def told(self) -> str:
-        """Summary and verdict."""
-        return "; ".join(text for text in (self.summary, self.verdict) if text)
+        """The sentences in one line."""
+        return "; ".join(self.sentences)
 
     def _repr_html_(self) -> str:
-        return "".join(f"<p>{text}</p>" for text in (self.summary, self.verdict) if text)
+        return "".join(f"<p>{text}</p>" for text in self.sentences)
 
 
 def compare(a: Named, b: Named, found: HeldOut | None = None) -> Comparison:

@@ -4,8 +4,9 @@ import numpy as np
 
 from lrcore.aberrations import lens
 from lrcore.clock import peak_memory_MB
+from lrcore.defects import skipped
 from lrcore.poses import changes
-from lrcore.records import FLAG_AT_ROTATION_EXTENT, FLAG_AT_SHIFT_EXTENT, FLAG_BAD_IMAGE, Particles, Step, Summary
+from lrcore.records import FLAG_AT_ROTATION_EXTENT, FLAG_AT_SHIFT_EXTENT, Particles, Step, Summary
 from lrcore.reference import align_resolution_A
 from lrcore.spec import RefineSpec
 
@@ -52,7 +53,7 @@ def summary(
         rates,
         peak_memory_MB(),
         lattice_share,
-        int((found.flags & FLAG_BAD_IMAGE > 0).sum()),
+        int(skipped(found.flags).sum()),
     )
 
 

@@ -24,6 +24,7 @@ import scipy.stats
 
 from lrcore.aberrations import lens, stretch
 from lrcore.backend import Backend
+from lrcore.defects import skipped
 from lrcore.expect import subtracted
 from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
@@ -31,7 +32,7 @@ from lrcore.grids import Samples
 from lrcore.images import Batch, batches
 from lrcore.motion import motions
 from lrcore.poses import seen_through
-from lrcore.records import FLAG_BAD_IMAGE, Expectation, Held, Particles, Poses, Step, Volume
+from lrcore.records import Expectation, Held, Particles, Poses, Step, Volume
 from lrcore.reference import Geometry, align_resolution_A, bands, geometry, windowed
 from lrcore.refine import Job, outside, weighed
 from lrcore.subset import half_balanced
@@ -127,7 +128,7 @@ def _occam(particles: Particles, found: Expectation, held: Held | None) -> Float
         prior = np.full(len(theta), -np.log(ball))
     width = 0.5 * np.linalg.slogdet(2 * np.pi * found.covariance)[1]
     cost = prior + width - np.log(np.maximum(found.mode_probability, 1e-6))
-    return np.asarray(np.where(found.flags & FLAG_BAD_IMAGE, 0.0, cost), dtype=np.float64)
+    return np.asarray(np.where(skipped(found.flags), 0.0, cost), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,11 @@ def _predicting(
 ) -> FourierVolume:
     """What a half map predicts: its Wiener filter, by the FSC inside this mask."""
     first, second = step.half_maps.first.data, step.half_maps.second.data
-    gain = wiener_gain(np.minimum(masked_correlation(first, second, mask.data, backend.threads), _honest(step)))
+    # At most what is left of the step's own FSC without what its mask lends to it.
+    here, corrected = masked_correlation(first, second, mask.data, backend.threads), step.fsc["corrected"].value
+    gain = wiener_gain(np.minimum(here, corrected))
     filtered = filter_map(step.half_maps.half(half).data, gain, backend.threads)
     return backend.place(windowed(filtered, mask, seen.shape, seen.samples, backend.threads, stretch(particles)))
-
-
-def _honest(step: Step) -> Float64:
-    """The FSC without what the mask lends to it."""
-    return step.fsc["corrected"].value
 
 
 def _score(

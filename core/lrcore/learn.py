@@ -4,12 +4,15 @@ Either half set tells its own motion from its own images; what both use is the m
 between the half sets: a point and two widths, as they share the mask and the resolution.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from lrcore.masks import centre_of_mass
 from lrcore.motion import ENOUGH, Hinge, Motion, Sights, located, sights, widths
-from lrcore.records import Float64, Held, Particles, Step, Volume
+from lrcore.records import Expectation, Float64, Held, Particles, Poses, Step, Volume
 from lrcore.reference import Geometry, Learned, geometry, held
 from lrcore.spec import RefineSpec
 from lrcore.units import DEGREE
@@ -27,14 +30,33 @@ def learned(particles: Particles, last: Step, mask: Volume, spec: RefineSpec) ->
     if not spec.learns or last.held is None or last.held.recentred:
         return None
     shape = geometry(mask, spec)
-    seen, rows = _sights(particles, last, last.held)
-    halves = [seen.select(np.nonzero(particles.half[rows] == half)[0]) for half in (1, 2)]
+    seen, rows = seen_under(particles, last.expectation, particles.poses, last.held)
+    halves = by_half(seen, particles.half[rows])
     if min(len(half.plane) for half in halves) < ENOUGH:
         return None
+    locate = locator(mask, spec, shape)
+    return _damped(_both([locate(half) for half in halves], spec, shape), last.held, held(shape, spec))
+
+
+def seen_under(
+    particles: Particles, found: Expectation, centres: Poses, search: Held
+) -> tuple[Sights, npt.NDArray[np.int64]]:
+    """What the images say of the motion, and their rows: `motion.sights` of what a search found that held this."""
+    sd = (search.rotation_sd_deg * DEGREE, search.shift_sd_A)
+    extent = (search.rotation_extent_deg * DEGREE, search.shift_extent_A)
+    return sights(particles, found, centres, sd, extent, search.fulcrum_A)
+
+
+def by_half(seen: Sights, half: npt.NDArray[np.int8]) -> tuple[Sights, Sights]:
+    """The sights of half set 1 and of half set 2. half: (n,) of each."""
+    return seen.select(np.nonzero(half == 1)[0]), seen.select(np.nonzero(half == 2)[0])
+
+
+def locator(mask: Volume, spec: RefineSpec, shape: Geometry) -> Callable[[Sights], tuple[Motion, Hinge]]:
+    """`motion.located` for the body in a mask: begun at the spec's widths, held to the mask's centre by its radius."""
     home = np.asarray(centre_of_mass(mask.data) * mask.pixel_size_A, dtype=np.float64)
     begin = (spec.rotation_prior_sd_deg * DEGREE, spec.shift_prior_sd_A)
-    found = [located(half, begin, 0.5 * shape.diameter * shape.pixel_size_A, home) for half in halves]
-    return _damped(_both(found, spec, shape), last.held, held(shape, spec))
+    return partial(located, prior_sd=begin, reach_A=0.5 * shape.diameter * shape.pixel_size_A, home_A=home)
 
 
 def _damped(now: Learned, before: Held, given: Held) -> Learned:
@@ -56,12 +78,6 @@ def _damped(now: Learned, before: Held, given: Held) -> Learned:
         for new, old in zip((now.rotation_sd_deg, now.shift_sd_A), widths, strict=True)
     )
     return Learned((x, y, z), turn, shift)
-
-
-def _sights(particles: Particles, last: Step, held: Held) -> tuple[Sights, npt.NDArray[np.int64]]:
-    sd = (held.rotation_sd_deg * DEGREE, held.shift_sd_A)
-    extent = (held.rotation_extent_deg * DEGREE, held.shift_extent_A)
-    return sights(particles, last.expectation, particles.poses, sd, extent, held.fulcrum_A)
 
 
 def _both(found: list[tuple[Motion, Hinge]], spec: RefineSpec, shape: Geometry) -> Learned:

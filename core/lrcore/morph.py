@@ -46,11 +46,11 @@ def binned(
     gain: Float64,
     backend: Backend,
     symmetry: str = "C1",
-) -> Iterator[Progress | tuple[float, int, Volume]]:
+) -> Iterator[Progress | Volume]:
     """Reconstruct particles in bins of equal count along a motion, at their input poses, which hold the rest still.
 
-    rows: (m,) of the particles; coordinate: (m,) their places. gain: (shells,) filter. Yields Progress and, for each
-    bin, its mean place, its count and its map. Raises InputError if a bin would have fewer than `FEWEST` particles.
+    rows: (m,) of the particles; coordinate: (m,) their places. gain: (shells,) filter. Yields Progress and the map of
+    each bin. Raises InputError if a bin would have fewer than `FEWEST` particles.
     """
     order = np.argsort(coordinate, kind="stable")
     parts: Sequence[Int64] = np.array_split(order, bins)
@@ -61,6 +61,6 @@ def binned(
         for event in reconstruct(chosen, None, symmetry, backend):
             if isinstance(event, Volume):
                 data = filter_map(event.data, gain, backend.threads)
-                yield float(coordinate[part].mean()), len(part), Volume(data, event.pixel_size_A)
+                yield Volume(data, event.pixel_size_A)
             else:
                 yield event

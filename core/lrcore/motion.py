@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.aberrations import lens
+from lrcore.defects import skipped
 from lrcore.poses import seen_through
-from lrcore.records import FLAG_BAD_IMAGE, Expectation, Particles, Poses
+from lrcore.records import Expectation, Particles, Poses
 from lrcore.rotations import relative
 
 Float64 = npt.NDArray[np.float64]
@@ -78,7 +79,7 @@ def sights(
     prior_sd, extent: (rad, Å), the SDs infinite without a prior. fulcrum_A: of the search, (x, y, z) from the centre.
     """
     reference = np.array(fulcrum_A, dtype=np.float64)
-    rows = np.nonzero((found.flags & FLAG_BAD_IMAGE) == 0)[0]
+    rows = np.nonzero(~skipped(found.flags))[0]
     if len(rows) > AT_MOST:
         rows = rows[:: -(-len(rows) // AT_MOST)]
     behind = lens(particles, rows)
@@ -318,27 +319,31 @@ def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hing
     home = np.zeros(3) if home_A is None else home_A - motion.reference_A
     r = covariance @ (told @ r + home / reach_A**2)
     values, vectors = np.linalg.eigh(covariance)
-    there = _seen_at(motion.covariance, r)
+    turn, shift = _per_axis(motion.covariance, r)
     return Hinge(
         motion.reference_A + r,
         covariance,
         vectors.T[np.sqrt(np.maximum(values, 0.0)) > LITTLE * reach_A],
-        float(np.sqrt(np.trace(there[:3, :3]) / 3)),
-        float(np.sqrt(np.trace(there[3:, 3:]) / 3)),
+        turn,
+        shift,
     )
 
 
 def widths(motion: Motion, point_A: Float64) -> tuple[float, float]:
     """SDs (rad, Å) per axis that a prior about the input poses and a point has to have: of the mean, too."""
-    moment = motion.covariance + np.outer(motion.mean, motion.mean)
-    there = _seen_at(moment, point_A - motion.reference_A)
-    return float(np.sqrt(np.trace(there[:3, :3]) / 3)), float(np.sqrt(np.trace(there[3:, 3:]) / 3))
+    return _per_axis(motion.covariance + np.outer(motion.mean, motion.mean), point_A - motion.reference_A)
 
 
-def _seen_at(covariance: Float64, r: Float64) -> Float64:
-    """(6, 6) of (ω, d + ω × r), the motion of the point at r from the reference, of that of the reference."""
-    to = np.block([[np.eye(3), np.zeros((3, 3))], [-_cross(r), np.eye(3)]])  # d + ω × r = d − [r]× ω
-    return np.asarray(to @ covariance @ to.T, dtype=np.float64)
+def carried(r: Float64) -> Float64:
+    """(6, 6): the motion of the reference point as that of the point at r from it, d + ω × r = d − [r]× ω."""
+    return np.block([[np.eye(3), np.zeros((3, 3))], [-_cross(r), np.eye(3)]])
+
+
+def _per_axis(moment: Float64, r: Float64) -> tuple[float, float]:
+    """Root mean squares over the axes, (rad, Å), of a motion with this second moment, seen at r from the reference."""
+    to = carried(r)
+    squares = np.diag(to @ moment @ to.T)
+    return float(np.sqrt(squares[:3].sum() / 3)), float(np.sqrt(squares[3:].sum() / 3))
 
 
 def _quietest(covariance: Float64) -> Float64:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lrcore.motion import Hinge, Motion
+from lrcore.motion import Hinge, Motion, carried
 from lrcore.units import DEGREE
 
 Float64 = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ class Principal:
 
 def principal(motion: Motion, hinge: Hinge, radius_A: float) -> Principal:
     """The principal motions about a fulcrum. radius_A: of gyration of the body about it, R."""
-    to = _about(hinge.fulcrum_A - motion.reference_A)
+    to = carried(hinge.fulcrum_A - motion.reference_A)
     measure = np.repeat([radius_A, 1.0], 3)
     moved = measure[:, None] * to
     values, vectors = np.linalg.eigh(moved @ motion.covariance @ moved.T)
@@ -106,11 +106,3 @@ def to_dataset(found: Principal, uid: npt.NDArray[np.uint64], half: npt.NDArray[
 
 def _variable(dims: tuple[str, ...], data: object, name: str, unit: str) -> xr.Variable:
     return xr.Variable(dims, data, {"long_name": name, "units": unit})
-
-
-def _about(r: Float64) -> Float64:
-    """(6, 6): the motion of the reference point as that of the point at r from it, d + ω × r."""
-    x, y, z = r
-    out = np.eye(6)
-    out[3:, :3] = -np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return out

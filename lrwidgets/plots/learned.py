@@ -21,6 +21,7 @@ from lrwidgets.plots.dress import (
 )
 from lrwidgets.plots.dress import histogram as bars
 from lrwidgets.plots.maps import GREYS, PLANES
+from lrwidgets.table import text
 
 SHOWN = 24
 """Settings that are drawn, the best ones."""
@@ -88,7 +89,7 @@ def sweep(found: xr.Dataset) -> Figure:
     names = [str(dim) for dim in found.dims]
     frame = found.to_dataframe().sort_values("rank").reset_index().head(SHOWN)
     told = [name for name in names if found.sizes[name] > 1] or names
-    words = [", ".join(f"{n} {_short(row[n])}" for n in told) for _, row in frame.iterrows()]
+    words = [", ".join(f"{n} {text(row[n])}" for n in told) for _, row in frame.iterrows()]
     figure = new_figure(8.4, 1.4 + 0.28 * len(frame))
     ax = figure.subplots()
     at = np.arange(len(frame))[::-1]
@@ -98,7 +99,3 @@ def sweep(found: xr.Dataset) -> Figure:
     dress(ax, "log-likelihood of a held-out image, over the first settings", "")
     headline(figure, f"{found['rank'].size} settings by {found.attrs['images']} held-out images, ± 2 SE")
     return figure
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
