@@ -140,6 +140,11 @@ def _refine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--apix", type=float, metavar="A", help="voxel size of mask and half maps, over their headers")
     command.add_argument("--out", type=Path, required=True, metavar="RUN.zarr", help="the run: a new folder")
     command.add_argument("--resume", action="store_true", help="go on with RUN.zarr from its last whole iteration")
+    command.add_argument("--workers", type=_positive, metavar="N", help="share the images out to N processes here")
+    command.add_argument("--scheduler", metavar="tcp://...", help="or to the workers of this dask scheduler")
+    command.add_argument(
+        "--worker-threads", type=_positive, metavar="N", help="of each worker (default: its share of the cores here; 1)"
+    )
     _computing(command)
 
 

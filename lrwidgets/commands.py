@@ -2,11 +2,14 @@
 
 import json
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lrcore.errors import InputError
+from lrcore.execute import DaskCrew, LocalCrew, connected
 from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrcore.store import Node, Store
@@ -30,7 +33,7 @@ def refine(arguments: Namespace, engine: Engine = CORE) -> None:
     """Refine, print a line for each iteration and keep each in the run."""
     changes = _changes(arguments)
     printer = Printer(arguments.json)
-    with _session(arguments, changes, engine) as session:
+    with _crew(arguments) as crew, _session(arguments, changes, engine, crew) as session:
         if arguments.resume and not printer.as_json:
             _print_history(printer, session.state.summaries)
         session.progress.connect(printer.progress)
@@ -48,6 +51,22 @@ def refine(arguments: Namespace, engine: Engine = CORE) -> None:
     printer.tell(line, "end", run=arguments.out, node=state.node, iteration=state.iteration)
 
 
+@contextmanager
+def _crew(arguments: Namespace) -> Iterator[Any]:
+    """Who goes over the images in place of this process; None for itself."""
+    a = arguments
+    if a.workers and a.scheduler:
+        raise InputError("--workers and --scheduler: give one of them: processes here, or the workers of a scheduler")
+    if a.workers:
+        with LocalCrew(a.workers, a.backend, a.worker_threads) as crew:
+            yield crew
+    elif a.scheduler:
+        with connected(a.scheduler) as client:
+            yield DaskCrew(client, a.backend, a.worker_threads or 1)
+    else:
+        yield None
+
+
 def _interrupted(session: Session, out: Path) -> str:
     if session.state.node is None:
         return f"interrupted before the start was whole: there is no {out}"
@@ -62,9 +81,9 @@ def _changes(arguments: Namespace) -> dict[str, Any]:
     return changes | {name: value for name, value in options.items() if value is not None}
 
 
-def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine) -> Session:
+def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, crew: Any) -> Session:
     a, spec = arguments, edited(DEFAULTS, changes)
-    computing = {"backend": a.backend, "threads": a.threads, "engine": engine}
+    computing = {"backend": a.backend, "threads": a.threads, "workers": crew, "engine": engine}
     if not a.resume:
         if a.mask is None:
             raise InputError("--mask is missing: give the soft mask of the region to refine")

@@ -1,11 +1,13 @@
 """What computes for a session: lrcore, or whatever stands in for it."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from lrcore import backend as backends
 from lrcore import heldout, refine
 from lrcore.backend import Backend
+from lrcore.execute import crew_of
 from lrcore.heldout import HeldOut
 from lrcore.records import Progress, Step
 from lrcore.refine import Job
@@ -45,3 +47,9 @@ class _Core:
 
 
 CORE: Engine = _Core()
+
+
+def picked(engine: Engine, name: str, threads: int | None, workers: Any) -> Backend:
+    """The backend of that name; workers: an Executor, a dask Client or a crew that it works with, or None."""
+    backend = engine.pick(name, threads)
+    return backend if workers is None else replace(backend, crew=crew_of(workers, name))

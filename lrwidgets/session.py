@@ -28,7 +28,7 @@ from lrcore.spec import RefineSpec
 from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
 from lrwidgets import export
-from lrwidgets.engine import CORE, Engine, Events
+from lrwidgets.engine import CORE, Engine, Events, picked
 from lrwidgets.loading import PathLike, Source, load_job
 from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
@@ -71,11 +71,13 @@ class Session:
         source: Source | None = None,
         backend: str = "auto",
         threads: int | None = None,
+        workers: Any = None,
         engine: Engine = CORE,
     ) -> None:
         """A session on a job. out: where its run will be written; store: a run to go on with; neither: in memory.
 
-        Raises InputError if `out` exists or cannot be written.
+        workers: an Executor, a `distributed.Client` or a crew of `lrcore.execute` that goes over the images; the
+        caller closes it. Raises InputError if `out` exists or cannot be written.
         """
         self._out = None if out is None else Path(out)
         if self._out is not None:
@@ -86,7 +88,7 @@ class Session:
             self._mask = store.mask(store.head.id) or job.mask
         self._middle_A = mask_middle_A(self._mask)  # here, for an edit must not take the time of a look at all voxels
         self._store = store if store is not None or out is not None else MemoryStore(job)
-        self._pick: Callable[[], Backend] = lambda: engine.pick(backend, threads)
+        self._pick: Callable[[], Backend] = lambda: picked(engine, backend, threads, workers)
         self._backend: Backend | None = None
         self._lock = threading.Lock()
         self._worker = Worker(self._settle, self._failed)
@@ -114,6 +116,7 @@ class Session:
         out: PathLike | None = None,
         backend: str = "auto",
         threads: int | None = None,
+        workers: Any = None,
         engine: Engine = CORE,
     ) -> "Session":
         """A session on files. half_maps: two maps or a volume .csg; none: made from the input poses.
@@ -129,7 +132,7 @@ class Session:
             particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed, resplit=anew
         )
         job = load_job(source, spec)
-        return cls(job, out=out, source=source, backend=backend, threads=threads, engine=engine)
+        return cls(job, out=out, source=source, backend=backend, threads=threads, workers=workers, engine=engine)
 
     @classmethod
     def open(
@@ -143,6 +146,7 @@ class Session:
         images: PathLike | None = None,
         backend: str = "auto",
         threads: int | None = None,
+        workers: Any = None,
         engine: Engine = CORE,
     ) -> "Session":
         """A session on a run, at its newest whole step, with that step's spec and mask; paths only for moved files.
@@ -163,7 +167,7 @@ class Session:
         except BaseException:
             store.close()
             raise
-        return cls(job, store=store, source=source, backend=backend, threads=threads, engine=engine)
+        return cls(job, store=store, source=source, backend=backend, threads=threads, workers=workers, engine=engine)
 
     def __enter__(self) -> "Session":
         return self

@@ -4,12 +4,12 @@ import ctypes
 import hashlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +36,42 @@ class Kernels:
     compare: Callable[..., Any]
 
 
+class Errand(Protocol):
+    """Work of a crew on groups of parts, each of which becomes one result; it ends with its with block."""
+
+    def __enter__(self) -> "Errand": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def put(self, shared: Any, parts: Sequence[Any], weights: Sequence[int]) -> None:
+        """Have a group worked on. shared: what all its parts need. weights: of the parts, for `done`."""
+
+    @property
+    def done(self) -> int:
+        """Sum of the weights of all parts that are done."""
+
+    def watch(self, number: int) -> Iterator[None]:
+        """Until that group is done; comes back often."""
+
+    def result(self, number: int) -> Any:
+        """What that group has come to; once."""
+
+
+class Crew(Protocol):
+    """Who shares the work on images with this process; see `lrcore.execute`."""
+
+    def errand(self, work: Callable[..., Any], merge: Callable[[Any, Any], Any]) -> Errand:
+        """Work of this kind. work(shared, part, backend): a generator that returns a result. merge: of two results."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """name: "cpu", "cuda" or "reference". xp, fft: its array module, and its FFTs with the names of scipy.fft.
 
-    threads: workers of FFTs and compiled loops on the host. batch_bytes: of the images that it takes at a time.
+    threads: workers of FFTs and compiled loops on the host. batch_bytes: of the images that it takes at a time. crew:
+    who goes over the images in place of this process, or None.
     """
 
     name: str
@@ -49,10 +80,17 @@ class Backend:
     kernels: Kernels
     threads: int
     batch_bytes: int = 16 << 20  # with what comes with it, in the caches of a processor
+    crew: Crew | None = None
 
     def to_device(self, array: Any) -> Any:
-        """The array where the kernels work: itself, or a copy on the GPU. Raises InputError when that has no room."""
-        return self._with_room(self.xp.asarray, array)
+        """The array where the kernels work: itself, or a copy on the GPU. Raises MemoryError when that has no room."""
+        return self.xp.asarray(array)
+
+    def tidied(self) -> None:
+        """Give back what the GPU's memory pool keeps for later."""
+        pool = getattr(self.xp, "get_default_memory_pool", None)
+        if pool is not None:
+            pool().free_all_blocks()
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         """Zeros where the kernels work. Raises InputError when there is no room."""
@@ -60,7 +98,7 @@ class Backend:
 
     def place(self, volume: FourierVolume) -> FourierVolume:
         """The volume where the kernels work, for many calls. Raises InputError when there is no room."""
-        return replace(volume, data=self.to_device(volume.data))
+        return replace(volume, data=self._with_room(self.to_device, volume.data))
 
     def to_host(self, array: Any) -> npt.NDArray[Any]:
         """The array as NumPy: itself, or a copy from the GPU."""

@@ -12,7 +12,7 @@ from lrcore.errors import InputError
 from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane
-from lrcore.images import Batch, batches, reading_order
+from lrcore.images import Batch, reading_order, worked
 from lrcore.masks import inscribed_sphere
 from lrcore.noise import SAMPLE, SHRINK
 from lrcore.poses import seen_through
@@ -71,9 +71,13 @@ def calibrate(
     for half in (1, 2):
         other = filter_map(maps.half(3 - half).data * region, gain, backend.threads)
         volume = backend.place(from_map(other, (n - 1) // 2, backend.threads))
-        for batch in batches(particles, rows[half], backend):
+
+        def work(batch: Batch, volume: FourierVolume = volume) -> int:
             _accumulate(sums, batch, particles, volume, samples, backend)
-            done += len(batch.rows)
+            return len(batch.rows)
+
+        for count in worked(particles, rows[half], backend, work):
+            done += count
             yield Progress(0, "start", done, total)
     scale = _scale(sums.sum(axis=0), curve)
     if _opposed(sums.sum(axis=0)):

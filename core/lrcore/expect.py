@@ -12,7 +12,7 @@ from lrcore.fourier import FourierVolume
 from lrcore.grids import Float64, half_plane
 from lrcore.images import Batch
 from lrcore.poses import combined, seen_through
-from lrcore.records import Expectation, Particles, Points, Poses, Step
+from lrcore.records import Expectation, Particles, Points, Poses
 from lrcore.reference import Geometry, Reference
 from lrcore.search import Asked, search
 from lrcore.spec import RefineSpec
@@ -25,26 +25,27 @@ def expect(
     known: npt.NDArray[np.bool_],
     reference: Reference,
     shape: Geometry,
-    last: Step,
+    last: Expectation,
+    noise: Float64,
     backend: Backend,
     clock: Clock,
 ) -> tuple[Expectation, Points]:
     """The E-step of a batch of one half set that holds no more of what lies outside the mask.
 
-    Where the images go into the map comes with it. known: (n,) of all particles, whose last pose is beyond doubt.
+    Where the images go into the map comes with it. last: what was found of all particles before.
+    noise: (groups, shells) of the half set. known: (n,) whose last pose is beyond doubt.
     """
-    given, before = particles.poses.select(rest.rows), last.expectation.poses.select(rest.rows)
+    given, before = particles.poses.select(rest.rows), last.poses.select(rest.rows)
     behind = lens(particles, rest.rows)
     centres = middles(given, before, spec, reference.frame.fulcrum_A, behind)
     with clock("window"):
-        noise = last.noise[int(particles.half[rest.rows[0]]) - 1]
         W, w = backend.kernels.window(
             rest.spectrum, rest.ctf, noise, particles.group[rest.rows], reference.variance,
             shape.centre_in(centres, behind),
             reference.frame.samples,
         )  # fmt: skip
     with clock("search"):
-        scale = last.expectation.scale[rest.rows] if spec.per_particle_scale else None
+        scale = last.scale[rest.rows] if spec.per_particle_scale else None
         asked = Asked(centres, before, given, rest.bad, known[rest.rows], scale, spec.marginalize, behind)
         return search(W, w, reference.frame, asked, backend)
 

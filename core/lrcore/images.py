@@ -1,8 +1,12 @@
 """The one stream of particle images: read and transform ahead, freed of what the optics did, with their CTF."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +15,13 @@ from lrcore import ctf
 from lrcore.aberrations import correction, ctf_offset, envelope_squares
 from lrcore.backend import Backend
 from lrcore.defects import SOUND, defects, usual_sd
+from lrcore.errors import InputError
 from lrcore.grids import Complex64, Float32, ft
 from lrcore.io.stack import StackReader
 from lrcore.records import Particles
 
 Rows = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 LEAST_CTF = 0.05
 """Where the CTF is weaker than this, an image that was multiplied by it says nothing any more: 3 % of its samples."""
@@ -36,9 +42,15 @@ class Batch:
     bad: npt.NDArray[np.bool_]
 
 
+FEWEST = 8
+"""Images in a batch, however little memory there is."""
+RANGE = 16
+"""Images of a range, at least, for each pixel along the box: so many that their sums are little beside them."""
+
+
 def batch_size(box: int, size_bytes: int) -> int:
     """Images in a batch: a multiple of 8 that fills about `size_bytes`. A batch and the next one are in memory."""
-    return max(8, min(1024, size_bytes // (4 * box * box) // 8 * 8))
+    return max(FEWEST, min(1024, size_bytes // (4 * box * box) // 8 * 8))
 
 
 def reading_order(particles: Particles, half: int | None = None) -> Rows:
@@ -49,20 +61,76 @@ def reading_order(particles: Particles, half: int | None = None) -> Rows:
     return rows[np.lexsort((images.index[rows], rank[images.stack[rows]]))]
 
 
-def batches(particles: Particles, rows: Rows, backend: Backend) -> Iterator[Batch]:
+def ranges(rows: Rows, box: int, backend: Backend) -> list[Rows]:
+    """The rows in ranges of whole batches, of nearly equal size: RANGE images per pixel, by the data alone."""
+    size = batch_size(box, backend.batch_bytes)
+    whole = -(-len(rows) // size)
+    count = max(1, min(whole, len(rows) // (RANGE * box)))
+    bounds = [whole * i // count * size for i in range(count + 1)]
+    return [rows[a:b] for a, b in pairwise(bounds)]
+
+
+def usual_of(particles: Particles, rows: Rows) -> float:
+    """SD of the rows' images that is usual, see `defects.usual_sd`. Raises InputError when a stack cannot be read."""
+    with StackReader(particles.images, particles.box) as reader:
+        return usual_sd(reader, rows)
+
+
+def worked(
+    particles: Particles,
+    rows: Rows,
+    backend: Backend,
+    work: Callable[[Batch], T],
+    usual: float | None = None,
+    reading: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
+) -> Iterator[T]:
+    """work(batch) of each of `batches`; where memory is short, the same images again in batches of half the size.
+
+    So `work` must have done nothing when it raises MemoryError. reading: may count the time that batches take. Raises
+    InputError when there is no room for FEWEST images.
+    """
+    normal = usual_of(particles, rows) if usual is None else usual
+    while len(rows):
+        try:
+            with closing(batches(particles, rows, backend, normal)) as stream:
+                for batch in reading(stream):
+                    found = work(batch)
+                    rows = rows[len(batch.rows) :]
+                    yield found
+        except MemoryError as error:
+            backend = _smaller(particles.box, len(rows), backend, error)
+
+
+def _smaller(box: int, images: int, backend: Backend, error: MemoryError) -> Backend:
+    """The backend with batches of half the size; says so."""
+    size = min(batch_size(box, backend.batch_bytes), images)
+    if size <= FEWEST:
+        remedy = (
+            "use --backend cpu, or fewer workers" if backend.name == "cuda" else "use fewer workers or a smaller box"
+        )
+        raise InputError(f"backend {backend.name}: too little memory for {size} images of {box} px ({error}): {remedy}")
+    half = max(FEWEST, size // 2)
+    backend.tidied()
+    warnings.warn(f"memory is short: images of {box} px go on in batches of {half}", RuntimeWarning, stacklevel=3)
+    return replace(backend, batch_bytes=half * 4 * box * box)
+
+
+def batches(
+    particles: Particles, rows: Rows, backend: Backend, usual: float | None = None
+) -> Generator[Batch, None, None]:
     """Batches of the given rows in their order; the next one is read and transformed while the caller works on this.
 
-    Images that are none are marked as bad. What is usual among them is judged by these rows alone, so that no half
+    Images that are none are marked as bad. What is `usual` among them is judged by these rows alone, so that no half
     set has a say in the other. Raises InputError when a stack cannot be read.
     """
     size = batch_size(particles.box, backend.batch_bytes)
     parts = [rows[i : i + size] for i in range(0, len(rows), size)]
     with StackReader(particles.images, particles.box) as reader, ThreadPoolExecutor(1) as ahead:
-        usual = usual_sd(reader, rows)
+        normal = usual_sd(reader, rows) if usual is None else usual
 
         def prepare(part: Rows) -> tuple[Complex64, npt.NDArray[np.bool_]]:
             images, finite = reader.look(part)
-            bad = defects(images, finite, usual) != SOUND
+            bad = defects(images, finite, normal) != SOUND
             images[bad] = 0.0
             spectrum = ft(backend.to_device(images), 2, backend.threads, backend.fft)
             return spectrum.astype(np.complex64, copy=False), bad

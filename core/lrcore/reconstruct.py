@@ -1,7 +1,8 @@
 """Reconstruction: insert images into a padded Fourier volume, divide by what was seen, return to real space."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,12 @@ from lrcore.errors import InputError
 from lrcore.ewald import Spheres, spheres
 from lrcore.fourier import PADDING, FourierVolume, make_hermitian, shape_for, squared_radii, to_map
 from lrcore.grids import Complex64, Float32
-from lrcore.images import Batch, batches, quadrature, reading_order
+from lrcore.images import Batch, quadrature, ranges, reading_order, usual_of, worked
 from lrcore.poses import seen_through
 from lrcore.records import Particles, Points, Progress, Volume
 from lrcore.symmetry import operators
 
+T = TypeVar("T")
 Radii = npt.NDArray[np.int32]
 Box = tuple[int, slice, slice]
 
@@ -46,8 +48,15 @@ def empty(box: int, backend: Backend, wide: float = 1.0) -> Accumulator:
 
 
 def fetched(sums: Accumulator, backend: Backend) -> Accumulator:
-    """The sums as NumPy arrays."""
-    return replace(sums, numerator=backend.to_host(sums.numerator), denominator=backend.to_host(sums.denominator))
+    """The sums as NumPy arrays that can be written to."""
+    both = (np.require(backend.to_host(one), requirements="W") for one in (sums.numerator, sums.denominator))
+    numerator, denominator = both
+    return replace(sums, numerator=numerator, denominator=denominator)
+
+
+def both(a: Accumulator, b: Accumulator) -> Accumulator:
+    """The sums of both, as new arrays: where a worker is lost, either may be needed again."""
+    return replace(a, numerator=a.numerator + b.numerator, denominator=a.denominator + b.denominator)
 
 
 def add(
@@ -65,7 +74,7 @@ def add(
     """Add a batch at its points: C X / σ² and C² / σ², once for every symmetry operator. In place.
 
     noise: (groups, shells) σ². group: (B,) of each image. behind: (B, 3, 3), the images' `aberrations.lens`, or None.
-    curved: the Ewald spheres that they lie on; None for flat slices.
+    curved: the Ewald spheres that they lie on; None for flat slices. Raises MemoryError before anything is added.
     """
     image, point = np.nonzero(points.share)
     shifts, share = points.origin_A[image, point] / pixel_size_A, points.share[image, point]
@@ -73,10 +82,23 @@ def add(
     for data, weight, curvature in _weighed(batch, noise, group, curved, backend):
         bends = None if curvature is None else curvature[image]
         for operator in symmetry:
-            backend.kernels.insert(
-                sums.numerator, sums.denominator, views @ operator, shifts, data, weight, sums.box // 2, image, share,
-                bends,
-            )  # fmt: skip
+            _insert(sums, (views @ operator, shifts, image, share, bends), data, weight, backend)
+
+
+def _insert(sums: Accumulator, slices: tuple[Any, ...], data: Complex64, weight: Float32, backend: Backend) -> None:
+    """Add slices: turns, shifts, image, share and curvature or None of each. In halves where memory is short."""
+    turns, shifts, image, share, bends = slices
+    try:
+        backend.kernels.insert(
+            sums.numerator, sums.denominator, turns, shifts, data, weight, sums.box // 2, image, share, bends
+        )
+    except MemoryError as error:
+        if len(turns) < 2:
+            raise InputError(f"backend {backend.name}: too little memory to insert an image ({error})") from None
+        backend.tidied()
+        middle = len(turns) // 2
+        for half in (slice(middle), slice(middle, None)):
+            _insert(sums, tuple(None if one is None else one[half] for one in slices), data, weight, backend)
 
 
 def _weighed(
@@ -162,15 +184,71 @@ def reconstruct(
     chosen = reading_order(particles, half)
     if len(chosen) == 0:
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
-    sums = empty(particles.box, backend, stretch(particles))
-    group, curved = operators(symmetry), spheres(particles, ewald)
-    done, alike, bad = 0, np.ones((len(particles.optics), 1)), []
-    for batch in batches(particles, chosen, backend):
-        poses, optics = particles.poses.select(batch.rows), particles.group[batch.rows]
-        behind = lens(particles, batch.rows)
-        add(sums, batch, Points.of(poses), particles.pixel_size_A, alike, optics, group, backend, behind, curved)
-        done += len(batch.rows)
-        bad.append(batch.rows[batch.bad])
-        yield Progress(0, "reconstruct", done, len(chosen))
-    tell(particles, np.concatenate(bad))
+    shared = _Shared(symmetry, ewald, usual_of(particles, chosen))
+    done = 0
+    ended: list[Inserted] = []
+    if backend.crew is None:
+        for count in ended_into(ended, _inserted(shared, (particles, chosen), backend)):
+            done += count
+            yield Progress(0, "reconstruct", done, len(chosen))
+    else:
+        rows = ranges(chosen, particles.box, backend)
+        with backend.crew.errand(_sent, _merged) as errand:
+            parts = [(replace(particles.select(some), source=None), np.arange(len(some))) for some in rows]
+            errand.put(shared, parts, [len(some) for some in rows])
+            for _ in errand.watch(0):
+                yield Progress(0, "reconstruct", errand.done, len(chosen))
+            ended.append(errand.result(0))
+    sums, bad = ended.pop()
+    tell(particles, chosen[bad])
     yield solve(fetched(sums, backend), particles.pixel_size_A, RIDGE, backend.threads)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all images of a reconstruction share. usual: SD of an image, see `defects`."""
+
+    symmetry: str
+    ewald: str
+    usual: float
+
+
+Inserted = tuple[Accumulator, npt.NDArray[np.bool_]]
+"""Sums, and which of the images were none."""
+
+
+def _inserted(
+    shared: _Shared, part: tuple[Particles, npt.NDArray[np.int64]], backend: Backend
+) -> Generator[int, None, Inserted]:
+    """Insert some rows of particles at their poses; yields how many images each batch had."""
+    particles, rows = part
+    sums = empty(particles.box, backend, stretch(particles))
+    group, curved = operators(shared.symmetry), spheres(particles, shared.ewald)
+    alike = np.ones((len(particles.optics), 1))
+
+    def work(batch: Batch) -> npt.NDArray[np.bool_]:
+        points, optics = Points.of(particles.poses.select(batch.rows)), particles.group[batch.rows]
+        behind = lens(particles, batch.rows)
+        add(sums, batch, points, particles.pixel_size_A, alike, optics, group, backend, behind, curved)
+        return batch.bad
+
+    bad = []
+    for found in worked(particles, rows, backend, work, shared.usual):
+        bad.append(found)
+        yield len(found)
+    return sums, np.concatenate(bad)
+
+
+def _sent(shared: _Shared, part: tuple[Particles, Any], backend: Backend) -> Generator[int, None, Inserted]:
+    """The same on a worker."""
+    sums, bad = yield from _inserted(shared, part, backend)
+    return fetched(sums, backend), bad
+
+
+def _merged(a: Inserted, b: Inserted) -> Inserted:
+    return both(a[0], b[0]), np.concatenate([a[1], b[1]])
+
+
+def ended_into(ended: list[T], going: Generator[int, None, T]) -> Iterator[int]:
+    """What a generator yields; what it returns goes into the list."""
+    ended.append((yield from going))

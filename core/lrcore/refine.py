@@ -2,34 +2,35 @@
 
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.aberrations import lens, stretch
-from lrcore.backend import Backend
+from lrcore.aberrations import stretch
+from lrcore.backend import Backend, Crew
 from lrcore.calibrate import Calibration, calibrate, sample_rows
 from lrcore.clock import Clock, peak_memory_MB
 from lrcore.converge import converged, finished, summary
 from lrcore.defects import skipped, tell
 from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
-from lrcore.ewald import spheres
-from lrcore.expect import expect, subtracted
+from lrcore.expect import subtracted
 from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
 from lrcore.halves import require_both
-from lrcore.images import batches, reading_order
+from lrcore.images import Batch, Rows, ranges, reading_order, usual_of, worked
 from lrcore.learn import learned
 from lrcore.masks import checked, dynamic_mask, soft_edge
 from lrcore.noise import measured, modelled, sampled, spectrum
 from lrcore.nonuniform import cutoff_map
-from lrcore.reconstruct import Accumulator, add, empty, fetched, reconstruct, regularisation, solve
-from lrcore.records import Expectation, HalfMaps, Particles, Poses, Progress, Step, Summary, Volume
+from lrcore.passes import Common, Found, Left, Part, concatenated, go_over, merged, sent
+from lrcore.reconstruct import Accumulator, ended_into, fetched, reconstruct, regularisation, solve
+from lrcore.records import Expectation, HalfMaps, Particles, Progress, Step, Summary, Volume
 from lrcore.reference import (
     Geometry,
+    Reference,
     Surroundings,
     align_resolution_A,
     geometry,
@@ -42,12 +43,9 @@ from lrcore.reference import (
 from lrcore.search import secure
 from lrcore.soundness import doubts, require_sound
 from lrcore.spec import RefineSpec
-from lrcore.symmetry import operators
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Part = tuple[npt.NDArray[np.int64], Expectation]
-"""Rows of the particles, and what was found of them."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +129,22 @@ def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress,
     for half, chosen in zip((1, 2), rows, strict=True):
         made = prepare(first, around, half, job.mask, job.spec, shape, backend.threads, stretch=stretch(particles))
         reference = placed(made, backend)
-        left = []
-        for batch in batches(particles, chosen, backend):
+        left: list[Left] = []
+
+        def work(batch: Batch, reference: Reference = reference) -> tuple[int, Left]:
             rest, given = subtracted(batch, reference.outside, particles, backend), particles.poses.select(batch.rows)
-            left.append(measured(rest, np.ones(len(given), np.bool_), particles, given, reference, shape, backend))
-            done += len(given)
+            all_of_them = np.ones(len(given), np.bool_)
+            return len(given), measured(rest, all_of_them, particles, given, reference, shape, backend)
+
+        for count, one in worked(particles, chosen, backend, work):
+            left.append(one)
+            done += count
             yield Progress(0, "noise", done, len(rows[0]) + len(rows[1]))
         spectra.append(_spectrum(left, particles))
     return modelled(np.stack(spectra), job.spec.noise_model)
 
 
-def _spectrum(left: list[tuple[Float64, npt.NDArray[np.int32]]], particles: Particles) -> Float64:
+def _spectrum(left: Sequence[Left], particles: Particles) -> Float64:
     """The noise spectrum of the residual powers and groups of some batches."""
     power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
     if len(power) == 0:
@@ -230,19 +233,12 @@ def _advance(
     """See `advance`; the clock may have counted what came before."""
     with clock("reference"):
         scene = _scene(job, around, first, last, backend, clock)
-    parts: list[Part] = []
-    volumes: list[Volume] = []
-    spectra: list[Float64] = []
-    for half in (1, 2):
-        found, volume, noise = yield from _half_set(scene, half)
-        parts += found
-        volumes.append(volume)
-        spectra.append(noise)
+    found, volumes, spectra = yield from _passes(scene)
     with clock("fsc"):
         maps = HalfMaps(*volumes)
         fsc = family(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads, part=True)
     noise_now = modelled(np.stack(spectra), job.spec.noise_model)
-    found_now = _joined(parts, job.particles.half)
+    found_now = _joined(found, job.particles)
     step = replace(
         last, iteration=last.iteration + 1, expectation=found_now, half_maps=maps, fsc=fsc, noise=noise_now,
         initial_lowpass_A=0.0, question=scene.question, held=held(scene.shape, job.spec),
@@ -254,65 +250,91 @@ def _advance(
     yield replace(step, converged=converged(step.history))
 
 
-def _half_set(scene: _Scene, half: int) -> Generator[Progress, None, tuple[list[Part], Volume, Float64]]:
-    """What was found of a half set, its new map and its noise spectrum; Progress per chunk."""
-    particles, backend = scene.job.particles, scene.backend
-    parts, left, sums = yield from _batches(scene, half)
+def _passes(scene: _Scene) -> Generator[Progress, None, tuple[list[Expectation], list[Volume], list[Float64]]]:
+    """What was found of either half set, in reading order, its new map and its noise spectrum; Progress per chunk."""
+    found, volumes, spectra = [], [], []
+    crew = scene.backend.crew
+    for event in _alone(scene) if crew is None else _shared_out(scene, crew):
+        if isinstance(event, Progress):
+            yield event
+            continue
+        found.append(concatenated(event.expectations))
+        spectra.append(_spectrum(event.left, scene.job.particles))
+        volumes.append(_solved(scene, event.sums))
+        del event
+    return found, volumes, spectra
+
+
+def _solved(scene: _Scene, sums: Accumulator) -> Volume:
     with scene.clock("reconstruct"):
         rho = regularisation(scene.last.fsc["corrected"].value)
-        volume = solve(fetched(sums, backend), particles.pixel_size_A, rho, backend.threads)
-    return parts, volume, _spectrum(left, particles)
+        return solve(fetched(sums, scene.backend), scene.job.particles.pixel_size_A, rho, scene.backend.threads)
 
 
-def _batches(
-    scene: _Scene, half: int
-) -> Generator[Progress, None, tuple[list[Part], list[tuple[Float64, npt.NDArray[np.int32]]], Accumulator]]:
-    """The one pass over the images. On its own, so that reference and images are let go of before the map is made."""
-    job, last, shape, backend, clock = scene.job, scene.last, scene.shape, scene.backend, scene.clock
-    particles, spec, group = job.particles, job.spec, operators(job.spec.symmetry)
-    with clock("reference"):
-        wide = stretch(particles)
-        made = prepare(last, scene.around, half, job.mask, spec, shape, backend.threads, scene.cutoff_A, wide)
-        reference = placed(made, backend)
-    parts: list[Part] = []
-    left: list[tuple[Float64, npt.NDArray[np.int32]]] = []
-    sums, curved = empty(particles.box, backend, wide), spheres(particles, spec.ewald)
+def _common(scene: _Scene, half: int, rows: Rows) -> Common:
+    """What the images of a half set share."""
+    job, last, shape, spec = scene.job, scene.last, scene.shape, scene.job.spec
+    with scene.clock("reference"):
+        wide = stretch(job.particles)
+        made = prepare(last, scene.around, half, job.mask, spec, shape, scene.backend.threads, scene.cutoff_A, wide)
+    usual = usual_of(job.particles, rows)
+    return Common(spec, shape, made, last.noise[half - 1], usual, maps_are_whole(spec), wide)
+
+
+def _part(scene: _Scene, half: int) -> Part:
+    """All images of a half set."""
+    particles = scene.job.particles
     rows = reading_order(particles, half)
-    looked = sampled(rows, len(particles))
-    done = 0 if half == 1 else int((particles.half == 1).sum())
-    for batch in clock.over("read", batches(particles, rows, backend)):
-        with clock("window"):
-            rest = subtracted(batch, reference.outside, particles, backend)
-        found, points = expect(particles, spec, rest, scene.known, reference, shape, last, backend, clock)
-        with clock("noise"):
-            left.append(measured(rest, looked[batch.rows], particles, found.poses, reference, shape, backend))
-        with clock("insert"):
-            noise, optics = last.noise[half - 1], particles.group[batch.rows]
-            behind = lens(particles, batch.rows)
-            shown = batch if maps_are_whole(spec) else rest
-            add(sums, shown, points, particles.pixel_size_A, noise, optics, group, backend, behind, curved)
-        parts.append((batch.rows, found))
-        done += len(batch.rows)
-        yield Progress(last.iteration + 1, "search", done, len(particles))
-    return parts, left, sums
+    return Part(rows, particles, scene.last.expectation, scene.known, sampled(rows, len(particles)))
 
 
-def _joined(parts: list[Part], half: npt.NDArray[np.int8]) -> Expectation:
-    """The batches' results in the particles' order; the mean scale of a half set is 1."""
-    found = [e for _, e in parts]
-    columns = [np.concatenate(column) for column in zip(*(_columns(e) for e in found), strict=True)]
-    rotation, origin_A, *others = columns
-    whole = Expectation(Poses(rotation, origin_A), *others).select(
-        np.argsort(np.concatenate([rows for rows, _ in parts]))
-    )
+def _alone(scene: _Scene) -> Iterator[Progress | Found]:
+    """The pass over either half set in this process."""
+    done, total = 0, len(scene.job.particles)
+    for half in (1, 2):
+        part = _part(scene, half)
+        going = go_over(_common(scene, half, part.rows), part, scene.backend, scene.clock)
+        # Reference and images end with the pass, before the map is made.
+        ended: list[Found] = []
+        for count in ended_into(ended, going):
+            done += count
+            yield Progress(scene.last.iteration + 1, "search", done, total)
+        del going
+        yield ended.pop()
+
+
+def _shared_out(scene: _Scene, crew: Crew) -> Iterator[Progress | Found]:
+    """The passes over both half sets by a crew, in ranges that the data alone decide."""
+    particles, began = scene.job.particles, time.perf_counter()
+    with crew.errand(sent, merged) as errand:
+        for half in (1, 2):
+            part = _part(scene, half)
+            rows = ranges(part.rows, particles.box, scene.backend)
+            parts = [part.narrowed(some) for some in rows]
+            errand.put(_common(scene, half, part.rows), parts, [len(some) for some in rows])
+        for number in (0, 1):
+            for _ in errand.watch(number):
+                yield Progress(scene.last.iteration + 1, "search", errand.done, len(particles))
+            found = [errand.result(number)]
+            _count(scene.clock, found[0].seconds, time.perf_counter() - began)
+            yield found.pop()
+            began = time.perf_counter()
+
+
+def _count(clock: Clock, spent: dict[str, float], waited: float) -> None:
+    """Count the time that was waited for workers to the stages that they spent theirs on."""
+    total = sum(spent.values())
+    for stage, seconds in spent.items():
+        clock.seconds[stage] = clock.seconds.get(stage, 0.0) + waited * seconds / max(total, 1e-9)
+
+
+def _joined(found: list[Expectation], particles: Particles) -> Expectation:
+    """The half sets' results in the particles' order; the mean scale of a half set is 1."""
+    half = particles.half
+    order = np.argsort(np.concatenate([reading_order(particles, number) for number in (1, 2)]))
+    whole = concatenated(found).select(order)
     mean = np.array([whole.scale[half == number].mean() for number in (1, 2)])
     return replace(whole, scale=whole.scale / mean[half - 1])
-
-
-def _columns(e: Expectation) -> tuple[npt.NDArray[np.generic], ...]:
-    return (
-        e.poses.rotation, e.poses.origin_A, e.covariance, e.ess, e.mode_probability, e.gain, e.flags, e.scale
-    )  # fmt: skip
 
 
 def maps_are_whole(spec: RefineSpec) -> bool:

@@ -137,13 +137,14 @@ def expectations(
     shape, first = geometry(job.mask, job.spec), begun(job)
     around = surroundings(first.half_maps, job.mask, job.spec, backend.threads)
     reference = prepare(first, around, 1, job.mask, job.spec, shape, backend.threads)
+    given = first.expectation, first.noise[0]
     rows, known = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
     for turn in range(repeats + 1):
         clock, found = Clock(), []
         for batch in clock.over("read", batches(job.particles, rows, backend)):
             with clock("window"):
                 rest = subtracted(batch, reference.outside, job.particles, backend)
-            now, _ = expect(job.particles, job.spec, rest, known, reference, shape, first, backend, clock)
+            now, _ = expect(job.particles, job.spec, rest, known, reference, shape, *given, backend, clock)
             found.append(now)
         if turn:
             yield clock.seconds, found

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lrcore import expect, refine, store
+from lrcore import expect, passes, store
 from lrcore.io.stack import StackReader
 from lrcore.simulate import flexible_particle
 from lrcore.store import Store
@@ -31,7 +31,7 @@ from lrwidgets.session import Session
 STAGES: dict[str, tuple[Any, str, int, int]] = {
     "read": (StackReader, "look", 16, 4),
     "search": (expect, "search", 2, 2),
-    "insertion": (refine, "add", 4, 2),
+    "insertion": (passes, "add", 4, 2),
     "store write": (store, "_write", 3, 1),
     "store checksum": (store, "_digest", 2, 3),
     "store rename": (store, "_rename", 3, 1),

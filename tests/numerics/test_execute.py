@@ -1,0 +1,224 @@
+"""The same step by processes, by an executor and by dask's workers as in one process; lost workers; what they say."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrcore import images
+from lrcore.backend import Backend, pick
+from lrcore.errands import Tree
+from lrcore.errors import InputError
+from lrcore.execute import DaskCrew, ExecutorCrew, LocalCrew, connected, crew_of
+from lrcore.reconstruct import reconstruct
+from lrcore.records import Progress, Step, Volume
+from lrcore.refine import Job, advance
+from lrcore.spec import RefineSpec
+from lrcore.workload import begun, workload
+from tests.fakes import same_bits
+
+COUNT, BOX = 320, 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_ranges() -> Iterator[None]:
+    """Small batches and ranges, so that few images are many ranges; the workers need not know."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "RANGE", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    spec = RefineSpec(rotation_extent_deg=6, shift_extent_A=6, initial_lowpass_A=12.0, max_align_resolution_A=12.0)
+    folder = tmp_path_factory.mktemp("work")
+    return workload(folder, COUNT, spec, box=BOX, pixel_size_A=4.0, radius_px=11.0, snr=0.5, distinct=64).job
+
+
+def small(backend: Backend) -> Backend:
+    return replace(backend, batch_bytes=16 * 4 * BOX**2)
+
+
+@pytest.fixture(scope="module")
+def alone(job: Job) -> Step:
+    return stepped(job)
+
+
+def stepped(job: Job, crew: Any = None, first: Step | None = None) -> Step:
+    first = first or begun(job)
+    *_, step = advance(job, first, first, replace(small(pick("cpu", 1)), crew=crew))
+    assert isinstance(step, Step)
+    return step
+
+
+def assert_equal(found: Step, alone: Step) -> None:
+    """Poses and all that is told of them to the bit, noise too, maps to 1e-6."""
+    assert same_bits(found.expectation, alone.expectation)
+    assert same_bits(found.noise, alone.noise)
+    for a, b in ((found.half_maps.first, alone.half_maps.first), (found.half_maps.second, alone.half_maps.second)):
+        assert np.abs(a.data - b.data).max() < 1e-6 * np.abs(b.data).max()
+    assert not np.array_equal(alone.expectation.poses.rotation, begun_rotation(alone))
+
+
+def begun_rotation(step: Step) -> Any:
+    return np.zeros_like(step.expectation.poses.rotation)
+
+
+def test_ranges_are_whole_batches(job: Job) -> None:
+    rows = np.arange(1000)
+    found = images.ranges(rows, BOX, small(pick("cpu", 1)))
+    assert np.array_equal(np.concatenate(found), rows)
+    assert len(found) == 31
+    assert {len(one) % 16 for one in found[:-1]} == {0}
+    assert max(map(len, found)) <= 48
+
+
+def test_a_tree_has_one_shape() -> None:
+    for leaves in (1, 2, 3, 5, 8, 13):
+        shapes = set()
+        for seed in range(20):
+            tree, root = Tree(leaves, lambda a, b: f"({a}{b})"), []
+            for i in np.random.default_rng(seed).permutation(leaves):
+                assert root == []
+                root = tree.put(int(i), "abcdefghijklm"[i])
+            shapes |= set(root)
+        assert len(shapes) == 1
+        assert shapes.pop().replace("(", "").replace(")", "") == "abcdefghijklm"[:leaves]
+
+
+def test_threads_of_an_executor(job: Job, alone: Step) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        assert_equal(stepped(job, crew_of(executor, "cpu")), alone)
+
+
+class Backwards(Executor):
+    """Does what it is given once all of it is there, the last one first."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Future[Any], Any, tuple[Any, ...]]] = []
+
+    def submit(self, work: Any, /, *arguments: Any) -> Future[Any]:  # type: ignore[override]
+        self.waiting.append((Future(), work, arguments))
+        threading.Timer(0.3, self.finish).start()
+        return self.waiting[-1][0]
+
+    def finish(self) -> None:
+        while self.waiting:
+            future, work, arguments = self.waiting.pop()
+            future.set_result(work(*arguments))
+
+
+def test_it_does_not_matter_who_is_done_first(job: Job) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        forwards = stepped(job, ExecutorCrew(executor, "cpu"))
+    backwards = stepped(job, ExecutorCrew(Backwards(), "cpu"))
+    assert same_bits(forwards.half_maps, backwards.half_maps)
+    assert same_bits(forwards.expectation, backwards.expectation)
+
+
+def test_processes_one_of_which_is_killed(job: Job, alone: Step) -> None:
+    """Again with one of the two killed while they work; then a stop, after which they still are of use."""
+    first = begun(job)
+    with LocalCrew(2, "cpu") as crew:
+        whole = stepped(job, crew)
+        assert_equal(whole, alone)
+        backend = replace(small(pick("cpu", 1)), crew=crew)
+        killed = 0
+        for event in advance(job, first, first, backend):
+            if isinstance(event, Progress) and event.done and not killed:
+                killed = sorted(crew._executor._processes)[0]  # type: ignore[attr-defined]
+                os.kill(killed, signal.SIGKILL)
+        assert killed
+        assert isinstance(event, Step)
+        assert killed not in crew._executor._processes  # type: ignore[attr-defined]
+        assert same_bits(event.half_maps, whole.half_maps)
+        assert same_bits(event.expectation, whole.expectation)
+        going = advance(job, first, first, backend)
+        assert isinstance(next(going), Progress)
+        going.close()  # type: ignore[attr-defined]
+        assert same_bits(stepped(job, crew).half_maps, whole.half_maps)
+
+
+def test_an_executor_that_broke_is_told(job: Job) -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as executor:
+        executor.submit(os.getpid).result()
+        for pid in executor._processes:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(InputError, match="workers were lost") as refusal:
+            stepped(job, ExecutorCrew(executor, "cpu"))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_reconstruction(job: Job) -> None:
+    maps = []
+    with ThreadPoolExecutor(2) as executor:
+        for crew in (None, ExecutorCrew(executor, "cpu")):
+            *_, found = reconstruct(job.particles, 1, "C1", replace(small(pick("cpu", 1)), crew=crew))
+            assert isinstance(found, Volume)
+            maps.append(found.data)
+    assert np.abs(maps[0] - maps[1]).max() < 1e-6 * np.abs(maps[0]).max()
+
+
+def test_a_worker_without_the_files_names_itself_and_the_file(job: Job, tmp_path: Path) -> None:
+    stack = job.particles.images.stacks[0]
+    with LocalCrew(1, "cpu") as crew:
+        going = advance(job, begun(job), begun(job), replace(small(pick("cpu", 1)), crew=crew))
+        moved = stack.rename(tmp_path / "gone.mrcs")
+        try:
+            with pytest.raises(InputError, match=rf"{stack}"):
+                list(going)
+        finally:
+            moved.rename(stack)
+
+
+# --- dask ---
+
+
+@contextmanager
+def cluster(workers: int, **more: Any) -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    options = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50, **more}
+    with distributed.LocalCluster(n_workers=workers, **options) as made:
+        yield made
+
+
+def test_dask_one_of_whose_workers_is_killed(job: Job, alone: Step) -> None:
+    with cluster(2) as made, connected(made.scheduler_address) as client:
+        crew = DaskCrew(client, "cpu")
+        whole = stepped(job, crew)
+        assert_equal(whole, alone)
+        first, killed = begun(job), 0
+        for event in advance(job, first, first, replace(small(pick("cpu", 1)), crew=crew)):
+            if isinstance(event, Progress) and event.done and not killed:
+                killed = next(iter(made.workers.values())).pid
+                os.kill(killed, signal.SIGKILL)
+        assert killed
+        assert isinstance(event, Step)
+        assert same_bits(event.half_maps, whole.half_maps)
+        assert same_bits(event.expectation, whole.expectation)
+
+
+def test_a_scheduler_that_goes_away_is_told(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrcore.execute.RECONNECT_S", 0.5)
+    with cluster(1, processes=False) as made, connected(made.scheduler_address) as client:
+        going = advance(job, begun(job), begun(job), replace(small(pick("cpu", 1)), crew=DaskCrew(client, "cpu")))
+        next(going)
+        made.close()
+        with pytest.raises(InputError, match=r"the dask scheduler is gone: whole steps are kept"):
+            list(going)
+
+
+def test_no_scheduler() -> None:
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    with pytest.raises(InputError, match=r"tcp://127.0.0.1:9: no dask scheduler answers there"):
+        connected("tcp://127.0.0.1:9", 1.0)
