@@ -5,8 +5,9 @@ SHELL := bash
 
 BIN := .venv/bin
 READY := .venv/.ready
-WORKERS := auto
+WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 
+# Tests wait for browsers and programs: one process more than there are cores keeps these busy.
 .PHONY: help setup demo lab test check bench clean
 
 help: ## this list
