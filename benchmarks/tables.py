@@ -156,6 +156,12 @@ def threads(records: list[Record]) -> str:
     )
 
 
+def shared(records: list[Record]) -> str:
+    """Names and numbers of one setting."""
+    return pivot(records, named, lambda r: f"{r['parameters']['particles']:,} of box {r['parameters']['box']}, "
+                 f"{r['parameters']['threads']} cores", value, "")  # fmt: skip
+
+
 def memory(records: list[Record]) -> str:
     """A row for each number of particles."""
     return pivot(
@@ -199,6 +205,8 @@ TABLES: dict[str, Callable[[list[Record]], str]] = {
     "mask": by("mask_radius_px", "radius of the mask, px"),
     "band": by("align_resolution_A", "information to, Å"),
     "threads": threads,
+    "workers": shared,
+    "many": by("particles", "particles"),
     "memory": memory,
     "startup": startup,
     "reconstruct": programs,

@@ -26,6 +26,8 @@ BENCHMARKS = {
     "mask": ("sweeps.mask", "time per particle as the mask grows in the same box"),
     "band": ("sweeps.band", "time per particle as the resolution limit of the search moves"),
     "threads": ("sweeps.threads", "speed-up by threads"),
+    "workers": ("many.workers", "processes that share an iteration, against the threads of one"),
+    "many": ("many.many", "time per particle and memory of very many particles, each process a fresh one"),
     "memory": ("whole.memory", "peak of memory of lrwidgets refine, a fresh process"),
     "startup": ("whole.startup", "the wait for lrwidgets refine, a fresh process"),
     "reconstruct": ("relion.reconstruction", "lrwidgets reconstruct beside relion_reconstruct"),

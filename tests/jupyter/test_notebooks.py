@@ -45,5 +45,5 @@ def test_it_is_stored_clean(name: str) -> None:
     assert notebook.cells[0].source.startswith("# ")
 
 
-def test_there_are_six() -> None:
-    assert [name[:2] for name in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_seven() -> None:
+    assert [name[:2] for name in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]

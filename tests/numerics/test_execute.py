@@ -49,8 +49,17 @@ def small(backend: Backend) -> Backend:
 
 
 @pytest.fixture(scope="module")
-def alone(job: Job) -> Step:
+def here(job: Job) -> Step:
     return stepped(job)
+
+
+@pytest.fixture(scope="module")
+def alone(job: Job) -> Step:
+    """In a process that finds its kernels compiled, as those of workers are: fresh code differs in the last bit."""
+    for _ in range(2):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+            step = executor.submit(stepped, job).result()
+    return step
 
 
 def stepped(job: Job, crew: Any = None, first: Step | None = None) -> Step:
@@ -66,11 +75,7 @@ def assert_equal(found: Step, alone: Step) -> None:
     assert same_bits(found.noise, alone.noise)
     for a, b in ((found.half_maps.first, alone.half_maps.first), (found.half_maps.second, alone.half_maps.second)):
         assert np.abs(a.data - b.data).max() < 1e-6 * np.abs(b.data).max()
-    assert not np.array_equal(alone.expectation.poses.rotation, begun_rotation(alone))
-
-
-def begun_rotation(step: Step) -> Any:
-    return np.zeros_like(step.expectation.poses.rotation)
+    assert alone.history[-1].angle_since_last_deg > 0.1
 
 
 def test_ranges_are_whole_batches(job: Job) -> None:
@@ -95,9 +100,9 @@ def test_a_tree_has_one_shape() -> None:
         assert shapes.pop().replace("(", "").replace(")", "") == "abcdefghijklm"[:leaves]
 
 
-def test_threads_of_an_executor(job: Job, alone: Step) -> None:
+def test_threads_of_an_executor(job: Job, here: Step) -> None:
     with ThreadPoolExecutor(2) as executor:
-        assert_equal(stepped(job, crew_of(executor, "cpu")), alone)
+        assert_equal(stepped(job, crew_of(executor, "cpu")), here)
 
 
 class Backwards(Executor):
