@@ -8,12 +8,12 @@ import xarray as xr
 
 from lrcore.backend import pick
 from lrcore.errors import InputError
+from lrcore.estimate import Estimate, estimate, principal_motions
 from lrcore.motion import Hinge
 from lrcore.records import Progress, Step
 from lrcore.refine import Job
 from lrcore.units import DEGREE
 from lrwidgets.commands import node_of
-from lrwidgets.estimate import Estimate, estimate, principal_motions
 from lrwidgets.export import netcdf
 from lrwidgets.motion_maps import write
 from lrwidgets.present import amid

@@ -7,19 +7,23 @@ from weakref import WeakKeyDictionary
 
 import xarray as xr
 
-from lrcore.advise import Advice, advise
+from lrcore.advice import Advice
+from lrcore.advise import advise
+from lrcore.audit import Audit, audit
+from lrcore.backend import pick
 from lrcore.errors import InputError
+from lrcore.estimate import Estimate, estimate, principal_motions
 from lrcore.locres import LocalResolution, local_resolution
-from lrcore.motion import Hinge
+from lrcore.motion import ENOUGH, Hinge
 from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
 from lrcore.units import DEGREE
-from lrwidgets.estimate import Estimate, estimate, principal_motions
 from lrwidgets.session import Session
 
 _lock = threading.Lock()
 _local: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
+_audits: "WeakKeyDictionary[Session, dict[str, Audit]]" = WeakKeyDictionary()
 _estimates: "WeakKeyDictionary[Session, tuple[str, Estimate]]" = WeakKeyDictionary()
 
 
@@ -93,9 +97,29 @@ def learned(session: Session) -> tuple[float, float] | None:
 
 
 def findings(session: Session, node: str) -> tuple[Advice, ...]:
-    """Advice on a step; none on the start."""
-    found, step = session.load_step(node)
-    return advise(step, found.spec, session.job_of(found).mask) if step.iteration else ()
+    """Advice on a step: from its settings and its course, the motion that its poses tell, and the input of its run."""
+    (found, step), begun = session.load_step(node), start_of(session, node)
+    motion = None if node == begun or len(session.job.particles) < ENOUGH else _estimate_of(session, node)
+    return advise(session.job_of(found), session.load_step(begun)[1], step, motion, _audit_of(session, node))
+
+
+def _audit_of(session: Session, node: str) -> Audit | None:
+    """The input of a run looked at, once with its start and once more with an iteration; None without its images."""
+    path = session.path(node)[:2]
+    known, last = _audits.setdefault(session, {}), path[-1].id
+    if last not in known:
+        steps = [session.load_step(one.id)[1] for one in path]
+        second = steps[1] if len(steps) > 1 else None
+        try:
+            known[last] = audit(session.job_of(path[0]), steps[0], second, pick("auto"))
+        except InputError:
+            return None
+    return known[last]
+
+
+def follow(session: Session, node: str, advice: Advice) -> None:
+    """Branch from the step that the advice is about, or from the start of its run, as it says."""
+    session.branch(start_of(session, node) if advice.from_start else node, **advice.changes)
 
 
 def start_of(session: Session, node: str) -> str:

@@ -315,9 +315,10 @@ class Session:
         """Results by the schema (docs/results.md) along the path to a step, the present one by default."""
         return self._whole_run().results(node or self._state.node)
 
-    def path(self) -> tuple[Node, ...]:
-        """The steps from the start to the present one; empty before the start."""
-        return self._whole_run().path_to(self._state.node) if self._state.node else ()
+    def path(self, node: str | None = None) -> tuple[Node, ...]:
+        """The steps from the start to a node, the present one by default; empty before the start."""
+        last = node or self._state.node
+        return self._whole_run().path_to(last) if last else ()
 
     def load_step(self, node: str | None = None) -> tuple[Node, Step]:
         """A step of the tree, the present one by default."""

@@ -29,14 +29,12 @@ def advise(arguments: Namespace) -> None:
         node = node_of(session, arguments.run, arguments.iteration)
         found = findings(session, node.id)
     printer = Printer(arguments.json)
-    if not found:
-        printer.tell("iteration 0 is the start: there is nothing to advise on yet", "advice", findings=[])
-        return
     lines = []
     for one in found:
         lines.append(one.finding)
         if one.remedy:
             lines.append(f"  {one.remedy}")
         if one.changes:
-            lines.append("  " + " ".join(f"--set {name}={value}" for name, value in one.changes.items()))
+            settings = (f'--set "{name}={"none" if value is None else value}"' for name, value in one.changes.items())
+            lines.append("  " + " ".join(settings) + (", from the start" if one.from_start else ""))
     printer.tell("\n".join(lines), "advice", findings=[asdict(one) for one in found])

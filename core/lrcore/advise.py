@@ -1,44 +1,91 @@
 """What a step says about its settings: findings, each with its evidence and, where a spec can mend it, the change."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
+from lrcore.advice import Advice
+from lrcore.advise_input import SHARED, of_input
+from lrcore.advise_mask import of_mask
+from lrcore.advise_motion import of_motion
+from lrcore.audit import Audit
 from lrcore.converge import finished
-from lrcore.masks import EDGE_PER_RESOLUTION, edge_width
-from lrcore.records import Step, Summary, Volume
+from lrcore.estimate import Estimate
+from lrcore.records import Step, Summary
+from lrcore.refine import Job
 from lrcore.spec import RefineSpec
 
 AT_EXTENT = 0.05
-"""Share of particles at an extent above which it holds back more than outliers."""
+"""Share of particles at an extent above which it holds back more than outliers,"""
+BY_THE_PRIOR = 0.1
+"""and where the extent follows the prior, which holds them before."""
 WIDER = 1.5
 """By how much an extent or a prior is widened."""
 DRIFT = 0.02
-"""Re-centred poses drift when their median distance from the input grows by more than this share of an extent."""
-SHARPEST = 0.5
-"""Share of the width that the rule of the edge asks for, below which an edge rings."""
+"""Re-centred poses drift when their median distance from the input grows by more than this share of an extent,"""
+DRIFT_THAT_PAYS = 0.1
+"""or this one while the map is better than at the start by"""
+PAYS = 0.15
+"""this share of the resolution: then they may be on their way to where they belong."""
 RESTLESS = 1.0
 """Median change of the poses in SD above which an iteration has moved them more than the data can tell."""
 FINER = 0.01
 """Share of the resolution that counts as a gain."""
+WORSE = 1.1
+"""The resolution over that of the start from which on a refinement has made the map worse."""
+FITTED = 0.2
+"""Share of particles at an extent by which that is overfitting: noise is matched best by the widest search."""
 
 
-@dataclass(frozen=True)
-class Advice:
-    """One finding. evidence: the number it rests on; limit: where it begins to count; changes: fields of the spec."""
+def advise(
+    job: Job, first: Step, step: Step, motion: Estimate | None = None, seen: Audit | None = None
+) -> tuple[Advice, ...]:
+    """What is found in a step: at least one, which may be that all is well.
 
-    name: str
-    finding: str
-    remedy: str
-    evidence: float
-    limit: float
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def advise(step: Step, spec: RefineSpec, mask: Volume) -> tuple[Advice, ...]:
-    """What is found in a step that was run with this spec and mask: at least one, which may be that all is well."""
-    found = [*_extents(step, spec), *_drift(step, spec), *_edge(step, mask), *_unsettled(step, spec)]
+    job: the one that made the step. first: the start of its run. motion: what the step's poses tell, for what rests on
+    it. seen: the audit of the input, for what rests on that.
+    """
+    spec = job.spec
+    fitted = [*_overfitted(step, spec)]
+    course = fitted or [*_extents(step, spec)]
+    moved = [] if fitted else [*of_motion(job, step, motion)]
+    begun = [*of_input(first, step, spec, seen)]
+    names = {one.name for one in (*moved, *begun)}
+    if names & {"other_hand", "other_scale"}:
+        moved = []  # poses were fitted to a wrong map
+    masked = [*of_mask(first, step, job.mask, spec)]
+    if fitted or "off_centre" in names:
+        masked = [one for one in masked if one.name != "mask_small"]
+    if step.iteration == 0:
+        return (*begun,) or (_well_begun(seen),)
+    found = [*begun, *course, *_drift(step, spec), *moved, *masked, *_unsettled(step, spec)]
     return tuple(found) or (_well(step),)
+
+
+def _overfitted(step: Step, spec: RefineSpec) -> Iterator[Advice]:
+    """Of poses that follow the noise as far as they may, while the map gets worse."""
+    if step.iteration < 2:
+        return
+    before, now = step.history[0].resolution_corrected_A, step.history[-1].resolution_corrected_A
+    share = max(step.history[-1].at_rotation_extent, step.history[-1].at_shift_extent)
+    if share < FITTED or now < WORSE * before:
+        return
+    changes: dict[str, object] = {"rotation_extent_deg": None, "shift_extent_A": None}
+    if spec.prior == "none":
+        changes["prior"] = "gaussian"
+    else:
+        changes["rotation_prior_sd_deg"] = round(spec.rotation_prior_sd_deg / 2, 3)
+        changes["shift_prior_sd_A"] = round(spec.shift_prior_sd_A / 2, 3)
+    yield Advice(
+        "overfitting",
+        f"the poses follow the noise: {100 * share:.0f} % of the particles stopped at an extent, and the map is worse "
+        f"than at the start ({before:.1f} → {now:.1f} Å)",
+        "begin again, held by a prior: "
+        + " ".join(f"{name} {'empty' if value is None else value}" for name, value in changes.items())
+        + "; and look whether the mask holds enough to be aligned",
+        share,
+        FITTED,
+        changes,
+        from_start=True,
+    )
 
 
 def _extents(step: Step, spec: RefineSpec) -> Iterator[Advice]:
@@ -47,7 +94,9 @@ def _extents(step: Step, spec: RefineSpec) -> Iterator[Advice]:
         ("rotation", now.at_rotation_extent, spec.rotation_limit_deg, "°", ("rotation_extent_deg", 90.0)),
         ("shift", now.at_shift_extent, spec.shift_limit_A, " Å", ("shift_extent_A", 200.0)),
     ):
-        if share > AT_EXTENT:
+        follows = getattr(spec, names[0]) is None and spec.prior != "none"
+        most = BY_THE_PRIOR if follows else AT_EXTENT
+        if share > most:
             changes = _wider(spec, *names)
             words = " and ".join(f"{name} {value:g}" for name, value in changes.items())
             yield Advice(
@@ -56,7 +105,7 @@ def _extents(step: Step, spec: RefineSpec) -> Iterator[Advice]:
                 "the part moves further than the search, or its reference is not good enough yet",
                 f"search further: {words}" if changes else "the extent is at its widest: look at mask and fulcrum",
                 share,
-                AT_EXTENT,
+                most,
                 changes,
             )
 
@@ -77,6 +126,9 @@ def _drift(step: Step, spec: RefineSpec) -> Iterator[Advice]:
     if len(step.history) < 3:
         return
     before, now = step.history[-2:]
+    held = spec.prior != "none"
+    pays = now.resolution_corrected_A < (1 - PAYS) * step.history[0].resolution_corrected_A
+    most = DRIFT_THAT_PAYS if pays else DRIFT
     for what, on, here, there, limit, unit in (
         ("rotations", spec.recenter_rotations, now.angle_from_input_deg, before.angle_from_input_deg,
          spec.rotation_limit_deg, "°"),
@@ -84,31 +136,16 @@ def _drift(step: Step, spec: RefineSpec) -> Iterator[Advice]:
          spec.shift_limit_A, " Å"),
     ):  # fmt: skip
         share = (here - there) / limit if limit > 0 else 0.0
-        if on and share > DRIFT:
+        if on and share > most:
             yield Advice(
                 f"drift_of_{what}",
                 f"re-centred {what} drift: {there:.2g} → {here:.2g}{unit} from the input (median), "
                 "which no extent about the input holds",
-                f"hold them to the input: recenter_{what} off",
+                f"hold them to the input: recenter_{what} off" + ("" if held else ", prior gaussian"),
                 share,
-                DRIFT,
-                {f"recenter_{what}": False},
+                most,
+                {f"recenter_{what}": False} if held else {f"recenter_{what}": False, "prior": "gaussian"},
             )
-
-
-def _edge(step: Step, mask: Volume) -> Iterator[Advice]:
-    """Of a mask whose edge is much narrower than the rule asks for at this resolution."""
-    resolution, apix = step.history[-1].resolution_masked_A, mask.pixel_size_A
-    width, wanted = edge_width(mask.data), EDGE_PER_RESOLUTION * resolution / apix
-    if width < SHARPEST * wanted:
-        yield Advice(
-            "mask_edge",
-            f"the mask's soft edge is {width * apix:.0f} Å wide: sharp for {resolution:.2g} Å, it rings in the "
-            "reference and lifts the FSC inside the mask",
-            f"make the edge {wanted * apix:.0f} Å wide (5 × the resolution), and use that mask",
-            width / wanted,
-            SHARPEST,
-        )
 
 
 def _unsettled(step: Step, spec: RefineSpec) -> Iterator[Advice]:
@@ -143,6 +180,17 @@ def _unsettled(step: Step, spec: RefineSpec) -> Iterator[Advice]:
 
 def _does_not_calm(history: tuple[Summary, ...]) -> bool:
     return history[-1].change_in_sd >= history[-2].change_in_sd
+
+
+def _well_begun(seen: Audit | None) -> Advice:
+    shared = 0.0 if seen is None else seen.shared
+    return Advice(
+        "nothing",
+        "nothing is wrong with the input that these checks see: half sets, half maps, where the first search begins",
+        "",
+        shared,
+        SHARED,
+    )
 
 
 def _well(step: Step) -> Advice:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets as w
 from psygnal import Signal
 
-from lrcore.advise import Advice
+from lrcore.advice import Advice
 from lrcore.compare import Comparison
 from lrcore.errors import InputError
 from lrcore.records import Summary
@@ -15,7 +15,7 @@ from lrwidgets import table
 from lrwidgets.jupyter.base import BAD, Panel
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.slices import Silence
-from lrwidgets.present import findings
+from lrwidgets.present import findings, follow
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 from lrwidgets.view import ViewState, number, resolve
@@ -131,8 +131,10 @@ class RunWidget(Panel):
         self.compared.emit(found)
 
     def _apply(self, advice: Advice) -> None:
-        """Branch from the step that the advice is about."""
-        self.session.branch(self.session.state.node, **advice.changes)
+        """Branch as the advice says."""
+        node = self.session.state.node
+        assert node is not None  # advice is on a step
+        follow(self.session, node, advice)
         self.say(f"branched: {advice.remedy}; step or run to see what it does")
 
     # --- what is shown ---

@@ -17,12 +17,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lrcore.advise import Advice
+from lrcore.advice import Advice
 from lrcore.errors import InputError
 from lrwidgets import table
 from lrwidgets.napari_panel.controls import Form
 from lrwidgets.napari_panel.section import BAD, Section
-from lrwidgets.present import findings
+from lrwidgets.present import findings, follow
 from lrwidgets.session import Session
 from lrwidgets.view import ViewState, number, resolve
 
@@ -142,8 +142,10 @@ class RunSection(Section):
         self.latest.ask(lambda: self.session.compare(chosen), lambda found: self.say(found.told), "compare")
 
     def _apply(self, advice: Advice) -> None:
-        """Branch from the step that the advice is about."""
-        self.session.branch(self.session.state.node, **advice.changes)
+        """Branch as the advice says."""
+        node = self.session.state.node
+        assert node is not None  # advice is on a step
+        follow(self.session, node, advice)
         self.say(f"branched: {advice.remedy}; step or run to see what it does")
 
     # --- what is shown

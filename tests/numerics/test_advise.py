@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrcore.advice import Advice
 from lrcore.advise import advise
+from lrcore.advise_motion import of_motion
+from lrcore.audit import Audit, Fit
 from lrcore.grids import radius_grid
 from lrcore.masks import cosine_edge
-from lrcore.records import Step, Volume
+from lrcore.records import HalfMaps, Poses, Step, Volume
 from lrcore.spec import RefineSpec
-from tests.fakes import make_job, make_step
+from tests.fakes import make_job, make_particles, make_step
 
 GOOD = {
     "resolution_masked_A": 4.0,
@@ -36,8 +39,16 @@ def step_with(*iterations: dict[str, Any]) -> Step:
     return replace(last, history=history, converged=False)
 
 
-def names(step: Step, mask: Volume = SOFT, **spec: Any) -> list[str]:
-    return [advice.name for advice in advise(step, RefineSpec(**spec), mask)]
+def told(step: Step, mask: Volume = SOFT, seen: Audit | None = None, **spec: Any) -> tuple[Advice, ...]:
+    first = make_step(make_job())
+    ball = Volume((radius_grid(48, 3) < 6).astype(np.float32), 2.0)
+    return advise(
+        replace(make_job(**spec), mask=mask), replace(first, half_maps=HalfMaps(ball, ball)), step, None, seen
+    )
+
+
+def names(step: Step, mask: Volume = SOFT, seen: Audit | None = None, **spec: Any) -> list[str]:
+    return [advice.name for advice in told(step, mask, seen, **spec)]
 
 
 def test_nothing_wrong_is_said_too() -> None:
@@ -57,7 +68,7 @@ def test_nothing_wrong_is_said_too() -> None:
 )
 def test_many_particles_at_an_extent(what: str, spec: dict[str, Any], changes: dict[str, float]) -> None:
     step = step_with({}, {f"at_{what}_extent": 0.12})
-    (advice,) = advise(step, RefineSpec(**spec), SOFT)
+    (advice,) = told(step, **spec)
     assert (advice.name, advice.evidence, dict(advice.changes)) == (f"at_{what}_extent", 0.12, changes)
     assert "12 %" in advice.finding
     after = RefineSpec(**{**spec, **changes})
@@ -71,14 +82,14 @@ def test_drift_is_told_of_what_is_recentred_alone() -> None:
     assert names(step) == ["nothing"]
     assert names(step, recenter_rotations=True) == ["drift_of_rotations"]
     assert names(step, recenter_rotations=True, recenter_shifts=True) == ["drift_of_rotations", "drift_of_shifts"]
-    (advice,) = advise(step, RefineSpec(recenter_shifts=True), SOFT)
+    (advice,) = told(step, recenter_shifts=True)
     assert dict(advice.changes) == {"recenter_shifts": False}
     assert names(step_with({}, {}), recenter_rotations=True, recenter_shifts=True) == ["nothing"]
 
 
 def test_a_sharp_mask() -> None:
     sharp = Volume(cosine_edge(radius_grid(48, 3), 6, 3), 2.0)
-    (advice,) = advise(step_with({}, {}), RefineSpec(), sharp)
+    (advice,) = told(step_with({}, {}), sharp)
     assert advice.name == "mask_edge"
     assert "6 Å wide" in advice.finding
     assert "20 Å wide" in advice.remedy
@@ -88,7 +99,7 @@ def test_a_sharp_mask() -> None:
 
 def test_poses_that_do_not_come_to_rest() -> None:
     moving = step_with({}, {"change_in_sd": 1.5}, {"change_in_sd": 1.6})
-    (advice,) = advise(moving, RefineSpec(), SOFT)
+    (advice,) = told(moving)
     assert (advice.name, dict(advice.changes)) == ("not_converging", {"rotation_prior_sd_deg": 3.333})
     assert names(step_with({}, {"change_in_sd": 1.5}, {"change_in_sd": 1.2})) == ["nothing"], "it calms"
     assert names(replace(moving, converged=True)) == ["nothing"]
@@ -96,7 +107,70 @@ def test_poses_that_do_not_come_to_rest() -> None:
 
 def test_a_run_that_was_cut_short() -> None:
     gains = [{"resolution_corrected_A": value} for value in (6.0, 5.0, 4.0)]
-    (advice,) = advise(step_with(*gains), RefineSpec(max_iterations=3), SOFT)
+    (advice,) = told(step_with(*gains), max_iterations=3)
     assert (advice.name, dict(advice.changes)) == ("still_improving", {"max_iterations": 7})
     assert np.isclose(advice.evidence, 0.2)
     assert names(step_with(*gains)) == ["nothing"]
+
+
+def test_an_extent_that_follows_the_prior_may_hold_more() -> None:
+    assert names(step_with({}, {"at_rotation_extent": 0.08})) == ["nothing"]
+    assert names(step_with({}, {"at_rotation_extent": 0.08}), prior="none") == ["at_rotation_extent"]
+
+
+def test_poses_that_follow_the_noise_are_held_from_the_start_on() -> None:
+    worse = step_with({}, {"at_rotation_extent": 0.5, "resolution_corrected_A": 6.0})
+    (advice,) = told(worse, prior="none", rotation_extent_deg=40.0)
+    assert (advice.name, advice.from_start) == ("overfitting", True)
+    assert dict(advice.changes) == {"rotation_extent_deg": None, "shift_extent_A": None, "prior": "gaussian"}
+    RefineSpec(**{**RefineSpec(prior="none").model_dump(), **advice.changes})
+    better = step_with({}, {"at_rotation_extent": 0.5, "resolution_corrected_A": 3.9})
+    assert names(better, prior="none") == ["at_rotation_extent"]
+
+
+def test_drift_on_the_way_to_a_better_map_is_let_be() -> None:
+    found = step_with({"resolution_corrected_A": 3.0}, {"resolution_corrected_A": 3.0, "angle_from_input_deg": 4.0})
+    assert names(found, recenter_rotations=True) == ["nothing"]
+
+
+def test_settings_that_throw_resolution_away() -> None:
+    step = step_with({}, {})
+    agreed = make_step(make_job()).fsc["corrected"].resolution_A(0.5)
+    (advice,) = told(step, initial_lowpass_A=2 * (agreed + 1))
+    assert (advice.name, dict(advice.changes), advice.from_start) == (
+        "initial_lowpass",
+        {"initial_lowpass_A": None},
+        True,
+    )
+    assert names(step, initial_lowpass_A=agreed + 1) == ["nothing"]
+    assert names(step, max_align_resolution_A=8.0) == ["resolution_limit"]
+    assert names(step, max_align_resolution_A=4.5) == ["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "name"),
+    [
+        (Audit(0.02, 0.02, None), "nothing"),
+        (Audit(0.4, 0.3, None), "halves_share"),
+        (Audit(0.4, None, None), "halves_share"),
+        (Audit(0.6, 0.01, Fit(1e4, "along x", -8e3, 1.0, 0.0)), "half_maps_share"),
+        (Audit(0.3, 0.01, Fit(2e2, "along z", 9e3, 1.02, 80.0)), "other_hand"),
+        (Audit(0.0, 0.01, Fit(1e4, "along z", -9e3, 1.04, 2e3)), "other_scale"),
+        (Audit(0.0, 0.01, Fit(1e4, "along z", -9e3, 1.02, 200.0)), "nothing"),
+    ],
+)
+def test_what_the_input_says_of_itself(seen: Audit, name: str) -> None:
+    assert names(step_with({}, {}), seen=seen) == [name]
+    assert names(step_with(), seen=seen)[0] == name, "of the start, too"
+
+
+def test_shifts_in_common_are_told_from_shifts() -> None:
+    job = replace(make_job(), particles=make_particles(400))
+    step, poses = make_step(job, make_step(job)), job.particles.poses
+    spread = np.random.default_rng(0).normal(0, 1, (400, 2))
+    for common, found in ((0.0, []), (2.0, ["off_centre"])):
+        moved = Poses(poses.rotation, poses.origin_A - spread - common * np.array([1.0, 0.0]))
+        flags = np.zeros(400, np.uint8)
+        here = replace(step, expectation=replace(step.expectation, poses=moved, flags=flags))
+        here = replace(here, history=tuple(replace(line, **GOOD) for line in here.history))
+        assert [one.name for one in of_motion(job, here, None)] == found

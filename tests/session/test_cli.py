@@ -476,7 +476,7 @@ def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: O
     assert found["event"] == "advice"
     assert all({"name", "finding", "evidence"} <= set(one) for one in found["findings"])
     assert main(["advise", str(run), "--iteration", "0"]) == 0
-    assert "nothing to advise" in capsys.readouterr().out
+    assert "nothing is wrong with the input" in capsys.readouterr().out
     table = tmp_path / "sure.star"
     assert main(["select", str(run), "--out", str(table)]) == 2
     assert "at least one bound" in capsys.readouterr().err

@@ -24,9 +24,12 @@ from lrcore.refine import Job
 from lrcore.simulate import FlexibleParticle, flexible_particle
 from lrcore.spec import RefineSpec
 
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 BOX, PIXEL_A = 48, 3.5
+EDGE_A = 24.0
+"""Of the masks: five times the resolution, but for what the box has room for."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class World:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault at one severity. expected: the names of findings that are right; empty for a sound run."""
+    """A fault at one severity. expected: the findings of which one is right; empty for a sound run."""
 
     fault: str
     severity: str
@@ -95,7 +98,8 @@ def world(folder: Path, seed: int, data: dict[str, Any], backend: Backend) -> Wo
         rotation_prior_sd_deg=round(turn * rng.uniform(0.8, 1.25), 2),
         shift_prior_sd_A=round(float(np.hypot(slide, 0.6)) * rng.uniform(0.8, 1.25), 2),
     )
-    job = Job(truth.particles, mrc.read_volume(truth.map("mask_b")), spec)
+    soft = _with_edge(mrc.read_volume(truth.map("mask_b")).data, EDGE_A / PIXEL_A)
+    job = Job(truth.particles, Volume(soft, PIXEL_A), spec)
     return World(truth, job, mrc.read_volume(truth.map("gt_b")), rng, backend)
 
 
@@ -128,15 +132,16 @@ def _mask(change: Callable[[World], npt.NDArray[np.float32]]) -> Callable[[World
 
 def _sharp(voxels: float) -> Callable[[World], World]:
     """A mask of the same size with an edge of so many voxels."""
+    return _mask(lambda world: _with_edge(world.job.mask.data, voxels))
 
-    def make(world: World) -> npt.NDArray[np.float32]:
-        from scipy.ndimage import distance_transform_edt
 
-        inside = world.job.mask.data > 0.5
-        outside_px = distance_transform_edt(~inside) - distance_transform_edt(inside) + 0.5
-        return cosine_edge(outside_px + 0.5 * voxels, 0.0, voxels)
+def _with_edge(mask: Float32, voxels: float) -> Float32:
+    """The mask with the same outline, where it is a half, and an edge of so many voxels."""
+    from scipy.ndimage import distance_transform_edt
 
-    return _mask(make)
+    inside = mask > 0.5
+    outside_px = distance_transform_edt(~inside) - distance_transform_edt(inside) + 0.5
+    return np.asarray(cosine_edge(outside_px + 0.5 * voxels, 0.0, voxels), dtype=np.float32)
 
 
 def _ball(radius_A: float, towards: float = 0.0) -> Callable[[World], World]:
@@ -307,9 +312,9 @@ def scenarios() -> tuple[Scenario, ...]:
               _two(_ball(10.0), _spec(prior="none", rotation_extent_deg=40, shift_extent_A=10)), snr=0.04),
         fault("overfitting", "no prior, 30°, few particles", "overfitting",
               _spec(prior="none", rotation_extent_deg=30, shift_extent_A=12), snr=0.02, n=500),
-        fault("drift", "re-centred, no prior", "drift",
+        fault("drift", "re-centred, no prior", "drift_of_rotations drift_of_shifts",
               _spec(prior="none", recenter_rotations=True, recenter_shifts=True), snr=0.04),
-        fault("drift", "re-centred, wide prior", "drift",
+        fault("drift", "re-centred, wide prior", "drift_of_rotations drift_of_shifts",
               _spec(rotation_prior_sd_deg=15, shift_prior_sd_A=6, recenter_rotations=True, recenter_shifts=True),
               snr=0.03),
         fault("halves share images", "a quarter", "halves_share", _copies(0.25)),

@@ -5,11 +5,11 @@ import pytest
 
 from lrcore.backend import Backend
 from lrcore.compare import verdict
+from lrcore.estimate import estimate
 from lrcore.heldout import held_out
 from lrcore.records import Step
 from lrcore.spec import RefineSpec
 from lrcore.testing import rotation_error_deg
-from lrwidgets.estimate import estimate
 from tests.validation.judge import Case, refined, tell
 
 

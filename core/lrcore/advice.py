@@ -1,0 +1,22 @@
+"""One finding about a run, and what a person can do about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One finding.
+
+    evidence: the number it rests on; limit: where it begins to count. changes: fields of the spec to branch with.
+    from_start: the branch is one of the start, as the first iteration would be another.
+    """
+
+    name: str
+    finding: str
+    remedy: str
+    evidence: float
+    limit: float
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    from_start: bool = False

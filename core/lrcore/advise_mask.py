@@ -1,0 +1,90 @@
+"""Advice on the mask: an edge that rings, and a body that goes on beyond it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lrcore.advice import Advice
+from lrcore.fourier import filter_map
+from lrcore.grids import radius_grid
+from lrcore.masks import EDGE_PER_RESOLUTION, edge_width
+from lrcore.records import HalfMaps, Step, Volume
+from lrcore.refine import maps_are_whole
+from lrcore.solvent import outline_distance_A
+from lrcore.spec import RefineSpec
+
+SHARPEST = 0.4
+"""Share of the width that the rule of the edge asks for, below which an edge rings."""
+RING_A = (8.0, 30.0)
+"""How far from the mask's outline density counts as lying beyond it."""
+PARTICLE_A = 8.0
+"""How far from the particle's outline it still counts as density."""
+COARSEST_A, FINEST_A = 40.0, 8.0
+"""Between these, or the resolution, what moves with the body is told from what was subtracted at another pose."""
+GOES_ON = 0.36
+"""Correlation of the half maps there: 0.03 to 0.3 where a mask is whole, 0.45 and more where it cuts the body."""
+SETTLED = 3
+"""Iteration from which on the poses are good enough for it."""
+FEWEST = 50
+"""Voxels from which on a correlation is one."""
+
+
+def of_mask(first: Step, step: Step, mask: Volume, spec: RefineSpec) -> Iterator[Advice]:
+    """first: the start of the run, whose maps are whole."""
+    yield from _edge(step, mask)
+    if step.iteration >= SETTLED and not maps_are_whole(spec):
+        yield from _small(first, step, mask)
+
+
+def _edge(step: Step, mask: Volume) -> Iterator[Advice]:
+    """Of a mask whose edge is much narrower than the rule asks for at this resolution."""
+    resolution, apix = step.history[-1].resolution_masked_A, mask.pixel_size_A
+    width, wanted = edge_width(mask.data), EDGE_PER_RESOLUTION * resolution / apix
+    if width < SHARPEST * wanted:
+        yield Advice(
+            "mask_edge",
+            f"the mask's soft edge is {width * apix:.0f} Å wide: sharp for {resolution:.2g} Å, it rings in the "
+            "reference and lifts the FSC inside the mask",
+            f"make the edge {wanted * apix:.0f} Å wide (5 × the resolution), and use that mask",
+            width / wanted,
+            SHARPEST,
+        )
+
+
+def _small(first: Step, step: Step, mask: Volume) -> Iterator[Advice]:
+    """Of a mask beyond which the half maps of the body's poses agree, though what was there has been subtracted."""
+    beyond = _beyond(first.half_maps, mask)
+    if beyond.sum() < FEWEST:
+        return
+    agreement = _agreement(step.half_maps, beyond, max(step.history[-1].resolution_corrected_A, FINEST_A))
+    if agreement > GOES_ON:
+        yield Advice(
+            "mask_small",
+            f"density outside the mask moves with the body: {RING_A[0]:.0f} to {RING_A[1]:.0f} Å beyond its outline "
+            f"the half maps agree (correlation {agreement:.2f}), where all that does not move has been subtracted",
+            f"make the mask {RING_A[0]:.0f} to {RING_A[1]:.0f} Å larger where the map shows density, or let it grow: "
+            "mask_mode dynamic",
+            agreement,
+            GOES_ON,
+            {"mask_mode": "dynamic", "dynamic_mask_start_A": round(2 * step.history[-1].resolution_masked_A, 1)},
+        )
+
+
+def _beyond(maps: HalfMaps, mask: Volume) -> np.ndarray:
+    """Voxels of the particle in a ring about the mask."""
+    from scipy.ndimage import distance_transform_edt
+
+    n, apix = mask.box, mask.pixel_size_A
+    away = distance_transform_edt(mask.data < 0.5) * apix
+    inside = outline_distance_A(maps.first.data, maps.second.data, apix) < PARTICLE_A
+    return np.asarray((away > RING_A[0]) & (away < RING_A[1]) & inside & (radius_grid(n, 3) < 0.45 * n))
+
+
+def _agreement(maps: HalfMaps, where: np.ndarray, finest_A: float) -> float:
+    """Correlation of two half maps in some voxels, between COARSEST_A and `finest_A`."""
+    n, apix = maps.first.box, maps.first.pixel_size_A
+    frequency = np.arange(n // 2 + 1) / (n * apix)
+    band = ((frequency > 1 / COARSEST_A) & (frequency < 1 / finest_A)).astype(np.float64)
+    a, b = (filter_map(v.data, band)[where].astype(np.float64) for v in (maps.first, maps.second))
+    norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / norm if norm > 0 else 0.0

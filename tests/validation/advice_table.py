@@ -1,0 +1,142 @@
+"""The table of docs/validation.md: scenarios of `advice_scenarios`, what is found in them, what following it does.
+
+    python -m tests.validation.advice_table 11 12
+
+Each seed makes all scenarios anew. A finding is followed in a branch, and the maps of branch and run are compared with
+the true body after as many iterations each.
+"""
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lrcore.advice import Advice
+from lrcore.advise import advise
+from lrcore.audit import audit
+from lrcore.backend import pick
+from lrcore.estimate import estimate
+from lrcore.masks import EDGE_PER_RESOLUTION, soft_edge
+from lrcore.records import Step
+from lrcore.refine import Job, advance, start, under
+from tests.validation.advice_scenarios import Scenario, World, scenarios, sound, world
+from tests.validation.judge import last_step
+
+BEFORE, AFTER = 4, 3
+"""Iterations before a finding, and after it."""
+WITHOUT_HALF_MAPS = {"other_hand", "other_scale", "half_maps_share"}
+"""Findings that are followed by a start without half maps."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A refinement: steps[0] is its start."""
+
+    world: World
+    steps: tuple[Step, ...]
+
+    def further(self, job: Job, count: int) -> Step:
+        """The last step after more iterations with this job."""
+        backend, step = self.world.backend, self.steps[-1]
+        if job.mask is not self.world.job.mask or job.spec.mask_mode != self.world.job.spec.mask_mode:
+            step = under(job, self.world.job, self.steps[0], step, backend)
+        for _ in range(count):
+            step = last_step(advance(job, self.steps[0], step, backend))
+        return step
+
+
+def run(made: World, count: int = BEFORE) -> Run:
+    """A refinement of so many iterations."""
+    steps = [last_step(start(made.job, made.backend))]
+    for _ in range(count):
+        steps.append(last_step(advance(made.job, steps[0], steps[-1], made.backend)))
+    return Run(made, tuple(steps))
+
+
+def advice_on(done: Run) -> tuple[Advice, ...]:
+    """What is found in the last step."""
+    job, steps = done.world.job, done.steps
+    motion = estimate(job, steps[-1], steps[-2])
+    return advise(job, steps[0], steps[-1], motion, audit(job, steps[0], steps[1], done.world.backend))
+
+
+def followed(done: Run, advice: Advice) -> Step | None:
+    """The last step of a branch that does what is advised; None where that is to look at the particles."""
+    made, job = done.world, done.world.job
+    if advice.name == "halves_share":
+        return None
+    if advice.name in WITHOUT_HALF_MAPS:
+        return run(replace(made, job=replace(job, half_maps=None)), BEFORE + AFTER).steps[-1]
+    if advice.name == "mask_edge":
+        mask, edge_A = job.mask, EDGE_PER_RESOLUTION * done.steps[-1].history[-1].resolution_masked_A
+        soft = replace(mask, data=soft_edge(mask.data > 0.5, mask.pixel_size_A, edge_A))
+        return done.further(replace(job, mask=soft), AFTER)
+    changed = made.with_spec(**advice.changes)
+    if advice.from_start:
+        return run(changed, BEFORE + AFTER).steps[-1]
+    return done.further(changed.job, AFTER)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of a scenario. quality: mean FSC to the truth, of the run and of the branch that followed `name`."""
+
+    case: Scenario
+    seed: int
+    found: tuple[str, ...]
+    right: tuple[str, ...]
+    quality: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        names = ", ".join(f"**{n}**" if n in self.right else n for n in self.found)
+        mended = "" if self.quality is None else f"{self.quality[0]:.3f} → {self.quality[1]:.3f}"
+        return f"| {self.case.fault} | {self.case.severity} | {self.seed} | {names} | {mended} |"
+
+
+def row(number: int, seed: int) -> Row:
+    """Scenario `number` of sound() and scenarios(), made from this seed."""
+    warnings.simplefilter("ignore")
+    case, backend = (*sound(), *scenarios())[number], pick("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        return row_of(case, seed, case.make(world(Path(folder), 100 * seed + number, case.data, backend)))
+
+
+def row_of(case: Scenario, seed: int, made: World) -> Row:
+    """The same of a world with the fault in it."""
+    done = run(made)
+    found = [one for one in advice_on(done) if one.name != "nothing"]
+    right = [one for one in found if one.name in case.expected]
+    quality = None
+    if right and (step := followed(done, right[0])) is not None:
+        quality = made.quality(done.further(made.job, AFTER)), made.quality(step)
+    return Row(case, seed, tuple(one.name for one in found), tuple(one.name for one in right), quality)
+
+
+def rows(seeds: list[int]) -> Iterator[Row]:
+    """All scenarios of all seeds, in order."""
+    count = len(sound()) + len(scenarios())
+    wanted = [(number, seed) for number in range(count) for seed in seeds]
+    with ProcessPoolExecutor(2) as pool:
+        yield from pool.map(row, *zip(*wanted, strict=True))
+
+
+def main() -> None:
+    """Print the table and what it comes to."""
+    print("| what is wrong | how much | seed | found | mean FSC to the truth, run → branch |\n|---|---|---|---|---|")
+    all_rows = []
+    for one in rows([int(seed) for seed in sys.argv[1:]]):
+        all_rows.append(one)
+        print(one, flush=True)
+    faults = [one for one in all_rows if not one.case.sound]
+    warned = [one for one in all_rows if one.case.sound and one.found]
+    tried = [one.quality for one in faults if one.quality is not None]
+    print(f"\n{sum(bool(one.right) for one in faults)} of {len(faults)} faults found by the right name")
+    print(f"{len(warned)} of {len(all_rows) - len(faults)} sound runs warned")
+    print(f"{sum(b > a for a, b in tried)} of {len(tried)} branches are better than the run")
+
+
+if __name__ == "__main__":
+    main()
