@@ -119,7 +119,9 @@ def _demo(command: argparse.ArgumentParser) -> None:
 
 
 def _refine(command: argparse.ArgumentParser) -> None:
-    command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg with 3D poses")
+    command.add_argument(
+        "particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg with 3D poses, or a job folder"
+    )
     command.add_argument("--mask", type=Path, help="soft mask of the region (may be left out with --resume)")
     command.add_argument(
         "--half-maps", type=Path, nargs="+", default=[], metavar="MAP", help="two half maps, or a volume .csg"
@@ -154,6 +156,11 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--star", type=Path, metavar="FILE", help="particles with new poses for RELION")
     command.add_argument("--cs", type=Path, metavar="FILE", help="the same for CryoSPARC, with a .csg beside it")
     command.add_argument("--maps", type=Path, metavar="DIR", help="half maps, filtered map and mask as MRC")
+    command.add_argument("--fsc-xml", type=Path, metavar="FILE", help="the corrected FSC as EMDB takes it")
+    command.add_argument("--fsc-star", type=Path, metavar="FILE", help="the FSC curves as RELION's postprocess.star")
+    command.add_argument(
+        "--chimerax", type=Path, metavar="DIR", help="map, mask, fulcrum and motion, with scene.cxc to open them by"
+    )
     command.add_argument("--netcdf", type=Path, metavar="FILE", help="all results as netCDF")
 
 
@@ -220,7 +227,7 @@ def _filter(command: argparse.ArgumentParser) -> None:
 
 
 def _info(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("file", type=Path, metavar="FILE", help="a file, a run or a job folder")
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
@@ -467,7 +474,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "fsc": (_fsc, "Fourier shell correlation of two maps", "tools"),
     "locres": (_locres, "local resolution of two half maps", "maps"),
     "filter": (_filter, "filter or sharpen a map, or two half maps by their FSC", "maps"),
-    "info": (_info, "say what is in a particle file, map, stack or run", "tools"),
+    "info": (_info, "say what is in a particle file, map, stack, run or job folder", "tools"),
     "convert": (_convert, "turn particle metadata from .star to .cs, or back, and lose nothing", "converting"),
     "expand": (_expand, "write every particle at each operator of a point group", "rework"),
     "duplicates": (_duplicates, "write the particles without those that are there twice", "rework"),

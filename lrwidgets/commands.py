@@ -14,6 +14,8 @@ from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrcore.store import Node, Store
 from lrwidgets.engine import CORE, Engine
+from lrwidgets.export import KINDS
+from lrwidgets.finding import resolve
 from lrwidgets.params import DEFAULTS, edited, from_text, from_toml
 from lrwidgets.session import Session
 from lrwidgets.table import Printer, text
@@ -33,6 +35,7 @@ def refine(arguments: Namespace, engine: Engine = CORE) -> None:
     """Refine, print a line for each iteration and keep each in the run."""
     changes = _changes(arguments)
     printer = Printer(arguments.json)
+    resolve(arguments, printer)
     with _crew(arguments) as crew, _session(arguments, changes, engine, crew) as session:
         if arguments.resume and not printer.as_json:
             _print_history(printer, session.state.summaries)
@@ -130,9 +133,9 @@ def _print_history(printer: Printer, history: tuple[Summary, ...]) -> None:
 
 def export(arguments: Namespace) -> None:
     """Write a step for other programs."""
-    targets = {name: getattr(arguments, name) for name in ("star", "cs", "maps", "netcdf")}
+    targets = {name: getattr(arguments, name) for name in KINDS}
     if not any(targets.values()):
-        raise InputError("nothing to write: give --star, --cs, --maps or --netcdf")
+        raise InputError("nothing to write: give " + ", ".join("--" + name.replace("_", "-") for name in KINDS))
     printer = Printer(arguments.json)
     with Session.open(arguments.run, write=False) as session:
         node = node_of(session, arguments.run, arguments.iteration)

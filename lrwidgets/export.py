@@ -1,7 +1,8 @@
-"""A step of a run as files for other programs: STAR, .cs, maps, netCDF."""
+"""A step of a run as files for other programs: STAR, .cs, maps, FSC curves, a scene for ChimeraX, netCDF."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,70 @@ import xarray as xr
 from lrcore import io
 from lrcore.aberrations import lens
 from lrcore.errors import InputError
+from lrcore.fsc import randomisation_shell
 from lrcore.io.files import written_whole
+from lrcore.io.fsc_files import KIND, write_fsc_star, write_fsc_xml
 from lrcore.poses import changes
 from lrcore.records import Step, Volume
 from lrcore.refine import Job, final_map, mask_of, whole_map
 from lrcore.results import fulcrum_of
 from lrcore.units import DEGREE
+from lrwidgets import scene
+from lrwidgets.estimate import estimate, principal_motions
+
+PathLike = str | Path
+
+
+class Targets(TypedDict, total=False):
+    """What can be written, and where to: `maps` and `chimerax` are folders, the others files; None is not written."""
+
+    star: PathLike | None
+    cs: PathLike | None
+    maps: PathLike | None
+    fsc_xml: PathLike | None
+    fsc_star: PathLike | None
+    chimerax: PathLike | None
+    netcdf: PathLike | None
+
+
+KINDS = tuple(get_type_hints(Targets))
+
+
+def write(
+    targets: Mapping[str, Any],
+    job: Job,
+    step: Step,
+    before: Callable[[], tuple[Step, ...]],
+    tree: Callable[[], xr.DataTree],
+) -> list[Path]:
+    """Write a step as `Targets` says; the paths written.
+
+    before: the first step of its run and the one that it grew from, once if they are one; none of a first step. tree:
+    all results. Raises InputError for what cannot be written or is not known.
+    """
+    unknown = set(targets) - set(KINDS)
+    if unknown:
+        raise InputError(f"export: {min(unknown)} is nothing that can be written: choose among {', '.join(KINDS)}")
+    to = {name: Path(targets[name]) for name in KINDS if targets.get(name) is not None}
+    written = list[Path]()
+    for name in ("star", "cs"):
+        if name in to:
+            particles(to[name], job, step)
+            written.append(to[name])
+    if "maps" in to or "chimerax" in to:
+        steps = (*before(), step)
+        written += maps(to["maps"], job, steps[0], step) if "maps" in to else []
+        written += chimerax(to["chimerax"], job, steps) if "chimerax" in to else []
+    if "fsc_xml" in to:
+        write_fsc_xml(to["fsc_xml"], step.fsc[KIND])
+        written.append(to["fsc_xml"])
+    if "fsc_star" in to:
+        write_fsc_star(to["fsc_star"], step.fsc, _general(step, to.get("maps")))
+        written.append(to["fsc_star"])
+    if "netcdf" in to:
+        netcdf(to["netcdf"], tree())
+        written.append(to["netcdf"])
+    return written
 
 
 def particles(path: Path, job: Job, step: Step) -> None:
@@ -45,20 +104,48 @@ def maps(folder: Path, job: Job, first: Step, step: Step) -> list[Path]:
     map_whole.mrc shows the body amid the rest of the particle; see `whole_map`. first: the run's Step 0. A dynamic
     mask is the one of the next iteration, made from this step's map.
     """
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror or error}): choose another folder") from error
-    volumes: dict[str, Volume] = {
-        "half1.mrc": step.half_maps.first,
-        "half2.mrc": step.half_maps.second,
+    halves = {"half1.mrc": step.half_maps.first, "half2.mrc": step.half_maps.second}
+    return _write_maps(folder, halves | _shown(job, first, step))
+
+
+def chimerax(folder: Path, job: Job, steps: tuple[Step, ...]) -> list[Path]:
+    """map.mrc, map_whole.mrc and mask.mrc as `maps` writes them, and scene.cxc, which shows them with the motion.
+
+    steps: the first of the run, and the last two. The motion is what the last one's poses tell; a start knows none.
+    """
+    step = steps[-1]
+    motions = None if len(steps) < 2 else principal_motions(job, estimate(job, step, steps[-2]))
+    volumes = _shown(job, steps[0], step)
+    return [*_write_maps(folder, volumes), *scene.write(folder, volumes, job, step, motions)]
+
+
+def _shown(job: Job, first: Step, step: Step) -> dict[str, Volume]:
+    return {
         "map.mrc": final_map(job, step),
         "map_whole.mrc": whole_map(job, first, step),
         "mask.mrc": mask_of(job, step),
     }
+
+
+def _write_maps(folder: Path, volumes: dict[str, Volume]) -> list[Path]:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror or error}): choose another folder") from error
     for name, volume in volumes.items():
         io.write_volume(folder / name, volume)
     return [folder / name for name in volumes]
+
+
+def _general(step: Step, folder: Path | None) -> dict[str, str]:
+    """What RELION's table says beside the resolution: from where phases were randomised, and the files in `folder`."""
+    curves = [step.fsc[kind] for kind in ("unmasked", "loose") if kind in step.fsc]
+    start = max(randomisation_shell(curve.value) for curve in curves)
+    found = {} if "randomised" not in step.fsc else {"rlnRandomiseFrom": f"{1 / curves[0].frequency[start]:.6f}"}
+    if folder is None:
+        return found
+    files = {"rlnUnfilteredMapHalf1": "half1.mrc", "rlnUnfilteredMapHalf2": "half2.mrc", "rlnMaskName": "mask.mrc"}
+    return found | {name: str(folder / file) for name, file in files.items()}
 
 
 def netcdf(path: Path, tree: xr.DataTree) -> None:

@@ -16,12 +16,9 @@ from lrcore.morph import binned, moved
 from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job, whole_map
 from lrcore.units import DEGREE
+from lrwidgets.scene import FARTHEST_SD, shown_level
 
 FRAMES = 9
-FARTHEST_SD = 2.0
-"""The series goes from so many SDs on one side to so many on the other."""
-SHOWN_SHARE = 0.985
-"""Share of the voxels below the level that is shown first."""
 
 
 def series(job: Job, first: Step, step: Step, motions: xr.Dataset, number: int) -> Iterator[tuple[float, Volume]]:
@@ -71,7 +68,7 @@ def write(
 
 def _script(path: Path, files: list[str], volumes: list[Volume]) -> Path:
     """Commands that open maps as a series at one level, and play it to and fro."""
-    level = float(np.quantile(volumes[len(volumes) // 2].data, SHOWN_SHARE))
+    level = shown_level(volumes[len(volumes) // 2])
     lines = [
         f"open {' '.join(files)} vseries true",
         f"volume #1 level {level:.5g}",

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from weakref import WeakValueDictionary
 
 import xarray as xr
@@ -346,31 +346,19 @@ class Session:
         """The job as a step of the tree was run with it."""
         return replace(self._job, spec=node.spec, mask=self._whole_run().mask(node.id) or self._job.mask)
 
-    def export(
-        self,
-        *,
-        node: str | None = None,
-        star: PathLike | None = None,
-        cs: PathLike | None = None,
-        maps: PathLike | None = None,
-        netcdf: PathLike | None = None,
-    ) -> list[Path]:
+    def export(self, *, node: str | None = None, **targets: Unpack[export.Targets]) -> list[Path]:
         """Write a step (the present one by default) for other programs: the paths written.
 
-        maps: a folder for half1, half2, map, map_whole and mask. Raises InputError if something cannot be written.
+        star, cs: particles. maps: a folder for half1, half2, map, map_whole and mask. fsc_xml: EMDB's; fsc_star: as
+        RELION's postprocess.star. chimerax: a folder for a scene. Raises InputError if something cannot be written.
         """
         found, step = self.load_step(node)
-        job = self.job_of(found)
-        written = [Path(path) for path in (star, cs) if path is not None]
-        for path in written:
-            export.particles(path, job, step)
-        if maps is not None:
-            _, first = self.load_step(self._whole_run().path_to(found.id)[0].id)
-            written += export.maps(Path(maps), job, first, step)
-        if netcdf is not None:
-            export.netcdf(Path(netcdf), self.results(found.id))
-            written.append(Path(netcdf))
-        return written
+
+        def before() -> tuple[Step, ...]:
+            ids = [node.id for node in self._whole_run().path_to(found.id)[:-1]]
+            return tuple(self.load_step(name)[1] for name in dict.fromkeys([*ids[:1], *ids[-1:]]))
+
+        return export.write(targets, self.job_of(found), step, before, lambda: self.results(found.id))
 
     def show_napari(self, viewer: Any = None) -> Any:
         """The session beside the density: a napari viewer, new unless one is given, with the panel on this session.

@@ -13,9 +13,11 @@ from lrcore.fsc import family
 from lrcore.halves import SAME_PLACE_A
 from lrcore.io.checks import check_alike
 from lrcore.io.files import require_folder
+from lrcore.io.folders import find, is_job
 from lrcore.io.places import places
 from lrcore.masks import checked
 from lrcore.records import Fsc, Particles, Progress
+from lrwidgets.finding import say
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.table import Printer, text
 
@@ -118,8 +120,12 @@ def _direction(rot_tilt_deg: tuple[float, float]) -> str:
 
 
 def info(arguments: Namespace) -> None:
-    """Say what is in a file or a run."""
+    """Say what is in a file, a run, or a job folder of CryoSPARC or RELION and its particles."""
     printer = Printer(arguments.json)
+    if arguments.file.is_dir() and not (arguments.file / "zarr.json").exists() and is_job(arguments.file):
+        found = find(arguments.file)
+        say(printer, arguments.file, found)
+        arguments.file = found.particles
     if arguments.file.is_dir():
         from lrwidgets.commands import run_info
 

@@ -1,6 +1,7 @@
 """STAR particles: RELION 3.0 to 5 read into records; the original table written back with new poses."""
 
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -236,9 +237,9 @@ def _text(column: npt.NDArray[np.generic]) -> npt.NDArray[np.str_]:
     return np.char.mod(DECIMALS, values) if values.dtype.kind == "f" else values.astype(str)
 
 
-def write_blocks(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
-    """Write tables of text as a STAR file, whole or not at all."""
+def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame | dict[str, str]]) -> None:
+    """Write tables of text, and blocks without a loop, as a STAR file, whole or not at all."""
     # starfile dates its first line; without it the same particles give the same bytes.
-    body = starfile.to_string(blocks).partition("\n")[2]
+    body = starfile.to_string(dict(blocks)).partition("\n")[2]
     with written_whole(path) as temporary:
         temporary.write_text(HEAD + body, encoding="utf-8")
