@@ -1,5 +1,6 @@
-"""What a run exports beside particles and maps, read back by programs that are not ours: XML, starfile, plain text."""
+"""What a run exports, read back by programs that are not ours: RELION's, cryosparc-tools, starfile, XML, plain text."""
 
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -9,8 +10,10 @@ import mrcfile
 import numpy as np
 import pytest
 import starfile
+import yaml
 
-from lrcore import io
+from lrcore import io, rotations
+from lrcore.fsc import masked_correlation
 from lrcore.simulate import flexible_particle
 from lrwidgets.cli import main
 from lrwidgets.session import Session
@@ -21,6 +24,8 @@ CURVES = {
     "masked": "rlnFourierShellCorrelationMaskedMaps",
     "randomised": "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps",
 }
+OURS = ("lrwAngleChange", "lrwShiftChangeAngst", "lrwRotationSd", "lrwShiftSdAngst", "lrwModeProbability", "lrwFlags")
+COUNT = 120
 ORIGIN_A = (-40.0, 12.0, 7.5)
 """Of the map's grid: what is drawn has to lie where the maps do."""
 
@@ -29,7 +34,7 @@ ORIGIN_A = (-40.0, 12.0, 7.5)
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two iterations on a small moving particle."""
     folder = tmp_path_factory.mktemp("exports")
-    flexible_particle(folder, n=120, box=40, pixel_size_A=4.6, snr=0.3)
+    flexible_particle(folder, n=COUNT, box=40, pixel_size_A=4.6, snr=0.3)
     with mrcfile.open(folder / "mask_b.mrc", "r+") as file:
         file.header.origin = ORIGIN_A
     argv = ["refine", str(folder / "particles.star"), "--mask", str(folder / "mask_b.mrc"), "--iterations", "2"]
@@ -42,7 +47,14 @@ def out(run: Path) -> Path:
     """All that is exported of it."""
     folder = run.parent / "out"
     folder.mkdir()
-    where = {"maps": "maps", "fsc-xml": "fsc.xml", "fsc-star": "postprocess.star", "chimerax": "scene"}
+    where = {
+        "star": "refined.star",
+        "cs": "refined.cs",
+        "maps": "maps",
+        "fsc-xml": "fsc.xml",
+        "fsc-star": "postprocess.star",
+        "chimerax": "scene",
+    }
     options = [word for name, file in where.items() for word in (f"--{name}", str(folder / file))]
     assert main(["export", str(run), *options]) == 0
     return folder
@@ -154,3 +166,87 @@ def shapes(path: Path, kind: str) -> list[np.ndarray]:
     lines = path.read_text().splitlines()
     assert {line.split()[0] for line in lines} <= {".comment", ".color", ".sphere", ".arrow"}
     return [np.array([float(word) for word in line.split()[1:]]) for line in lines if line.startswith(kind)]
+
+
+def said_by(folder: Path, *words: object) -> str:
+    """What a program says that succeeds."""
+    done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
+
+
+def require_known_labels(said: str) -> None:
+    """The columns that RELION does not know, and keeps, are ours alone."""
+    unknown = re.findall(r"unknown label: *_?(\w+)", said)
+    assert said.lower().count("unknown label") == len(unknown)
+    assert set(unknown) <= set(OURS)
+
+
+def rows(path: Path) -> int:
+    return len(starfile.read(path, always_dict=True)["particles"])
+
+
+@pytest.fixture(scope="module")
+def project(out: Path, run: Path) -> Path:
+    """The folder of the stack and of `out/`: images keep the names that are found from there."""
+    assert starfile.read(out / "refined.star")["particles"]["rlnImageName"][0] == "000001@particles.mrcs"
+    return run.parent
+
+
+def test_relions_star_handler_keeps_every_row(project: Path, relion: Callable[[str], str]) -> None:
+    program = relion("relion_star_handler")
+    said = said_by(project, program, "--i", "out/refined.star", "--o", "out/handled.star", "--select", "rlnDefocusU")
+    require_known_labels(said)
+    assert rows(project / "out/handled.star") == COUNT
+    said_by(project, program, "--i", "out/refined.star", "--o", "out/split.star", "--split", "--size_split", "50")
+    assert [rows(project / f"out/split_split{number}.star") for number in (1, 2, 3)] == [50, 50, 20]
+
+
+def test_relions_convert_star_finds_a_file_of_now(project: Path, relion: Callable[[str], str]) -> None:
+    said = said_by(project, relion("relion_convert_star"), "--i", "out/refined.star", "--o", "out/converted.star")
+    require_known_labels(said)
+    before, after = (
+        starfile.read(project / name, always_dict=True) for name in ("out/refined.star", "out/converted.star")
+    )
+    assert len(after["particles"]) == COUNT
+    for name in ("rlnAngleRot", "rlnOriginXAngst", "rlnDefocusU"):
+        np.testing.assert_allclose(after["particles"][name], before["particles"][name], atol=1e-5)
+    np.testing.assert_array_equal(after["optics"]["rlnImagePixelSize"], before["optics"]["rlnImagePixelSize"])
+
+
+def test_relions_stack_create_finds_every_image(project: Path, run: Path, relion: Callable[[str], str]) -> None:
+    require_known_labels(said_by(project, relion("relion_stack_create"), "--i", "out/refined.star", "--o", "out/again"))
+    assert rows(project / "out/again.star") == COUNT
+    with mrcfile.open(project / "out/again.mrcs") as again, mrcfile.open(run.parent / "particles.mrcs") as stack:
+        np.testing.assert_array_equal(again.data, stack.data)
+
+
+def test_relion_reconstructs_our_map_from_the_exported_particles(project: Path, relion: Callable[[str], str]) -> None:
+    program = relion("relion_reconstruct")
+    require_known_labels(said_by(project, program, "--i", "out/refined.star", "--o", "out/theirs_map.mrc", "--ctf"))
+    assert main(["reconstruct", str(project / "out/refined.star"), "--out", str(project / "out/ours_map.mrc")]) == 0
+    ours, theirs = (io.read_volume(project / f"out/{name}_map.mrc") for name in ("ours", "theirs"))
+    alike = masked_correlation(ours.data, theirs.data, None)
+    print(f"our map and RELION's of the exported particles: FSC {alike[1:15].min():.4f} at least in shells 1 to 14")
+    assert alike[1:15].min() > 0.99
+
+
+def test_cryosparc_tools_reads_the_exported_particles(project: Path) -> None:
+    dataset = pytest.importorskip("cryosparc.dataset", reason="cryosparc-tools is not installed").Dataset
+    group = yaml.safe_load((project / "out/refined.csg").read_text())
+    slots = {slot: project / "out" / entry["metafile"].lstrip(">") for slot, entry in group["results"].items()}
+    assert {"blob", "ctf", "alignments3D"} <= set(slots)
+    whole = dataset.innerjoin_many(*(dataset.load(path, prefixes=[slot]) for slot, path in slots.items()))
+    assert len(whole) == COUNT == {entry["num_items"] for entry in group["results"].values()}.pop()
+    particles = io.read_particles(project / "out/refined.star")
+    order = {int(uid): row for row, uid in enumerate(particles.uid)}
+    at = [order[int(uid)] for uid in whole["uid"]]
+    turn = rotations.angle_deg(rotations.from_cryosparc(whole["alignments3D/pose"]), particles.poses.rotation[at])
+    assert turn.max() < 1e-4
+    shift = whole["alignments3D/shift"] * whole["alignments3D/psize_A"][:, None]
+    np.testing.assert_allclose(shift, particles.poses.origin_A[at], atol=2e-5)
+    np.testing.assert_array_equal(whole["alignments3D/split"] + 1, particles.half[at])
+    np.testing.assert_array_equal(whole["blob/idx"], particles.images.index[at])
+    loaded = dataset.load(project / "out/refined.cs")
+    assert {f"lrw/{name.removeprefix('lrw')}" for name in OURS} <= set(loaded.fields())
