@@ -168,6 +168,23 @@ def shapes(path: Path, kind: str) -> list[np.ndarray]:
     return [np.array([float(word) for word in line.split()[1:]]) for line in lines if line.startswith(kind)]
 
 
+def test_columns_of_our_own_are_those_of_the_run(out: Path, run: Path) -> None:
+    with Session.open(run, write=False) as session:
+        tree = session.results()["particles"].to_dataset().isel(iteration=-1)
+    mean_square = {name: np.sqrt((tree[name].values ** 2).mean(axis=1)) for name in ("rotation_sd", "shift_sd")}
+    wanted = [
+        tree["angle_change"],
+        tree["shift_change"],
+        *mean_square.values(),
+        tree["mode_probability"],
+        tree["flags"],
+    ]
+    star, table = starfile.read(out / "refined.star")["particles"], np.load(out / "refined.cs")
+    for name, values in zip(OURS, wanted, strict=True):
+        np.testing.assert_allclose(star[name], values, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(table[f"lrw/{name.removeprefix('lrw')}"], values, atol=1e-6, err_msg=name)
+
+
 def said_by(folder: Path, *words: object) -> str:
     """What a program says that succeeds."""
     done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True, check=False)
@@ -204,18 +221,6 @@ def test_relions_star_handler_keeps_every_row(project: Path, relion: Callable[[s
     assert [rows(project / f"out/split_split{number}.star") for number in (1, 2, 3)] == [50, 50, 20]
 
 
-def test_relions_convert_star_finds_a_file_of_now(project: Path, relion: Callable[[str], str]) -> None:
-    said = said_by(project, relion("relion_convert_star"), "--i", "out/refined.star", "--o", "out/converted.star")
-    require_known_labels(said)
-    before, after = (
-        starfile.read(project / name, always_dict=True) for name in ("out/refined.star", "out/converted.star")
-    )
-    assert len(after["particles"]) == COUNT
-    for name in ("rlnAngleRot", "rlnOriginXAngst", "rlnDefocusU"):
-        np.testing.assert_allclose(after["particles"][name], before["particles"][name], atol=1e-5)
-    np.testing.assert_array_equal(after["optics"]["rlnImagePixelSize"], before["optics"]["rlnImagePixelSize"])
-
-
 def test_relions_stack_create_finds_every_image(project: Path, run: Path, relion: Callable[[str], str]) -> None:
     require_known_labels(said_by(project, relion("relion_stack_create"), "--i", "out/refined.star", "--o", "out/again"))
     assert rows(project / "out/again.star") == COUNT
@@ -231,13 +236,13 @@ def test_relion_reconstructs_our_map_from_the_exported_particles(
     assert main(["reconstruct", str(project / "out/refined.star"), "--out", str(project / "out/ours_map.mrc")]) == 0
     ours, theirs = (io.read_volume(project / f"out/{name}_map.mrc") for name in ("ours", "theirs"))
     mask = io.read_volume(project / "out" / "maps" / "mask.mrc")
-    known = np.nonzero(fsc["masked"] > 0.5)[0][1:]
+    known = np.nonzero(fsc["masked"] > 0.8)[0][1:]
     alike = masked_correlation(ours.data, theirs.data, mask.data)[known]
     print(
         f"our map and RELION's of the exported particles: FSC {alike.min():.4f} at least in shells 1 to {known.max()}"
     )
-    assert known.max() >= 10
-    assert alike.min() > 0.98
+    assert known.max() >= 7
+    assert alike.min() > 0.99
 
 
 def test_cryosparc_tools_reads_the_exported_particles(project: Path) -> None:
