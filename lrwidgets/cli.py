@@ -174,6 +174,9 @@ def _compare(command: argparse.ArgumentParser) -> None:
         "--held-out", type=_whole, default=2000, metavar="N",
         help="images by whose likelihood the steps are judged (default: 2000; 0: none, and no image is read)",
     )  # fmt: skip
+    command.add_argument(
+        "--local", action="store_true", help="and the local resolution of both, in minutes for a large box"
+    )
 
 
 def _reconstruct(command: argparse.ArgumentParser) -> None:

@@ -1,12 +1,13 @@
 """The commands that drive a run: a Session without a view."""
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrcore.errors import InputError
 from lrcore.execute import DaskCrew, LocalCrew, connected
@@ -19,6 +20,9 @@ from lrwidgets.finding import resolve
 from lrwidgets.params import DEFAULTS, edited, from_text, from_toml
 from lrwidgets.session import Session
 from lrwidgets.table import Printer, text
+
+if TYPE_CHECKING:
+    from lrcore.locres import LocalResolution
 
 FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
 """Fields that say how long to go on and change no step, so a resumed run may be given other ones."""
@@ -149,13 +153,31 @@ def compare(arguments: Namespace) -> None:
     with Session.open(arguments.run, write=False) as session:
         ids = [_named_step(session, arguments.run, text).id for text in (arguments.first, arguments.second)]
         found = session.compare(ids[0], ids[1], images=arguments.held_out)
+        local = _local_resolution(session, printer, ids) if arguments.local else None
     if arguments.plot:
         from lrwidgets import plots
 
         plots.save(plots.compare(found), arguments.plot)
     medians = {name: float(found.poses[name].median()) for name in ("angle_difference", "shift_difference")}
     told = {} if found.held_out is None else dict(found.held_out.attrs)
-    printer.tell("\n".join(found.sentences), "compare", nodes=found.names, spec=found.spec, **medians, **told)
+    sentences = list(found.sentences)
+    if local is not None:
+        quartiles = " → ".join(", ".join(f"{value:.2f}" for value in one.quartiles_A) for one in local)
+        windows = " and ".join(f"{one.window_A:.0f}" for one in local)
+        sentences.append(f"local resolution inside the mask, quartiles: {quartiles} Å (windows of {windows} Å)")
+        told["local_resolution_quartiles_A"] = [one.quartiles_A for one in local]
+    printer.tell("\n".join(sentences), "compare", nodes=found.names, spec=found.spec, **medians, **told)
+
+
+def _local_resolution(session: Session, printer: Printer, ids: list[str]) -> "list[LocalResolution]":
+    """Of each step, by its half maps inside its mask."""
+    from lrwidgets.present import local_of
+
+    def tell(text: str) -> None:
+        if not printer.as_json and sys.stderr.isatty():
+            print(f"\r{text} ", end="", file=sys.stderr, flush=True)
+
+    return [local_of(session, name, tell) for name in ids]
 
 
 def _named_step(session: Session, run: Path, text: str) -> Node:
