@@ -11,6 +11,7 @@ import xarray as xr
 from lrcore import io
 from lrcore.aberrations import lens
 from lrcore.errors import InputError
+from lrcore.estimate import estimate, principal_motions
 from lrcore.fsc import randomisation_shell
 from lrcore.io.files import written_whole
 from lrcore.io.fsc_files import KIND, write_fsc_star, write_fsc_xml
@@ -20,7 +21,6 @@ from lrcore.refine import Job, final_map, mask_of, whole_map
 from lrcore.results import fulcrum_of
 from lrcore.units import DEGREE
 from lrwidgets import scene
-from lrwidgets.estimate import estimate, principal_motions
 
 PathLike = str | Path
 
