@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrcore.errors import InputError
 from lrcore.execute import DaskCrew, LocalCrew, connected
+from lrcore.memory import estimate
 from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrcore.store import Node, Store
@@ -24,6 +25,8 @@ from lrwidgets.table import Printer, text
 if TYPE_CHECKING:
     from lrcore.locres import LocalResolution
 
+SAID_MB = 100.0
+"""Memory that an iteration takes is told of before it begins if it is more than this."""
 FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
 """Fields that say how long to go on and change no step, so a resumed run may be given other ones."""
 
@@ -45,6 +48,9 @@ def refine(arguments: Namespace, engine: Engine = CORE) -> None:
             _print_history(printer, session.state.summaries)
         session.progress.connect(printer.progress)
         session.step_done.connect(lambda node, step: printer.iteration(node.id, step.history[-1]))
+        memory = estimate(session.job, workers=arguments.workers or 0)
+        if memory.here_MB > SAID_MB:
+            printer.note(memory.sentence())
         try:
             session.run(wait=True)
         except KeyboardInterrupt as stop:

@@ -67,6 +67,10 @@ class Printer:
         """The same for a person or, with --json, for a program."""
         self.say(record(event, **fields) if self.as_json else text)
 
+    def note(self, text: str) -> None:
+        """A line beside the results, for a person."""
+        print(text, file=self._err)
+
     def iteration(self, node: str, summary: Summary) -> None:
         """The line of an iteration; the first comes below the header."""
         if not self.as_json and not self._headed:

@@ -21,7 +21,8 @@ from lrwidgets.bench.kernels import SETTING
 from lrwidgets.cli import main
 from lrwidgets.params import edited
 from lrwidgets.session import Session
-from tests.fakes import same_bits
+from tests.fakes import FakeEngine, same_bits
+from tests.session.conftest import Files
 
 Out = pytest.CaptureFixture[str]
 
@@ -169,6 +170,14 @@ def closed_later(cluster: Any, run: Path, iteration: int) -> Any:
     thread = threading.Thread(target=close)
     thread.start()
     return thread
+
+
+def test_memory_is_told_before(files: Files, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(files.refine(tmp_path / "small.zarr"), engine=FakeEngine()) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("lrwidgets.commands.SAID_MB", 0.0)
+    assert main(files.refine(tmp_path / "run.zarr"), engine=FakeEngine()) == 0
+    assert capsys.readouterr().err.startswith("memory: about ")
 
 
 def test_one_of_them(made: Workload, tmp_path: Path, capsys: Out) -> None:
