@@ -84,7 +84,9 @@ def followed(done: Run, advice: Advice) -> Step | None:
 class Row:
     """What came of a scenario. quality: mean FSC to the truth, of the run and of the branch that followed `name`."""
 
-    case: Scenario
+    fault: str
+    severity: str
+    sound: bool
     seed: int
     found: tuple[str, ...]
     right: tuple[str, ...]
@@ -93,7 +95,7 @@ class Row:
     def __str__(self) -> str:
         names = ", ".join(f"**{n}**" if n in self.right else n for n in self.found)
         mended = "" if self.quality is None else f"{self.quality[0]:.3f} → {self.quality[1]:.3f}"
-        return f"| {self.case.fault} | {self.case.severity} | {self.seed} | {names} | {mended} |"
+        return f"| {self.fault} | {self.severity} | {self.seed} | {names} | {mended} |"
 
 
 def row(number: int, seed: int) -> Row:
@@ -112,7 +114,15 @@ def row_of(case: Scenario, seed: int, made: World) -> Row:
     quality = None
     if right and (step := followed(done, right[0])) is not None:
         quality = made.quality(done.further(made.job, AFTER)), made.quality(step)
-    return Row(case, seed, tuple(one.name for one in found), tuple(one.name for one in right), quality)
+    return Row(
+        case.fault,
+        case.severity,
+        case.sound,
+        seed,
+        tuple(one.name for one in found),
+        tuple(one.name for one in right),
+        quality,
+    )
 
 
 def rows(seeds: list[int]) -> Iterator[Row]:
@@ -130,8 +140,8 @@ def main() -> None:
     for one in rows([int(seed) for seed in sys.argv[1:]]):
         all_rows.append(one)
         print(one, flush=True)
-    faults = [one for one in all_rows if not one.case.sound]
-    warned = [one for one in all_rows if one.case.sound and one.found]
+    faults = [one for one in all_rows if not one.sound]
+    warned = [one for one in all_rows if one.sound and one.found]
     tried = [one.quality for one in faults if one.quality is not None]
     print(f"\n{sum(bool(one.right) for one in faults)} of {len(faults)} faults found by the right name")
     print(f"{len(warned)} of {len(all_rows) - len(faults)} sound runs warned")
