@@ -22,7 +22,9 @@ FARTHEST_SD = 2.0
 """A motion is shown so many SDs to either side."""
 LEAST_SHARE = 0.1
 """Motions that make up less of the displacement are not drawn."""
-COLOURS = ("orange", "magenta", "forest green", "purple", "brown", "black")
+SEARCHED, TOLD = "0.9 0.1 0.1", "1.0 0.65 0.0"
+COLOURS = ("1.0 0.65 0.0", "0.8 0.1 0.8", "0.1 0.5 0.1", "0.4 0.1 0.6", "0.5 0.3 0.1", "0.1 0.1 0.1")
+"""Red, green and blue of the two fulcra and of the motions."""
 FULCRUM_RADIUS_A, SHAFT_A, HEAD_A = 3.0, 0.8, 2.0
 
 
@@ -56,11 +58,15 @@ def marks(job: Job, step: Step, motions: xr.Dataset | None) -> list[str]:
     mask = job.mask
     centre = np.array(mask.header_origin_A) + (mask.box // 2) * mask.pixel_size_A
     fulcrum = centre + np.array(fulcrum_of(job, step))
-    lines = [".comment the fulcrum of the search", ".color red", f".sphere {_point(fulcrum)} {FULCRUM_RADIUS_A}"]
+    lines = [
+        ".comment the fulcrum of the search",
+        f".color {SEARCHED}",
+        f".sphere {_point(fulcrum)} {FULCRUM_RADIUS_A}",
+    ]
     if motions is None:
         return [*lines, ".comment no motion is known before an iteration"]
     found = motions["fulcrum"].values
-    lines += [".comment the fulcrum that the poses tell", ".color orange", f".sphere {_point(centre + found)} 2"]
+    lines += [".comment the fulcrum that the poses tell", f".color {TOLD}", f".sphere {_point(centre + found)} 2"]
     body = np.array(mask_middle_A(mask))
     radius = float(np.linalg.norm(body - found)) or 1.0
     for number, colour in zip(motions["motion"].values, COLOURS, strict=False):

@@ -165,6 +165,8 @@ def shapes(path: Path, kind: str) -> list[np.ndarray]:
     """The numbers of every line of a kind."""
     lines = path.read_text().splitlines()
     assert {line.split()[0] for line in lines} <= {".comment", ".color", ".sphere", ".arrow"}
+    colours = [[float(word) for word in line.split()[1:]] for line in lines if line.startswith(".color")]
+    assert all(len(rgb) == 3 and 0 <= min(rgb) <= max(rgb) <= 1 for rgb in colours)
     return [np.array([float(word) for word in line.split()[1:]]) for line in lines if line.startswith(kind)]
 
 
