@@ -7,7 +7,6 @@ from lrcore.advise_input import SHARED, of_input
 from lrcore.advise_mask import of_mask
 from lrcore.advise_motion import of_motion
 from lrcore.audit import Audit
-from lrcore.converge import finished
 from lrcore.estimate import Estimate
 from lrcore.records import Step, Summary
 from lrcore.refine import Job
@@ -166,7 +165,7 @@ def _unsettled(step: Step, spec: RefineSpec) -> Iterator[Advice]:
             RESTLESS,
             {"rotation_prior_sd_deg": narrower} if held else {"prior": "gaussian"},
         )
-    elif finished(spec, step) and gained >= FINER:
+    elif step.iteration >= spec.max_iterations and gained >= FINER:
         more = min(spec.max_iterations + 4, 200)
         yield Advice(
             "still_improving",
