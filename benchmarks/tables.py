@@ -178,6 +178,16 @@ def startup(records: list[Record]) -> str:
     return pivot(records, named, lambda r: f"{r['parameters']['subset']:,} particles of box 128", value, "")
 
 
+def reading(records: list[Record]) -> str:
+    """A row for each reader."""
+
+    def row(r: Record) -> str:
+        known = r["parameters"]
+        return f"{known['kind']}, {known['rows']:,} rows: {known['reader']}"
+
+    return pivot(records, row, named, value, "table: reader")
+
+
 def programs(records: list[Record]) -> str:
     """Programs side by side; ratios below."""
     both = [r for r in records if "program" in r["parameters"]]
@@ -209,6 +219,7 @@ TABLES: dict[str, Callable[[list[Record]], str]] = {
     "many": by("particles", "particles"),
     "memory": memory,
     "startup": startup,
+    "reading": reading,
     "reconstruct": programs,
     "relion": programs,
 }

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from lrcore.errors import InputError
 from lrcore.io import convert as conversion
-from lrcore.io import cryosparc, cs_table, star, star_table
+from lrcore.io import cryosparc, cs_table, star_table, star_text
 from lrcore.io.files import keep_inputs, require_folder
 from lrwidgets.table import Printer
 
@@ -36,5 +36,5 @@ def convert(arguments: Namespace) -> None:
         count = len(group.table)
         if "blob/sign" in group.fields and (group.table["blob/sign"] < 0).any():
             warnings.warn(f"{target}: {INVERTED}", stacklevel=2)
-        star.write_blocks(target, conversion.cs_to_star(group, arguments.plain))
+        star_text.write_blocks(target, conversion.cs_to_star(group, arguments.plain))
     Printer(arguments.json).tell(f"wrote {target} ({count} particles)", "written", path=target, particles=count)

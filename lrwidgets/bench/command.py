@@ -30,6 +30,7 @@ BENCHMARKS = {
     "many": ("many.many", "time per particle and memory of very many particles, each process a fresh one"),
     "memory": ("whole.memory", "peak of memory of lrwidgets refine, a fresh process"),
     "startup": ("whole.startup", "the wait for lrwidgets refine, a fresh process"),
+    "reading": ("reading.reading", "tables of a million particles, read in a fresh process"),
     "reconstruct": ("relion.reconstruction", "lrwidgets reconstruct beside relion_reconstruct"),
     "relion": ("relion.refinement", "lrwidgets refine beside RELION's local search"),
 }

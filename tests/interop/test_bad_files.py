@@ -152,9 +152,9 @@ def test_star_that_is_none(make) -> None:
     path.write_text("data_particles\n\nloop_\n_rlnImageName #1\n_rlnAngleRot #2\n")
     _refused(r"a\.star: the table data_particles has no rows", lambda: io.read_particles(path))
     path.write_text("data_particles\n\nloop_\n_rlnImageName #1\n_rlnAngleRot #2\n\n# the end\n")
-    _refused(r"a\.star: a table has no rows", lambda: io.read_particles(path))
+    _refused(r"a\.star: the table data_particles has no rows", lambda: io.read_particles(path))
     path.write_text("data_particles\n\n")
-    _refused(r"a\.star: is no readable STAR file", lambda: io.read_particles(path))
+    _refused(r"a\.star: no table has rlnImageName", lambda: io.read_particles(path))
     make.stack()
     assert len(io.read_particles(make.star("a.star"))) == make.count  # a corrected file is read anew
 
@@ -167,9 +167,7 @@ def test_star_with_a_row_too_short_or_too_long(make, edit: Callable[[str], str])
     first = next(i for i, line in enumerate(lines) if line.startswith("000001@"))
     lines[first + 9] = edit(lines[first + 9])
     path.write_text("\n".join(lines) + "\n")
-    _refused(
-        r"(row 10 of data_particles has too few values|line 10, saw 17).*check that", lambda: io.read_particles(path)
-    )
+    _refused(r"row 10 of data_particles has 1[57] values instead of 16: check that", lambda: io.read_particles(path))
 
 
 def test_images_folder_that_is_none(make) -> None:

@@ -136,7 +136,7 @@ def test_there_is_one_way_there_and_one_back(make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is recentred already: bring it back first"):
         framed(there, Frame((0, 0, 0), 16, 20, 1.5), tmp_path / "p.star", tmp_path / "p.mrcs")
     (make.folder / "stacks" / "particles.mrcs").unlink()
-    with pytest.raises(InputError, match=r"row 1: the stack .*particles\.mrcs, from before, is not there"):
+    with pytest.raises(InputError, match=r"row 1: the stack .*particles\.mrcs is not there, as it was before"):
         returned(there, tmp_path / "back.star", None)
     assert all(name in there.source.table for name in COLUMNS)
 

@@ -13,9 +13,10 @@ import pandas as pd
 
 from lrcore import rotations
 from lrcore.errors import InputError
+from lrcore.io.alike import alike
 from lrcore.io.cs_table import CsSource, Table, micrographs, texts, with_columns
 from lrcore.io.star_optics import GROUP, MAGNIFICATION, MICROSCOPE, NAME, PIXEL, SIZE, TILT, pixel_sizes
-from lrcore.io.star_table import IMAGE, StarSource, as_stack, image_names, numbers
+from lrcore.io.star_table import IMAGE, StarSource, as_stack, image_names, numbers, whole
 from lrcore.units import DEGREE
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -35,6 +36,13 @@ PLAIN = {
 """Column → field and what the column is multiplied by."""
 OF_GROUP = dict(zip(MICROSCOPE, ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"), strict=True))
 STAR, STAR_OPTICS, CS = "star/", "star_optics/", "lrwCs/"
+MICROGRAPH, COORDINATES = "rlnMicrographName", ("rlnCoordinateX", "rlnCoordinateY")
+LOCATION = (
+    "location/micrograph_path",
+    "location/micrograph_shape",
+    "location/center_x_frac",
+    "location/center_y_frac",
+)
 MM = 1e7
 POSE, SHIFT, SPLIT = "alignments3D/pose", "alignments3D/shift", "alignments3D/split"
 ALIGNED_PIXEL = "alignments3D/psize_A"
@@ -54,15 +62,16 @@ def star_to_cs(source: StarSource) -> Table:
     }
     taken = {IMAGE, GROUP, PIXEL, SIZE, "rlnPixelSize", *TILT, *MAGNIFICATION, *OF_GROUP}
     if SIZE in optics.columns:
-        columns["blob/shape"] = np.repeat(numbers(path, optics, SIZE)[rows, None], 2, axis=1).astype(np.uint32)
+        columns["blob/shape"] = np.repeat(whole(path, optics, SIZE, 1)[rows, None], 2, axis=1).astype(np.uint32)
     columns |= _ctf_fields(source, optics, rows)
     taken |= set(PLAIN)
     back, used = _travelled(source)
+    used |= _moved(source, back)
     aligned = back.get(ALIGNED_PIXEL, columns["blob/psize_A"])
     columns |= _alignment_fields(source, pixel, aligned)
     taken |= {*ANGLES, *ORIGIN_A, *ORIGIN_PX, HALF, *used}
     if GROUP in table.columns:
-        columns["ctf/exp_group_id"] = numbers(path, table, GROUP).astype(np.uint32)
+        columns["ctf/exp_group_id"] = whole(path, table, GROUP).astype(np.uint32)
     for prefix, block, at in ((STAR, table, None), (STAR_OPTICS, optics, rows)):
         for name in block.columns:
             if name not in taken and not (at is not None and source.optics is None):
@@ -168,21 +177,17 @@ def _alignment_fields(source: StarSource, pixel: npt.NDArray[Any], aligned: npt.
         out[SHIFT] = (shift / aligned.astype(np.float64)[:, None]).astype(np.float32)
         out[ALIGNED_PIXEL] = aligned.astype(np.float32)
     if HALF in have:
-        out[SPLIT] = (numbers(path, table, HALF) - 1).astype(np.uint32)
+        out[SPLIT] = (whole(path, table, HALF, 1) - 1).astype(np.uint32)
     return out
 
 
 def _optics_of(table: Table, fields: set[str]) -> tuple[pd.DataFrame, npt.NDArray[np.int64], set[str]]:
     """The optics table, each particle's group number, and the fields that the table says whole."""
-    n = len(table)
     fields_of_group = ["blob/psize_A", "blob/shape", *OF_GROUP.values(), "ctf/tilt_A", "ctf/anisomag"]
     kept = [name for name in ["ctf/exp_group_id", *fields_of_group] if name in fields]
-    numeric = np.concatenate([table[name].reshape(n, -1).astype(np.float64) for name in kept], axis=1)
     travelled = [name for name in table.dtype.names or () if name.startswith(STAR_OPTICS)]
-    codes = [pd.factorize(np.array(texts(table[name])))[0][:, None] for name in travelled]
-    _, first, group = np.unique(
-        np.concatenate([numeric, *codes], axis=1), axis=0, return_index=True, return_inverse=True
-    )
+    codes = [pd.factorize(np.array(texts(table[name])))[0] for name in travelled]
+    first, group = alike([*(table[name] for name in kept), *codes])
     rows = table[first]
     number = np.arange(1, len(first) + 1)
     if STAR_OPTICS + NAME in fields and "ctf/exp_group_id" in fields:
@@ -204,7 +209,7 @@ def _optics_of(table: Table, fields: set[str]) -> tuple[pd.DataFrame, npt.NDArra
     columns |= {name.removeprefix(STAR_OPTICS): texts(rows[name]) for name in travelled}
     said = set(fields_of_group) - ({"ctf/tilt_A"} if "ctf/cs_mm" not in fields else set())
     said |= {"ctf/exp_group_id"} if STAR_OPTICS + NAME in fields else set()
-    return pd.DataFrame(columns), number[group.reshape(-1)], said
+    return pd.DataFrame(columns), number[group], said
 
 
 def _travelled(source: StarSource) -> tuple[Columns, set[str]]:
@@ -218,6 +223,27 @@ def _travelled(source: StarSource) -> tuple[Columns, set[str]]:
             out[field] = _from_text(source, name, shape_type)
             used.add(name)
     return out, used
+
+
+def _moved(source: StarSource, back: Columns) -> set[str]:
+    """The columns that say what fields that travelled say, too: where they say other than these, they have been edited.
+
+    Such fields are changed in `back`.
+    """
+    path, table, said = source.path, source.table, set()
+    if MICROGRAPH in table.columns and LOCATION[0] in back:
+        said.add(MICROGRAPH)
+        pairs = zip(table[MICROGRAPH], texts(back[LOCATION[0]]), back[LOCATION[0]].tolist(), strict=True)
+        back[LOCATION[0]] = np.array([was if name == known else name.encode() for name, known, was in pairs])
+    if {*COORDINATES} <= set(table.columns) and {*LOCATION[1:]} <= back.keys():
+        said |= {*COORDINATES}
+        shape, x, y = (back[name] for name in LOCATION[1:])
+        for name, column, size, up in ((LOCATION[2], x, shape[:, 1], False), (LOCATION[3], y, shape[:, 0], True)):
+            pixel = numbers(path, table, COORDINATES[int(up)])
+            edited = np.abs(pixel - (1.0 - column if up else column) * size) > 1e-5
+            part = pixel / np.maximum(size, 1)
+            back[name] = np.where(edited, 1.0 - part if up else part, column).astype(column.dtype)
+    return said
 
 
 def _type_name(column: npt.NDArray[Any]) -> str:

@@ -13,9 +13,10 @@ import yaml
 
 from lrcore import rotations
 from lrcore.errors import InputError
+from lrcore.io.alike import alike, distinct
 from lrcore.io.checks import check_optics, require_one_size
 from lrcore.io.cs_table import CsSource, Table, absent_files, read_source, rows_of, texts, with_columns
-from lrcore.io.files import find_near, find_stacks, keep_inputs, name_from, written_whole
+from lrcore.io.files import find_near, find_stacks, keep_inputs, name_from, not_there, written_whole
 from lrcore.records import Float64, Images, Optics, Particles, Poses
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -101,17 +102,15 @@ def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, 
     """
     table = source.table
     used = [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS, *NOT_APPLIED] if name in source.fields]
-    values = np.concatenate([_numbers(source, name).reshape(len(table), -1) for name in used], axis=1)
     carried = [name for name in CARRIED.values() if name in source.fields]
-    codes = [np.unique(table[name], return_inverse=True)[1].reshape(-1, 1).astype(np.float64) for name in carried]
-    values = np.concatenate([values, *codes], axis=1)
-    _, first, inverse = np.unique(values, axis=0, return_index=True, return_inverse=True)
+    codes = [distinct(table[name])[1] for name in carried]
+    first, group = alike([*(_finite(source, name) for name in used), *codes])
     names: list[str] = []
     for row in first:
         name = f"exp_group_{int(_cell(table, 'ctf/exp_group_id', int(row), 0))}"
         names.append(name if name not in names else f"{name}_{len(names)}")
     optics = tuple(_optics(source, int(row), name) for row, name in zip(first, names, strict=True))
-    return inverse.reshape(-1).astype(np.int32), optics
+    return group.astype(np.int32), optics
 
 
 def read_half_maps(path: str | Path) -> tuple[Path, Path]:
@@ -195,9 +194,15 @@ def _numbers(source: CsSource, name: str, default: float | None = None) -> Float
     """A field as float64. Raises InputError naming the row of a value that is not finite."""
     if default is not None and name not in source.fields:
         return np.full(len(source.table), default)
-    values = source.table[name].astype(np.float64)
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if bad.any():
+    return _finite(source, name).astype(np.float64)
+
+
+def _finite(source: CsSource, name: str) -> npt.NDArray[Any]:
+    if name not in source.fields:
+        raise InputError(f"{source.path}: no field {name}: export the particles from CryoSPARC again")
+    values = source.table[name]
+    if not np.isfinite(values).all():
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         row = int(np.argmax(bad))
         uid = source.table["uid"][row]
         raise InputError(f"{source.path}: row {row + 1} (uid {uid}): {name} is not a number: remove the particle")
@@ -228,6 +233,8 @@ def _of_best_class(source: CsSource, slot: str, name: str, ndim: int) -> Float64
     if values.ndim == ndim + 1:
         return values
     best = _numbers(source, f"{slot}/class_posterior").reshape(len(values), -1).argmax(axis=1)
+    if values.ndim != ndim + 2 or best.max() >= values.shape[1]:
+        raise InputError(f"{source.path}: {slot}/{name} is not of the classes of class_posterior: export it again")
     return values[np.arange(len(values)), best]
 
 
@@ -239,13 +246,13 @@ def _decimal(values: Float64) -> Float64:
 
 def _images(source: CsSource, images_dir: Path | None) -> Images:
     table = source.table
-    names, stack = np.unique(table["blob/path"], return_inverse=True)
+    names, stack = distinct(table["blob/path"])
     found = find_stacks(texts(names), source.path.parent, images_dir)
     if None in found:
         number = found.index(None)
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
-            f"{source.path}: row {row}: the stack {texts(names)[number]} is not there: "
+            f"{source.path}: row {row}: {not_there(texts(names)[number])}: "
             "give the CryoSPARC project folder by --images DIR"
         )
     return Images(

@@ -1,6 +1,8 @@
 """CryoSPARC tables: .cs arrays and .csg groups joined by uid into one array, never by row, never unpickled."""
 
+import os
 import re
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +13,35 @@ import numpy.typing as npt
 import yaml
 
 from lrcore.errors import InputError
+from lrcore.io.files import folders_above, is_astray, is_below
 
 Table = npt.NDArray[np.void]
 Uid = npt.NDArray[np.uint64]
 
 NPY_MAGIC = b"\x93NUMPY"
 PRIMARY = ("alignments3D", "alignments3D_multi", "ctf", "blob")
+NUMBERS = "iuf"
+FORMS: dict[str, tuple[str, tuple[int, ...] | None]] = {
+    "path": ("SU", ()),
+    "idx": ("iu", ()),
+    "shape": ("iu", (2,)),
+    "pose": (NUMBERS, (3,)),
+    "shift": (NUMBERS, (2,)),
+    **dict.fromkeys(("split", "psize_A"), (NUMBERS, ())),
+    **dict.fromkeys(("df1_A", "df2_A", "df_angle_rad", "phase_shift_rad", "bfactor", "scale"), (NUMBERS, ())),
+    **dict.fromkeys(("accel_kv", "cs_mm", "amp_contrast", "exp_group_id", "sign"), (NUMBERS, ())),
+    **dict.fromkeys(("shift_A", "tilt_A", "trefoil_A"), (NUMBERS, (2,))),
+    **dict.fromkeys(("tetra_A", "anisomag"), (NUMBERS, (4,))),
+    "class_posterior": (NUMBERS, None),
+    "location/micrograph_path": ("SU", ()),
+    "location/micrograph_shape": (NUMBERS, (2,)),
+    **dict.fromkeys(("location/center_x_frac", "location/center_y_frac", "location/micrograph_psize_A"), (NUMBERS, ())),
+}
+"""Field (of the slots that we read) → kinds of its type, and its axes (after that of classes); None for any."""
 OURS = ("lrw", "star", "star_optics")
 """Slots of our own, which CryoSPARC does not know: a .csg does not list them."""
+DAMAGED = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, OverflowError)
+"""What NumPy raises of a header that makes no sense, and `tokenize` beneath it."""
 JOB = re.compile(r"J\d+")
 
 
@@ -60,16 +83,18 @@ def read_array(path: Path) -> Table:
         table = np.load(path, allow_pickle=False) if magic == NPY_MAGIC else None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
-    except (ValueError, EOFError) as error:
+    except (*DAMAGED, tokenize.TokenError) as error:
         pickled = "Object arrays" in str(error)
         reason = "holds pickled Python objects, which are never loaded" if pickled else "is truncated or damaged"
         raise InputError(f"{path}: {reason}: export it from CryoSPARC again") from error
-    if table is None or table.dtype.names is None or "uid" not in table.dtype.names:
+    if table is None or table.ndim != 1 or "uid" not in (table.dtype.names or ()) or table.dtype["uid"].kind != "u":
         raise InputError(f"{path}: is no CryoSPARC .cs file (a NumPy table with uid): export it from CryoSPARC again")
     if len(table) == 0:
         raise InputError(f"{path}: has no rows: give the output of a job that kept particles")
-    if len(np.unique(table["uid"])) < len(table):
+    ordered = np.sort(table["uid"])
+    if (ordered[1:] == ordered[:-1]).any():
         raise InputError(f"{path}: some uid stand twice, so rows cannot be told apart: remove duplicates first")
+    _require_forms(path, table)
     return table
 
 
@@ -125,6 +150,26 @@ def micrographs(source: CsSource, uid: Uid) -> dict[str, list[str]]:
     return out
 
 
+def _require_forms(path: Path, table: Table) -> None:
+    """Raise InputError naming a field that is of another type or shape than CryoSPARC's, or text that is none."""
+    for name in table.dtype.names or ():
+        column = table[name]
+        slot, _, end = name.rpartition("/")
+        kinds, last = FORMS.get(end if slot in PRIMARY else name, ("biufSU" if slot else "biufSUV", None))
+        several = slot == "alignments3D_multi" and column.ndim == len(last or ()) + 2
+        if column.dtype.kind not in kinds or last not in (None, column.shape[2 if several else 1 :]):
+            kind = f"{column.dtype.str[1:]} {column.shape[1:] or ''}".strip()
+            raise InputError(f"{path}: {name} is of another type ({kind}) than CryoSPARC's: export it again")
+        if column.dtype.kind == "S" and not (raw := column.tobytes()).isascii():
+            try:
+                raw.decode()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}: {name} is text that is not UTF-8: rename what it names") from error
+        if name == "blob/idx" and column.dtype.kind == "i" and column.min() < 0:
+            row = int(np.argmax(column < 0)) + 1
+            raise InputError(f"{path}: row {row}: blob/idx is below 0: remove the particle")
+
+
 def _read_single(path: Path) -> CsSource:
     table = read_array(path)
     files = [path]
@@ -153,11 +198,14 @@ def _read_group(path: Path) -> CsSource:
     files: dict[str, Path] = {}
     slots: dict[str, str] = {}
     for slot, entry in group["results"].items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("metafile"), str):
+        if not isinstance(slot, str) or not isinstance(entry, dict) or not isinstance(entry.get("metafile"), str):
             raise InputError(f"{path}: results/{slot} names no metafile: export the group from CryoSPARC again")
-        files[slot] = path.parent / entry["metafile"].lstrip(">")
+        name = entry["metafile"].lstrip(">")
+        files[slot] = path.parent / name
+        if is_astray(name) and not is_below(files[slot], folders_above(path.parent)[-1:]):
+            raise InputError(f"{path}: results/{slot} names {name}, outside its project: copy it beside the .csg")
         slots[slot] = str(entry.get("type", f"particle.{slot}"))
-    absent = {slot: file for slot, file in files.items() if not file.is_file()}
+    absent = {slot: file for slot, file in files.items() if not os.path.isfile(file)}
     present = {slot: file for slot, file in files.items() if slot not in absent}
     if not present:
         raise absent_files(path, absent)
@@ -182,7 +230,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         group = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no .csg file (not YAML): export the group from CryoSPARC again") from error
     if not isinstance(group, dict) or not isinstance(group.get("results"), dict) or not group["results"]:
         raise InputError(f"{path}: is no .csg file (it lists no results): export the group from CryoSPARC again")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lrcore.errors import InputError
 from lrcore.io import cryosparc, cs_table, mrc, star, star_optics, star_table
-from lrcore.io.stack import StackReader
+from lrcore.io.stack import StackReader, check_length
 from lrcore.records import Images, Optics
 
 Facts = dict[str, object]
@@ -142,6 +142,7 @@ def _stack_facts(header: mrc.Header) -> Facts:
     facts = _header_facts(header, "stack") | {"images": count}
     if rows != columns:
         return facts | {"missing": [f"images of {columns} x {rows} px are not square"]}
+    check_length(header)
     index = np.unique(np.linspace(0, count - 1, min(count, MAX_IMAGES)).astype(np.int64))
     ones = np.ones(len(index), np.float32)
     images = Images((header.path,), np.zeros(len(index), np.int32), index, ones)
@@ -165,7 +166,7 @@ def _header_facts(header: mrc.Header, kind: str) -> Facts:
 
 def _statistics(data: npt.NDArray[np.float32]) -> Facts:
     mean = float(data.mean(dtype=np.float64))
-    variance = float(np.mean([np.square(section - mean).mean(dtype=np.float64) for section in data]))
+    variance = float(np.mean([np.square(section.astype(np.float64) - mean).mean() for section in data]))
     return {"min": float(data.min()), "max": float(data.max()), "mean": mean, "std": variance**0.5}
 
 

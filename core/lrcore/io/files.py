@@ -9,6 +9,8 @@ from lrcore.errors import InputError
 
 LEVELS = 4
 """How many folders above a table's own are searched: a RELION or CryoSPARC project folder is among them."""
+SUFFIXES = (".mrc", ".mrcs", ".map", ".st")
+"""Names of stacks and maps."""
 
 
 @contextlib.contextmanager
@@ -30,15 +32,44 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def folders_above(folder: Path) -> list[Path]:
-    """`folder` and the folders above it, nearest first, `LEVELS` of them."""
+    """`folder` and the folders above it, nearest first, `LEVELS` of them; `/` itself is no project folder."""
     folder = Path(os.path.abspath(folder))  # `a/../b` is not below `a`
-    return [folder, *folder.parents][: LEVELS + 1]
+    return [folder, *(above for above in folder.parents if above.name)][: LEVELS + 1]
 
 
 def find_near(name: str, folder: Path) -> Path | None:
-    """Where `name` leads from `folder` or a folder above it; an absolute name leads only to itself."""
-    candidates = [base / name for base in folders_above(folder)]
-    return next((found for found in candidates if found.is_file()), None)
+    """Where `name` leads from `folder` or a folder above it; an absolute name leads only to itself.
+
+    A name that is absolute or climbs (`..`) leads only to stacks and maps below the highest of these folders.
+    """
+    bases = folders_above(folder)
+    roots = (bases[-1], folders_above(folder.resolve())[-1])
+    return next((found for base in bases if (found := _inside(base, name, roots))), None)
+
+
+def is_astray(name: str) -> bool:
+    """Whether a name may lead out of the folder that it is looked for in: absolute, or climbing."""
+    return Path(name).is_absolute() or ".." in Path(name).parts
+
+
+def is_below(path: Path, roots: Iterable[Path]) -> bool:
+    """Whether a file is below one of these folders; links on the way that no `..` follows are theirs, and followed."""
+    real, plain = Path(os.path.realpath(path.parent)), Path(os.path.normpath(path))
+    same = os.path.exists(plain) and plain.samefile(path)
+    return any(real.is_relative_to(root) or (same and plain.is_relative_to(root)) for root in roots)
+
+
+def not_there(name: str) -> str:
+    """What to say of a stack that was not found, but the way out."""
+    outside = ", or is outside the table's project, where no name may lead" if is_astray(name) else ""
+    return f"the stack {name} is not there{outside}"
+
+
+def _inside(base: Path, name: str, roots: Iterable[Path]) -> Path | None:
+    found = base / name
+    if not os.path.isfile(found):  # False of names that no system can have, too
+        return None
+    return found if not is_astray(name) or (found.suffix.lower() in SUFFIXES and is_below(found, roots)) else None
 
 
 def find_stacks(names: Sequence[str], folder: Path, images_dir: Path | None) -> list[Path | None]:
@@ -56,8 +87,9 @@ def find_stacks(names: Sequence[str], folder: Path, images_dir: Path | None) -> 
     distinct = len(set(last)) == len(last)
     found: list[Path | None] = []
     for name, short in zip(names, last, strict=True):
-        candidates = [images_dir / name] + ([images_dir / short] if distinct else [])
-        below = next((path.absolute() for path in candidates if path.is_file()), None)
+        roots = (Path(os.path.abspath(images_dir)), images_dir.resolve())
+        tried = (_inside(images_dir, one, roots) for one in ([name, short] if distinct else [name]))
+        below = next((path.absolute() for path in tried if path), None)
         found.append(below or find_near(name, folder))
     return found
 

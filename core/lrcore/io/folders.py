@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lrcore.errors import InputError
-from lrcore.io import cryosparc, cs_table, star_table
+from lrcore.io import cryosparc, cs_table, star_text
 from lrcore.io.cs_table import CsSource, texts
 from lrcore.io.files import find_near
 
@@ -171,7 +171,7 @@ def _of_job(path: Path, option: str) -> str:
     """An option of a job.star; empty if there is none."""
     if not path.is_file():
         return ""
-    for block in star_table.read_blocks(path).values():
+    for block in star_text.read_blocks(path).values():
         if "rlnJobOptionVariable" in block.columns and "rlnJobOptionValue" in block.columns:
             values = dict(zip(block["rlnJobOptionVariable"], block["rlnJobOptionValue"], strict=True))
             return str(values.get(option, "")).strip('"')

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lrcore.io.files import written_whole
-from lrcore.io.star import write_blocks
+from lrcore.io.star_text import write_blocks
 from lrcore.records import Fsc
 
 KIND = "corrected"

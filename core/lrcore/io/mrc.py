@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import math
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ Order = Literal["<", ">"]
 STAMPS: dict[tuple[int, int], Order] = {(0x44, 0x44): "<", (0x44, 0x41): "<", (0x11, 0x11): ">"}
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 LARGEST = 1_000_000
+LARGEST_EXTENDED = 1 << 28
+"""Bytes of an extended header that are unpacked to be skipped."""
 LABEL = b"lrwidgets"
 READ_ERRORS = (OSError, EOFError, zlib.error)
 
@@ -189,6 +192,7 @@ def _pixel_size(header: Header) -> float:
 
 
 def _read_data(header: Header) -> Float32:
+    _require_room(header)
     stored = np.empty(header.shape, header.dtype)
     try:
         with open_binary(header.path) as file:
@@ -200,6 +204,24 @@ def _read_data(header: Header) -> Float32:
         raise InputError(f"{header.path}: is truncated: {done} of {stored.nbytes} bytes of data: copy or make it again")
     zyx = [2 - header.axes.index(axis) for axis in (2, 1, 0)]
     return np.ascontiguousarray(stored.transpose(zyx), dtype=np.float32)
+
+
+def _require_room(header: Header) -> None:
+    """Raise InputError before anything is read of a map that its file cannot hold, or the memory.
+
+    A compressed file is read no further than its header says, and its header says no more than that.
+    """
+    wanted = header.shape[0] * header.section_bytes
+    held = header.path.stat().st_size - header.offset
+    packed = header.path.suffix.lower() in OPENERS
+    if not packed and held < wanted:
+        raise InputError(f"{header.path}: is truncated: {held} of {wanted} bytes of data: copy or make it again")
+    if packed and header.offset > LARGEST_EXTENDED:
+        raise InputError(f"{header.path}: its extended header has {header.offset} bytes: unpack it first")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 2 * wanted > memory:
+        said = f"a map of {wanted / 2**30:.0f} GB, in {memory / 2**30:.0f} GB of memory"
+        raise InputError(f"{header.path}: is {said}: re-box it, or check its header")
 
 
 def _make_header(volume: Volume, data: Float32) -> bytes:

@@ -11,7 +11,7 @@ import pandas as pd
 from lrcore.errors import InputError
 from lrcore.io.cs_table import CsSource, rows_of
 from lrcore.io.derive import Columns, derived, text_column
-from lrcore.io.files import find_stacks, name_from
+from lrcore.io.files import find_stacks, name_from, not_there
 from lrcore.io.places import COORDINATES, places
 from lrcore.io.star_optics import SIZE
 from lrcore.io.star_table import IMAGE, STACK_SUFFIX, StarSource, as_stack
@@ -60,7 +60,7 @@ def images_named(particles: Particles, column: str, images_dir: Path | None) -> 
         number = found.index(None)
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
-            f"{particles.path}: row {row}: the stack {stacks[number]}, from before, is not there: "
+            f"{particles.path}: row {row}: {not_there(str(stacks[number]))}, as it was before: "
             "give its folder by --images DIR"
         )
     index = parts[0].to_numpy().astype(np.int64) - 1

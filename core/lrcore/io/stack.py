@@ -141,7 +141,7 @@ def check_stacks(particles: Particles) -> None:
                 f"{particles.path}: row {row + 1} says image {wanted} of {path}, which holds only {held}: "
                 "check that this is the stack that belongs to the table"
             )
-        _check_length(header)
+        check_length(header)
         pixel = header.voxel_A[0]
         if pixel > 0 and abs(pixel / particles.pixel_size_A - 1) > PIXEL_TOLERANCE:
             other_pixel.append((path, pixel))
@@ -163,7 +163,8 @@ def _check_box(header: mrc.Header, box: int, who: str) -> None:
         )
 
 
-def _check_length(header: mrc.Header) -> None:
+def check_length(header: mrc.Header) -> None:
+    """Raise InputError if the file is shorter than its header says."""
     try:
         length = header.path.stat().st_size
     except OSError as error:

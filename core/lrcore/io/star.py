@@ -1,23 +1,22 @@
 """STAR particles: RELION 3.0 to 5 read into records; the original table written back with new poses."""
 
 import warnings
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import starfile
 
 from lrcore import rotations
 from lrcore.errors import InputError
 from lrcore.io.checks import require_one_size
 from lrcore.io.cs_table import CsSource, micrographs, stack_names
-from lrcore.io.files import find_stacks, keep_inputs, name_from, written_whole
+from lrcore.io.files import find_stacks, keep_inputs, name_from, not_there
 from lrcore.io.stack import stack_header
 from lrcore.io.star_optics import GROUP, MOVED, BoxOf, optics_table, read_groups
 from lrcore.io.star_table import IMAGE, STACK_SUFFIX, StarSource, as_stack, image_names, numbers, read_source
+from lrcore.io.star_text import write_blocks
 from lrcore.records import Float64, Images, Particles, Poses
 from lrcore.units import DEGREE
 
@@ -32,7 +31,6 @@ SPLIT = "run a 3D auto-refinement first, or split them here (--resplit)"
 SIGN = "lrwCs/blob/sign:f4"
 """What the images are multiplied by, in a file converted from CryoSPARC (`convert`)."""
 DECIMALS = "%.6f"
-HEAD = "\n# version 30001\n\n"
 
 
 def read_particles(path: str | Path, images_dir: Path | None = None, split: bool = True) -> Particles:
@@ -88,9 +86,7 @@ def read_images(source: StarSource, images_dir: Path | None = None) -> Images:
     if len(stacks) < len(found):
         number = found.index(None)
         row = int(np.argmax(stack == number)) + 1
-        raise InputError(
-            f"{source.path}: row {row}: the stack {names[number]} is not there: give its folder by --images DIR"
-        )
+        raise InputError(f"{source.path}: row {row}: {not_there(str(names[number]))}: give its folder by --images DIR")
     sign = np.ones(len(index)) if SIGN not in source.table.columns else numbers(source.path, source.table, SIGN)
     return Images(stacks, stack.astype(np.int32), index, sign.astype(np.float32))
 
@@ -235,11 +231,3 @@ def _text(column: npt.NDArray[np.generic]) -> npt.NDArray[np.str_]:
     if values.dtype.kind in "bi":
         return values.astype(np.int64).astype(str)
     return np.char.mod(DECIMALS, values) if values.dtype.kind == "f" else values.astype(str)
-
-
-def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame | dict[str, str]]) -> None:
-    """Write tables of text, and blocks without a loop, as a STAR file, whole or not at all."""
-    # starfile dates its first line; without it the same particles give the same bytes.
-    body = starfile.to_string(dict(blocks)).partition("\n")[2]
-    with written_whole(path) as temporary:
-        temporary.write_text(HEAD + body, encoding="utf-8")

@@ -1,6 +1,7 @@
 """Optics groups: from the tables of a STAR file of any age, and into a table of RELION 3.1."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from lrcore.errors import InputError
+from lrcore.io.alike import alike
 from lrcore.io.checks import check_optics
-from lrcore.io.star_table import StarSource, numbers
+from lrcore.io.star_table import StarSource, numbers, whole
 from lrcore.records import Optics
 
 Int32 = npt.NDArray[np.int32]
@@ -83,14 +85,12 @@ def _groups_of_old(source: StarSource) -> tuple[Int32, pd.DataFrame]:
     columns = {name: numbers(path, table, name) for name in MICROSCOPE}
     columns[PIXEL] = pixel_sizes(path, table)
     columns |= {name: numbers(path, table, name) for name in TILT if name in table.columns}
-    distinct, first, inverse = np.unique(
-        np.stack(list(columns.values()), axis=1), axis=0, return_index=True, return_inverse=True
-    )
+    first, group = alike(columns.values())
     appearance = np.argsort(first)
-    optics = pd.DataFrame(distinct[appearance], columns=list(columns))
+    optics = pd.DataFrame({name: column[first[appearance]] for name, column in columns.items()})
     optics[NAME] = [f"opticsGroup{number + 1}" for number in range(len(optics))]
     rank = np.argsort(appearance)
-    return rank[inverse.reshape(-1)].astype(np.int32), optics
+    return rank[group].astype(np.int32), optics
 
 
 def _groups_of_new(source: StarSource) -> tuple[Int32, pd.DataFrame]:
@@ -127,7 +127,7 @@ def _optics(path: Path, table: pd.DataFrame, row: int, box: Callable[[], int]) -
             cs_mm=number(MICROSCOPE[1], 0.0),
             amplitude_contrast=number(MICROSCOPE[2], 0.0),
             pixel_size_A=float(pixel_sizes(path, one)[0]),
-            box=int(number(SIZE, 0)) if SIZE in one.columns else box(),
+            box=int(whole(path, one, SIZE)[0]) if SIZE in one.columns else box(),
             beam_tilt_mrad=(number(TILT[0], 0.0), number(TILT[1], 0.0)),
             odd_zernike=_coefficients(path, one, ODD),
             even_zernike=_coefficients(path, one, EVEN),
@@ -148,7 +148,10 @@ def _coefficients(path: Path, table: pd.DataFrame, column: str) -> tuple[float, 
     text = str(table[column].iloc[0])
     inside = text.strip("[] ")
     try:
-        return tuple(float(value) for value in inside.split(",")) if inside else ()
+        values = tuple(float(value) for value in inside.split(",")) if inside else ()
+        if not all(map(math.isfinite, values)):
+            raise ValueError(text)
+        return values
     except ValueError as error:
         raise InputError(f"{path}: {column} is '{text}': it must be a list like [0.1,0.2]") from error
 

@@ -1,16 +1,17 @@
 """STAR tables as text: every value kept as it was written, columns turned into numbers only where they are needed."""
 
 import hashlib
-import linecache
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import starfile
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lrcore.errors import InputError
+from lrcore.io.star_text import arrow, read_blocks, series
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -53,47 +54,11 @@ def read_source(path: Path) -> StarSource:
     return StarSource(path, blocks, particles, optics, _unique_ids(index, name))
 
 
-def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
-    """Every table of a STAR file by name, all values text; a block without a loop is a table of one row."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no STAR file (it is not text): give the particles' STAR file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the name") from error
-    lines = text.splitlines()
-    if not any(line.startswith("data_") for line in lines):
-        raise InputError(f"{path}: is no STAR file (no line begins with data_): give the particles' STAR file")
-    labels = sorted({line.split()[0][1:] for line in lines if line.lstrip().startswith("_")})
-    try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=labels)
-    except pd.errors.EmptyDataError as error:
-        raise InputError(f"{path}: a table has no rows: give a STAR file with particles") from error
-    except (ValueError, TypeError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: is no readable STAR file ({reason}): check that it is complete") from error
-    finally:
-        linecache.clearcache()  # starfile leaves the lines of a file that it could not parse, to be read again
-    tables = {
-        name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block]) for name, block in blocks.items()
-    }
-    if '""' not in text:
-        _require_whole_rows(path, tables)
-    return {name: table.fillna("nan") for name, table in tables.items()}
-
-
-def _require_whole_rows(path: Path, tables: dict[str, pd.DataFrame]) -> None:
-    """A row cut short ends in empty text, which a file without `""` cannot hold otherwise."""
-    for name, table in tables.items():
-        short = (table.iloc[:, -1] == "").to_numpy() if table.size else np.zeros(1, bool)
-        if short.any():
-            row = int(np.argmax(short)) + 1
-            raise InputError(f"{path}: row {row} of data_{name} has too few values: check that the file is complete")
-
-
 def numbers(path: Path, table: pd.DataFrame, column: str) -> Float64:
     """A column as (n,) float64. Raises InputError naming the row of the first value that is no finite number."""
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    if column not in table.columns:
+        raise InputError(f"{path}: no column {column}: add it")
+    values = _as_float(arrow(table[column]))
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))
@@ -101,17 +66,38 @@ def numbers(path: Path, table: pd.DataFrame, column: str) -> Float64:
     return values
 
 
+def whole(path: Path, table: pd.DataFrame, column: str, least: int = 0) -> Int64:
+    """A column of whole numbers from `least` on as (n,) int64. Raises InputError naming the first row that has none."""
+    values = numbers(path, table, column)
+    bad = (values != np.floor(values)) | (values < least) | (values >= 2**31)
+    if bad.any():
+        row = int(np.argmax(bad))
+        said = f"{column} is '{table[column].iloc[row]}', not a whole number from {least} on"
+        raise InputError(f"{path}: row {row + 1}: {said}: correct it")
+    return values.astype(np.int64)
+
+
 def image_names(path: Path, table: pd.DataFrame) -> tuple[Int64, "pd.Series[str]"]:
-    """Slice (n,), 0-based, and stack name (n,) of each row's `slice@stack`. Raises InputError naming the row."""
-    parts = table[IMAGE].str.partition("@")
-    index = pd.to_numeric(parts[0], errors="coerce").to_numpy(dtype=np.float64)
-    good = (parts[2] != "").to_numpy() & (index >= 1) & (index == np.floor(index))
+    """Slice (n,), 0-based, and stack name (n,), categories, of each row's `slice@stack`.
+
+    Raises InputError naming the row.
+    """
+    text = arrow(table[IMAGE])
+    parts = pc.split_pattern(text, "@", max_splits=1)
+    two = pc.equal(pc.list_value_length(parts), 2)
+    parts = parts if pc.all(two).as_py() else pc.if_else(two, parts, pa.scalar(["0", ""], parts.type))
+    index = _as_float(pc.list_element(parts, 0))
+    name = pc.list_element(parts, 1).dictionary_encode()
+    stacks = pd.Index(name.dictionary.to_pylist(), dtype=object)
+    codes = name.indices.to_numpy()
+    good = (stacks != "")[codes] & (index >= 1) & (index == np.floor(index)) & (index < 2**53)
     if not good.all():
         row = int(np.argmin(good))
-        raise InputError(
-            f"{path}: row {row + 1}: {IMAGE} is '{table[IMAGE].iloc[row]}': it must be like 000001@stack.mrcs"
-        )
-    return index.astype(np.int64) - 1, parts[2].str.removesuffix(STACK_SUFFIX)
+        raise InputError(f"{path}: row {row + 1}: {IMAGE} is '{text[row]}': it must be like 000001@stack.mrcs")
+    known, which = np.unique([one.removesuffix(STACK_SUFFIX) for one in stacks], return_inverse=True)
+    return index.astype(np.int64) - 1, pd.Series(
+        pd.Categorical.from_codes(which[codes].astype(np.int64), pd.Index(known))
+    )
 
 
 def as_stack(name: str) -> str:
@@ -119,10 +105,20 @@ def as_stack(name: str) -> str:
     return name + STACK_SUFFIX if name.endswith(".mrc") else name
 
 
+def _as_float(text: pa.Array) -> Float64:
+    """Numbers, NaN for what is none."""
+    try:
+        return pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return pd.to_numeric(series(text), errors="coerce").to_numpy(dtype=np.float64)
+
+
 def _unique_ids(index: Int64, name: "pd.Series[str]") -> npt.NDArray[np.uint64]:
     """A stable hash of each image name: (n,) uint64. A name that comes again counts its repetitions."""
-    keys = pd.Series(index + 1).astype(str) + "@" + name.reset_index(drop=True)
-    repeat = keys.groupby(keys).cumcount().to_numpy()
-    texts = (f"{key}#{count}" if count else key for key, count in zip(keys, repeat, strict=True))
-    hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.fromiter((int.from_bytes(digest, "little") for digest in hashes), np.uint64, len(keys))
+    keys = [f"{number}@{stack}" for number, stack in zip((index + 1).tolist(), name.tolist(), strict=True)]
+    image = pd.Series(index * len(name.cat.categories) + name.cat.codes.to_numpy())
+    if image.duplicated().any():
+        repeat = image.groupby(image).cumcount().tolist()
+        keys = [f"{key}#{count}" if count else key for key, count in zip(keys, repeat, strict=True)]
+    digests = b"".join([hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys])
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
