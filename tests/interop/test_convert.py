@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from lrcore import io, rotations
-from lrcore.io import convert, cs_table, star, star_table
+from lrcore.io import convert, cs_table, star, star_table, star_text
 from lrwidgets.cli import main
+from tests.interop.conftest import Maker
 
 POSE = [*convert.ANGLES]
 
@@ -138,3 +139,46 @@ def test_cryosparc_tools_reads_a_converted_file(make) -> None:
     assert {"blob", "ctf", "alignments3D"} <= set(loaded.prefixes())
     for name in ("uid", "alignments3D/pose", "alignments3D/shift", "ctf/df1_A"):
         np.testing.assert_array_equal(loaded[name], table[name])
+
+
+def cryosparc_there_and_back(folder: Path, table: np.ndarray, **edits: list[str]) -> np.ndarray:
+    with (folder / "a.cs").open("wb") as file:
+        np.save(file, table)
+    blocks = convert.cs_to_star(cs_table.read_source(folder / "a.cs"))
+    blocks["particles"] = blocks["particles"].assign(**edits)
+    star_text.write_blocks(folder / "b.star", blocks)
+    return convert.star_to_cs(star_table.read_source(folder / "b.star"))
+
+
+@pytest.fixture
+def located(make: Maker) -> np.ndarray:
+    table = convert.star_to_cs(star_table.read_source(make.star()))
+    n = len(table)
+    columns = {
+        "location/micrograph_path": np.array([b">M/1.mrc"] * n),
+        "location/micrograph_shape": np.full((n, 2), (4000, 6000), "u4"),
+        "location/center_x_frac": np.linspace(0.1, 0.9, n).astype("f4"),
+        "location/center_y_frac": np.linspace(0.8, 0.2, n).astype("f4"),
+    }
+    kept = [name for name in table.dtype.names if not name.startswith("star")]
+    return cs_table.with_columns(table[kept], columns)
+
+
+def test_what_was_edited_in_star_wins_over_what_travelled(located: np.ndarray, tmp_path: Path) -> None:
+    blocks = convert.cs_to_star(cs_table.CsSource(tmp_path / "a.cs", located, {}, {}, (), ""))["particles"]
+    x, y, names = ([*blocks[name]] for name in ("rlnCoordinateX", "rlnCoordinateY", "rlnMicrographName"))
+    x[3], y[5], names[7] = "123.5", "77.25", "Other/é.mrc"
+    back = cryosparc_there_and_back(tmp_path, located, rlnCoordinateX=x, rlnCoordinateY=y, rlnMicrographName=names)
+    assert back["location/center_x_frac"][3] * 6000 == pytest.approx(123.5, rel=1e-6)
+    assert (1 - back["location/center_y_frac"][5]) * 4000 == pytest.approx(77.25, rel=1e-4)
+    assert back["location/micrograph_path"][7].decode() == "Other/é.mrc"
+    for name, row in (("center_x_frac", 3), ("center_y_frac", 5), ("micrograph_path", 7)):
+        field = f"location/{name}"
+        others = np.arange(len(located)) != row
+        np.testing.assert_array_equal(back[field][others], located[field][others])
+    # And it is what the next conversion says.
+    with (tmp_path / "c.cs").open("wb") as file:
+        np.save(file, back)
+    again = convert.cs_to_star(cs_table.read_source(tmp_path / "c.cs"))["particles"]
+    assert float(again["rlnCoordinateX"].iloc[3]) == pytest.approx(123.5, rel=1e-5)
+    assert again["rlnMicrographName"].iloc[7] == "Other/é.mrc"
