@@ -8,6 +8,7 @@ import pytest
 
 from lrcore.compare import Comparison
 from lrwidgets.jupyter import RunWidget
+from lrwidgets.present import findings, follow
 from lrwidgets.session import Session
 from tests.fakes import CHUNKS, FakeEngine, make_job
 from tests.jupyter.widgets import all_of, at_rest, classes_of, until
@@ -76,7 +77,7 @@ def test_step_and_run_show_a_line_and_a_node_for_each_iteration(run: RunWidget) 
     done(run, 1)
     run.count.value = "2"
     run.run.click()
-    done(run, 3)
+    done(run, 1)
     assert [label.split(",")[0].removeprefix("▶ ") for label, _ in run.tree.options] == [
         "start", "iteration 1", "iteration 2", "iteration 3",
     ]  # fmt: skip
@@ -187,6 +188,22 @@ def test_an_advice_is_applied_as_a_branch(run: RunWidget) -> None:
     done(run, 2)
     assert run.session.state.tree[-1].parent == node
     assert run.session.state.tree[-1].spec.rotation_prior_sd_deg == 7.5
+
+
+def test_an_advice_on_the_first_iteration_is_a_branch_of_the_start(run: RunWidget) -> None:
+    run.session.edit(initial_lowpass_A=200.0)
+    run.session.run(2, wait=True)
+    until(lambda: run.advice.children, "advice")
+    advice = findings(run.session, run.session.state.tree[-1].id)
+    assert (advice[0].name, advice[0].from_start) == ("initial_lowpass", True)
+    follow(run.session, run.session.state.tree[-1].id, advice[0])
+    until(lambda: run.session.spec.initial_lowpass_A is None, "the change")
+    assert run.session.state.node == run.session.state.tree[0].id
+    run.step.click()
+    done(run, 1)
+    steps = {step.id: step for step in run.session.state.tree}
+    begun = steps[run.session.state.tree[-1].parent]
+    assert (begun.parent, begun.spec.initial_lowpass_A) == (None, None)
 
 
 def test_without_a_choice_there_is_a_sentence(run: RunWidget) -> None:
