@@ -34,6 +34,10 @@ FITTED = 0.2
 """Share of particles at an extent by which that is overfitting: noise is matched best by the widest search."""
 
 
+MISLEADING = {"off_centre", "other_hand", "other_scale", "halves_share", "half_maps_share"}
+"""Findings under which the half maps agree outside the mask, too."""
+
+
 def advise(
     job: Job, first: Step, step: Step, motion: Estimate | None = None, seen: Audit | None = None
 ) -> tuple[Advice, ...]:
@@ -51,7 +55,7 @@ def advise(
     if names & {"other_hand", "other_scale"}:
         moved = []  # poses were fitted to a wrong map
     masked = [*of_mask(first, step, job.mask, spec)]
-    if fitted or "off_centre" in names:
+    if fitted or names & MISLEADING:
         masked = [one for one in masked if one.name != "mask_small"]
     if step.iteration == 0:
         return (*begun,) or (_well_begun(seen),)

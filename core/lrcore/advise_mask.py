@@ -45,7 +45,7 @@ def _edge(step: Step, mask: Volume) -> Iterator[Advice]:
             "mask_edge",
             f"the mask's soft edge is {width * apix:.0f} Å wide: sharp for {resolution:.2g} Å, it rings in the "
             "reference and lifts the FSC inside the mask",
-            f"make the edge {wanted * apix:.0f} Å wide (5 × the resolution), and use that mask",
+            f"make the edge {wanted * apix:.0f} Å wide (5 × the resolution) about the same outline, and use that mask",
             width / wanted,
             SHARPEST,
         )

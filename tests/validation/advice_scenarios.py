@@ -98,7 +98,7 @@ def world(folder: Path, seed: int, data: dict[str, Any], backend: Backend) -> Wo
         rotation_prior_sd_deg=round(turn * rng.uniform(0.8, 1.25), 2),
         shift_prior_sd_A=round(float(np.hypot(slide, 0.6)) * rng.uniform(0.8, 1.25), 2),
     )
-    soft = _with_edge(mrc.read_volume(truth.map("mask_b")).data, EDGE_A / PIXEL_A)
+    soft = with_edge(mrc.read_volume(truth.map("mask_b")).data, EDGE_A / PIXEL_A)
     job = Job(truth.particles, Volume(soft, PIXEL_A), spec)
     return World(truth, job, mrc.read_volume(truth.map("gt_b")), rng, backend)
 
@@ -132,10 +132,10 @@ def _mask(change: Callable[[World], npt.NDArray[np.float32]]) -> Callable[[World
 
 def _sharp(voxels: float) -> Callable[[World], World]:
     """A mask of the same size with an edge of so many voxels."""
-    return _mask(lambda world: _with_edge(world.job.mask.data, voxels))
+    return _mask(lambda world: with_edge(world.job.mask.data, voxels))
 
 
-def _with_edge(mask: Float32, voxels: float) -> Float32:
+def with_edge(mask: Float32, voxels: float) -> Float32:
     """The mask with the same outline, where it is a half, and an edge of so many voxels."""
     from scipy.ndimage import distance_transform_edt
 

@@ -19,10 +19,10 @@ from lrcore.advise import advise
 from lrcore.audit import audit
 from lrcore.backend import pick
 from lrcore.estimate import estimate
-from lrcore.masks import EDGE_PER_RESOLUTION, soft_edge
+from lrcore.masks import EDGE_PER_RESOLUTION
 from lrcore.records import Step
 from lrcore.refine import Job, advance, start, under
-from tests.validation.advice_scenarios import Scenario, World, scenarios, sound, world
+from tests.validation.advice_scenarios import Scenario, World, scenarios, sound, with_edge, world
 from tests.validation.judge import last_step
 
 BEFORE, AFTER = 4, 3
@@ -72,7 +72,7 @@ def followed(done: Run, advice: Advice) -> Step | None:
         return run(replace(made, job=replace(job, half_maps=None)), BEFORE + AFTER).steps[-1]
     if advice.name == "mask_edge":
         mask, edge_A = job.mask, EDGE_PER_RESOLUTION * done.steps[-1].history[-1].resolution_masked_A
-        soft = replace(mask, data=soft_edge(mask.data > 0.5, mask.pixel_size_A, edge_A))
+        soft = replace(mask, data=with_edge(mask.data, edge_A / mask.pixel_size_A))
         return done.further(replace(job, mask=soft), AFTER)
     changed = made.with_spec(**advice.changes)
     if advice.from_start:
