@@ -83,6 +83,7 @@ OPTICS = {
         r"several pixel sizes in one file \(first: 1.5, second: 1.6\)",
     ),
     "two boxes": ("rlnImageSize", [16, 20], r"several boxes in one file \(first: 16, second: 20\)"),
+    "a number twice": ("rlnOpticsGroup", [2, 2], r"optics group 2 is twice in data_optics"),
     "bad list": ("rlnOddZernike", ["[0.1,x]", "[]"], r"rlnOddZernike is '\[0.1,x\]': it must be a list"),
 }
 

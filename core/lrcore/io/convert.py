@@ -65,6 +65,8 @@ def star_to_cs(source: StarSource) -> Table:
         columns["blob/shape"] = np.repeat(whole(path, optics, SIZE, 1)[rows, None], 2, axis=1).astype(np.uint32)
     columns |= _ctf_fields(source, optics, rows)
     taken |= set(PLAIN)
+    if "ctf/cs_mm" in columns and (columns["ctf/cs_mm"] == 0).any():
+        taken -= set(TILT)  # without a spherical aberration, CryoSPARC has no length for a tilt
     back, used = _travelled(source)
     used |= _moved(source, back)
     aligned = back.get(ALIGNED_PIXEL, columns["blob/psize_A"])
@@ -127,7 +129,7 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
 
 def _recomputed(table: Table, fields: set[str]) -> set[str]:
     """Fields that `star_to_cs` finds again by itself."""
-    again = set() if (np.char.find(table["blob/path"].astype(str), ">") == 0).any() else {"blob/path"}
+    again = set() if (np.char.startswith(table["blob/path"], b">")).any() else {"blob/path"}
     if ALIGNED_PIXEL in fields and np.array_equal(table[ALIGNED_PIXEL], table["blob/psize_A"]):
         again.add(ALIGNED_PIXEL)
     return again | ({"uid"} if STAR_OPTICS + NAME in fields else set())
@@ -201,7 +203,10 @@ def _optics_of(table: Table, fields: set[str]) -> tuple[pd.DataFrame, npt.NDArra
     if "blob/shape" in fields:
         columns[SIZE] = rows["blob/shape"][:, 1].astype(str)
     if {"ctf/tilt_A", "ctf/cs_mm"} <= fields:
-        tilt = np.arcsin(rows["ctf/tilt_A"] / (rows["ctf/cs_mm"].astype(np.float64)[:, None] * MM)) * 1e3
+        whole_turn = rows["ctf/cs_mm"].astype(np.float64)[:, None] * MM
+        lengths = rows["ctf/tilt_A"].astype(np.float64)
+        sine = np.divide(lengths, whole_turn, out=np.zeros_like(lengths), where=whole_turn != 0)
+        tilt = np.arcsin(np.clip(sine, -1, 1)) * 1e3
         columns |= {name: _decimals(one) for name, one in zip(TILT, tilt.T, strict=True)}
     if "ctf/anisomag" in fields:
         matrix = rows["ctf/anisomag"].astype(np.float64) + np.array([1.0, 0.0, 0.0, 1.0])

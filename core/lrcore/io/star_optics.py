@@ -99,7 +99,11 @@ def _groups_of_new(source: StarSource) -> tuple[Int32, pd.DataFrame]:
     _require(path, optics, [GROUP, *MICROSCOPE])
     _require(path, table, [GROUP])
     wanted = numbers(path, table, GROUP)
-    known = {number: row for row, number in enumerate(numbers(path, optics, GROUP))}
+    listed = numbers(path, optics, GROUP)
+    known = {number: row for row, number in enumerate(listed)}
+    if len(known) < len(listed):
+        again = next(number for row, number in enumerate(listed) if known[number] != row)
+        raise InputError(f"{path}: optics group {again:g} is twice in data_optics: give every group its own number")
     group = pd.Series(wanted).map(known)
     if group.isna().any():
         row = int(np.argmax(group.isna().to_numpy()))
