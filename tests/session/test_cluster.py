@@ -52,8 +52,9 @@ def last(run: Path) -> Any:
     return store.load(store.head.id)
 
 
-def test_workers(made: Workload, alone: Path, tmp_path: Path) -> None:
-    assert main(refine(made, tmp_path / "run.zarr", "--workers", "2")) == 0
+@pytest.mark.parametrize("count", ["1", "2", "4"])
+def test_workers(made: Workload, alone: Path, tmp_path: Path, count: str) -> None:
+    assert main(refine(made, tmp_path / "run.zarr", "--workers", count)) == 0
     found, wanted = last(tmp_path / "run.zarr"), last(alone)
     assert found.iteration == 1
     assert same_bits(found.expectation, wanted.expectation)
