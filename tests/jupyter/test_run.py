@@ -198,7 +198,7 @@ def test_an_advice_on_the_first_iteration_is_a_branch_of_the_start(run: RunWidge
     assert (advice[0].name, advice[0].from_start) == ("initial_lowpass", True)
     follow(run.session, run.session.state.tree[-1].id, advice[0])
     until(lambda: run.session.spec.initial_lowpass_A is None, "the change")
-    assert run.session.state.node == run.session.state.tree[0].id
+    until(lambda: run.session.state.node == run.session.state.tree[0].id, "the start")
     run.step.click()
     done(run, 1)
     steps = {step.id: step for step in run.session.state.tree}

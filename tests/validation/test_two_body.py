@@ -74,7 +74,9 @@ def test_relion_reads_the_export(
     command = [program, "--i", star.name, "--o", "theirs.mrc", "--ctf"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     theirs = read_volume(tmp_path / "theirs.mrc")
-    ours = next(e for e in reconstruct(read_particles(star), None, "C1", backend) if isinstance(e, Volume))
+    ours = next(
+        e for e in reconstruct(read_particles(star, two_body.folder), None, "C1", backend) if isinstance(e, Volume)
+    )
     alike = masked_correlation(ours.data, theirs.data, two_body.mask.data)
     known = np.nonzero(two_body_run[1].fsc["masked"].value > 0.5)[0][1:]
     tell(f"our map and RELION's of the export: FSC {alike[known].min():.4f} at least in the {len(known)} shells up to")
