@@ -13,6 +13,8 @@ from typing import Any
 from lrcore.errands import Computing, Errand, Merge, Work
 from lrcore.errors import InputError
 
+NOTICED_S = 0.5
+"""A client has noticed by then that its scheduler has closed the line."""
 RECONNECT_S = 10.0
 """A scheduler that does not answer for so long is gone."""
 
@@ -148,6 +150,7 @@ class DaskCrew:
         from distributed.comm.core import CommClosedError
 
         self.lost: tuple[type[BaseException], ...] = (KilledWorker, CancelledError, CommClosedError)
+        self._closed = CommClosedError
         self._client, self._computing = client, Computing(backend, threads)
 
     def errand(self, work: Work, merge: Merge) -> Errand:
@@ -195,6 +198,9 @@ class DaskCrew:
         """What runs goes on to the end of its range; nothing else is begun."""
 
     def _told(self, error: BaseException) -> BaseException:
+        if isinstance(error, self._closed):
+            time.sleep(NOTICED_S)
+            self._require_scheduler()
         if isinstance(error, ModuleNotFoundError):
             return InputError(f"{self._address}: a worker cannot import {error.name}: install what is installed here")
         return error
