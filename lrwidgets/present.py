@@ -104,17 +104,20 @@ def findings(session: Session, node: str) -> tuple[Advice, ...]:
 
 
 def _audit_of(session: Session, node: str) -> Audit | None:
-    """The input of a run looked at, once with its start and once more with an iteration; None without its images."""
-    path = session.path(node)[:2]
-    known, last = _audits.setdefault(session, {}), path[-1].id
-    if last not in known:
-        steps = [session.load_step(one.id)[1] for one in path]
-        second = steps[1] if len(steps) > 1 else None
+    """The input of a run looked at, once for its start and for each first iteration; None without its images."""
+    begun, *after = (found.id for found in session.path(node)[:2])
+    known = _audits.setdefault(session, {})
+    if begun not in known:
+        found, step = session.load_step(begun)
         try:
-            known[last] = audit(session.job_of(path[0]), steps[0], second, pick("auto"))
+            known[begun] = audit(session.job_of(found), step, pick("auto"))
         except InputError:
             return None
-    return known[last]
+    for one in after:
+        if one not in known:
+            known[one] = known[begun].followed(session.load_step(one)[1])
+        return known[one]
+    return known[begun]
 
 
 def follow(session: Session, node: str, advice: Advice) -> None:

@@ -47,18 +47,18 @@ def advise(
     it. seen: the audit of the input, for what rests on that.
     """
     spec = job.spec
+    begun = [*of_input(first, step, spec, seen)]
+    if step.iteration == 0:
+        return (*begun,) or (_well_begun(seen),)
     fitted = [*_overfitted(step, spec)]
     course = fitted or [*_extents(step, spec)]
     moved = [] if fitted else [*of_motion(job, step, motion)]
-    begun = [*of_input(first, step, spec, seen)]
     names = {one.name for one in (*moved, *begun)}
     if names & {"other_hand", "other_scale"}:
         moved = []  # poses were fitted to a wrong map
     masked = [*of_mask(first, step, job.mask, spec)]
     if fitted or names & MISLEADING:
         masked = [one for one in masked if one.name != "mask_small"]
-    if step.iteration == 0:
-        return (*begun,) or (_well_begun(seen),)
     found = [*begun, *course, *_drift(step, spec), *moved, *masked, *_unsettled(step, spec)]
     return tuple(found) or (_well(step),)
 
@@ -147,7 +147,7 @@ def _drift(step: Step, spec: RefineSpec) -> Iterator[Advice]:
                 f"hold them to the input: recenter_{what} off" + ("" if held else ", prior gaussian"),
                 share,
                 most,
-                {f"recenter_{what}": False} if held else {f"recenter_{what}": False, "prior": "gaussian"},
+                {f"recenter_{what}": False} | ({} if held else {"prior": "gaussian"}),
             )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lrcore.advice import Advice
-from lrcore.fourier import filter_map
+from lrcore.fsc import band_correlation
 from lrcore.grids import radius_grid
 from lrcore.masks import EDGE_PER_RESOLUTION, edge_width
 from lrcore.records import HalfMaps, Step, Volume
@@ -56,7 +56,8 @@ def _small(first: Step, step: Step, mask: Volume) -> Iterator[Advice]:
     beyond = _beyond(first.half_maps, mask)
     if beyond.sum() < FEWEST:
         return
-    agreement = _agreement(step.half_maps, beyond, max(step.history[-1].resolution_corrected_A, FINEST_A))
+    finest_A = max(step.history[-1].resolution_corrected_A, FINEST_A)
+    agreement = band_correlation(step.half_maps, beyond, COARSEST_A, finest_A)
     if agreement > GOES_ON:
         yield Advice(
             "mask_small",
@@ -78,13 +79,3 @@ def _beyond(maps: HalfMaps, mask: Volume) -> np.ndarray:
     away = distance_transform_edt(mask.data < 0.5) * apix
     inside = outline_distance_A(maps.first.data, maps.second.data, apix) < PARTICLE_A
     return np.asarray((away > RING_A[0]) & (away < RING_A[1]) & inside & (radius_grid(n, 3) < 0.45 * n))
-
-
-def _agreement(maps: HalfMaps, where: np.ndarray, finest_A: float) -> float:
-    """Correlation of two half maps in some voxels, between COARSEST_A and `finest_A`."""
-    n, apix = maps.first.box, maps.first.pixel_size_A
-    frequency = np.arange(n // 2 + 1) / (n * apix)
-    band = ((frequency > 1 / COARSEST_A) & (frequency < 1 / finest_A)).astype(np.float64)
-    a, b = (filter_map(v.data, band)[where].astype(np.float64) for v in (maps.first, maps.second))
-    norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / norm if norm > 0 else 0.0

@@ -8,8 +8,10 @@ from lrcore.aberrations import lens
 from lrcore.advice import Advice
 from lrcore.defects import skipped
 from lrcore.estimate import Estimate
+from lrcore.learn import LEAST_SHIFT_A, LEAST_TURN_DEG
 from lrcore.motion import motions, widths
-from lrcore.records import Float64, Held, Particles, Step
+from lrcore.records import Float64, Held, Poses, Step
+from lrcore.reference import geometry
 from lrcore.refine import Job
 from lrcore.units import DEGREE
 
@@ -37,7 +39,7 @@ def of_motion(job: Job, step: Step, found: Estimate | None) -> Iterator[Advice]:
     yield from aside
     if found is None:
         return
-    off = [] if aside else [*_fulcrum(job, step, held, found)]
+    off = [] if aside else [*_fulcrum(job, held, found)]
     yield from off
     yield from _priors(job, held, found, shifts=not (aside or off))
 
@@ -46,11 +48,10 @@ def _aside(job: Job, step: Step, held: Held) -> Iterator[Advice]:
     """Of a shift that all images have in common, or all bodies."""
     particles, apix = job.particles, job.particles.pixel_size_A
     kept = np.nonzero(~skipped(step.expectation.flags))[0]
-    some = particles.select(kept)
-    behind = lens(some, np.arange(len(some)))
-    shift = motions(some.poses, step.expectation.poses.select(kept), np.array(held.fulcrum_A), behind)[:, 3:]
+    given, found = (poses.select(kept) for poses in (particles.poses, step.expectation.poses))
+    shift = motions(given, found, np.array(held.fulcrum_A), lens(particles, kept))[:, 3:]
     image, error = shift.mean(axis=0), shift.std(axis=0) / np.sqrt(len(shift))
-    body, body_error = _in_body(some, shift)
+    body, body_error = _in_body(given, shift)
     for what, mean, sd in (("image", image, error), ("map", body, body_error)):
         size, sure = float(np.linalg.norm(mean)), float(np.max(np.abs(mean) / np.maximum(sd, 1e-9)))
         if size > ASIDE_PX * apix and sure > ASIDE_SURE:
@@ -67,25 +68,25 @@ def _aside(job: Job, step: Step, held: Held) -> Iterator[Advice]:
             return
 
 
-def _in_body(particles: Particles, shift: Float64) -> tuple[Float64, Float64]:
+def _in_body(poses: Poses, shift: Float64) -> tuple[Float64, Float64]:
     """The one vector d in the map for which (A d)_xy is nearest to the shifts (n, 2) of all images, and its error."""
-    seen = particles.poses.rotation[:, :2]
+    seen = poses.rotation[:, :2]
     normal = np.einsum("nij,nik->jk", seen, seen)
     d = np.linalg.solve(normal, np.einsum("nij,ni->j", seen, shift))
     left = shift - seen @ d
     return d, np.sqrt(np.diag(np.linalg.inv(normal)) * left.var())
 
 
-def _fulcrum(job: Job, step: Step, held: Held, found: Estimate) -> Iterator[Advice]:
+def _fulcrum(job: Job, held: Held, found: Estimate) -> Iterator[Advice]:
     if job.spec.fulcrum == "estimate":
         return
     off = found.all.fulcrum_A - np.array(held.fulcrum_A)
     away, sure = float(np.linalg.norm(off)), float(off @ np.linalg.solve(found.all.covariance_A2, off))
-    diameter = 2 * (3 * float(job.mask.data.sum(dtype=np.float64)) / (4 * np.pi)) ** (1 / 3) * job.mask.pixel_size_A
+    diameter = geometry(job.mask, job.spec).diameter * job.mask.pixel_size_A
     if away > FULCRUM_OFF * diameter and sure > FULCRUM_SURE:
         corner = found.all.fulcrum_A + job.mask.box // 2 * job.mask.pixel_size_A
         place = ", ".join(f"{x:.1f}" for x in corner)
-        shift = _rounded(found.all.shift_sd_A)
+        shift = _rounded(found.all.shift_sd_A, LEAST_SHIFT_A)
         error = float(np.sqrt(np.trace(found.all.covariance_A2)))
         yield Advice(
             "fulcrum_off",
@@ -102,15 +103,17 @@ def _priors(job: Job, held: Held, found: Estimate, shifts: bool) -> Iterator[Adv
     if job.spec.prior != "gaussian":
         return
     turn, shift = widths(found.motion, np.array(held.fulcrum_A))
-    cases = [("rotation", turn / DEGREE, held.rotation_sd_deg, ROTATION_TIGHT, ROTATION_WIDE, "°", "deg")]
+    cases = [
+        ("rotation", turn / DEGREE, held.rotation_sd_deg, ROTATION_TIGHT, ROTATION_WIDE, LEAST_TURN_DEG, "°", "deg")
+    ]
     if shifts:
-        cases.append(("shift", shift, held.shift_sd_A, SHIFT_TIGHT, SHIFT_WIDE, " Å", "A"))
-    for what, width, prior, tight, wide, unit, suffix in cases:
+        cases.append(("shift", shift, held.shift_sd_A, SHIFT_TIGHT, SHIFT_WIDE, LEAST_SHIFT_A, " Å", "A"))
+    for what, width, prior, tight, wide, least, unit, suffix in cases:
         ratio = width / prior
         if wide <= ratio <= tight:
             continue
         name, limit = ("tight", tight) if ratio > tight else ("wide", wide)
-        wanted = _rounded(width)
+        wanted = _rounded(width, least)
         yield Advice(
             f"{what}_prior_{name}",
             f"the {what} prior is too {name}: the motion is {width:.2g}{unit} wide (SD per axis, errors of the poses "
@@ -122,6 +125,6 @@ def _priors(job: Job, held: Held, found: Estimate, shifts: bool) -> Iterator[Adv
         )
 
 
-def _rounded(width: float) -> float:
+def _rounded(width: float, least: float) -> float:
     """Two digits, and no narrower than a search can use."""
-    return max(float(f"{width:.2g}"), 0.25)
+    return max(float(f"{width:.2g}"), least)

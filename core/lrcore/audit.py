@@ -5,7 +5,7 @@ about. Half maps of the other hand, or of another magnification, fit the images 
 their mirror image or a map of another size does, which needs no map: only another matrix in front of the samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lrcore.aberrations import lens
 from lrcore.backend import Backend
 from lrcore.fourier import FourierVolume, filter_map, from_map
-from lrcore.fsc import masked_correlation, wiener_gain
+from lrcore.fsc import band_correlation, masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane, radius_grid
 from lrcore.images import batches, reading_order
 from lrcore.masks import inscribed_sphere
@@ -68,12 +68,15 @@ class Audit:
     later: float | None
     fit: Fit | None
 
+    def followed(self, second: Step, workers: int = 1) -> "Audit":
+        """The same with what the first iteration adds to it."""
+        return replace(self, later=solvent_correlation(second.half_maps, workers))
 
-def audit(job: Job, first: Step, second: Step | None, backend: Backend) -> Audit:
-    """Look at the input of a run. first: its start; second: an iteration after it."""
-    later = None if second is None else solvent_correlation(second.half_maps, backend.threads)
+
+def audit(job: Job, first: Step, backend: Backend) -> Audit:
+    """Look at the input of a run. first: its start."""
     fit = None if job.half_maps is None else _fit(job.particles, job.half_maps, backend)
-    return Audit(solvent_correlation(first.half_maps, backend.threads), later, fit)
+    return Audit(solvent_correlation(first.half_maps, backend.threads), None, fit)
 
 
 def solvent_correlation(maps: HalfMaps, workers: int = 1) -> float:
@@ -82,10 +85,7 @@ def solvent_correlation(maps: HalfMaps, workers: int = 1) -> float:
     n, apix = maps.first.box, maps.first.pixel_size_A
     solvent = outline_distance_A(first, second, apix, workers) > AWAY_A
     solvent &= radius_grid(n, 3) < RIM * n
-    fine = (np.arange(n // 2 + 1) > n * apix / AWAY_A).astype(np.float64)
-    a, b = (filter_map(data, fine, workers)[solvent].astype(np.float64) for data in (first, second))
-    norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / norm if norm > 0 else 0.0
+    return band_correlation(maps, solvent, AWAY_A, workers=workers)
 
 
 def _fit(particles: Particles, maps: HalfMaps, backend: Backend) -> Fit:

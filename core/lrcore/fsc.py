@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from lrcore.fourier import filter_map
 from lrcore.grids import planes, shell_frequency, shell_products
 from lrcore.masks import soft_sphere
-from lrcore.records import Fsc, Volume
+from lrcore.records import Fsc, HalfMaps, Volume
 from lrcore.solvent import LOOSE_A, TIGHT_A, falling, outline_distance_A
 
 Float32 = npt.NDArray[np.float32]
@@ -35,6 +36,20 @@ def masked_correlation(first: Float32, second: Float32, mask: Float32 | None, wo
     # No shift of the origin: it is common to both.
     spectra = [scipy.fft.rfftn(m, workers=workers) for m in maps]
     return correlation(spectra[0], spectra[1], first.shape[-1])
+
+
+def band_correlation(
+    maps: HalfMaps, where: npt.NDArray[np.bool_], coarsest_A: float, finest_A: float = 0.0, workers: int = 1
+) -> float:
+    """Correlation of two half maps in some voxels (n, n, n), of what is between two resolutions; 0 where nothing is."""
+    frequency = shell_frequency(maps.first.box, maps.first.pixel_size_A)
+    band = (frequency > 1 / coarsest_A) & (frequency * finest_A < 1)
+    a, b = (
+        filter_map(one.data, band.astype(np.float64), workers)[where].astype(np.float64)
+        for one in (maps.first, maps.second)
+    )
+    norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / norm if norm > 0 else 0.0
 
 
 def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) -> Float32:

@@ -1,26 +1,20 @@
 """Particle tables made at random, there and back: STAR → .cs → STAR and .cs → STAR → .cs keep every field."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrcore import rotations
 from lrcore.io import convert, cryosparc, cs_table, star_table, star_text
+from tests.interop.test_convert import cryosparc_there_and_back
+from tests.tried import times
 
-TRIED = int(os.environ.get("LRW_FUZZ", "0"))
-MADE = settings(
-    max_examples=TRIED or 40,
-    deadline=None,
-    derandomize=not TRIED,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+MADE = times(40)
 ANGLES = dict(zip(convert.ANGLES, ((-180, 180), (0, 180), (-180, 180)), strict=True))
 NUMBERS = {
     **ANGLES,
@@ -190,12 +184,3 @@ def test_cryosparc_comes_back(tmp_path_factory: pytest.TempPathFactory, table: n
         else:
             small = 2e-7 * np.abs(table[name]).max(initial=0.0) if table.dtype[name].base.kind == "f" else 0
             np.testing.assert_allclose(back[name], table[name], rtol=1e-6, atol=small, err_msg=name)
-
-
-def cryosparc_there_and_back(folder: Path, table: np.ndarray, **edits: list[str]) -> np.ndarray:
-    with (folder / "a.cs").open("wb") as file:
-        np.save(file, table)
-    blocks = convert.cs_to_star(cs_table.read_source(folder / "a.cs"))
-    blocks["particles"] = blocks["particles"].assign(**edits)
-    star_text.write_blocks(folder / "b.star", blocks)
-    return convert.star_to_cs(star_table.read_source(folder / "b.star"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrcore import io
@@ -21,8 +21,8 @@ from lrcore.errors import InputError
 from lrcore.io import convert, cryosparc, cs_table, star_table, star_text
 from lrwidgets.cli import main
 from tests.interop.conftest import Maker
+from tests.tried import times
 
-TRIED = int(os.environ.get("LRW_FUZZ", "0"))
 WORDS = [
     "",
     "nan",
@@ -41,16 +41,6 @@ WORDS = [
     "@",
 ]
 NAMES = ["../../../../../../../../etc/passwd", "/etc/passwd", "/etc/passwd.mrcs", "a\0b", "x" * 5000, "~", ".", "/", ""]
-
-
-def times(n: int) -> settings:
-    return settings(
-        max_examples=TRIED or n,
-        deadline=None,
-        derandomize=not TRIED,
-        database=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
 
 
 @pytest.fixture(scope="module")

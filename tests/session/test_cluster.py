@@ -71,14 +71,7 @@ def test_a_session_with_an_executor(made: Workload) -> None:
 
 def test_sigterm_stops_the_workers_too(made: Workload, tmp_path: Path) -> None:
     out = tmp_path / "run.zarr"
-    command = [sys.executable, "-m", "lrwidgets", *refine(made, out, "--workers", "2", "--json", iterations=40)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if json.loads(line).get("iteration") == 1:
-            break
-    workers = children(process.pid)
-    assert len(workers) >= 2
+    process, workers = at_work(made, out)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 143
@@ -90,18 +83,24 @@ def test_sigterm_stops_the_workers_too(made: Workload, tmp_path: Path) -> None:
 
 
 def test_workers_end_with_a_process_that_is_killed(made: Workload, tmp_path: Path) -> None:
-    command = refine(made, tmp_path / "run.zarr", "--workers", "2", "--json", iterations=40)
-    process = subprocess.Popen([sys.executable, "-m", "lrwidgets", *command], stdout=subprocess.PIPE, text=True)
+    process, workers = at_work(made, tmp_path / "run.zarr")
+    process.kill()
+    process.wait()
+    assert gone(workers)
+    process.communicate()
+
+
+def at_work(made: Workload, out: Path) -> tuple["subprocess.Popen[str]", list[int]]:
+    """A refinement with two workers that is past its first iteration, and what works for it."""
+    command = [sys.executable, "-m", "lrwidgets", *refine(made, out, "--workers", "2", "--json", iterations=40)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line).get("iteration") == 1:
             break
     workers = children(process.pid)
     assert len(workers) >= 2
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    assert gone(workers)
+    return process, workers
 
 
 def children(pid: int) -> list[int]:

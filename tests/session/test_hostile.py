@@ -4,14 +4,13 @@ In a test run each kind is tried some dozens of times; LRW_FUZZ=N tries each N t
 """
 
 import json
-import os
 import shutil
 import string
 import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrcore.errors import InputError
@@ -24,19 +23,7 @@ from lrwidgets.params import DEFAULTS, edited, from_text, from_toml
 from lrwidgets.session import Session
 from tests.fakes import FakeEngine
 from tests.session.conftest import Files, make_files
-
-TRIED = int(os.environ.get("LRW_FUZZ", "0"))
-
-
-def times(n: int) -> settings:
-    return settings(
-        max_examples=TRIED or n,
-        deadline=None,
-        derandomize=not TRIED,
-        database=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
-
+from tests.tried import times
 
 NUMBERS = st.one_of(
     st.floats(), st.integers(), st.sampled_from([0, -1, 1e308, 2**70, "nan", "inf", "-inf", "1e999", "0x10", "١"])

@@ -60,7 +60,7 @@ def advice_on(done: Run) -> tuple[Advice, ...]:
     """What is found in the last step."""
     job, steps = done.world.job, done.steps
     motion = estimate(job, steps[-1], steps[-2])
-    return advise(job, steps[0], steps[-1], motion, audit(job, steps[0], steps[1], done.world.backend))
+    return advise(job, steps[0], steps[-1], motion, audit(job, steps[0], done.world.backend).followed(steps[1]))
 
 
 def followed(done: Run, advice: Advice) -> Step | None:

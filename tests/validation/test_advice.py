@@ -56,7 +56,7 @@ def test_of_a_sound_run_nothing_is_said(backend: Backend, tmp_path: Path, severi
 def test_the_start_tells_of_its_input(backend: Backend, tmp_path: Path, fault: str, severity: str) -> None:
     case = chosen(fault, severity)
     made = case.make(world(tmp_path, SEED, case.data, backend))
-    seen = audit(made.job, last_step(start(made.job, backend)), None, backend)
+    seen = audit(made.job, last_step(start(made.job, backend)), backend)
     tell(f"{fault}, {severity}: {seen}")
     assert (seen.shared > 0.15) == (fault == "halves share images")
     if seen.fit is not None:
