@@ -26,4 +26,4 @@ def check(arguments: Namespace) -> None:
 
 
 def _steps(damaged: dict[str, str]) -> int:
-    return sum(not name.startswith("mask") for name in damaged)
+    return sum(not name.startswith(("mask", "uncertainty")) for name in damaged)

@@ -268,6 +268,16 @@ def _motion(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _uncertainty(command: argparse.ArgumentParser) -> None:
+    _of_run(command)
+    add = command.add_argument
+    add("--images", type=Path, metavar="DIR", help="folder of the image stacks")
+    add("--out", type=Path, metavar="FILE.nc", help="SDs, covariances and offsets of the particles as netCDF")
+    add("--plot", type=Path, metavar="FILE", help="histograms of the SDs as PNG")
+    add("--backend", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    add("--threads", type=_positive, metavar="N", help="default: all cores of this process")
+
+
 def _sweep(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("run", type=Path, metavar="RUN.zarr")
@@ -484,6 +494,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "mask": (_mask, "make a soft mask from a map, shapes, a model and other masks", "masking"),
     "subtract": (_subtract, "write the images without what lies outside a mask", "subtraction"),
     "motion": (_motion, "estimate from a run where its body turns and how far it moves", "moving"),
+    "uncertainty": (
+        _uncertainty,
+        "find how far each pose of a run may be off, by draws from its posterior",
+        "doubting",
+    ),
     "check": (_check, "verify every step and mask of a run by its checksum", "checking"),
     "sweep": (_sweep, "try settings on a subset, from an iteration of a run, and rank them", "sweeping"),
     "tree": (_tree, "show the steps of a run and its branches", "telling"),

@@ -19,7 +19,7 @@ from lrcore.poses import changes
 from lrcore.records import Step, Volume
 from lrcore.refine import Job, final_map, mask_of, whole_map
 from lrcore.results import fulcrum_of
-from lrcore.units import DEGREE
+from lrcore.uncertainty import sds
 from lrwidgets import scene
 
 PathLike = str | Path
@@ -46,11 +46,13 @@ def write(
     step: Step,
     before: Callable[[], tuple[Step, ...]],
     tree: Callable[[], xr.DataTree],
+    drawn: xr.Dataset | None = None,
 ) -> list[Path]:
     """Write a step as `Targets` says; the paths written.
 
     before: the first step of its run and the one that it grew from, once if they are one; none of a first step. tree:
-    all results. Raises InputError for what cannot be written or is not known.
+    all results. drawn: the step's /uncertainty, if it was asked for. Raises InputError for what cannot be written or is
+    not known.
     """
     unknown = set(targets) - set(KINDS)
     if unknown:
@@ -59,7 +61,7 @@ def write(
     written = list[Path]()
     for name in ("star", "cs"):
         if name in to:
-            particles(to[name], job, step)
+            particles(to[name], job, step, drawn)
             written.append(to[name])
     if "maps" in to or "chimerax" in to:
         steps = (*before(), step)
@@ -77,22 +79,25 @@ def write(
     return written
 
 
-def particles(path: Path, job: Job, step: Step) -> None:
+def particles(path: Path, job: Job, step: Step, drawn: xr.Dataset | None = None) -> None:
     """The particles with the step's poses as .star or .cs, and columns that say how far they moved and how sure."""
-    io.write_particles(path, job.particles, step.expectation.poses, columns(job, step))
+    io.write_particles(path, job.particles, step.expectation.poses, columns(job, step, drawn))
 
 
-def columns(job: Job, step: Step) -> dict[str, npt.NDArray[Any]]:
-    """Extra columns, each (n,): changes from the input pose and SDs (root mean square over the axes), degree and Å."""
+def columns(job: Job, step: Step, drawn: xr.Dataset | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Extra columns, each (n,): changes from the input pose and SDs (root mean square over the axes), degree and Å.
+
+    drawn: the step's /uncertainty, in place of the covariance that the search gives.
+    """
     found = step.expectation
     behind = lens(job.particles, np.arange(len(job.particles)))
     angle, shift = changes(job.particles.poses, found.poses, fulcrum_of(job, step), behind)
-    variance = np.diagonal(found.covariance, axis1=1, axis2=2)
+    turn, slide = sds(found.covariance if drawn is None else drawn["covariance"].values)
     return {
         "lrwAngleChange": angle,
         "lrwShiftChangeAngst": shift,
-        "lrwRotationSd": np.sqrt(variance[:, :3].mean(axis=1)) / DEGREE,
-        "lrwShiftSdAngst": np.sqrt(variance[:, 3:].mean(axis=1)),
+        "lrwRotationSd": turn,
+        "lrwShiftSdAngst": slide,
         "lrwModeProbability": found.mode_probability,
         "lrwFlags": found.flags.astype(np.int32),
     }

@@ -31,7 +31,8 @@ def select(arguments: Namespace) -> None:
     with Session.open(arguments.run, write=False) as session:
         node = node_of(session, arguments.run, arguments.iteration)
         job, step = session.job_of(node), session.load_step(node.id)[1]
-    values = columns(job, step)
+        drawn = session.results(node.id).children.get("uncertainty")
+        values = columns(job, step, drawn.to_dataset() if drawn else None)
     kept = {name: values[AT_MOST[name]] <= bound for name, bound in above.items()}
     kept |= {name: values[AT_LEAST[name]] >= bound for name, bound in below.items()}
     rows = np.nonzero(np.logical_and.reduce(list(kept.values())))[0]

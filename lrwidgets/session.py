@@ -33,6 +33,7 @@ from lrwidgets.loading import PathLike, Source, load_job
 from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.state import Phase, RunState
+from lrwidgets.uncertain import kept_or_drawn
 from lrwidgets.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -342,6 +343,15 @@ class Session:
                 warnings.warn(f"{error}; without images nothing tells which step is better", stacklevel=2)
         return compare(first, second, found)
 
+    def uncertainty(self, node: str | None = None, tell: Callable[[Progress], None] = lambda _: None) -> xr.Dataset:
+        """How far the poses of a step (the present one by default) may be off: the group /uncertainty of the results.
+
+        By draws under the other half set's map, which takes as long as a few iterations; a run that may be written
+        keeps it. tell: is told how far it is. Raises InputError for a start.
+        """
+        found = self._whole_run().node(node or self._state.node)
+        return kept_or_drawn(self._whole_run(), found, self.job_of(found), self._pick(), tell)
+
     def job_of(self, node: Node) -> Job:
         """The job as a step of the tree was run with it."""
         return replace(self._job, spec=node.spec, mask=self._whole_run().mask(node.id) or self._job.mask)
@@ -358,7 +368,8 @@ class Session:
             ids = [node.id for node in self._whole_run().path_to(found.id)[:-1]]
             return tuple(self.load_step(name)[1] for name in dict.fromkeys([*ids[:1], *ids[-1:]]))
 
-        return export.write(targets, self.job_of(found), step, before, lambda: self.results(found.id))
+        drawn = self._whole_run().uncertainty(found.id)
+        return export.write(targets, self.job_of(found), step, before, lambda: self.results(found.id), drawn)
 
     def show_napari(self, viewer: Any = None) -> Any:
         """The session beside the density: a napari viewer, new unless one is given, with the panel on this session.

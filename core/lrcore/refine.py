@@ -177,7 +177,7 @@ def advance(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
 
 
 @dataclass(frozen=True)
-class _Scene:
+class Scene:
     """What both half sets of an iteration share.
 
     cutoff_A: of each voxel. question: what the search asks. known: (n,) poses that are beyond doubt about it.
@@ -194,7 +194,12 @@ class _Scene:
     clock: Clock
 
 
-def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock) -> _Scene:
+def scene_after(job: Job, first: Step, last: Step, backend: Backend, clock: Clock) -> Scene:
+    """What both half sets share in the iteration that follows `last`. first: the run's Step 0."""
+    return _scene(job, outside(job, first, job.mask, backend.threads), first, last, backend, clock)
+
+
+def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock) -> Scene:
     """around: of the job's own mask."""
     spec, maps, workers = job.spec, last.half_maps, backend.threads
     mask = mask_of(job, last, workers)
@@ -208,7 +213,7 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
     job = replace(job, mask=mask, particles=weighed(job, last))
-    return _Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
+    return Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
 
 
 def outside(job: Job, first: Step, mask: Volume, workers: int) -> Surroundings | None:
@@ -250,7 +255,7 @@ def _advance(
     yield replace(step, converged=converged(step.history))
 
 
-def _passes(scene: _Scene) -> Generator[Progress, None, tuple[list[Expectation], list[Volume], list[Float64]]]:
+def _passes(scene: Scene) -> Generator[Progress, None, tuple[list[Expectation], list[Volume], list[Float64]]]:
     """What was found of either half set, in reading order, its new map and its noise spectrum; Progress per chunk."""
     found, volumes, spectra = [], [], []
     crew = scene.backend.crew
@@ -265,13 +270,13 @@ def _passes(scene: _Scene) -> Generator[Progress, None, tuple[list[Expectation],
     return found, volumes, spectra
 
 
-def _solved(scene: _Scene, sums: Accumulator) -> Volume:
+def _solved(scene: Scene, sums: Accumulator) -> Volume:
     with scene.clock("reconstruct"):
         rho = regularisation(scene.last.fsc["corrected"].value)
         return solve(fetched(sums, scene.backend), scene.job.particles.pixel_size_A, rho, scene.backend.threads)
 
 
-def _common(scene: _Scene, half: int, rows: Rows) -> Common:
+def common(scene: Scene, half: int, rows: Rows) -> Common:
     """What the images of a half set share."""
     job, last, shape, spec = scene.job, scene.last, scene.shape, scene.job.spec
     with scene.clock("reference"):
@@ -281,19 +286,19 @@ def _common(scene: _Scene, half: int, rows: Rows) -> Common:
     return Common(spec, shape, made, last.noise[half - 1], usual, maps_are_whole(spec), wide)
 
 
-def _part(scene: _Scene, half: int) -> Part:
+def _part(scene: Scene, half: int) -> Part:
     """All images of a half set."""
     particles = scene.job.particles
     rows = reading_order(particles, half)
     return Part(rows, particles, scene.last.expectation, scene.known, sampled(rows, len(particles)))
 
 
-def _alone(scene: _Scene) -> Iterator[Progress | Found]:
+def _alone(scene: Scene) -> Iterator[Progress | Found]:
     """The pass over either half set in this process."""
     done, total = 0, len(scene.job.particles)
     for half in (1, 2):
         part = _part(scene, half)
-        going = go_over(_common(scene, half, part.rows), part, scene.backend, scene.clock)
+        going = go_over(common(scene, half, part.rows), part, scene.backend, scene.clock)
         # Reference and images end with the pass, before the map is made.
         ended: list[Found] = []
         for count in ended_into(ended, going):
@@ -303,7 +308,7 @@ def _alone(scene: _Scene) -> Iterator[Progress | Found]:
         yield ended.pop()
 
 
-def _shared_out(scene: _Scene, crew: Crew) -> Iterator[Progress | Found]:
+def _shared_out(scene: Scene, crew: Crew) -> Iterator[Progress | Found]:
     """The passes over both half sets by a crew, in ranges that the data alone decide."""
     particles, began = scene.job.particles, time.perf_counter()
     with crew.errand(sent, merged) as errand:
@@ -311,7 +316,7 @@ def _shared_out(scene: _Scene, crew: Crew) -> Iterator[Progress | Found]:
             part = _part(scene, half)
             rows = ranges(part.rows, particles.box, scene.backend)
             parts = [part.narrowed(some) for some in rows]
-            errand.put(_common(scene, half, part.rows), parts, [len(some) for some in rows])
+            errand.put(common(scene, half, part.rows), parts, [len(some) for some in rows])
         for number in (0, 1):
             for _ in errand.watch(number):
                 yield Progress(scene.last.iteration + 1, "search", errand.done, len(particles))

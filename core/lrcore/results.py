@@ -12,11 +12,12 @@ import xarray as xr
 from lrcore.aberrations import lens
 from lrcore.fingerprints import fingerprints, versions
 from lrcore.poses import changes
-from lrcore.records import FLAG_NAMES, Expectation, Fsc, HalfMaps, Held, Poses, Step, Summary, Volume
+from lrcore.records import FLAG_NAMES, Expectation, Fsc, HalfMaps, Held, Particles, Poses, Step, Summary, Volume
 from lrcore.reference import geometry
 from lrcore.refine import Job
 from lrcore.schema import SCHEMA, STAGE_VARIABLES, VERSION, Variable, validate
 from lrcore.spec import RefineSpec
+from lrcore.uncertainty import Uncertainty
 from lrcore.units import DEGREE
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "to_mask",
     "to_step",
     "to_tree",
+    "uncertainty_dataset",
     "validate",
+    "with_group",
     "with_mask",
 ]
 
@@ -148,8 +151,31 @@ def _along_iteration(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 
 def with_mask(tree: xr.DataTree, mask: xr.Dataset) -> xr.DataTree:
     """The tree with its /mask group."""
+    return with_group(tree, "mask", mask)
+
+
+def with_group(tree: xr.DataTree, name: str, data: xr.Dataset) -> xr.DataTree:
+    """The tree with one group more."""
     groups = {node.path: node.to_dataset() for node in tree.subtree}
-    return xr.DataTree.from_dict({**groups, "/mask": mask})
+    return xr.DataTree.from_dict({**groups, f"/{name}": data})
+
+
+def uncertainty_dataset(particles: Particles, step: Step, found: Uncertainty) -> xr.Dataset:
+    """The /uncertainty group: how far the poses of a step may be off, by `lrcore.uncertainty`."""
+    sd = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
+    values = {
+        "uid": particles.uid,
+        "half": particles.half,
+        "rotation_sd": sd[:, :3] / DEGREE,
+        "shift_sd": sd[:, 3:],
+        "covariance": found.covariance,
+        "offset": found.offset,
+        "draws": found.ess,
+    }
+    data = _dataset("uncertainty", values, ("uid", "half"), iteration=step.iteration)
+    for name in ("covariance", "offset"):
+        data[name].attrs |= {"unknowns": UNKNOWNS, "unknown_units": UNKNOWN_UNITS}
+    return data
 
 
 def to_step(tree: xr.DataTree) -> Step:

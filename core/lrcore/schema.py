@@ -68,6 +68,17 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "scale": Variable(_EACH, "f8", "1", "Amplitude of the signal, beside the scale in the file"),
         "flags": Variable(_EACH, "u1", "1", "Flags: bits of flag_masks"),
     },
+    "uncertainty": {
+        "uid": Variable(("particle",), "u8", "1", "Unique identifier of the particle"),
+        "half": Variable(("particle",), "i1", "1", "Half set, 1 or 2"),
+        "rotation_sd": Variable(("particle", "map_axis"), "f8", "degree", "Expected error of the turn about x, y, z"),
+        "shift_sd": Variable(("particle", "image_axis"), "f8", "angstrom", "Expected error of the shift along x, y"),
+        "covariance": Variable(
+            ("particle", "unknown", "unknown_"), "f8", "1", "Second moment of the error in unknown_units"
+        ),
+        "offset": Variable(("particle", "unknown"), "f8", "1", "Mean of the error in unknown_units"),
+        "draws": Variable(("particle",), "f8", "1", "Draws from the posterior that count"),
+    },
     "volumes": {
         "half": _HALF,
         **_AXES,
@@ -126,7 +137,7 @@ STAGE_VARIABLES = {
     "seconds_": Variable(("iteration",), "f8", "s", "Wall time of the stage"),
     "particles_per_s_": Variable(("iteration",), "f8", "1/s", "Particles per second in the stage"),
 }
-OPTIONAL_GROUPS = ("mask",)
+OPTIONAL_GROUPS = ("mask", "uncertainty")
 
 
 def validate(tree: xr.DataTree) -> None:

@@ -22,7 +22,7 @@ from lrcore.errors import InputError
 from lrcore.fingerprints import fingerprints, of_volume, versions
 from lrcore.records import Poses, Step, Summary, Volume
 from lrcore.refine import Job
-from lrcore.results import join, mask_dataset, step_tree, summaries, to_mask, to_step, to_tree, with_mask
+from lrcore.results import join, mask_dataset, step_tree, summaries, to_mask, to_step, to_tree, with_group, with_mask
 from lrcore.spec import RefineSpec
 
 FORMAT = "lrwidgets run"
@@ -68,6 +68,19 @@ class Steps(ABC):
     def results(self, node: str | None = None) -> xr.DataTree:
         """Results by the schema along the path from the start to `node` (the head by default)."""
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it can only be looked at."""
+        return False
+
+    @abstractmethod
+    def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
+        """Keep what `results.uncertainty_dataset` says of a step; what was kept of it before goes."""
+
+    @abstractmethod
+    def uncertainty(self, node: str) -> xr.Dataset | None:
+        """What was kept of a step, or None."""
+
     @abstractmethod
     def close(self) -> None:
         """Let go of what is held; nothing can be appended afterwards."""
@@ -106,6 +119,7 @@ class MemoryStore(Steps):
         self._job = job
         self._steps: dict[str, Step] = {}
         self._masks: dict[str, Volume] = {}
+        self._uncertainties: dict[str, xr.Dataset] = {}
 
     def append(self, step: Step, parent: str | None, job: Job) -> Node:
         """Keep a step; see `Steps`."""
@@ -133,7 +147,16 @@ class MemoryStore(Steps):
         path = self.path_to(node)
         job = replace(self._job, spec=path[-1].spec, mask=self._masks[path[-1].mask])
         specs, masks = [n.spec for n in path], [self._masks[n.mask] for n in path]
-        return to_tree(job, [self._steps[n.id] for n in path], specs=specs, masks=masks)
+        tree = to_tree(job, [self._steps[n.id] for n in path], specs=specs, masks=masks)
+        return with_kept(tree, self.uncertainty(path[-1].id))
+
+    def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
+        """Keep the data themselves."""
+        self._uncertainties[self.node(node).id] = data
+
+    def uncertainty(self, node: str) -> xr.Dataset | None:
+        """What was kept of a step, or None."""
+        return self._uncertainties.get(node)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -254,7 +277,39 @@ class Store(Steps):
         """Results by the schema; maps and mask are read when they are used."""
         path = self.path_to(node)
         trees = [_open(self._folder(n.id)) for n in path]
-        return with_mask(join(trees), _open(self._mask_folder(path[-1].mask)).to_dataset())
+        tree = with_mask(join(trees), _open(self._mask_folder(path[-1].mask)).to_dataset())
+        return with_kept(tree, self.uncertainty(path[-1].id))
+
+    def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
+        """Write it beside the steps under its checksum. Raises InputError as `append` does."""
+        found = self.node(node)
+        if self.read_only:
+            raise InputError(f"{self.path}: was opened for reading: open it for writing to keep something in it")
+        self._require_ours(found.iteration)
+        partial, old = self.path / ".uncertainty.partial", self._uncertainties(found.id)
+        with _cleared(partial, f"{self.path}: the uncertainty cannot be kept", "ask again"):
+            _write(xr.DataTree(data), partial / "data")
+            zarr.open_group(self.path / "uncertainty", mode="a", zarr_format=3)
+            target = self.path / "uncertainty" / f"{found.id}-{_digest(partial / 'data')}"
+            if target not in old:
+                _rename(partial / "data", target)
+        for folder in old:
+            if folder != target:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def uncertainty(self, node: str) -> xr.Dataset | None:
+        """What was kept of a step, or None; what is damaged is warned of and left out."""
+        for folder in self._uncertainties(node):
+            if folder.name == f"{node}-{_digest(folder)}":
+                with _open(folder) as tree:
+                    return tree.to_dataset().load()
+            _warn(f"{folder}: is damaged (its checksum differs) and left out: ask for the uncertainty again")
+        return None
+
+    def _uncertainties(self, node: str | None = None) -> list[Path]:
+        """The folders of what was kept of a step, or of all."""
+        name = f"{node}-*" if node else "*-*-*"
+        return sorted(one for one in (self.path / "uncertainty").glob(name) if one.is_dir())
 
     @property
     def read_only(self) -> bool:
@@ -312,6 +367,7 @@ class Store(Steps):
 
     def _clear(self) -> None:
         """Clear what an interrupted write has left, and say so: it never counted."""
+        shutil.rmtree(self.path / ".uncertainty.partial", ignore_errors=True)
         partial = self.path / ".partial"
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
@@ -368,12 +424,21 @@ class Store(Steps):
         except (InputError, OSError) as error:
             return f"is damaged ({error})"
 
+    def damaged_uncertainties(self) -> list[Path]:
+        """Folders of kept uncertainties that are not what their checksum says."""
+        return [one for one in self._uncertainties() if one.name.rpartition("-")[2] != _digest(one)]
+
     def damaged_masks(self) -> list[Path]:
         """Folders of masks that are not what their digest says."""
         others = self.path / "masks"
         folders = {self.path / "mask": self._own_mask}
         folders |= {one: one.name for one in sorted(others.iterdir()) if one.is_dir()} if others.is_dir() else {}
         return [folder for folder, digest in folders.items() if not _is_mask(folder, digest)]
+
+
+def with_kept(tree: xr.DataTree, uncertainty: xr.Dataset | None) -> xr.DataTree:
+    """The results with what was kept of the last step, if anything was."""
+    return tree if uncertainty is None else with_group(tree, "uncertainty", uncertainty)
 
 
 def _spec(text: Any) -> RefineSpec:

@@ -28,7 +28,8 @@ def verify(path: str | Path) -> Verdict:
         store = Store.open(path, write=False)
     told = {folder.name: store.damage(folder) for folder in store.folders()}
     damaged = {name: what for name, what in told.items() if what}
-    damaged |= {str(one.relative_to(path)): "is damaged (its checksum differs)" for one in store.damaged_masks()}
+    others = [*store.damaged_masks(), *store.damaged_uncertainties()]
+    damaged |= {str(one.relative_to(path)): "is damaged (its checksum differs)" for one in others}
     usable: list[str] = []
     for node in store.tree():
         if not told.get(node.id) and (node.parent is None or node.parent in usable):

@@ -50,12 +50,16 @@ def changes(tree: xr.DataTree, by_half: bool = False) -> Figure:
 
 
 def uncertainty(tree: xr.DataTree) -> Figure:
-    """Standard deviation of every particle's rotation and shift in the last iteration, over the axes' mean square."""
+    """Standard deviation of every particle's rotation and shift in the last iteration, over the axes' mean square.
+
+    By draws under the other half set's map, where they were made (/uncertainty), otherwise as the search promises.
+    """
     figure = new_figure(9.5, 3.6)
     axes = figure.subplots(1, 2)
     draw_sd(axes[0], tree, "rotation")
     draw_sd(axes[1], tree, "shift")
-    headline(figure, f"Uncertainty of the poses of {particle_count(tree)}, iteration {last_iteration(tree)}")
+    how = "by draws" if "uncertainty" in tree.children else "as searched"
+    headline(figure, f"Uncertainty of the poses of {particle_count(tree)}, iteration {last_iteration(tree)}, {how}")
     return figure
 
 
@@ -173,7 +177,9 @@ def _draw_spread(ax: Axes, search: _Search, sd: float, edges: Float64, count: in
 def draw_sd(ax: Axes, tree: xr.DataTree, what: str) -> None:
     """Histogram of one standard deviation in the last iteration. what: rotation or shift."""
     spec = RefineSpec.model_validate_json(tree.attrs["spec"])
-    each = group(tree, "particles")[f"{what}_sd"].isel(iteration=-1).values
+    drawn = tree.children.get("uncertainty")
+    told = group(tree, "particles").isel(iteration=-1) if drawn is None else drawn.to_dataset()
+    each = told[f"{what}_sd"].values
     search = _search(spec, "angle" if what == "rotation" else what, group(tree, "state").isel(iteration=-1))
     prior, unit = search.sd, search.unit
     values = np.sqrt((each**2).mean(axis=-1))

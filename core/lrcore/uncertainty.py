@@ -1,0 +1,192 @@
+"""How far the poses of a step may be off, by draws from their posterior under a map that has not seen their image.
+
+Laplace's covariance, which the search gives, promises too much for two reasons: at low SNR the posterior is wider than
+a Gaussian with the curvature of its peak; and a half map holds the noise of its own images, each at the pose that was
+found for it, which sharpens every peak and holds it where it was. So each image is asked again, with the map of the
+other half set: weighted draws z from Student's distribution about the pose x, of covariance WIDER² Σ,
+
+    w(z) ∝ p(image | z, other half's map) p(z) / q(z),      E[(z − x)(z − x)ᵀ] = Σ w (z − x)(z − x)ᵀ / Σ w
+
+Where few draws have all the weight, they are drawn again from what they found. Nothing of this goes back into a
+refinement: the half sets stay apart.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln
+from scipy.stats import chi2, norm, qmc
+
+from lrcore.aberrations import lens
+from lrcore.backend import Backend
+from lrcore.clock import Clock
+from lrcore.errors import InputError
+from lrcore.expect import middles, subtracted
+from lrcore.grids import Complex64, Float32, Float64
+from lrcore.images import Batch, reading_order, worked
+from lrcore.poses import seen_through
+from lrcore.records import Expectation, HalfMaps, Poses, Progress, Step
+from lrcore.reference import Geometry, Learned, Reference, geometry, placed
+from lrcore.refine import Job, Scene, common, scene_after
+from lrcore.rotations import exp, log
+from lrcore.search import Frame, to_frame
+from lrcore.units import DEGREE
+
+DRAWS = 256
+"""From each posterior; a power of two, as Sobol's sequence wants."""
+WIDER = 1.6
+DEGREES_OF_FREEDOM = 5
+"""Of the distribution that is drawn from: wider than the posterior, with tails for what it may have beside."""
+FEW = 24.0
+"""Draws that count, `ess`, below which they are drawn again."""
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What draws say of the error of n poses.
+
+    covariance: (n, 5, 5), second moment about the reported pose of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum, rad
+    and Å. offset: (n, 5), the mean: where the other half's map would have the pose. ess: (n,) draws that count, of
+    DRAWS. An image that is none keeps the search's covariance, and has an `ess` of 0.
+    """
+
+    covariance: Float64
+    offset: Float64
+    ess: Float64
+
+
+def uncertainty(
+    job: Job, first: Step, last: Step, backend: Backend, before: Step | None = None
+) -> Iterator[Progress | Uncertainty]:
+    """Progress, then the uncertainty of the poses of `last`. first: the run's Step 0.
+
+    before: the step that `last` followed, which its prior was about if the spec re-centres. Raises InputError for a
+    step without a search.
+    """
+    if last.iteration == 0:
+        raise InputError("iteration 0 has the input poses, which were not searched: give a later iteration")
+    n, done = len(job.particles), 0
+    exchanged = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
+    scene = scene_after(job, first, exchanged, backend, Clock())
+    scene = replace(scene, shape=_searched(scene, last))
+    out = Uncertainty(last.expectation.covariance.copy(), np.zeros((n, 5)), np.zeros(n))
+    for half in (1, 2):
+        rows = reading_order(job.particles, half)
+        shared = common(scene, half, rows)
+        reference = placed(shared.reference, backend)
+        prior = job.particles.poses if before is None else before.expectation.poses
+
+        def work(batch: Batch, half: int = half, reference: Reference = reference, prior: Poses = prior) -> Batch:
+            _ask(batch, scene, half, reference, prior, out)
+            return batch
+
+        for batch in worked(job.particles, rows, backend, work, shared.usual):
+            done += len(batch.rows)
+            yield Progress(last.iteration, "uncertainty", done, n)
+    yield out
+
+
+def _searched(scene: Scene, last: Step) -> Geometry:
+    """The geometry of the search that found `last`, whose prior and fulcrum may have been learned."""
+    was = last.held
+    given = Learned(was.fulcrum_A, was.rotation_sd_deg, was.shift_sd_A) if was else None
+    return geometry(scene.job.mask, scene.job.spec, given)
+
+
+def _ask(batch: Batch, scene: Scene, half: int, reference: Reference, prior: Poses, out: Uncertainty) -> None:
+    """Draw for the images of a batch, and put down what they say."""
+    particles, frame, backend, rows = scene.job.particles, reference.frame, scene.backend, batch.rows
+    rest = subtracted(batch, reference.outside, particles, backend)
+    behind = lens(particles, rows)
+    centres = middles(particles.poses.select(rows), prior.select(rows), scene.job.spec, frame.fulcrum_A, behind)
+    whole = replace(frame.samples, ends=frame.samples.ends[-1:])
+    W, w = backend.kernels.window(
+        rest.spectrum, rest.ctf, scene.last.noise[half - 1], particles.group[rows], reference.variance,
+        scene.shape.centre_in(centres, behind), whole,
+    )  # fmt: skip
+    found: Expectation = scene.last.expectation.select(rows)
+    theta = to_frame(centres, found.poses, frame, behind)
+    unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
+    turns = seen_through(centres.rotation, behind)
+    drawn = Drawn(theta, found.covariance / np.outer(unit, unit))
+    mean, second, ess = drawn_from(W, w, replace(frame, samples=whole), turns, drawn, backend)
+    fine = ~batch.bad
+    out.covariance[rows[fine]] = (second * np.outer(unit, unit))[fine]
+    out.offset[rows[fine]] = (mean * unit)[fine]
+    out.ess[rows[fine]] = ess[fine]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """About which poses to draw, θ (B, 5; rad, px), and with which covariances (B, 5, 5)."""
+
+    theta: Float64
+    covariance: Float64
+
+
+def drawn_from(
+    W: Complex64, w: Float32, frame: Frame, turns: Float64, about: Drawn, backend: Backend
+) -> tuple[Float64, Float64, Float64]:
+    """Mean (B, 5) and second moment (B, 5, 5) of δ, R → R exp(δ), t → t + δ, of the posterior; the draws that count.
+
+    W, w: (B, S) as `window` cuts them; turns: (B, 3, 3) of the middles of the search.
+    """
+    count = len(about.theta)
+    mean, spread = np.zeros((count, 5)), about.covariance * WIDER**2
+    second, ess = about.covariance.copy(), np.zeros(count)
+    todo = np.arange(count)
+    for seed in range(ROUNDS):
+        z, density = student(DRAWS, seed)
+        delta = mean[todo, None] + np.einsum("bij,sj->bsi", np.linalg.cholesky(spread[todo]), z)
+        some = backend.to_device(todo)
+        value = _log_posterior(W[some], w[some], frame, turns[todo], about.theta[todo], delta, backend)
+        share = value - density
+        share = np.exp(share - share.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        counted = 1 / (share**2).sum(axis=1)
+        better = counted > ess[todo]
+        rows, share, delta = todo[better], share[better], delta[better]
+        ess[rows] = counted[better]
+        mean[rows] = np.einsum("bs,bsi->bi", share, delta)
+        second[rows] = np.einsum("bs,bsi,bsj->bij", share, delta, delta)
+        todo = todo[ess[todo] < FEW]
+        if len(todo) == 0:
+            break
+        off = mean[todo, :, None] * mean[todo, None]
+        spread[todo] = WIDER**2 * (second[todo] - off + 0.25 * about.covariance[todo])
+    return mean, second, ess
+
+
+def student(draws: int, seed: int) -> tuple[Float64, Float64]:
+    """Draws (S, 5) of Student's distribution by Sobol's sequence, and their log density (S,) up to a constant."""
+    nu = DEGREES_OF_FREEDOM
+    even = qmc.Sobol(6, seed=seed).random(draws)
+    even = np.clip(even, 1e-9, 1 - 1e-9)
+    z = norm.ppf(even[:, :5]) / np.sqrt(chi2.ppf(even[:, 5:], nu) / nu)
+    constant = gammaln((nu + 5) / 2) - gammaln(nu / 2) - 2.5 * np.log(nu * np.pi)
+    return z, constant - 0.5 * (nu + 5) * np.log1p((z**2).sum(axis=1) / nu)
+
+
+def _log_posterior(
+    W: Complex64, w: Float32, frame: Frame, turns: Float64, theta: Float64, delta: Float64, backend: Backend
+) -> Float64:
+    """(B, S) of θ moved by each of the draws δ (B, S, 5), up to a constant of the image; −∞ beyond the extents."""
+    limits, out = frame.limits, np.empty(delta.shape[:2])
+    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
+    turned = exp(theta[:, :3])
+    for draw in range(delta.shape[1]):
+        here = np.concatenate([log(turned @ exp(delta[:, draw, :3])), theta[:, 3:] + delta[:, draw, 3:]], axis=1)
+        value = backend.kernels.evaluate(frame.volume, W, w, frame.samples, 0, turns, here, frame.lever)[0]
+        beyond = np.linalg.norm(here[:, :3], axis=1) > limits.rotation * (1 + 1e-9)
+        beyond |= np.linalg.norm(here[:, 3:], axis=1) > limits.shift * (1 + 1e-9)
+        out[:, draw] = np.where(beyond, -np.inf, -value - 0.5 * (precision * here**2).sum(axis=1))
+    return out
+
+
+def sds(covariance: npt.NDArray[np.floating]) -> tuple[Float64, Float64]:
+    """SDs (n,) in degrees and Å, root mean squares over the axes, of covariances (n, 5, 5)."""
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    return np.sqrt(variance[:, :3].mean(axis=1)) / DEGREE, np.sqrt(variance[:, 3:].mean(axis=1))
