@@ -18,11 +18,12 @@ def beside(tree: xr.DataTree, start: xr.DataTree) -> Figure:
     return plots.slices(before, after, tree.children["mask"].to_dataset()["mask"])
 
 
+UNCERTAINTY = "Uncertainty"
 SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
 FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
     "Pose changes": (lambda tree: plots.changes(tree, by_half=True), "Pose changes", '["particles"]'),
-    "Uncertainty": (plots.uncertainty, "Posterior SD of the poses", SDS),
+    UNCERTAINTY: (plots.uncertainty, "Posterior SD of the poses", SDS),
     "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
     "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
     "Guinier": (plots.guinier, "Guinier plot", '["volumes"]["half_map"]'),

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from lrcore.compare import Comparison
 from lrcore.errors import InputError
 from lrcore.locres import LocalResolution
-from lrcore.records import Step, Volume
+from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job, final_map
 from lrcore.results import mask_dataset
 from lrwidgets import plots
-from lrwidgets.gallery import FIGURES, beside
+from lrwidgets.gallery import FIGURES, UNCERTAINTY, beside
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.figures import FigureView
 from lrwidgets.jupyter.slices import Silence, SliceView
@@ -30,6 +30,7 @@ PRESENT = ""
 
 MOTION_CODE = "from lrwidgets.present import motion_of\nmotions, whole, mask = motion_of(session, session.state.node)"
 MAPS = ("before / after", "half A / half B", "by local resolution")
+ASK = "draw from every posterior with the map of the other half set, which has not seen the image: takes a while"
 SPECIAL = ("Before / after", "Motion", "Local resolution", "Slices", "Surface", "Compare")
 
 
@@ -68,6 +69,9 @@ class InspectWidget(Panel):
         self.maps = w.Dropdown(options=MAPS, description="maps", layout=w.Layout(width="240px"))
         for control, css in ((self.step, "step"), (self.other, "other"), (self.maps, "maps")):
             control.add_class(f"lrw-inspect-{css}")
+        self.ask = w.Button(description="ask the other half", tooltip=ASK, layout=w.Layout(width="160px"))
+        self.ask.add_class("lrw-inspect-ask")
+        self.ask.on_click(self.guarded(lambda _: self._ask_uncertainty(self._node())))
         self.figure = FigureView(self).add_class("lrw-inspect-figure")
         self.view = SliceView()
         self.body = w.VBox([self.figure]).add_class("lrw-inspect-body")
@@ -112,6 +116,8 @@ class InspectWidget(Panel):
         if what in FIGURES:
             make, title, code = FIGURES[what]
             self._figure(lambda: make(self.session.results(node)), title, f"session.results(){code}")
+            if what == UNCERTAINTY:
+                self.choices.children = [self.step, self.ask]
         elif what == "Before / after":
             start = start_of(self.session, node)
             self._figure(
@@ -179,6 +185,14 @@ class InspectWidget(Panel):
             return halves, {"names": ("half A", "half B"), "mode": "flicker"}
         maps = before_and_after(self.session, node)
         return maps, {"names": ("before", "after"), "mode": "blend"}
+
+    def _ask_uncertainty(self, node: str) -> None:
+        """Draw from the posteriors, which takes a while, and show what the draws say."""
+
+        def tell(at: Progress) -> None:
+            self._measuring(f"draws from the posterior of particle {at.done} of {at.total} …")
+
+        self._slow.ask(lambda: self.session.uncertainty(node, tell), self._if_still(lambda _: self._draw()), "sure")
 
     # --- local resolution: slow, so on a thread of its own, and once for a step ---
 

@@ -5,10 +5,10 @@ from typing import Any
 from napari.layers.utils._link_layers import link_layers
 from qtpy.QtWidgets import QComboBox
 
-from lrcore.records import Volume
+from lrcore.records import Progress, Volume
 from lrcore.refine import final_map
 from lrwidgets import plots
-from lrwidgets.gallery import FIGURES
+from lrwidgets.gallery import FIGURES, UNCERTAINTY
 from lrwidgets.napari_panel.figure import FigureBox
 from lrwidgets.napari_panel.layers import LayerData, local_layer, map_layer
 from lrwidgets.napari_panel.scene import Scene
@@ -37,6 +37,7 @@ class InspectSection(Section):
         self.row(
             self.button("inspect-maps", "Maps before / after", "as layers with linked contrast", self.maps),
             self.button("inspect-local", "Local resolution", "as a coloured surface", self.local),
+            self.button("inspect-sure", "How sure", "draw from every posterior with the other half's map", self.sure),
         )
         self.figure = FigureBox(self)
         self.rows.addWidget(self.figure)
@@ -57,6 +58,20 @@ class InspectSection(Section):
         if node:
             self.say("local resolution …", "")
             self.latest.ask(lambda: self._local(node), self._show_local, "local")
+
+    def sure(self) -> None:
+        """How far the poses of the present step may be off, by draws; then the figure shows it."""
+        node = self._present()
+        if node:
+            self.say("draws from the posteriors …", "")
+            self.latest.ask(lambda: self.session.uncertainty(node, self._tell_draws), self._show_sure, "sure")
+
+    def _tell_draws(self, at: Progress) -> None:
+        self.say(f"draws from the posterior of particle {at.done} of {at.total} …", "")
+
+    def _show_sure(self, _: object) -> None:
+        self.what.setCurrentText(UNCERTAINTY)
+        self._draw()
 
     def _present(self) -> str | None:
         node = self.session.state.node

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from lrcore.locres import LocalResolution
-from lrcore.records import Progress, Volume
+from lrcore.records import Progress, Step, Volume
+from lrcore.refine import Job
+from lrcore.uncertainty import Uncertainty
 from lrwidgets import plots, present
 from lrwidgets.jupyter import InspectWidget
 from lrwidgets.jupyter.figures import readable, rendered
@@ -75,6 +77,30 @@ def test_every_figure_is_drawn_and_names_its_data(inspect: InspectWidget, sessio
         assert inspect.figure.png.startswith(b"\x89PNG")
         assert inspect.figure.title
         assert eval(inspect.figure.code, {"session": session}) is not None
+
+
+def test_the_other_half_is_asked_and_the_figure_has_its_answer(
+    inspect: InspectWidget, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uncertainty(job: Job, first: Step, last: Step, *_: object) -> Iterator[Progress | Uncertainty]:
+        n = len(job.particles)
+        yield Progress(last.iteration, "uncertainty", n, n)
+        yield Uncertainty(4.0 * last.expectation.covariance, np.zeros((n, 5)), np.full(n, 90.0))
+
+    monkeypatch.setattr("lrwidgets.uncertain.uncertainty", uncertainty)
+    inspect.what.value = "Uncertainty"
+    settle(inspect)
+    before = inspect.figure.png
+    inspect.ask.click()
+    settle(inspect)
+    settle(inspect)
+    assert inspect.message.value == ""
+    assert inspect.figure.png != before
+    drawn, searched = (session.results()[name]["rotation_sd"].values for name in ("uncertainty", "particles"))
+    assert np.allclose(drawn, 2 * searched[-1])
+    inspect.what.value = "History"
+    settle(inspect)
+    assert inspect.ask not in inspect.choices.children
 
 
 def test_the_motion_is_drawn_and_the_start_has_none(inspect: InspectWidget, session: Session) -> None:

@@ -187,6 +187,12 @@ def test_from_the_sample_to_the_export(person: Person, tmp_path: Path) -> None:
     last.contrast_limits = (0.0, 0.5)
     assert tuple(first.contrast_limits) == (0.0, 0.5), "their contrast is one"
 
+    person.press("inspect-sure")
+    person.until(lambda: "uncertainty" in session.results().children)
+    person.until(lambda: panel.sections["Inspect"].what.currentText() == "Uncertainty")
+    person.rest()
+    person.shoot("uncertainty")
+
     stopped_in_the_middle(person, session)
     rewound_and_branched(person, session)
     person.tab("Export")
