@@ -20,6 +20,7 @@ from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
 from lrcore.units import DEGREE
 from lrwidgets.session import Session
+from lrwidgets.swing import Swing, swing
 
 _lock = threading.Lock()
 _local: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
@@ -70,6 +71,12 @@ def motion_of(session: Session, node: str) -> tuple[xr.Dataset, xr.DataArray, xr
     (found, step), (_, start) = session.load_step(node), session.load_step(start_of(session, node))
     job = session.job_of(found)
     return principal_motions(job, estimated), *amid(job, start, step)
+
+
+def swing_of(session: Session, node: str, number: int) -> Swing:
+    """The body of a step, moved along a principal motion, as surfaces. Raises InputError as `motion_of`, `swing` do."""
+    motions, whole, mask = motion_of(session, node)
+    return swing(motions, number, Volume(whole.values, session.job.particles.pixel_size_A), mask.values)
 
 
 def amid(job: Job, start: Step, step: Step) -> tuple[xr.DataArray, xr.DataArray]:

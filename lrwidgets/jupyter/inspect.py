@@ -17,10 +17,11 @@ from lrwidgets.gallery import FIGURES, UNCERTAINTY, beside
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.figures import FigureView
 from lrwidgets.jupyter.slices import Silence, SliceView
-from lrwidgets.jupyter.surface import surface
-from lrwidgets.present import before_and_after, local_of, motion_of, start_of
+from lrwidgets.jupyter.surface import surface, swinging
+from lrwidgets.present import before_and_after, local_of, motion_of, start_of, swing_of
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
+from lrwidgets.swing import Swing
 from lrwidgets.threads import Latest
 from lrwidgets.view import resolve
 
@@ -31,7 +32,7 @@ PRESENT = ""
 MOTION_CODE = "from lrwidgets.present import motion_of\nmotions, whole, mask = motion_of(session, session.state.node)"
 MAPS = ("before / after", "half A / half B", "by local resolution")
 ASK = "draw from every posterior with the map of the other half set, which has not seen the image: takes a while"
-SPECIAL = ("Before / after", "Motion", "Local resolution", "Slices", "Surface", "Compare")
+SPECIAL = ("Before / after", "Motion", "Motion in 3D", "Local resolution", "Slices", "Surface", "Compare")
 
 
 class InspectWidget(Panel):
@@ -66,8 +67,9 @@ class InspectWidget(Panel):
         narrow = w.Layout(width="360px")
         self.step = w.Dropdown(options=[("the present step", PRESENT)], description="step", layout=narrow)
         self.other = w.Dropdown(options=[], description="beside", layout=narrow)
+        self.number = w.Dropdown(options=range(1, 7), description="motion", layout=w.Layout(width="160px"))
         self.maps = w.Dropdown(options=MAPS, description="maps", layout=w.Layout(width="240px"))
-        for control, css in ((self.step, "step"), (self.other, "other"), (self.maps, "maps")):
+        for control, css in ((self.step, "step"), (self.other, "other"), (self.maps, "maps"), (self.number, "number")):
             control.add_class(f"lrw-inspect-{css}")
         self.ask = w.Button(description="ask the other half", tooltip=ASK, layout=w.Layout(width="160px"))
         self.ask.add_class("lrw-inspect-ask")
@@ -77,7 +79,7 @@ class InspectWidget(Panel):
         self.body = w.VBox([self.figure]).add_class("lrw-inspect-body")
         self.choices = w.HBox([self.step])
         self.widget = w.VBox([self.what, self.choices, self.body, self.message]).add_class("lrw-inspect")
-        for control in (self.what, self.step, self.other, self.maps):
+        for control in (self.what, self.step, self.other, self.maps, self.number):
             control.observe(self.guarded(lambda _: None if self._silent.here else self._draw()), "value")
 
     def _changed(self, state: RunState) -> None:
@@ -129,6 +131,10 @@ class InspectWidget(Panel):
                 lambda: plots.motion(*motion_of(self.session, node)),
                 "Fulcrum and principal motions", MOTION_CODE,
             )  # fmt: skip
+        elif what == "Motion in 3D":
+            self._put([self.step, self.number], [])
+            number = int(self.number.value)
+            self.latest.ask(lambda: swing_of(self.session, node, number), self._if_still(self._show_swing), "swing")
         elif what == "Compare":
             self._put([self.step, self.other], [self.figure])
             other = self.other.value
@@ -185,6 +191,9 @@ class InspectWidget(Panel):
             return halves, {"names": ("half A", "half B"), "mode": "flicker"}
         maps = before_and_after(self.session, node)
         return maps, {"names": ("before", "after"), "mode": "blend"}
+
+    def _show_swing(self, shown: Swing) -> None:
+        self.body.children = [swinging(shown)]
 
     def _ask_uncertainty(self, node: str) -> None:
         """Draw from the posteriors, which takes a while, and show what the draws say."""

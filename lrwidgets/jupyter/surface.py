@@ -1,6 +1,7 @@
-"""A map as a surface in 3D, coloured by local resolution; needs k3d and scikit-image."""
+"""Surfaces in 3D: a map coloured by local resolution, a body that swings; needs k3d and scikit-image."""
 
 from importlib import import_module
+from typing import Any
 
 import ipywidgets as w
 import numpy as np
@@ -8,8 +9,11 @@ import numpy as np
 from lrcore.errors import InputError
 from lrcore.records import Float32
 from lrwidgets.mesh import mesh
+from lrwidgets.swing import Swing
 
 HEIGHT = 420
+FRAME_MS = 90
+BODY, REST = 0xE69F00, 0x9AA5B1
 
 
 def surface(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float) -> w.Widget:
@@ -17,13 +21,10 @@ def surface(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float)
 
     Raises InputError if the libraries for it are not installed, or the map has no surface.
     """
-    try:
-        k3d = import_module("k3d")
-    except ImportError as error:
-        raise InputError("the surface needs k3d and scikit-image: pip install 'lrwidgets[notebook3d]'") from error
+    k3d = _k3d()
     vertices, faces, values = mesh(data, local_A, mask, pixel_size_A)
     low, high = (float(value) for value in np.quantile(values, (0.02, 0.98)))
-    plot = k3d.plot(height=HEIGHT, grid_visible=False, axes=["x, Å", "y, Å", "z, Å"], menu_visibility=False)
+    plot = _plot(k3d)
     colours = k3d.matplotlib_color_maps.Viridis_r
     plot += k3d.mesh(
         vertices,
@@ -34,3 +35,32 @@ def surface(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float)
         name="local resolution, Å",
     )
     return plot
+
+
+def swinging(shown: Swing) -> w.Widget:
+    """A widget that plays the swing of a body, to and fro; it plays in the browser alone.
+
+    Raises InputError if the libraries for it are not installed.
+    """
+    k3d = _k3d()
+    plot = _plot(k3d)
+    frames = {str(i): vertices for i, vertices in enumerate([*shown.body, *shown.body[-2:0:-1]])}
+    plot += k3d.mesh(frames, shown.faces, color=BODY, name="the body")
+    if len(shown.rest):
+        plot += k3d.mesh(shown.rest, shown.rest_faces, color=REST, opacity=0.5, name="the rest")
+    play = w.Play(value=0, min=0, max=len(frames) - 1, interval=FRAME_MS, repeat=True, playing=True)
+    at = w.IntSlider(value=0, min=0, max=len(frames) - 1, readout=False, description="along it")
+    w.jslink((play, "value"), (at, "value"))
+    w.jslink((play, "value"), (plot, "time"))
+    return w.VBox([plot, w.HBox([play, at])])
+
+
+def _k3d() -> Any:
+    try:
+        return import_module("k3d")
+    except ImportError as error:
+        raise InputError("the surface needs k3d and scikit-image: pip install 'lrwidgets[notebook3d]'") from error
+
+
+def _plot(k3d: Any) -> Any:
+    return k3d.plot(height=HEIGHT, grid_visible=False, axes=["x, Å", "y, Å", "z, Å"], menu_visibility=False)

@@ -10,12 +10,13 @@ from lrcore.refine import final_map
 from lrwidgets import plots
 from lrwidgets.gallery import FIGURES, UNCERTAINTY
 from lrwidgets.napari_panel.figure import FigureBox
-from lrwidgets.napari_panel.layers import LayerData, local_layer, map_layer
+from lrwidgets.napari_panel.layers import LayerData, local_layer, map_layer, swing_layers
 from lrwidgets.napari_panel.scene import Scene
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.present import before_and_after, local_of, motion_of
+from lrwidgets.present import before_and_after, local_of, motion_of, swing_of
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
+from lrwidgets.swing import Swing
 
 LINKED = ("contrast_limits", "gamma", "iso_threshold", "rendering")
 BEFORE, AFTER = "before", "after"
@@ -37,6 +38,9 @@ class InspectSection(Section):
         self.row(
             self.button("inspect-maps", "Maps before / after", "as layers with linked contrast", self.maps),
             self.button("inspect-local", "Local resolution", "as a coloured surface", self.local),
+        )
+        self.row(
+            self.button("inspect-swing", "Motion in 3D", "the body moved along its motion", self.swing),
             self.button("inspect-sure", "How sure", "draw from every posterior with the other half's map", self.sure),
         )
         self.figure = FigureBox(self)
@@ -58,6 +62,19 @@ class InspectSection(Section):
         if node:
             self.say("local resolution …", "")
             self.latest.ask(lambda: self._local(node), self._show_local, "local")
+
+    def swing(self) -> None:
+        """The body, moved along its first principal motion, as a surface with a slider."""
+        node = self._present()
+        if node:
+            self.latest.ask(lambda: swing_of(self.session, node, 1), self._show_swing, "swing")
+
+    def _show_swing(self, shown: Swing) -> None:
+        layers = [self.scene.put(one) for one in swing_layers(self.session.mask, shown) if one is not None]
+        for other in self.scene.viewer.layers:
+            other.visible = other in layers
+        self.scene.viewer.dims.ndisplay = 3
+        self.say("the slider below moves the body along its first principal motion; its arrow plays it")
 
     def sure(self) -> None:
         """How far the poses of the present step may be off, by draws; then the figure shows it."""

@@ -14,12 +14,14 @@ from lrcore import masks
 from lrcore.errors import InputError
 from lrcore.records import Float32, Float64, Volume
 from lrwidgets.mesh import mesh
+from lrwidgets.swing import Swing
 
 LayerData = tuple[Any, dict[str, Any], str]
 Point = tuple[float, float, float]
 
 AXES = ("z", "y", "x")
 UNITS = ("angstrom",) * 3
+SWING, STILL = "motion", "rest of the particle"
 MAP, MASK, NEW_MASK, FULCRUM, ESTIMATE, LOCAL = "map", "mask", "new mask", "fulcrum", "estimate", "local resolution"
 """Names of the layers that are ours."""
 ELLIPSOID_SDS = 2.0
@@ -128,6 +130,26 @@ def local_layer(volume: Volume, local_A: Float32, mask: Float32) -> LayerData:
         "metadata": {"lrwidgets": "local"},
     }
     return (middle + vertices[:, ::-1], faces, values), shown, "surface"
+
+
+def swing_layers(volume: Volume, shown: Swing) -> tuple[LayerData, LayerData | None]:
+    """A body that swings, as a surface with a slider of its own, and the rest of the particle, if any, which stays.
+
+    volume: whose frame it is.
+    """
+    middle = np.array(to_world(volume, (0.0, 0.0, 0.0)))
+    frames, count = shown.body.shape[:2]
+    time = np.repeat(np.arange(frames), count)[:, None]
+    vertices = np.concatenate([time, middle + shown.body.reshape(-1, 3)[:, ::-1]], axis=1)
+    faces = np.concatenate([shown.faces.astype(np.int64) + count * i for i in range(frames)])
+    axes = {"units": ("pixel", *UNITS), "axis_labels": ("place", *AXES)}
+    body = {"name": SWING, "colormap": "bop orange", "shading": "smooth", "metadata": {"lrwidgets": "swing"}} | axes
+    moving: LayerData = ((vertices, faces, np.ones(len(vertices))), body, "surface")
+    if len(shown.rest) == 0:
+        return moving, None
+    rest = {"name": STILL, "colormap": "gray", "opacity": 0.5, "shading": "smooth", "metadata": {"lrwidgets": "still"}}
+    here = (middle + shown.rest[:, ::-1], shown.rest_faces, np.full(len(shown.rest), 0.7))
+    return moving, (here, rest | {"units": UNITS, "axis_labels": AXES, "contrast_limits": (0.0, 1.0)}, "surface")
 
 
 def to_world(volume: Volume, point_A: npt.ArrayLike) -> Point:

@@ -14,6 +14,7 @@ from lrwidgets import plots, present
 from lrwidgets.jupyter import InspectWidget
 from lrwidgets.jupyter.figures import readable, rendered
 from lrwidgets.jupyter.inspect import FIGURES, MAPS, SPECIAL
+from lrwidgets.present import swing_of
 from lrwidgets.session import Session
 from tests.fakes import PIXEL, FakeEngine, make_job
 from tests.jupyter.widgets import classes_of
@@ -233,3 +234,21 @@ def test_svg_is_drawn_when_it_is_wished_for(inspect: InspectWidget) -> None:
     inspect.what.value = "History"
     settle(inspect)
     assert inspect.figure.svg == b"", "it was of another figure"
+
+
+def test_the_body_swings_along_its_motion(inspect: InspectWidget, session: Session) -> None:
+    pytest.importorskip("k3d")
+    pytest.importorskip("skimage")
+    for half in (session.load_step()[1].half_maps.first, session.load_step()[1].half_maps.second):
+        half.data[4:8, 4:8, 4:8] += 5.0
+    inspect.what.value = "Motion in 3D"
+    settle(inspect)
+    assert inspect.message.value == ""
+    (box,) = inspect.body.children
+    plot, (play, _) = box.children[0], box.children[1].children
+    frames = plot.objects[0].vertices
+    assert len(frames) == play.max + 1 == 24
+    shown = swing_of(session, session.state.node, 1)
+    assert np.allclose(frames["0"], shown.body[0])
+    assert np.allclose(frames["12"], shown.body[12])
+    assert np.allclose(frames["13"], shown.body[11]), "and back"

@@ -193,6 +193,21 @@ def test_from_the_sample_to_the_export(person: Person, tmp_path: Path) -> None:
     person.rest()
     person.shoot("uncertainty")
 
+    person.press("inspect-swing")
+    person.until(lambda: layers.SWING in viewer.layers)
+    person.rest()
+    assert viewer.dims.ndisplay == 3
+    ends = []
+    for place in (0, 12):
+        viewer.dims.set_point(0, place)
+        person.rest()
+        ends.append(viewer.layers[layers.SWING]._view_vertices.copy())
+        person.shoot(f"swing_{place}")
+    assert ends[0].shape == ends[1].shape
+    assert 1.0 < np.linalg.norm(ends[1] - ends[0], axis=1).mean() < 60.0
+    viewer.layers.remove(layers.SWING)
+    assert viewer.dims.ndim == 3
+
     stopped_in_the_middle(person, session)
     rewound_and_branched(person, session)
     person.tab("Export")

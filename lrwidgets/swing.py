@@ -1,0 +1,54 @@
+"""A body that swings along a principal motion, as a surface: it moves, the rest of the particle stays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from lrcore.errors import InputError
+from lrcore.masks import automatic_threshold
+from lrcore.records import Float32, Float64, Volume
+from lrcore.rotations import exp
+from lrcore.units import DEGREE
+from lrwidgets.mesh import Faces, isosurface
+from lrwidgets.scene import FARTHEST_SD
+
+FRAMES = 13
+"""From one end of the motion to the other."""
+
+
+@dataclass(frozen=True)
+class Swing:
+    """Surfaces at one level. places: (F,) in SD along the motion. All vertices xyz in Å from the box centre.
+
+    body: (F, v, 3) vertices at each place, which have the same faces (f, 3). rest: (u, 3) vertices, and its faces; both
+    empty where there is nothing but the body.
+    """
+
+    places: Float64
+    body: Float32
+    faces: Faces
+    rest: Float32
+    rest_faces: Faces
+
+
+def swing(motions: xr.Dataset, number: int, whole: Volume, mask: Float32) -> Swing:
+    """The surface of a map with the body moved rigidly along a principal motion, from −2 SD to 2 SD.
+
+    motions: of `estimate.principal_motions`. mask: (n, n, n) of the body. Raises InputError for a motion that is not
+    there, and as `isosurface` does.
+    """
+    if number not in motions["motion"].values:
+        raise InputError(f"motion {number}: there are motions 1 to {motions.sizes['motion']}")
+    one, fulcrum = motions.sel(motion=number), motions["fulcrum"].values
+    level = automatic_threshold(whole.data * mask)
+    still, faces = isosurface(whole.data * mask, whole.pixel_size_A, level)
+    places = np.linspace(-FARTHEST_SD, FARTHEST_SD, FRAMES)
+    turns = exp(places[:, None] * one["turn"].values * DEGREE)
+    body = np.einsum("fij,vj->fvi", turns, still - fulcrum) + fulcrum + places[:, None, None] * one["shift"].values
+    outside = whole.data * (1 - mask)
+    if outside.max() > level > outside.min():
+        rest, rest_faces = isosurface(outside, whole.pixel_size_A, level)
+    else:
+        rest, rest_faces = still[:0], faces[:0]
+    return Swing(places, body.astype(np.float32), faces, rest, rest_faces)
