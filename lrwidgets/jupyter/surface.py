@@ -13,6 +13,8 @@ from lrwidgets.swing import Swing
 
 HEIGHT = 420
 FRAME_MS = 90
+NEAR, FROM_DEG = 0.7, (25.0, 15.0)
+"""How near the camera is, and its yaw and pitch."""
 BODY, REST = 0xE69F00, 0x9AA5B1
 
 
@@ -48,7 +50,8 @@ def swinging(shown: Swing) -> w.Widget:
     plot += k3d.mesh(frames, shown.faces, color=BODY, name="the body")
     if len(shown.rest):
         plot += k3d.mesh(shown.rest, shown.rest_faces, color=REST, opacity=0.5, name="the rest")
-    play = w.Play(value=0, min=0, max=len(frames) - 1, interval=FRAME_MS, repeat=True, playing=True)
+    plot.camera_auto_fit, plot.camera = False, plot.get_auto_camera(NEAR, *FROM_DEG)
+    play = w.Play(value=0, min=0, max=len(frames) - 1, interval=FRAME_MS, repeat=True)
     at = w.IntSlider(value=0, min=0, max=len(frames) - 1, readout=False, description="along it")
     w.jslink((play, "value"), (at, "value"))
     w.jslink((play, "value"), (plot, "time"))
