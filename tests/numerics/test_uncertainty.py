@@ -166,3 +166,30 @@ def test_it_is_kept_with_the_run(searched: tuple[Job, Step, Step], tmp_path: Pat
     with pytest.warns(UserWarning, match="damaged .its checksum differs. and left out"):
         assert again.uncertainty(node.id) is None
     assert [name for name in verify(tmp_path / "run.zarr").damaged if name.startswith("uncertainty/")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"non_uniform": True},
+        {"mask_mode": "dynamic"},
+        {"prior": "none"},
+        {"per_particle_scale": True},
+        {"recenter_rotations": True, "recenter_shifts": True},
+    ],
+    ids=str,
+)
+def test_every_kind_of_search(searched: tuple[Job, Step, Step], changes: dict[str, Any]) -> None:
+    job, first, _ = searched
+    job = replace(job, spec=RefineSpec(**{**job.spec.model_dump(), **changes}))
+    backend = pick("cpu", 1)
+    *_, before = advance(job, first, first, backend)
+    assert isinstance(before, Step)
+    *_, last = advance(job, first, before, backend)
+    assert isinstance(last, Step)
+    *_, found = uncertainty(job, first, last, backend, before)
+    assert isinstance(found, Uncertainty)
+    assert np.all(np.linalg.eigvalsh(found.covariance)[:, 0] > 0)
+    assert np.median(found.ess) > module.FEW
+    ratio = np.linalg.det(found.covariance) / np.linalg.det(last.expectation.covariance)
+    assert 0.3 < np.median(ratio) ** 0.1 < 3.0, "in SDs, of the size that the search gives"
