@@ -51,6 +51,7 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
         "advise",
         "select",
         "sweep",
+        "uncertainty",
     } == {shlex.split(line)[1] for line in commands}
     for command in commands:
         program, *arguments = shlex.split(command)
