@@ -131,6 +131,20 @@ def test_star(made: Maker, data: st.DataObject) -> None:
     sound(io.read_particles, to_cryosparc, io.info, path=path)
 
 
+@pytest.mark.parametrize("char", ["\x1c", "\x1b[31m", "\x85", "\u2028", "\r", "\x07"])
+def test_what_a_file_holds_does_not_steer_the_terminal(made: Maker, char: str) -> None:
+    path = made.folder / "fuzzed.star"
+    path.write_text((made.folder / "particles.star").read_text().replace(" 0070 1 ", f" 0070 {char}1 ", 1), newline="")
+    said = complaint(io.read_particles, path)
+    if char == "\r":
+        assert said is None, "a blank, for STAR"
+        return
+    assert said is not None
+    assert said.isprintable()
+    assert said.startswith(str(path))
+    assert char.encode("unicode_escape").decode() in said
+
+
 @st.composite
 def damaged_table(draw: st.DrawFn, table: np.ndarray) -> np.ndarray:
     """Fields left out, of another type or shape, or with values that make no sense."""

@@ -187,27 +187,8 @@ def test_from_the_sample_to_the_export(person: Person, tmp_path: Path) -> None:
     last.contrast_limits = (0.0, 0.5)
     assert tuple(first.contrast_limits) == (0.0, 0.5), "their contrast is one"
 
-    person.press("inspect-sure")
-    person.until(lambda: "uncertainty" in session.results().children)
-    person.until(lambda: panel.sections["Inspect"].what.currentText() == "Uncertainty")
-    person.rest()
-    person.shoot("uncertainty")
-
-    person.press("inspect-swing")
-    person.until(lambda: layers.SWING in viewer.layers)
-    person.rest()
-    assert viewer.dims.ndisplay == 3
-    ends = []
-    for place in (0, 12):
-        viewer.dims.set_point(0, place)
-        person.rest()
-        ends.append(viewer.layers[layers.SWING]._view_vertices.copy())
-        person.shoot(f"swing_{place}")
-    assert ends[0].shape == ends[1].shape
-    assert 1.0 < np.linalg.norm(ends[1] - ends[0], axis=1).mean() < 60.0
-    viewer.layers.remove(layers.SWING)
-    assert viewer.dims.ndim == 3
-
+    asked_how_sure(person, session)
+    swung(person)
     stopped_in_the_middle(person, session)
     rewound_and_branched(person, session)
     person.tab("Export")
@@ -282,6 +263,31 @@ def two_steps(person: Person, session: Session) -> None:
         person.until(lambda n=iteration: session.state.iteration == n and session.state.phase == "idle")
         person.rest()
     person.shoot("stepped")
+
+
+def asked_how_sure(person: Person, session: Session) -> None:
+    person.press("inspect-sure")
+    person.until(lambda: "uncertainty" in session.results().children)
+    person.until(lambda: person.panel.sections["Inspect"].what.currentText() == "Uncertainty")
+    person.rest()
+    person.shoot("uncertainty")
+
+
+def swung(person: Person) -> None:
+    person.press("inspect-swing")
+    person.until(lambda: layers.SWING in person.viewer.layers)
+    person.rest()
+    assert person.viewer.dims.ndisplay == 3
+    ends = []
+    for place in (0, 12):
+        person.viewer.dims.set_point(0, place)
+        person.rest()
+        ends.append(person.viewer.layers[layers.SWING]._view_vertices.copy())
+        person.shoot(f"swing_{place}")
+    assert ends[0].shape == ends[1].shape
+    assert 1.0 < np.linalg.norm(ends[1] - ends[0], axis=1).mean() < 60.0
+    person.viewer.layers.remove(layers.SWING)
+    assert person.viewer.dims.ndim == 3
 
 
 def stopped_in_the_middle(person: Person, session: Session) -> None:
