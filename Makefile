@@ -33,6 +33,7 @@ check: $(READY) ## format, lint, types, import directions, sizes
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy --no-error-summary
 	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }
+	@report=$$($(BIN)/python -m pip check 2>&1) || { echo "$$report"; exit 1; }
 	@$(BIN)/python -m pytest tests/architecture
 
 bench: $(READY) ## every benchmark, RELION too where it is; make bench BENCH="--quick" does less
