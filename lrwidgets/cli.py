@@ -180,7 +180,7 @@ def _compare(command: argparse.ArgumentParser) -> None:
 
 
 def _reconstruct(command: argparse.ArgumentParser) -> None:
-    command.add_argument("particles", type=Path, metavar="PARTICLES")
+    command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs, .csg or a job folder")
     command.add_argument("--out", type=Path, required=True, metavar="MAP")
     command.add_argument("--half", type=int, choices=(1, 2), help="one half set only")
     command.add_argument("--symmetry", default="C1", help="point group about the box centre (default: C1)")
@@ -323,7 +323,9 @@ def _napari(command: argparse.ArgumentParser) -> None:
 
 
 def _recenter(command: argparse.ArgumentParser) -> None:
-    command.add_argument("particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, or .star, .cs or .csg")
+    command.add_argument(
+        "particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, a job folder, or .star, .cs or .csg"
+    )
     command.add_argument("--point", metavar="POINT", help="mask (default), box, 'x, y, z px' or 'x, y, z A'")
     command.add_argument("--box", type=_positive, metavar="N", help="new box in pixels (default: as it is)")
     command.add_argument("--back", action="store_true", help="undo it: images, box and origins from before")
@@ -337,7 +339,12 @@ def _recenter(command: argparse.ArgumentParser) -> None:
 
 def _subtract(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("particles", type=Path, metavar="RUN-or-PARTICLES", help="a run, or .star, .cs or .csg with 3D poses")
+    add(
+        "particles",
+        type=Path,
+        metavar="RUN-or-PARTICLES",
+        help="a run, a job folder, or .star, .cs or .csg with 3D poses",
+    )
     add("--mask", type=Path, help="what is KEPT, with a soft edge: density outside of it is taken from the images")
     add(
         "--half-maps", type=Path, nargs="+", default=[], metavar="MAP",

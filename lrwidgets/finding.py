@@ -14,20 +14,32 @@ def say(printer: Printer, folder: Path, found: folders.Found) -> None:
     printer.tell("\n".join(found.notes.values()), "found", folder=folder, **told)
 
 
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a run of ours."""
+    return (path / "zarr.json").exists()
+
+
 def resolve(arguments: Namespace, printer: Printer) -> None:
     """Replace a folder among the arguments of a refinement by its particles, and fill in half maps and mask.
 
     What is given beside it stands. A run that goes on has both, and half sets that are split anew have no half maps.
     """
+    parts = {"half_maps": not (arguments.resplit or arguments.resume), "mask": not arguments.resume}
+    fill(arguments, printer, *(part for part, open_ in parts.items() if open_))
+
+
+def fill(arguments: Namespace, printer: Printer, *parts: str) -> None:
+    """Replace a job folder among the arguments by its particles, and fill in those of `parts` that are not given.
+
+    parts: half_maps, mask. Nothing is done about a file, or a run of ours. Raises InputError for any other folder.
+    """
     folder = arguments.particles
-    if not folder.is_dir():
+    if not folder.is_dir() or is_run(folder):
         return
-    wanted = {
-        "half_maps": not (arguments.half_maps or arguments.resplit or arguments.resume),
-        "mask": not (arguments.mask or arguments.resume),
-    }
-    found = folders.find(folder, [part for part, open_ in wanted.items() if open_])
+    found = folders.find(folder, [part for part in parts if not getattr(arguments, part)])
     say(printer, folder, found)
     arguments.particles = found.particles
-    arguments.half_maps = list(found.half_maps) or arguments.half_maps
-    arguments.mask = found.mask or arguments.mask
+    if found.half_maps:
+        arguments.half_maps = list(found.half_maps)
+    if found.mask:
+        arguments.mask = found.mask

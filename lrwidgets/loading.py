@@ -9,6 +9,7 @@ from lrcore import io
 from lrcore.duplicates import require_halves_apart
 from lrcore.errors import InputError
 from lrcore.halves import resplit
+from lrcore.io.folders import find
 from lrcore.io.places import places
 from lrcore.masks import require_fit
 from lrcore.records import HalfMaps, Particles
@@ -17,6 +18,7 @@ from lrcore.spec import RefineSpec
 from lrcore.subset import half_balanced
 
 PathLike = str | Path
+Maps = PathLike | tuple[PathLike, ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,23 @@ class Source:
     def with_paths(self, **paths: PathLike | tuple[PathLike, ...] | None) -> "Source":
         """The source with some of its paths given anew; None keeps what was noted."""
         return replace(self, **{name: _absolute(value) for name, value in paths.items() if value is not None})
+
+
+def found_in(
+    particles: PathLike, mask: PathLike | None, half_maps: Maps, resplit: bool
+) -> tuple[PathLike, PathLike, Maps]:
+    """Particles, mask and half maps; those that are not given from a job folder in place of the particles' file.
+
+    resplit: new half sets have no half maps. Raises InputError if there is no mask, and as `folders.find` does.
+    """
+    folder = Path(particles)
+    if folder.is_dir():
+        wanted = {"half_maps": not (half_maps or resplit), "mask": mask is None}
+        found = find(folder, [part for part, open_ in wanted.items() if open_])
+        particles, mask, half_maps = found.particles, mask or found.mask, half_maps or found.half_maps
+    if mask is None:
+        raise InputError(f"{folder}: comes without a mask: give one")
+    return particles, mask, half_maps
 
 
 def load_job(source: Source, spec: RefineSpec) -> Job:

@@ -15,6 +15,7 @@ from lrcore.io.stack_writer import write_batches
 from lrcore.masks import centre_of_mass, checked, reach
 from lrcore.records import Particles, Volume
 from lrcore.spec import FULCRUM_PATTERN, fulcrum_point
+from lrwidgets.finding import fill
 from lrwidgets.loading import read_half_maps, suffix_of
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
@@ -36,6 +37,7 @@ def recenter(arguments: Namespace) -> None:
     """Write particles, maps and mask about another point and in another box, or as they were before that."""
     if arguments.back and (arguments.point is not None or arguments.box is not None):
         raise InputError("--back goes to the point and box from before: leave out --point and --box")
+    fill(arguments, Printer(arguments.json), *(() if arguments.back else ("half_maps", "mask")))
     given = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
     suffix = suffix_of(given.particles)
     with new_files(arguments.out, [f"particles{suffix}", "particles.mrcs", *given.maps]) as out:

@@ -29,7 +29,7 @@ from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
 from lrwidgets import export
 from lrwidgets.engine import CORE, Engine, Events, picked
-from lrwidgets.loading import PathLike, Source, load_job
+from lrwidgets.loading import PathLike, Source, found_in, load_job
 from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.state import Phase, RunState
@@ -106,7 +106,7 @@ class Session:
     def load(
         cls,
         particles: PathLike,
-        mask: PathLike,
+        mask: PathLike | None = None,
         half_maps: PathLike | tuple[PathLike, ...] = (),
         *,
         spec: RefineSpec = DEFAULTS,
@@ -122,12 +122,14 @@ class Session:
     ) -> "Session":
         """A session on files. half_maps: two maps or a volume .csg; none: made from the input poses.
 
+        particles: also a job folder of CryoSPARC or RELION, which has what is not given of half maps and mask.
         images: folder of the stacks. apix: voxel size in Å of mask and maps, over their headers. subset: so many
         particles only, drawn by the spec's seed. resplit: into new half sets, by the spec's seed, without half maps.
         out: as in the constructor. Raises InputError for unusable input.
         """
         if out is not None:
             check_new(Path(out))
+        particles, mask, half_maps = found_in(particles, mask, half_maps, resplit)
         anew = spec.seed if resplit else None
         source = Source.of(
             particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed, resplit=anew

@@ -16,6 +16,7 @@ from lrcore.io.stack_writer import write_batches
 from lrcore.records import Particles, Poses, Progress, Step
 from lrcore.refine import Job, start
 from lrcore.subtract import brought_back, kept_share, rewritten, subtracted_images
+from lrwidgets.finding import fill
 from lrwidgets.loading import Source, load_job, suffix_of
 from lrwidgets.params import DEFAULTS
 from lrwidgets.session import Session
@@ -34,6 +35,7 @@ class _Input:
 def subtract(arguments: Namespace) -> None:
     """Write a stack of the images without what lies outside the mask, and its table; or undo that."""
     printer = Printer(arguments.json)
+    fill(arguments, printer, *(() if arguments.back else ("half_maps",)))
     if arguments.back:
         _back(arguments, printer)
         return

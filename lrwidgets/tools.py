@@ -17,7 +17,7 @@ from lrcore.io.folders import find, is_job
 from lrcore.io.places import places
 from lrcore.masks import checked
 from lrcore.records import Fsc, Particles, Progress
-from lrwidgets.finding import say
+from lrwidgets.finding import fill, is_run, say
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.table import Printer, text
 
@@ -32,8 +32,9 @@ def reconstruct(arguments: Namespace) -> None:
 
     symmetry = edited(DEFAULTS, {"symmetry": arguments.symmetry}).symmetry
     require_folder(arguments.out)
-    particles: Particles = io.read_particles(arguments.particles, arguments.images)
     printer = Printer(arguments.json)
+    fill(arguments, printer)
+    particles: Particles = io.read_particles(arguments.particles, arguments.images)
     count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
     try:
         backend = pick(arguments.backend, arguments.threads)
@@ -122,7 +123,7 @@ def _direction(rot_tilt_deg: tuple[float, float]) -> str:
 def info(arguments: Namespace) -> None:
     """Say what is in a file, a run, or a job folder of CryoSPARC or RELION and its particles."""
     printer = Printer(arguments.json)
-    if arguments.file.is_dir() and not (arguments.file / "zarr.json").exists() and is_job(arguments.file):
+    if arguments.file.is_dir() and not is_run(arguments.file) and is_job(arguments.file):
         found = find(arguments.file)
         say(printer, arguments.file, found)
         arguments.file = found.particles

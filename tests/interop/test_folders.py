@@ -118,6 +118,38 @@ def test_a_cryosparc_job_is_refined_by_its_folder(cryosparc_job: Path, tmp_path:
     assert [Path(name).name for name in found["half_maps"]] == [f"J42_010_volume_map_half_{side}.mrc" for side in "AB"]
 
 
+def test_every_command_on_particles_takes_a_folder(relion_job: Path, tmp_path: Path, capsys) -> None:
+    job, mask = str(relion_job), str(tmp_path / "MaskCreate" / "job011" / "mask.mrc")
+    whole = tmp_path / "whole.mrc"
+    assert main(["reconstruct", job, "--out", str(whole)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"particles: {relion_job / 'run_data.star'}"
+    assert io.read_volume(whole).box == 40
+    assert main(["recenter", job, "--box", "32", "--out", str(tmp_path / "part")]) == 0
+    assert {"half1.mrc", "half2.mrc", "mask.mrc", "particles.star"} <= {p.name for p in (tmp_path / "part").iterdir()}
+    assert main(["subtract", job, "--out", str(tmp_path / "kept")]) == 2
+    assert "--mask" in capsys.readouterr().err
+    assert main(["subtract", job, "--mask", mask, "--out", str(tmp_path / "kept")]) == 0
+    assert f"half maps: {relion_job / 'run_half1_class001_unfil.mrc'} and" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    for command in ("reconstruct", "recenter", "subtract"):
+        assert main([command, str(tmp_path / "empty"), "--out", str(tmp_path / "none")]) == 2
+        assert "is no job folder" in capsys.readouterr().err
+
+
+def test_a_session_is_loaded_from_a_folder(relion_job: Path, cryosparc_job: Path, tmp_path: Path) -> None:
+    with Session.load(relion_job) as session:
+        assert session.job.half_maps is not None
+        assert Path(session.source.mask).parent.name == "job011"
+    with Session.load(cryosparc_job, resplit=True) as session:
+        assert session.job.half_maps is None
+        assert Path(session.source.mask).name == "J42_010_volume_mask_refine.mrc"
+    other = tmp_path / "MaskCreate" / "job011" / "mask.mrc"
+    with Session.load(cryosparc_job, other) as session:
+        assert Path(session.source.mask) == other
+    with pytest.raises(InputError, match="comes without a mask: give one"):
+        Session.load(relion_job / "run_data.star")
+
+
 def test_info_tells_of_a_folder_and_of_its_particles(relion_job: Path, cryosparc_job: Path, capsys) -> None:
     for job, kind in ((relion_job, "RELION 3.1"), (cryosparc_job, "CryoSPARC")):
         assert main(["info", str(job)]) == 0
