@@ -16,7 +16,7 @@ from lrcore.units import DEGREE
 from lrwidgets.commands import node_of
 from lrwidgets.export import netcdf
 from lrwidgets.motion_maps import write
-from lrwidgets.present import amid
+from lrwidgets.present import amid, hardly_told
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
@@ -81,6 +81,7 @@ def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> N
     hinge = found.all
     corner = hinge.fulcrum_A + (box // 2) * pixel_size_A
     error, turn = np.sqrt(np.diag(hinge.covariance_A2)), hinge.rotation_sd / DEGREE
+    turn_error = hinge.rotation_sd_error / DEGREE
     place, px = ", ".join(f"{x:.1f}" for x in corner), ", ".join(f"{x:.1f}" for x in corner / pixel_size_A)
     settings = [
         f'--set "fulcrum={place} A"',
@@ -92,7 +93,9 @@ def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> N
         f"fulcrum      {place} A = {px} px from the corner of the box",
         f"its error    {', '.join(f'{x:.1f}' for x in error)} A (statistical); half sets {found.apart_A:.1f} A apart",
         *(f"free         along {_vector(axis)}: the motion does not tell, the mask does" for axis in hinge.free),
-        f"motion       {turn:.1f}° and {hinge.shift_sd_A:.1f} Å per axis about it (SD)",
+        f"motion       {turn:.2f} ± {turn_error:.2f}° and {hinge.shift_sd_A:.2f} ± {hinge.shift_sd_error_A:.2f} Å "
+        "per axis about it (SD)",
+        *(f"untold       {hardly_told(name)}" for name in hinge.untold),
         f"wrong modes  {found.motion.outliers:.1%} of the particles",
         "try          " + " ".join(settings),
     ]
@@ -107,8 +110,7 @@ def _numbers(found: Estimate, corner: Float64) -> dict[str, object]:
         "fulcrum_from_centre_A": hinge.fulcrum_A,
         "fulcrum_covariance_A2": hinge.covariance_A2,
         "free_directions": hinge.free,
-        "rotation_sd_deg": hinge.rotation_sd / DEGREE,
-        "shift_sd_A": hinge.shift_sd_A,
+        **_widths(hinge),
         "outliers": motion.outliers,
         "reference_from_centre_A": motion.reference_A,
         "mean": motion.mean,
@@ -121,8 +123,17 @@ def _numbers(found: Estimate, corner: Float64) -> dict[str, object]:
 def _half(hinge: Hinge) -> dict[str, object]:
     return {
         "fulcrum_from_centre_A": hinge.fulcrum_A,
+        **_widths(hinge),
+    }
+
+
+def _widths(hinge: Hinge) -> dict[str, object]:
+    return {
         "rotation_sd_deg": hinge.rotation_sd / DEGREE,
+        "rotation_sd_error_deg": hinge.rotation_sd_error / DEGREE,
         "shift_sd_A": hinge.shift_sd_A,
+        "shift_sd_error_A": hinge.shift_sd_error_A,
+        "untold_widths": list(hinge.untold),
     }
 
 

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import xarray as xr
@@ -14,7 +15,8 @@ from lrcore.backend import pick
 from lrcore.errors import InputError
 from lrcore.estimate import Estimate, estimate, principal_motions
 from lrcore.locres import LocalResolution, local_resolution
-from lrcore.motion import ENOUGH, Hinge
+from lrcore.motion import Hinge
+from lrcore.motion_fit import ENOUGH
 from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
@@ -97,10 +99,41 @@ def moved(session: Session) -> xr.Dataset | None:
     return xr.Dataset({name: last[name + "_last" * recentred] for name, recentred in names.items()})
 
 
-def learned(session: Session) -> tuple[float, float] | None:
-    """SDs of the motion per axis in degrees and Å, as the present step's poses tell; None before an iteration."""
+@dataclass(frozen=True)
+class Widths:
+    """SDs of the motion per axis, of turns in degrees and of shifts in Å, and the SDs of their errors.
+
+    untold: which of the two, "rotation" or "shift", the poses hardly tell.
+    """
+
+    sd: tuple[float, float]
+    error: tuple[float, float]
+    untold: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        (turn, shift), (a, b) = self.sd, self.error
+        words = f"The particles move by {turn:.2g} ± {a:.1g}° and {shift:.2g} ± {b:.1g} Å per axis (SD)."
+        return " ".join([words, *(f"{hardly_told(name)}." for name in self.untold)])
+
+
+def hardly_told(name: str) -> str:
+    """What to know of a width that the poses hardly tell. name: "rotation" or "shift"."""
+    return f"The poses hardly tell how wide the {name}s are: that width leans on the one the prior had"
+
+
+def learned(session: Session) -> Widths | None:
+    """How far the body moves, as the present step's poses tell; None before an iteration."""
     found = hinge_of(session)
-    return None if found is None else (found.rotation_sd / DEGREE, found.shift_sd_A)
+    return None if found is None else widths_of(found)
+
+
+def widths_of(found: Hinge) -> Widths:
+    """The widths of a motion in the units that people use."""
+    return Widths(
+        (found.rotation_sd / DEGREE, found.shift_sd_A),
+        (found.rotation_sd_error / DEGREE, found.shift_sd_error_A),
+        found.untold,
+    )
 
 
 def findings(session: Session, node: str) -> tuple[Advice, ...]:

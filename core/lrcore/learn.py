@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.masks import centre_of_mass
-from lrcore.motion import ENOUGH, Hinge, Motion, Sights, located, sights, widths
+from lrcore.motion import Hinge, Motion, Sights, located, sights, widths
+from lrcore.motion_fit import ENOUGH
 from lrcore.records import Expectation, Float64, Held, Particles, Poses, Step, Volume
 from lrcore.reference import Geometry, Learned, geometry, held
 from lrcore.spec import RefineSpec
@@ -25,7 +26,7 @@ LEAST_SHIFT_A = 0.25
 def learned(particles: Particles, last: Step, mask: Volume, spec: RefineSpec) -> Learned | None:
     """What `spec` wants learned from a step; None where it wants nothing, or the step cannot tell.
 
-    It cannot at the start, when its search was re-centred, or when a half set has fewer than `motion.ENOUGH` sights.
+    It cannot at the start, when its search was re-centred, or when a half set has too few sights (`motion_fit.ENOUGH`).
     """
     if not spec.learns or last.held is None or last.held.recentred:
         return None

@@ -2,12 +2,12 @@
 
 Each body moves by m = (ω, d), a rotation vector and a translation of a reference point c, in the frame of the map;
 m ~ N(μ, Ψ). An image sees ω and the part of d in its plane, θ = (ω, (A d)_xy) = B m, with the precision J and the
-information h = J θ̂ of its likelihood: that of the posterior less that of the prior. Maximum likelihood by EM:
+information h = J θ̂ of its likelihood: that of the posterior less that of the prior. Maximum likelihood (`motion_fit`):
 
-    E: Λ = Bᵀ J B + Ψ⁻¹,  ⟨m⟩ = Λ⁻¹ (Bᵀ h + Ψ⁻¹ μ)      M: μ = mean ⟨m⟩,  Ψ = mean (Λ⁻¹ + (⟨m⟩ − μ)(⟨m⟩ − μ)ᵀ)
+    Λ = Bᵀ J B + Ψ⁻¹,  ⟨m⟩ = Λ⁻¹ (Bᵀ h + Ψ⁻¹ μ),  and the best Ψ is the mean of Λ⁻¹ + (⟨m⟩ − μ)(⟨m⟩ − μ)ᵀ
 
 so that errors of the poses are not taken for motion. Poses in a wrong mode, which no Gaussian describes, are a second
-class whose θ is as wide as the extents; particles count by the probability that they are of the first.
+class about as wide as the extents; particles count by the probability that they are of the first.
 
 A point at y moves by d + ω × (y − c). The fulcrum is the point that moves least, the minimum of E|u(y)|².
 """
@@ -19,20 +19,13 @@ import numpy.typing as npt
 
 from lrcore.aberrations import lens
 from lrcore.defects import skipped
+from lrcore.motion_fit import OUTLIERS, Fitted, Seen, climb, error, symmetric
 from lrcore.poses import seen_through
 from lrcore.records import Expectation, Particles, Poses
-from lrcore.rotations import relative
+from lrcore.rotations import exp, relative
 
 Float64 = npt.NDArray[np.float64]
 
-ROUNDS = 400
-"""Rounds of EM at most."""
-SETTLED = 1e-4
-"""Relative change of Ψ at which EM ends."""
-ENOUGH = 210
-"""Sights, ten for each number in Ψ, from which on their scatter tells the error."""
-OUTLIERS = 0.03
-"""Share of the second class to begin with."""
 REBASED = 2
 """How often the motion is fitted again about the fulcrum that was found."""
 AT_MOST = 20_000
@@ -99,8 +92,8 @@ class Motion:
     """The motion of a body.
 
     reference_A: (3,) c. mean: (6,) μ and covariance: (6, 6) Ψ of (ω, d), rad and Å. error: (21, 21) covariance of the
-    upper triangle of Ψ. outliers: share of particles in the second class. member: (n,) probability of not being there.
-    coordinates, spread: (n, 6) ⟨m⟩ and (n, 6, 6) Λ⁻¹ of each particle.
+    upper triangle of Ψ. outliers: share of particles in the second class; astray: (2,) its variances, of turns and of
+    shifts. member: (n,) probability of not being there. coordinates, spread: (n, 6) ⟨m⟩ and (n, 6, 6) Λ⁻¹ of each.
     """
 
     reference_A: Float64
@@ -108,96 +101,38 @@ class Motion:
     covariance: Float64
     error: Float64
     outliers: float
+    astray: Float64
     member: Float64
     coordinates: Float64
     spread: Float64
 
 
-def fit(seen: Sights, prior_sd: tuple[float, float] = (0.09, 3.0)) -> Motion:
-    """The motion that makes the sights most likely. prior_sd: (rad, Å), where EM begins.
+def fit(seen: Sights, prior_sd: tuple[float, float] = (0.09, 3.0), begin: Motion | None = None) -> Motion:
+    """The motion that makes the sights most probable.
 
-    Where the sights say little of a direction, EM creeps, and ends nearer to where it began than the likelihood would.
+    prior_sd: (rad, Å), what is held to, weakly, where the sights say nothing. begin: a motion to climb from, by default
+    one that is as wide as that.
     """
-    (G, g), beyond = _in_map(seen), _beyond(seen)
-    state = _Fitted(np.zeros(6), np.diag(np.repeat(np.array(prior_sd, dtype=np.float64) ** 2, 3)), OUTLIERS)
-    for _ in range(ROUNDS):
-        before = state.covariance
-        state, found = _round(G, g, beyond, state)
-        change = np.abs(state.covariance - before)
-        if change.max() < SETTLED * np.abs(before).max() and _alike(state.covariance, before):
-            break
-    found = _found(G, g, beyond, state)
-    error = _robust(_error(G, found.member, state.covariance), state, found)
+    given = np.diag(np.repeat(np.array(prior_sd, dtype=np.float64) ** 2, 3))
+    turn, shift = seen.extent
+    astray = np.array([turn**2 / 5, shift**2 / 4])
+    first = Fitted(np.zeros(6), given, OUTLIERS, astray)
+    if begin is not None:
+        to = carried(seen.reference_A - begin.reference_A)
+        first = Fitted(to @ begin.mean, to @ begin.covariance @ to.T, begin.outliers, begin.astray)
+    weighed = Seen(*_in_map(seen), seen.precision, seen.information, given, astray)
+    state, found = climb(weighed, first)
     return Motion(
-        seen.reference_A, state.mean, state.covariance, error, state.outliers, found.member, found.at, found.spread
+        seen.reference_A,
+        state.mean,
+        state.covariance,
+        error(weighed, state, found),
+        state.outliers,
+        state.astray,
+        found.member,
+        found.at,
+        found.spread,
     )
-
-
-def _alike(one: Float64, other: Float64) -> bool:
-    scale = np.sqrt(np.diag(one))
-    return bool(np.abs((one - other) / np.outer(scale, scale)).max() < SETTLED)
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """What is fitted: μ, Ψ and the share of the second class."""
-
-    mean: Float64
-    covariance: Float64
-    outliers: float
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What that says of each sight: ⟨m⟩, Λ⁻¹, probability of the first class; and the log likelihood of all."""
-
-    at: Float64
-    spread: Float64
-    member: Float64
-    likelihood: float
-
-
-def _found(G: Float64, g: Float64, beyond: Float64, state: _Fitted) -> _Found:
-    """The E-step."""
-    at, spread, within = _expected(G, g, state.mean, state.covariance)
-    first, second = within + np.log1p(-state.outliers), beyond + np.log(max(state.outliers, 1e-9))
-    both = np.logaddexp(first, second)
-    return _Found(at, spread, np.exp(first - both), float(both.sum()))
-
-
-def _round(G: Float64, g: Float64, beyond: Float64, state: _Fitted) -> tuple[_Fitted, _Found]:
-    """A round of EM, and the E-step that it was made of."""
-    found = _found(G, g, beyond, state)
-    mean = found.member @ found.at / found.member.sum()
-    return _Fitted(mean, _moment(found, mean), float(1 - found.member.mean())), found
-
-
-def _moment(found: _Found, mean: Float64) -> Float64:
-    """Mean of Λ⁻¹ + (⟨m⟩ − μ)(⟨m⟩ − μ)ᵀ over the first class."""
-    off = found.at - mean
-    each = found.spread + off[:, :, None] * off[:, None]
-    return np.asarray(np.einsum("n,nij->ij", found.member, each) / found.member.sum(), dtype=np.float64)
-
-
-def _scores(state: _Fitted, found: _Found) -> Float64:
-    """Slope of each sight's log likelihood along the upper triangle of Ψ: (n, 21)."""
-    inverse, off = np.linalg.inv(state.covariance), found.at - state.mean
-    beyond = found.spread + off[:, :, None] * off[:, None] - state.covariance
-    slope = 0.5 * found.member[:, None, None] * (inverse @ beyond @ inverse)
-    return np.asarray(np.where(TRIANGLE[0] == TRIANGLE[1], 1.0, 2.0) * slope[:, TRIANGLE[0], TRIANGLE[1]])
-
-
-def _robust(error: Float64, state: _Fitted, found: _Found) -> Float64:
-    """The error of Ψ whether motions are Gaussian or not: Fisher's about the scatter of the sights' own slopes.
-
-    Huber's sandwich. Turns of several degrees about a far point are not Gaussian in what they shift. Of fewer than
-    `ENOUGH` sights the scatter says too little, and Fisher's stands.
-    """
-    if len(found.member) < ENOUGH:
-        return error
-    scores = _scores(state, found)
-    scores = scores - scores.mean(axis=0)
-    return np.asarray(error @ (scores.T @ scores) @ error, dtype=np.float64)
 
 
 def _in_map(seen: Sights) -> tuple[Float64, Float64]:
@@ -209,54 +144,13 @@ def _in_map(seen: Sights) -> tuple[Float64, Float64]:
     return G, np.einsum("nij,ni->nj", B, seen.information)
 
 
-def _expected(G: Float64, g: Float64, mean: Float64, covariance: Float64) -> tuple[Float64, Float64, Float64]:
-    """⟨m⟩ (n, 6), Λ⁻¹ (n, 6, 6), and the log evidence of each sight, (n,), up to what all classes share."""
-    inverse = np.linalg.inv(covariance)
-    pull = g + inverse @ mean
-    spread = np.linalg.inv(G + inverse)
-    coordinates = np.einsum("nij,nj->ni", spread, pull)
-    evidence = 0.5 * (np.linalg.slogdet(spread)[1] - np.linalg.slogdet(covariance)[1])
-    evidence += 0.5 * ((pull * coordinates).sum(axis=1) - mean @ inverse @ mean)
-    return coordinates, spread, evidence
-
-
-def _beyond(seen: Sights) -> Float64:
-    """Log evidence (n,) of the second class: θ as wide as a ball and a disc of the extents are, in variance."""
-    turn, shift = seen.extent
-    width = np.repeat([turn**2 / 5, shift**2 / 4], (3, 2))
-    inverse = seen.precision + np.diag(1 / width)
-    at = np.linalg.solve(inverse, seen.information[..., None])[..., 0]
-    evidence = -0.5 * (np.linalg.slogdet(inverse)[1] + np.log(width).sum())
-    return np.asarray(evidence + 0.5 * (seen.information * at).sum(axis=1), dtype=np.float64)
-
-
-TRIANGLE = np.triu_indices(6)
-
-
-def _basis() -> Float64:
-    """(21, 6, 6): the symmetric matrices whose coefficients are the upper triangle."""
-    out = np.zeros((21, 6, 6))
-    for number, (i, j) in enumerate(zip(*TRIANGLE, strict=True)):
-        out[number, i, j] = out[number, j, i] = 1.0
-    return out
-
-
-def _error(G: Float64, member: Float64, covariance: Float64) -> Float64:
-    """Inverse (21, 21) of Fisher's information ½ Σ tr(K E_a K E_b) on Ψ's upper triangle, K = Bᵀ (B Ψ Bᵀ + J⁻¹)⁻¹ B."""
-    K = G - G @ np.linalg.inv(G + np.linalg.inv(covariance)) @ G
-    basis = _basis()
-    parts = np.einsum("nij,ajk->naik", K, basis)
-    information = 0.5 * np.einsum("n,naik,nbki->ab", member, parts, parts, optimize=True)
-    return np.asarray(np.linalg.pinv(information, hermitian=True), dtype=np.float64)
-
-
 @dataclass(frozen=True)
 class Hinge:
     """Where a body turns, and how far.
 
     fulcrum_A: (3,) (x, y, z) from the box centre; covariance_A2: (3, 3) of its error. free: (k, 3) unit directions in
     which the data say little of it, and it was left where it was. rotation_sd: rad and shift_sd_A: Å about it, root
-    mean squares over the axes: what a prior should be as wide as.
+    mean squares over the axes: what a prior should be as wide as; and the SDs of their errors.
     """
 
     fulcrum_A: Float64
@@ -264,8 +158,21 @@ class Hinge:
     free: Float64
     rotation_sd: float
     shift_sd_A: float
+    rotation_sd_error: float
+    shift_sd_error_A: float
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Which widths the data do not tell, "rotation" or "shift": those left near where they began."""
+        errors = {
+            "rotation": self.rotation_sd_error / self.rotation_sd,
+            "shift": self.shift_sd_error_A / self.shift_sd_A,
+        }
+        return tuple(name for name, error in errors.items() if error > UNTOLD)
 
 
+UNTOLD = 0.15
+"""A width is not told when its error is more than this share of it."""
 LITTLE = 0.5
 """A direction is free when the error along it is more than this share of `reach_A`."""
 
@@ -282,7 +189,7 @@ def located(
     motion = fit(seen, prior_sd)
     found = hinge(motion, reach_A, home)
     for _ in range(REBASED):
-        motion = fit(rebased(seen, found.fulcrum_A, motion), prior_sd)
+        motion = fit(rebased(seen, found.fulcrum_A, motion), prior_sd, motion)
         found = hinge(motion, reach_A, home)
     return motion, found
 
@@ -290,20 +197,33 @@ def located(
 def rebased(seen: Sights, reference_A: Float64, motion: Motion) -> Sights:
     """The same sights of another reference point. motion: as fitted, which says how far each body has turned.
 
-    With r to the new point, its shift is t + A (exp(ω) − 1) r. The precision follows the linear part, −A [r]× ω; the
-    information the second order too, whose expectation is ½ A (⟨ω ωᵀ⟩ − tr⟨ω ωᵀ⟩) r.
+    With r to the new point, its shift is t + A (exp(ω) − 1) r. That is linear in ω near ⟨ω⟩, where it is taken, plus
+    the mean of the second order over what is left unknown of ω.
     """
     r = reference_A - seen.reference_A
-    back = np.tile(np.eye(5), (len(seen.plane), 1, 1))  # T⁻¹, from the new θ to the old one
-    back[:, 3:, :3] = seen.plane @ _cross(r)
     turned = motion.coordinates[:, :3]
-    squares = turned[:, :, None] * turned[:, None] + motion.spread[:, :3, :3]
-    second = 0.5 * (squares @ r - np.trace(squares, axis1=1, axis2=2)[:, None] * r)
-    shift = np.zeros((len(seen.plane), 5))
-    shift[:, 3:] = np.einsum("nij,nj->ni", seen.plane, second)
+    R, J = exp(turned), turning(turned)
+    lever = -R @ _cross(r) @ J  # of exp(ω) r, along ω
+    left = J @ motion.spread[:, :3, :3] @ J.transpose(0, 2, 1)
+    second = 0.5 * (left @ r - np.trace(left, axis1=1, axis2=2)[:, None] * r)
+    moved = R @ r - r + np.einsum("nij,nj->ni", R, second) - np.einsum("nij,nj->ni", lever, turned)
+    back = np.tile(np.eye(5), (len(seen.plane), 1, 1))  # from the new θ to the old one, less `shift`
+    back[:, 3:, :3] = -seen.plane @ lever
+    shift = np.einsum("nij,nj->ni", seen.plane, moved)
+    pull = seen.information + np.einsum("nij,nj->ni", seen.precision[:, :, 3:], shift)
     precision = back.transpose(0, 2, 1) @ seen.precision @ back
-    information = np.einsum("nji,nj->ni", back, seen.information) + np.einsum("nij,nj->ni", precision, shift)
-    return Sights(reference_A, precision, information, seen.plane, seen.extent)
+    return Sights(reference_A, precision, np.einsum("nji,nj->ni", back, pull), seen.plane, seen.extent)
+
+
+def turning(vectors: Float64) -> Float64:
+    """J (n, 3, 3) of rotation vectors (n, 3): exp(ω + δ) is exp(ω) exp(J δ) to first order."""
+    angle = np.linalg.norm(vectors, axis=1)[:, None, None]
+    small = np.maximum(angle, 1e-4)
+    cross = np.zeros((len(vectors), 3, 3))
+    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -vectors[:, 2], vectors[:, 1], -vectors[:, 0]
+    cross -= cross.transpose(0, 2, 1)
+    first, second = (1 - np.cos(small)) / small**2, (small - np.sin(small)) / small**3
+    return np.asarray(np.eye(3) - first * cross + second * cross @ cross, dtype=np.float64)
 
 
 def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hinge:
@@ -313,19 +233,24 @@ def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hing
     home_A, by default the reference point c, by a Gaussian of the width `reach_A`.
     """
     r = _quietest(motion.covariance)
-    slopes = np.stack([_slope(motion.covariance, basis) for basis in _basis()], axis=1)
+    slopes = np.stack([_slope(motion.covariance, basis) for basis in symmetric()], axis=1)
     told = np.linalg.pinv(slopes @ motion.error @ slopes.T, hermitian=True)
     covariance = np.asarray(np.linalg.inv(told + np.eye(3) / reach_A**2), dtype=np.float64)
     home = np.zeros(3) if home_A is None else home_A - motion.reference_A
     r = covariance @ (told @ r + home / reach_A**2)
     values, vectors = np.linalg.eigh(covariance)
     turn, shift = _per_axis(motion.covariance, r)
+    # At the fulcrum the shifts are least: where it is changes them by nothing of first order.
+    moments = np.array([_per_axis_squares(basis, r) for basis in symmetric()])
+    errors = np.sqrt(np.einsum("ai,ab,bi->i", moments, motion.error, moments))
     return Hinge(
         motion.reference_A + r,
         covariance,
         vectors.T[np.sqrt(np.maximum(values, 0.0)) > LITTLE * reach_A],
         turn,
         shift,
+        float(errors[0] / (2 * turn)),
+        float(errors[1] / (2 * shift)),
     )
 
 
@@ -341,9 +266,15 @@ def carried(r: Float64) -> Float64:
 
 def _per_axis(moment: Float64, r: Float64) -> tuple[float, float]:
     """Root mean squares over the axes, (rad, Å), of a motion with this second moment, seen at r from the reference."""
+    turn, shift = np.sqrt(_per_axis_squares(moment, r))
+    return float(turn), float(shift)
+
+
+def _per_axis_squares(moment: Float64, r: Float64) -> Float64:
+    """Their squares (2,), which are linear in the moment."""
     to = carried(r)
     squares = np.diag(to @ moment @ to.T)
-    return float(np.sqrt(squares[:3].sum() / 3)), float(np.sqrt(squares[3:].sum() / 3))
+    return np.array([squares[:3].mean(), squares[3:].mean()])
 
 
 def _quietest(covariance: Float64) -> Float64:

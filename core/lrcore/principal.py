@@ -27,7 +27,8 @@ class Principal:
 
     fulcrum_A: (3,), covariance_A2: (3, 3) of its error. displacement_A: (6,) root mean square displacement of the
     body's matter along each. turn: (6, 3) rad and shift_A: (6, 3), at the fulcrum, of one SD. coordinates, error:
-    (n, 6), in SD. member: (n,) probability that the particle is no outlier.
+    (n, 6), in SD. member: (n,) probability that the particle is no outlier. widths, widths_error: (2,), rad and Å, the
+    motion's SDs per axis about the fulcrum.
     """
 
     fulcrum_A: Float64
@@ -38,6 +39,8 @@ class Principal:
     coordinates: Float64
     error: Float64
     member: Float64
+    widths: Float64
+    widths_error: Float64
 
 
 def principal(motion: Motion, hinge: Hinge, radius_A: float) -> Principal:
@@ -60,6 +63,8 @@ def principal(motion: Motion, hinge: Hinge, radius_A: float) -> Principal:
         (motion.coordinates - motion.mean) @ rows.T,
         np.sqrt(np.einsum("ki,nij,kj->nk", rows, motion.spread, rows)),
         motion.member,
+        np.array([hinge.rotation_sd, hinge.shift_sd_A]),
+        np.array([hinge.rotation_sd_error, hinge.shift_sd_error_A]),
     )
 
 
@@ -78,7 +83,12 @@ def gyration_A(mask: npt.NDArray[np.float32], pixel_size_A: float, fulcrum_A: Fl
 def to_dataset(found: Principal, uid: npt.NDArray[np.uint64], half: npt.NDArray[np.int8]) -> xr.Dataset:
     """The principal motions as xarray. uid, half: (n,) of the particles that were looked at."""
     share = found.displacement_A**2 / max(float((found.displacement_A**2).sum()), 1e-30)
+    (turn, shift), (turn_error, shift_error) = found.widths, found.widths_error
     data = {
+        "rotation_sd": ((), turn / DEGREE, "Standard deviation of the turns per axis", "degree"),
+        "rotation_sd_error": ((), turn_error / DEGREE, "Standard deviation of its error", "degree"),
+        "shift_sd": ((), shift, "Standard deviation of the fulcrum's shifts per axis", "angstrom"),
+        "shift_sd_error": ((), shift_error, "Standard deviation of its error", "angstrom"),
         "displacement": (("motion",), found.displacement_A, "Root mean square displacement of the body", "angstrom"),
         "share": (("motion",), share, "Share of the mean square displacement", "1"),
         "turn": (("motion", "map_axis"), found.turn / DEGREE, "Rotation vector of one standard deviation", "degree"),

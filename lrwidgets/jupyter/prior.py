@@ -9,7 +9,7 @@ from lrwidgets import plots
 from lrwidgets.jupyter.base import BAD, Panel
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.figures import FigureView
-from lrwidgets.present import learned, moved
+from lrwidgets.present import Widths, learned, moved
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 from lrwidgets.threads import Latest
@@ -28,7 +28,7 @@ class PriorWidget(Panel):
         super().__init__()
         self.session = session
         self._node: str | None = None
-        self._learned: tuple[float, float] | None = None
+        self._learned: Widths | None = None
         self._slow = Latest(self.publisher, self.tell)
         self.form = Form(self, session, NAMES, "prior")
         self.figure = FigureView(self).add_class("lrw-prior-figure")
@@ -61,16 +61,15 @@ class PriorWidget(Panel):
             self._draw()
             self._slow.ask(lambda: learned(self.session), self._show_learned, "learned")
 
-    def _show_learned(self, found: tuple[float, float] | None) -> None:
+    def _show_learned(self, found: Widths | None) -> None:
         self._learned, self.use.disabled = found, found is None
-        words = f"The particles move by {found[0]:.2g}° and {found[1]:.2g} Å per axis (SD)." if found else ""
-        self.learned.value = words
+        self.learned.value = str(found or "")
         self._draw()
 
     def _use(self) -> None:
         """Edit the prior to the learned widths, to two digits: more they do not mean."""
         if self._learned is not None:
-            rotation, shift = (float(f"{width:.2g}") for width in self._learned)
+            rotation, shift = (float(f"{width:.2g}") for width in self._learned.sd)
             self.session.edit(prior="gaussian", rotation_prior_sd_deg=rotation, shift_prior_sd_A=shift)
 
     def _draw(self) -> None:

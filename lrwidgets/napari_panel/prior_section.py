@@ -7,7 +7,7 @@ from lrwidgets import plots
 from lrwidgets.napari_panel.controls import Form
 from lrwidgets.napari_panel.figure import FigureBox
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.present import learned, moved
+from lrwidgets.present import Widths, learned, moved
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 
@@ -24,7 +24,7 @@ class PriorSection(Section):
         super().__init__()
         self.session = session
         self._node: str | None = None
-        self._learned: tuple[float, float] | None = None
+        self._learned: Widths | None = None
         self.form = Form(self, session, NAMES)
         self.rows.addLayout(self.form)
         self.words = QLabel()
@@ -53,18 +53,16 @@ class PriorSection(Section):
             self._draw()
             self.latest.ask(lambda: learned(self.session), self._show_learned, "learned")
 
-    def _show_learned(self, found: tuple[float, float] | None) -> None:
+    def _show_learned(self, found: Widths | None) -> None:
         self._learned = found
         self.use.setEnabled(found is not None)
-        self.words.setText(
-            f"The particles move by {found[0]:.2g}° and {found[1]:.2g} Å per axis (SD)." if found else ""
-        )
+        self.words.setText(str(found or ""))
         self._draw()
 
     def _use(self) -> None:
         """Edit the prior to the learned widths, to two digits: more they do not mean."""
         if self._learned is not None:
-            rotation, shift = (float(f"{width:.2g}") for width in self._learned)
+            rotation, shift = (float(f"{width:.2g}") for width in self._learned.sd)
             self.session.edit(prior="gaussian", rotation_prior_sd_deg=rotation, shift_prior_sd_A=shift)
 
     def _draw(self) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -63,15 +63,27 @@ def uncertainty(tree: xr.DataTree) -> Figure:
     return figure
 
 
-def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: tuple[float, float] | None = None) -> Figure:
+class Learned(Protocol):
+    """SDs of the motion per axis, of turns in degrees and of shifts in Å, and the SDs of their errors."""
+
+    @property
+    def sd(self) -> tuple[float, float]:
+        """Of turns, of shifts."""
+
+    @property
+    def error(self) -> tuple[float, float]:
+        """Of turns, of shifts."""
+
+
+def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: Learned | None = None) -> Figure:
     """Prior and extent of a spec, over how far the particles have moved from where both have their centre.
 
     moved: (particle), `angle_change` in degrees and `shift_change` in Å from there; None before there is any. learned:
-    SDs of the motion per axis, degrees and Å, with the errors of the poses taken out.
+    how far the body moves, with the errors of the poses taken out.
     """
     figure = new_figure(8.4, 3.0)
-    widths = learned or (None, None)
-    for ax, what, sd in zip(figure.subplots(1, 2), ("angle", "shift"), widths, strict=True):
+    widths, errors = (learned.sd, learned.error) if learned else ((0.0, 0.0), (0.0, 0.0))
+    for ax, what, sd, error in zip(figure.subplots(1, 2), ("angle", "shift"), widths, errors, strict=True):
         search = _search(spec, what)
         if sd and spec.prior == "motion":
             search = replace(search, sd=float(f"{sd:.2g}"))
@@ -80,7 +92,7 @@ def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: tuple[floa
         if len(values):
             histogram(ax, values, edges, search.unit, GREEN if search.recentred else BLUE)
         if sd:
-            label = f"learned, SD {sd:.2g}{search.unit} per axis"
+            label = f"learned, SD {sd:.2g} ± {error:.1g}{search.unit} per axis"
             _draw_spread(ax, search, sd, edges, count, color=INK, lw=1.6, ls=":", label=label)
         _draw_search(ax, search, edges, count)
         since = "the last pose" if search.recentred else "the input pose"

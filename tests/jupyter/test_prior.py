@@ -9,14 +9,21 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from lrcore.motion import Hinge
 from lrcore.records import Step
 from lrcore.refine import Job
 from lrwidgets import plots
 from lrwidgets.jupyter import PriorWidget
 from lrwidgets.jupyter.prior import NAMES, moved
+from lrwidgets.present import Widths
 from lrwidgets.session import Session
 from tests.fakes import FakeEngine, make_job
 from tests.jupyter.widgets import classes_of, until
+
+WORDS = (
+    "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly tell how wide the shifts are: "
+    "that width leans on the one the prior had."
+)
 
 
 @pytest.fixture
@@ -115,11 +122,11 @@ def test_the_figure_stands_on_what_the_search_is_centred_on(session: Session) ->
 
 def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
     session.run(1, wait=True)
-    figure: Figure = plots.prior(session.spec, moved(session), (1.5, 0.8))
+    figure: Figure = plots.prior(session.spec, moved(session), Widths((1.5, 0.8), (0.12, 0.2)))
     words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert any(word.startswith("prior, SD 5°") for word in words)
     assert "extent 15°" in words
-    assert "learned, SD 1.5° per axis" in words
+    assert "learned, SD 1.5 ± 0.1° per axis" in words
     assert len(plots.prior(session.spec).axes[1].get_legend().get_texts()) == 2
 
 
@@ -131,7 +138,7 @@ def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pyte
     assert prior.use.disabled
     session.run(1, wait=True)
     until(lambda: not prior.use.disabled, "the widths")
-    until(lambda: prior.learned.value == "The particles move by 1.1° and 0.43 Å per axis (SD).", "the words")
+    until(lambda: prior.learned.value == WORDS, "the words")
     prior.use.click()
     assert (session.spec.rotation_prior_sd_deg, session.spec.shift_prior_sd_A) == (1.1, 0.43)
     prior.close()
@@ -139,4 +146,5 @@ def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pyte
 
 def estimated(job: Job, step: Step, before: Step) -> Any:
     assert (step.iteration, before.iteration) == (1, 0)
-    return SimpleNamespace(all=SimpleNamespace(rotation_sd=np.radians(1.123), shift_sd_A=0.4321))
+    none = np.zeros((0, 3))
+    return SimpleNamespace(all=Hinge(np.zeros(3), np.eye(3), none, np.radians(1.123), 0.4321, np.radians(0.06), 0.31))

@@ -348,9 +348,14 @@ def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert event["event"] == "motion"
     assert len(event["fulcrum_from_corner_A"]) == 3
     assert event["rotation_sd_deg"] > 0
+    assert event["rotation_sd_error_deg"] > 0
+    assert event["shift_sd_error_A"] > 0
+    assert event["untold_widths"] == event["half_sets"][0]["untold_widths"] == ["rotation", "shift"], "10 particles"
     assert len(event["half_sets"]) == 2
     assert main(["motion", str(run)]) == 0
-    assert "try          --set" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "try          --set" in out
+    assert "untold       The poses hardly tell how wide the shifts are" in out
 
 
 def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:
