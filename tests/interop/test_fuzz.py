@@ -131,6 +131,20 @@ def test_star(made: Maker, data: st.DataObject) -> None:
     sound(io.read_particles, to_cryosparc, io.info, path=path)
 
 
+@pytest.mark.parametrize("field", ["alignments3D/split", "blob/idx", "ctf/exp_group_id"])
+def test_a_number_of_a_table_that_is_no_whole_number_is_told(made: Maker, field: str) -> None:
+    table = np.load(made.folder / "particles.cs")
+    kinds = [(name, "<f4" if name == field else table.dtype[name]) for name in table.dtype.names]
+    changed = table.astype(kinds)
+    changed[field][3] = np.nan
+    path = made.folder / "fuzzed.cs"
+    np.save(path.open("wb"), changed)
+    said = complaint(to_star, path)
+    assert said is not None
+    assert f"{field}" in said
+    assert path.stem in said
+
+
 @pytest.mark.parametrize("char", ["\x1c", "\x1b[31m", "\x85", "\u2028", "\r", "\x07"])
 def test_what_a_file_holds_does_not_steer_the_terminal(made: Maker, char: str) -> None:
     path = made.folder / "fuzzed.star"

@@ -5,6 +5,7 @@ A column of STAR without a CryoSPARC field travels as text in `star/<column>` (o
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 from lrcore import rotations
 from lrcore.errors import InputError
 from lrcore.io.alike import alike
-from lrcore.io.cs_table import CsSource, Table, micrographs, texts, with_columns
+from lrcore.io.cs_table import CsSource, Table, integers, micrographs, texts, with_columns
 from lrcore.io.star_optics import GROUP, MAGNIFICATION, MICROSCOPE, NAME, PIXEL, SIZE, TILT, pixel_sizes
 from lrcore.io.star_table import IMAGE, StarSource, as_stack, image_names, numbers, whole
 from lrcore.units import DEGREE
@@ -97,7 +98,7 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
     for name in ("blob/path", "blob/idx", "blob/psize_A"):
         if name not in fields:
             raise InputError(f"{source.path}: no field {name}: give the .csg of the job, or its passthrough beside it")
-    numbered = zip((table["blob/idx"].astype(np.int64) + 1).tolist(), texts(table["blob/path"]), strict=True)
+    numbered = zip((integers(source.path, table, "blob/idx") + 1).tolist(), texts(table["blob/path"]), strict=True)
     columns: dict[str, Any] = {IMAGE: [f"{index:06d}@{as_stack(name)}" for index, name in numbered]}
     taken = {"blob/idx", "blob/psize_A"}
     for name, (field, factor) in PLAIN.items():
@@ -111,9 +112,9 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
         columns |= {name: _decimals(one) for name, one in zip([*ANGLES, *ORIGIN_A], values.T, strict=True)}
         taken |= {POSE, SHIFT}
     if SPLIT in fields:
-        columns[HALF] = (table[SPLIT].astype(np.int64) + 1).astype(str)
+        columns[HALF] = (integers(source.path, table, SPLIT) + 1).astype(str)
         taken.add(SPLIT)
-    optics, group, used = _optics_of(table, fields)
+    optics, group, used = _optics_of(source.path, table, fields)
     columns[GROUP] = group.astype(str)
     taken |= used
     columns |= {name: text for name, text in micrographs(source, table["uid"]).items() if STAR + name not in fields}
@@ -183,7 +184,7 @@ def _alignment_fields(source: StarSource, pixel: npt.NDArray[Any], aligned: npt.
     return out
 
 
-def _optics_of(table: Table, fields: set[str]) -> tuple[pd.DataFrame, npt.NDArray[np.int64], set[str]]:
+def _optics_of(path: Path, table: Table, fields: set[str]) -> tuple[pd.DataFrame, npt.NDArray[np.int64], set[str]]:
     """The optics table, each particle's group number, and the fields that the table says whole."""
     fields_of_group = ["blob/psize_A", "blob/shape", *OF_GROUP.values(), "ctf/tilt_A", "ctf/anisomag"]
     kept = [name for name in ["ctf/exp_group_id", *fields_of_group] if name in fields]
@@ -193,7 +194,7 @@ def _optics_of(table: Table, fields: set[str]) -> tuple[pd.DataFrame, npt.NDArra
     rows = table[first]
     number = np.arange(1, len(first) + 1)
     if STAR_OPTICS + NAME in fields and "ctf/exp_group_id" in fields:
-        was = rows["ctf/exp_group_id"].astype(np.int64)
+        was = integers(path, table, "ctf/exp_group_id")[first]
         number = was if len(np.unique(was)) == len(was) else number
     columns: dict[str, Any] = {GROUP: number.astype(str)}
     if STAR_OPTICS + NAME not in fields:

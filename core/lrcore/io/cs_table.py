@@ -126,6 +126,17 @@ def with_columns(table: Table, columns: dict[str, npt.NDArray[Any]]) -> Table:
     return out
 
 
+def integers(path: Path, table: Table, name: str) -> npt.NDArray[np.int64]:
+    """A field of whole numbers, (n,). Raises InputError naming the first row that has none."""
+    values = table[name]
+    with np.errstate(invalid="ignore"):
+        found = values.astype(np.int64)
+    if values.dtype.kind == "f" and not np.array_equal(found, values):
+        row = int(np.argmax(found != values))
+        raise InputError(f"{path}: row {row + 1}: {name} is {values[row]}, not a whole number: correct it")
+    return np.asarray(found)
+
+
 def texts(column: npt.NDArray[Any]) -> list[str]:
     """A text column of a .cs file, without the `>` that CryoSPARC puts before exported paths."""
     return [(text.decode() if isinstance(text, bytes) else str(text)).lstrip(">") for text in column.tolist()]
