@@ -5,10 +5,11 @@ from pathlib import Path
 
 from lrcore.errors import InputError
 from lrwidgets.example import example
+from lrwidgets.export import Targets
 from lrwidgets.session import Session
 
 FILES = (
-    ("particles", "Particles", ".star, .cs or .csg with 3D poses, of a consensus refinement"),
+    ("particles", "Particles", ".star, .cs or .csg with 3D poses, or the folder of a job, of a consensus refinement"),
     ("mask", "Mask", "soft mask of the part to refine, .mrc"),
     ("halves", "Half maps", "two maps with a comma between them, or one volume .csg; empty: made from the particles"),
     ("images", "Images folder", "where image names start from; empty: beside the particles"),
@@ -21,22 +22,36 @@ KINDS = (
     ("star", "particles.star for RELION"),
     ("cs", "particles.cs and .csg for CryoSPARC"),
     ("maps", "half maps, map and mask as .mrc"),
+    ("chimerax", "scene for ChimeraX with fulcrum and motion"),
+    ("fsc_xml", "fsc.xml for EMDB"),
+    ("fsc_star", "postprocess.star with the FSC for RELION"),
     ("netcdf", "all results as netCDF (xarray)"),
 )
 """What can be exported: name and label."""
-OFF = ("cs", "netcdf")
+NAMES = {
+    "star": "particles.star",
+    "cs": "particles.cs",
+    "maps": "maps",
+    "chimerax": "chimerax",
+    "fsc_xml": "fsc.xml",
+    "fsc_star": "postprocess.star",
+    "netcdf": "results.nc",
+}
+"""As what, in the folder that is asked for."""
+OFF = ("cs", "chimerax", "fsc_xml", "fsc_star", "netcdf")
 """Kinds that are written only if they are asked for."""
 
 
 def load(fields: Mapping[str, str]) -> Session:
     """A session on files, given as text by the names in FILES. Raises InputError for what is missing or unusable."""
     words = {name: text.strip() for name, text in fields.items()}
+    folder = bool(words["particles"]) and Path(words["particles"]).is_dir()
     for name, remedy in NEEDED.items():
-        if not words[name]:
+        if not words[name] and not (name == "mask" and folder):
             raise InputError(f"no {name} given: {remedy}")
     halves = tuple(part.strip() for part in words["halves"].split(",") if part.strip())
     images, out = words["images"] or None, words["out"] or None
-    return Session.load(words["particles"], words["mask"], halves, images=images, out=out)
+    return Session.load(words["particles"], words["mask"] or None, halves, images=images, out=out)
 
 
 def open_run(path: str) -> Session:
@@ -61,6 +76,6 @@ def export(session: Session, folder: str, chosen: list[str]) -> list[Path]:
         raise InputError("no folder is given: type one")
     base = Path(folder.strip())
     base.mkdir(parents=True, exist_ok=True)
-    names = {"star": "particles.star", "cs": "particles.cs", "maps": "maps", "netcdf": "results.nc"}
-    paths = {name: base / names[name] if name in chosen else None for name in names}
-    return session.export(star=paths["star"], cs=paths["cs"], maps=paths["maps"], netcdf=paths["netcdf"])
+    targets: Targets = {}
+    targets.update({name: base / NAMES[name] for name in chosen})  # type: ignore[typeddict-item]
+    return session.export(**targets)

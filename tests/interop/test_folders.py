@@ -13,6 +13,7 @@ from lrcore.errors import InputError
 from lrcore.io import folders
 from lrcore.io.cs_table import with_columns
 from lrcore.simulate import flexible_particle
+from lrwidgets import doors
 from lrwidgets.cli import main
 from lrwidgets.session import Session
 
@@ -146,6 +147,11 @@ def test_a_session_is_loaded_from_a_folder(relion_job: Path, cryosparc_job: Path
     other = tmp_path / "MaskCreate" / "job011" / "mask.mrc"
     with Session.load(cryosparc_job, other) as session:
         assert Path(session.source.mask) == other
+    nothing = dict.fromkeys([name for name, *_ in doors.FILES], "")
+    with doors.load({**nothing, "particles": str(relion_job)}) as session:
+        assert session.job.half_maps is not None
+    with pytest.raises(InputError, match="no mask given"):
+        doors.load({**nothing, "particles": str(relion_job / "run_data.star")})
     with pytest.raises(InputError, match="comes without a mask: give one"):
         Session.load(relion_job / "run_data.star")
 

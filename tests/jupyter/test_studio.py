@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lrwidgets import doors
 from lrwidgets.jupyter import Studio
 from lrwidgets.jupyter.leave import ExportWidget
 from lrwidgets.session import Session
@@ -99,10 +100,12 @@ def test_a_step_is_exported(tmp_path: Path) -> None:
         assert export.flush(30)
         assert "has no step yet" in export.message.value
         session.run(1, wait=True)
-        export.kinds["netcdf"].value = True
+        for box in export.kinds.values():
+            box.value = True
         export.go.click()
         until(lambda: "wrote" in export.message.value, "the files")
-        assert {path.name for path in (tmp_path / "a" / "out").iterdir()} == {"particles.star", "maps", "results.nc"}
+        names = {path.name for path in (tmp_path / "a" / "out").iterdir()}
+        assert names == {*doors.NAMES.values(), "particles.csg"}
         export.folder.value = str(files.star)
         export.go.click()
         until(lambda: "File exists" in export.message.value, "the sentence")
