@@ -77,6 +77,18 @@ def test_motions_add_up_to_the_covariance() -> None:
     assert np.allclose(per, found.displacement_A)
 
 
+def test_the_widths_and_their_errors_are_in_the_dataset() -> None:
+    seen, *_ = hinged(3, 2.0, n=300)
+    motion = fit(seen)
+    at = hinge(motion, 40.0)
+    found = to_dataset(principal(motion, at, RADIUS), np.arange(300, dtype=np.uint64), np.ones(300, np.int8))
+    told = {name: float(found[name]) for name in ("rotation_sd", "rotation_sd_error", "shift_sd", "shift_sd_error")}
+    assert told["rotation_sd"] == pytest.approx(np.degrees(at.rotation_sd))
+    assert told["rotation_sd_error"] == pytest.approx(np.degrees(at.rotation_sd_error))
+    assert (told["shift_sd"], told["shift_sd_error"]) == (at.shift_sd_A, at.shift_sd_error_A)
+    assert 0 < told["rotation_sd_error"] < 0.2 * told["rotation_sd"]
+
+
 def test_gyration_of_a_ball() -> None:
     ball, apix = soft_sphere(64, 12.0, 1.0), 2.0
     own = np.sqrt(3 / 5) * 12.5 * apix
