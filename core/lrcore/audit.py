@@ -15,7 +15,7 @@ from lrcore.backend import Backend
 from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import band_correlation, masked_correlation, wiener_gain
 from lrcore.grids import Samples, half_plane, radius_grid
-from lrcore.images import batches, reading_order
+from lrcore.images import Batch, reading_order, worked
 from lrcore.masks import inscribed_sphere
 from lrcore.poses import seen_through
 from lrcore.records import HalfMaps, Particles, Step
@@ -119,19 +119,22 @@ def _scores(
     rows = reading_order(particles, half)
     rows = rows[:: max(1, len(rows) // LOOKS)][:LOOKS]
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
-    sums = np.zeros((len(ways), 3, int(shell.max()) + 1))
-    count = 0
-    for batch in batches(particles, rows, backend):
+    shells = int(shell.max()) + 1
+
+    def work(batch: Batch) -> tuple[Float64, int]:
         poses, kernels = particles.poses.select(batch.rows), backend.kernels
         turns = seen_through(poses.rotation, lens(particles, batch.rows))
-        shifts = poses.origin_A / particles.pixel_size_A
+        shifts, found = poses.origin_A / particles.pixel_size_A, np.zeros((len(ways), 3, shells))
         for number, way in enumerate(ways):
             planes = kernels.slices(volume, backend.to_device(turns @ way), samples)
-            found = kernels.compare(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
-            sums[number] += found[~batch.bad].sum(axis=0)[:, : sums.shape[2]]
-        count += int((~batch.bad).sum())
+            each = kernels.compare(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
+            found[number] = each[~batch.bad].sum(axis=0)[:, :shells]
+        return found, int((~batch.bad).sum())
+
+    every, counts = zip(*worked(particles, rows, backend, work), strict=True)
+    sums, count = np.sum(every, axis=0), sum(counts)
     dot, power, images = sums.transpose(1, 0, 2)
-    noise = images / np.maximum(count * np.bincount(shell, minlength=sums.shape[2]), 1)
+    noise = images / np.maximum(count * np.bincount(shell, minlength=shells), 1)
     # |X|² of a coefficient is twice the variance of its real part.
     each = np.divide(np.maximum(dot, 0.0) ** 2, power * noise, out=np.zeros_like(dot), where=power * noise > 0)
     return np.asarray(each[:, 2:].sum(axis=1), dtype=np.float64)

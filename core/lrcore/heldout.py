@@ -29,7 +29,7 @@ from lrcore.expect import subtracted
 from lrcore.fourier import FourierVolume, filter_map, from_map
 from lrcore.fsc import masked_correlation, wiener_gain
 from lrcore.grids import Samples
-from lrcore.images import Batch, batches
+from lrcore.images import Batch, worked
 from lrcore.motion import motions
 from lrcore.poses import seen_through
 from lrcore.records import Expectation, Held, Particles, Poses, Step, Volume
@@ -89,14 +89,16 @@ def held_out(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Bac
             backend.place(from_map(around.maps[number - 1], around.limit, backend.threads)) if around else None,
         )
         volumes = [_predicting(step, 3 - number, job.mask, seen, particles, backend) for step in steps]
-        at = np.nonzero(half == number)[0]
-        for batch in batches(particles, rows[at], backend):
+
+        def work(batch: Batch, seen: _Seen = seen, volumes: list[FourierVolume] = volumes) -> Float64:
             rest = subtracted(batch, seen.outside, particles, backend)
-            here = at[: len(batch.rows)]
-            at = at[len(batch.rows) :]
-            for which, (step, volume) in enumerate(zip(steps, volumes, strict=True)):
-                poses = step.expectation.poses.select(batch.rows)
-                score[which, here] = np.where(batch.bad, 0.0, _score(rest, poses, volume, seen, particles, backend))
+            poses = [step.expectation.poses.select(batch.rows) for step in steps]
+            both = zip(poses, volumes, strict=True)
+            each = [_score(rest, here, volume, seen, particles, backend) for here, volume in both]
+            return np.where(batch.bad, 0.0, each)
+
+        at = np.nonzero(half == number)[0]
+        score[:, at] = np.concatenate(list(worked(particles, rows[at], backend, work)), axis=1)
     marginal = all(step.iteration == 0 or (step.held and not step.held.recentred) for step in steps)
     if marginal:
         score += np.stack([_occam(particles.select(rows), step.expectation.select(rows), step.held) for step in steps])

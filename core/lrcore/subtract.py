@@ -21,7 +21,7 @@ from lrcore.expect import subtracted
 from lrcore.fourier import FourierVolume, from_map
 from lrcore.framing import POINT
 from lrcore.grids import Float32, ift
-from lrcore.images import Batch, as_stored, batches, reading_order
+from lrcore.images import Batch, as_stored, reading_order, worked
 from lrcore.io.derive import number_column, text_column
 from lrcore.io.reframe import (
     ORIGINAL_NAME,
@@ -62,9 +62,12 @@ def subtracted_images(job: Job, first: Step, last: Step, backend: Backend) -> It
     with StackReader(stored, particles.box) as reader:
         for half in (1, 2):
             rest = backend.place(from_map(around.maps[half - 1], around.limit, backend.threads))
-            for batch in batches(particles, reading_order(particles, half), backend):
+
+            def work(batch: Batch, rest: FourierVolume = rest) -> Float32:
                 images, sign = reader.read(batch.rows), particles.images.sign[batch.rows]
-                yield images - sign[:, None, None] * _outside(batch, rest, particles, backend)
+                return images - sign[:, None, None] * _outside(batch, rest, particles, backend)
+
+            yield from worked(particles, reading_order(particles, half), backend, work)
 
 
 def _outside(batch: Batch, rest: FourierVolume, particles: Particles, backend: Backend) -> Float32:

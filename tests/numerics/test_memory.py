@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from lrcore import passes
+from lrcore.audit import audit
 from lrcore.backend import Backend, pick
 from lrcore.clock import peak_memory_MB
 from lrcore.errors import InputError
+from lrcore.heldout import held_out
 from lrcore.images import worked
 from lrcore.memory import estimate
 from lrcore.reconstruct import reconstruct
@@ -60,6 +62,19 @@ def with_short(backend: Backend, name: str, *calls: int) -> Backend:
     return replace(backend, kernels=replace(backend.kernels, **{name: kernel}))
 
 
+def judged(job: Job, backend: Backend) -> Any:
+    """Scores of two steps on held-out images."""
+    first = begun(job)
+    return held_out(first, (job, first), (job, stepped(job, pick("cpu", 1))), backend).score
+
+
+def looked_at(job: Job, backend: Backend) -> Any:
+    """How the half maps fit the images."""
+    found = audit(job, begun(job), backend).fit
+    assert found is not None
+    return found.given, found.mirror_gain, found.scale_gain
+
+
 @pytest.mark.parametrize(("kernel", "call"), [("ctf", 1), ("window", 2), ("score", 1), ("weigh", 2), ("insert", 2)])
 def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> None:
     backend = replace(pick("cpu", 1), batch_bytes=32 * 4 * BOX**2)
@@ -73,6 +88,18 @@ def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> 
     assert np.allclose(found.noise, whole.noise, rtol=1e-5)
     for a, b in ((found.half_maps.first, whole.half_maps.first), (found.half_maps.second, whole.half_maps.second)):
         assert np.abs(a.data - b.data).max() < 1e-6 * np.abs(b.data).max()
+
+
+@pytest.mark.parametrize(("kernel", "look"), [("window", judged), ("compare", looked_at)])
+def test_whoever_looks_at_images_goes_on_in_smaller_batches(
+    job: Job, kernel: str, look: Callable[[Job, Backend], Any]
+) -> None:
+    backend = replace(pick("cpu", 1), batch_bytes=32 * 4 * BOX**2)
+    whole = look(job, backend)
+    with pytest.warns(RuntimeWarning, match="memory is short"):
+        found = look(job, with_short(backend, kernel, 3))
+    assert np.allclose(found, whole, rtol=1e-6, atol=1e-9)
+    assert np.abs(whole).max() > 0
 
 
 def test_a_reader_without_room(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
