@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrcore.errors import InputError
 from lrcore.execute import DaskCrew, LocalCrew, connected
-from lrcore.memory import estimate
+from lrcore.memory import demand
 from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrcore.store import Node, Store
@@ -48,7 +48,7 @@ def refine(arguments: Namespace, engine: Engine = CORE) -> None:
             _print_history(printer, session.state.summaries)
         session.progress.connect(printer.progress)
         session.step_done.connect(lambda node, step: printer.iteration(node.id, step.history[-1]))
-        memory = estimate(session.job, workers=arguments.workers or 0)
+        memory = demand(session.job, workers=arguments.workers or 0)
         if memory.here_MB > SAID_MB:
             printer.note(memory.sentence())
         try:

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Process
 from types import TracebackType
 from typing import Any
 
-from lrcore.errands import Computing, Errand, Merge, Work
+from lrcore.errands import Computing, Errand, Hands, Merge, Work
 from lrcore.errors import InputError
 
 NOTICED_S = 0.5
@@ -19,13 +19,11 @@ RECONNECT_S = 10.0
 """A scheduler that does not answer for so long is gone."""
 
 
-class ExecutorCrew:
-    """The workers of an executor, which is the caller's to close. backend, threads: of each worker, as for `pick`."""
+class _Crew(Hands):
+    """Workers that compute alike. backend, threads: of each, as for `pick`."""
 
-    lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
-
-    def __init__(self, executor: Executor, backend: str = "auto", threads: int = 1) -> None:
-        self._executor, self._computing = executor, Computing(backend, threads)
+    def __init__(self, backend: str, threads: int) -> None:
+        self._computing = Computing(backend, threads)
 
     def errand(self, work: Work, merge: Merge) -> Errand:
         """See `lrcore.backend.Crew`."""
@@ -34,6 +32,16 @@ class ExecutorCrew:
     def computing(self) -> Computing:
         """How the workers of a new errand compute."""
         return self._computing
+
+
+class ExecutorCrew(_Crew):
+    """The workers of an executor, which is the caller's to close. backend, threads: of each worker, as for `pick`."""
+
+    lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
+
+    def __init__(self, executor: Executor, backend: str = "auto", threads: int = 1) -> None:
+        super().__init__(backend, threads)
+        self._executor = executor
 
     def share(self, value: Any) -> Any:
         """It goes with every part."""
@@ -138,7 +146,7 @@ def _prepare_process(last: Any) -> None:
     threading.Thread(target=end_with_it, daemon=True).start()
 
 
-class DaskCrew:
+class DaskCrew(_Crew):
     """The workers of a `distributed.Client`, which is the caller's. backend, threads: of each, as for `pick`.
 
     What all ranges share is sent to every worker once; results are merged where they are, and only the last one comes
@@ -149,17 +157,10 @@ class DaskCrew:
         from distributed import KilledWorker
         from distributed.comm.core import CommClosedError
 
-        self.lost: tuple[type[BaseException], ...] = (KilledWorker, CancelledError, CommClosedError)
+        super().__init__(backend, threads)
+        self.lost = (KilledWorker, CancelledError, CommClosedError)
         self._closed = CommClosedError
-        self._client, self._computing = client, Computing(backend, threads)
-
-    def errand(self, work: Work, merge: Merge) -> Errand:
-        """See `lrcore.backend.Crew`."""
-        return Errand(self, work, merge)
-
-    def computing(self) -> Computing:
-        """How the workers of a new errand compute."""
-        return self._computing
+        self._client = client
 
     def share(self, value: Any) -> Any:
         """The future of a copy on every worker. Raises InputError where there are none."""

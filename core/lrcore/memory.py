@@ -17,7 +17,7 @@ MB = 2.0**20
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Demand:
     """In MB. images: of a batch with what comes with it. workers: how many share the work, 0 for this process alone."""
 
     images_MB: float
@@ -44,12 +44,12 @@ class Estimate:
         return f"memory: about {self.here_MB:,.0f} MB here ({parts}metadata {self.metadata_MB:,.0f}){more}"
 
 
-def estimate(job: Job, batch_bytes: int = Backend.batch_bytes, workers: int = 0) -> Estimate:
+def demand(job: Job, batch_bytes: int = Backend.batch_bytes, workers: int = 0) -> Demand:
     """Of an iteration of the job, beside the program itself. batch_bytes: of the backend's images."""
     particles, box = job.particles, job.mask.box
     images = min(batch_size(box, batch_bytes), len(particles))
     z, y, x = shape_for(box // 2)
-    return Estimate(
+    return Demand(
         IMAGE_COPIES * images * 4 * box**2 / MB,
         MAP_COPIES * 4 * box**3 / MB,
         12 * z * y * x / MB,

@@ -19,7 +19,7 @@ from lrcore.clock import peak_memory_MB
 from lrcore.errors import InputError
 from lrcore.heldout import held_out
 from lrcore.images import worked
-from lrcore.memory import estimate
+from lrcore.memory import demand
 from lrcore.reconstruct import reconstruct
 from lrcore.records import Step
 from lrcore.refine import Job, advance
@@ -150,13 +150,13 @@ def test_memory_does_not_grow_with_the_particles(tmp_path: Path) -> None:
 
 def test_the_estimate_is_near_the_peak(tmp_path: Path) -> None:
     job = workload(tmp_path, 256, RefineSpec(initial_lowpass_A=12.0), box=128, pixel_size_A=3.0, distinct=64).job
-    told = estimate(job)
+    told = demand(job)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         base, peak = executor.submit(measured_peak, job).result()
     assert 0.5 < told.here_MB / (peak - base) < 2
     assert re.fullmatch(r"memory: about \d[\d,]* MB here \(images \d.*\)", told.sentence())
-    assert "each of 3 workers" in estimate(job, workers=3).sentence()
-    assert estimate(job).volumes_MB > 5 * estimate(replace(job, mask=smaller(job))).volumes_MB
+    assert "each of 3 workers" in demand(job, workers=3).sentence()
+    assert demand(job).volumes_MB > 5 * demand(replace(job, mask=smaller(job))).volumes_MB
 
 
 def smaller(job: Job) -> Any:
