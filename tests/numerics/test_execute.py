@@ -1,7 +1,11 @@
 """The same step by processes, by an executor and by dask's workers as in one process; lost workers; what they say."""
 
+import builtins
+import errno
+import io
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 from collections.abc import Iterator
@@ -211,6 +215,31 @@ def test_dask_one_of_whose_workers_is_killed(job: Job, alone: Step) -> None:
         assert isinstance(event, Step)
         assert same_bits(event.half_maps, whole.half_maps)
         assert same_bits(event.expectation, whole.expectation)
+
+
+def hide(path: str) -> int:
+    """In a worker: a file is not there, as on a machine where its folder is not mounted."""
+    here = io.open
+
+    def without(file: Any, *arguments: Any, **more: Any) -> Any:
+        if str(file) == path:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return here(file, *arguments, **more)
+
+    io.open = builtins.open = without  # pathlib opens by the first, others by the second
+    return os.getpid()
+
+
+def test_a_worker_that_alone_does_not_see_the_images_is_named(job: Job) -> None:
+    stack = str(job.particles.images.stacks[0])
+    with cluster(2) as made, connected(made.scheduler_address) as client:
+        blind = next(iter(client.scheduler_info()["workers"]))
+        pid = client.run(hide, stack, workers=[blind])[blind]
+        with pytest.raises(InputError) as told:
+            stepped(job, DaskCrew(client, "cpu"))
+    assert stack in str(told.value)
+    assert f"{pid}" in str(told.value)
+    assert platform.node() in str(told.value)
 
 
 def test_a_scheduler_that_goes_away_is_told(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
