@@ -26,6 +26,8 @@ COMMON = 100.0
 """Of the prior of the second class's share, in sights."""
 STEADY = 10.0
 """Of the prior of the second class's widths, in sights."""
+RIM = 2.0
+"""No pose is beyond the extents: on their rim, a turn has 5/3 and a shift twice the variance that it has all over."""
 SIZES = np.array([3, 2])
 """Numbers in a turn and in a shift of θ."""
 OUTLIERS = 0.03
@@ -152,9 +154,10 @@ def _share(found: Found) -> float:
 
 
 def _astray(seen: Seen, found: Found) -> Float64:
-    """Variances (2,) of the second class."""
+    """Variances (2,) of the second class; all of it on the rim of the extents would have `RIM` times their own."""
     out = 1 - found.member
-    return np.asarray((out @ found.moments + STEADY * SIZES * seen.astray) / ((out.sum() + STEADY) * SIZES))
+    fitted = (out @ found.moments + STEADY * SIZES * seen.astray) / ((out.sum() + STEADY) * SIZES)
+    return np.asarray(np.minimum(fitted, RIM * seen.astray))
 
 
 def _better(seen: Seen, state: Fitted, found: Found, other: Fitted) -> tuple[Fitted, Found]:
