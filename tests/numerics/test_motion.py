@@ -226,3 +226,14 @@ def test_a_prior_is_taken_out_and_motions_are_those_of_a_body():
     np.testing.assert_allclose(sight.precision, np.tile(likelihood, (n, 1, 1)), rtol=1e-6, atol=1e-6)
     back = np.linalg.solve(sight.precision, sight.information[..., None])[..., 0]
     np.testing.assert_allclose(back, theta, atol=1e-6)
+
+
+def test_sights_that_contradict_themselves_do_not_run_away():
+    """A pull without a precision, as where a posterior is wider than its prior, has no place to go to."""
+    sight, _ = seen(4, 3)
+    precision = sight.precision.copy()
+    precision[::7, 0, 0] = 0.0
+    found = fit(Sights(sight.reference_A, precision, sight.information, sight.plane, sight.extent))
+    turn, shift = sight.extent
+    assert np.all(found.astray <= 2.0 * np.array([turn**2 / 5, shift**2 / 4]))
+    assert np.all(np.isfinite(found.covariance))
