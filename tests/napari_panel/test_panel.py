@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QPushButton, QWidget
 from lrcore.errors import InputError
 from lrcore.records import HalfMaps, Volume
 from lrcore.spec import RefineSpec
+from lrwidgets import doors
 from lrwidgets.napari_panel import layers, mask_section
+from lrwidgets.napari_panel.export_section import ExportSection
 from lrwidgets.napari_panel.fulcrum_section import FulcrumSection
 from lrwidgets.napari_panel.mask_section import PAINT, SHAPES, MaskSection
 from lrwidgets.napari_panel.panel import SessionPanel
@@ -23,6 +26,7 @@ from lrwidgets.napari_panel.prior_section import PriorSection
 from lrwidgets.napari_panel.run_section import RunSection
 from lrwidgets.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job
+from tests.session.conftest import make_files
 
 
 @pytest.fixture
@@ -306,6 +310,24 @@ def test_data_are_asked_for(qtbot) -> None:
     assert panel.flush()
     assert "nowhere" in panel.data.message.text()
     panel.leave()
+
+
+def test_a_step_is_exported_in_every_kind(qtbot, tmp_path: Path) -> None:
+    files = make_files(tmp_path)
+    with Session.load(files.star, files.mask, files.halves, engine=FakeEngine()) as session:
+        session.run(1, wait=True)
+        panel = SessionPanel(ViewerModel(), session)
+        qtbot.addWidget(panel)
+        section = panel.sections["Export"]
+        assert isinstance(section, ExportSection)
+        for box in section.kinds.values():
+            box.setChecked(True)
+        section.folder.setText(str(tmp_path / "out"))
+        press(panel, "export-go")
+        assert panel.flush()
+        assert section.message.text().startswith("wrote ")
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {*doors.NAMES.values(), "particles.csg"}
+        panel.leave()
 
 
 def test_closing_leaves_nothing_behind(session: Session, qtbot) -> None:

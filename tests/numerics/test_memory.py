@@ -24,6 +24,7 @@ from lrcore.reconstruct import reconstruct
 from lrcore.records import Step
 from lrcore.refine import Job, advance
 from lrcore.spec import RefineSpec
+from lrcore.subtract import subtracted_images
 from lrcore.workload import begun, workload
 from lrwidgets.bench.many import repeated
 from tests.fakes import same_bits
@@ -75,6 +76,12 @@ def looked_at(job: Job, backend: Backend) -> Any:
     return found.given, found.mirror_gain, found.scale_gain
 
 
+def without_the_rest(job: Job, backend: Backend) -> Any:
+    """The images without what lies outside the mask."""
+    first = begun(job)
+    return np.concatenate(list(subtracted_images(job, first, first, backend)))
+
+
 @pytest.mark.parametrize(("kernel", "call"), [("ctf", 1), ("window", 2), ("score", 1), ("weigh", 2), ("insert", 2)])
 def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> None:
     backend = replace(pick("cpu", 1), batch_bytes=32 * 4 * BOX**2)
@@ -90,7 +97,9 @@ def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> 
         assert np.abs(a.data - b.data).max() < 1e-6 * np.abs(b.data).max()
 
 
-@pytest.mark.parametrize(("kernel", "look"), [("window", judged), ("compare", looked_at)])
+@pytest.mark.parametrize(
+    ("kernel", "look"), [("window", judged), ("compare", looked_at), ("subtract", without_the_rest)]
+)
 def test_whoever_looks_at_images_goes_on_in_smaller_batches(
     job: Job, kernel: str, look: Callable[[Job, Backend], Any]
 ) -> None:
