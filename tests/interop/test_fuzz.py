@@ -131,6 +131,20 @@ def test_star(made: Maker, data: st.DataObject) -> None:
     sound(io.read_particles, to_cryosparc, io.info, path=path)
 
 
+@pytest.mark.parametrize(
+    ("was", "huge"), [(" 300 2.7", " 3e44 2.7"), (" 0.309069 ", " 1e300 "), (" 18305.06 ", " 1e99 ")]
+)
+def test_a_number_that_a_table_of_cryosparc_cannot_hold_is_told(made: Maker, was: str, huge: str) -> None:
+    text = (made.folder / "particles.star").read_text()
+    assert was in text
+    path = made.folder / "fuzzed.star"
+    path.write_text(text.replace(was, huge, 1))
+    said = complaint(to_cryosparc, path)
+    assert said is not None
+    assert "cannot hold" in said
+    assert path.stem in said
+
+
 @pytest.mark.parametrize("field", ["alignments3D/split", "blob/idx", "ctf/exp_group_id"])
 def test_a_number_of_a_table_that_is_no_whole_number_is_told(made: Maker, field: str) -> None:
     table = np.load(made.folder / "particles.cs")

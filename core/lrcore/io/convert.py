@@ -59,7 +59,7 @@ def star_to_cs(source: StarSource) -> Table:
     columns: Columns = {
         "blob/path": np.char.encode(names.to_numpy(dtype=str), "utf-8"),
         "blob/idx": index.astype(np.uint32),
-        "blob/psize_A": pixel.astype(np.float32),
+        "blob/psize_A": _single(source.path, "blob/psize_A", pixel),
     }
     taken = {IMAGE, GROUP, PIXEL, SIZE, "rlnPixelSize", *TILT, *MAGNIFICATION, *OF_GROUP}
     if SIZE in optics.columns:
@@ -154,17 +154,17 @@ def _ctf_fields(source: StarSource, optics: pd.DataFrame, rows: npt.NDArray[np.i
     out: Columns = {}
     for name, field in OF_GROUP.items():
         if name in optics.columns:
-            out[field] = numbers(path, optics, name)[rows].astype(np.float32)
+            out[field] = _single(path, field, numbers(path, optics, name)[rows])
     for name, (field, factor) in PLAIN.items():
         if name in source.table.columns:
-            out[field] = (numbers(path, source.table, name) * factor).astype(np.float32)
+            out[field] = _single(path, field, numbers(path, source.table, name) * factor)
     if set(TILT) <= set(optics.columns) and "ctf/cs_mm" in out:
         tilt = np.stack([numbers(path, optics, name)[rows] for name in TILT], axis=1)
         cs_mm = numbers(path, optics, MICROSCOPE[1])[rows, None]
-        out["ctf/tilt_A"] = (np.sin(tilt * 1e-3) * cs_mm * MM).astype(np.float32)
+        out["ctf/tilt_A"] = _single(path, "ctf/tilt_A", np.sin(tilt * 1e-3) * cs_mm * MM)
     if set(MAGNIFICATION) <= set(optics.columns):
         matrix = np.stack([numbers(path, optics, name)[rows] for name in MAGNIFICATION], axis=1)
-        out["ctf/anisomag"] = (matrix - np.array([1.0, 0.0, 0.0, 1.0])).astype(np.float32).reshape(n, 4)
+        out["ctf/anisomag"] = _single(path, "ctf/anisomag", matrix - np.array([1.0, 0.0, 0.0, 1.0])).reshape(n, 4)
     return out
 
 
@@ -177,10 +177,21 @@ def _alignment_fields(source: StarSource, pixel: npt.NDArray[Any], aligned: npt.
         shift = np.stack([numbers(path, table, name) for name in origin], axis=1)
         shift = shift if origin is ORIGIN_A else shift * pixel[:, None]
         out[POSE] = rotations.to_cryosparc(rotations.from_euler(angles)).astype(np.float32)
-        out[SHIFT] = (shift / aligned.astype(np.float64)[:, None]).astype(np.float32)
-        out[ALIGNED_PIXEL] = aligned.astype(np.float32)
+        out[SHIFT] = _single(path, SHIFT, shift / aligned.astype(np.float64)[:, None])
+        out[ALIGNED_PIXEL] = _single(path, ALIGNED_PIXEL, aligned)
     if HALF in have:
         out[SPLIT] = (whole(path, table, HALF, 1) - 1).astype(np.uint32)
+    return out
+
+
+def _single(path: Path, field: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Numbers (n, ...) as a .cs has them. Raises InputError naming the first row whose number it cannot hold."""
+    with np.errstate(over="ignore"):
+        out = values.astype(np.float32)
+    bad = ~np.isfinite(out).reshape(len(out), -1).all(axis=1)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(f"{path}: row {row + 1}: {field} would be {values[row]}, which a .cs cannot hold: correct it")
     return out
 
 
