@@ -5,6 +5,8 @@ from argparse import Namespace
 import numpy as np
 import xarray as xr
 
+from lrcore.records import Float64
+from lrcore.uncertainty import sds
 from lrwidgets.commands import node_of
 from lrwidgets.export import netcdf
 from lrwidgets.session import Session
@@ -22,8 +24,7 @@ def uncertainty(arguments: Namespace) -> None:
         tree = session.results(node.id)
     printer.close()
     searched = tree["particles"].to_dataset().isel(iteration=-1)
-    names = ("rotation_sd", "shift_sd")
-    here, before = ([_quartiles(data[name]) for name in names] for data in (found, searched))
+    here, before = ([_quartiles(sd) for sd in sds(data["covariance"].values)] for data in (found, searched))
     lines = [
         f"iteration {node.iteration}: {found.sizes['particle']} particles; kept in the run, for exports and figures",
         *(
@@ -32,7 +33,8 @@ def uncertainty(arguments: Namespace) -> None:
             for what, unit, now, then in zip(("rotation", "shift"), ("°", " Å"), here, before, strict=True)
         ),
     ]
-    numbers = {f"{name}_quartiles": value for name, value in zip(names, here, strict=True)}
+    rotation, shift = here
+    numbers = {"rotation_sd_quartiles": rotation, "shift_sd_quartiles": shift}
     printer.tell("\n".join(lines), "uncertainty", node=node.id, **numbers)
     if arguments.out is not None:
         netcdf(arguments.out, xr.DataTree(found))
@@ -43,7 +45,5 @@ def uncertainty(arguments: Namespace) -> None:
         plots.save(plots.uncertainty(tree), arguments.plot)
 
 
-def _quartiles(sd: xr.DataArray) -> list[float]:
-    """Of the root mean squares over the axes of SDs (particle, axis)."""
-    each = np.sqrt((sd.values**2).mean(axis=-1))
-    return [float(value) for value in np.quantile(each, (0.25, 0.5, 0.75))]
+def _quartiles(sd: Float64) -> list[float]:
+    return [float(value) for value in np.quantile(sd, (0.25, 0.5, 0.75))]

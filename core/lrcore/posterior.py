@@ -38,8 +38,7 @@ class Posterior:
 
 def posterior(modes: Modes, limits: Limits) -> Posterior:
     """Σ = (H + Ψ⁻¹)⁻¹ and log evidence = −value + ½ log det Σ of every mode."""
-    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
-    curvature = modes.hessian + np.diag(precision)
+    curvature = modes.hessian + np.diag(limits.precision)
     # A direction that the data say nothing about and no prior holds keeps the extent as its width.
     extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
     curvature = curvature + np.diag(1e-3 / extent**2)

@@ -175,14 +175,13 @@ def _log_posterior(
 ) -> Float64:
     """(B, S) of θ moved by each of the draws δ (B, S, 5), up to a constant of the image; −∞ beyond the extents."""
     limits, out = frame.limits, np.empty(delta.shape[:2])
-    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
     turned = exp(theta[:, :3])
     for draw in range(delta.shape[1]):
         here = np.concatenate([log(turned @ exp(delta[:, draw, :3])), theta[:, 3:] + delta[:, draw, 3:]], axis=1)
         value = backend.kernels.evaluate(frame.volume, W, w, frame.samples, 0, turns, here, frame.lever)[0]
         beyond = np.linalg.norm(here[:, :3], axis=1) > limits.rotation * (1 + 1e-9)
         beyond |= np.linalg.norm(here[:, 3:], axis=1) > limits.shift * (1 + 1e-9)
-        out[:, draw] = np.where(beyond, -np.inf, -value - 0.5 * (precision * here**2).sum(axis=1))
+        out[:, draw] = np.where(beyond, -np.inf, -value - 0.5 * (limits.precision * here**2).sum(axis=1))
     return out
 
 

@@ -59,7 +59,7 @@ def star_to_cs(source: StarSource) -> Table:
     columns: Columns = {
         "blob/path": np.char.encode(names.to_numpy(dtype=str), "utf-8"),
         "blob/idx": index.astype(np.uint32),
-        "blob/psize_A": _single(source.path, "blob/psize_A", pixel),
+        "blob/psize_A": _single(path, "blob/psize_A", pixel),
     }
     taken = {IMAGE, GROUP, PIXEL, SIZE, "rlnPixelSize", *TILT, *MAGNIFICATION, *OF_GROUP}
     if SIZE in optics.columns:

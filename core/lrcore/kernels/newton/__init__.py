@@ -51,6 +51,11 @@ class Limits:
     shift_sd: float
     drop: float = 20.0
 
+    @property
+    def precision(self) -> npt.NDArray[np.float64]:
+        """Of the prior, (5,): 1/rad² and 1/px²; 0 without one."""
+        return np.array([self.rotation_sd] * 3 + [self.shift_sd] * 2, dtype=np.float64) ** -2.0
+
 
 @dataclass(frozen=True)
 class Modes:

@@ -115,7 +115,7 @@ def newton(
 
 def _descend(measure: Measure, theta: Array, band: int, steps: int, limits: Limits) -> Mode:
     """Levenberg–Marquardt in one band: (theta, posterior value, likelihood, likelihood Hessian)."""
-    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
+    precision = limits.precision
     value, gradient, hessian = measure(theta, band)
     total = value + 0.5 * np.sum(precision * theta**2)
     damping = 1e-3
@@ -143,7 +143,7 @@ def _descend(measure: Measure, theta: Array, band: int, steps: int, limits: Limi
 
 def _polish(measure: Measure, mode: Mode, band: int, limits: Limits) -> Mode:
     """Gauss–Newton moves from a mode (theta, value, likelihood, hessian), shortened when they do not contract."""
-    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
+    precision = limits.precision
     theta, (likelihood, gradient, hessian), length, share = mode[0], measure(mode[0], band), np.inf, 1.0
     for _ in range(POLISH_STEPS):
         curvature = hessian + np.diag(precision)
@@ -170,7 +170,7 @@ def _moved(theta: Array, delta: Array, limits: Limits) -> Array:
 
 def _prune(found: list[Mode], limits: Limits) -> list[Mode]:
     """Best first, without those that lost by more than `drop` or that met a better one (within 1 SD); KEPT at most."""
-    precision = np.array([limits.rotation_sd] * 3 + [limits.shift_sd] * 2) ** -2.0
+    precision = limits.precision
     kept: list[Mode] = []
     for mode in sorted(found, key=lambda f: f[1]):
         if kept and mode[1] > kept[0][1] + limits.drop:
