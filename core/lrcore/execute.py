@@ -2,16 +2,15 @@
 
 import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from types import TracebackType
 from typing import Any
 
 from lrcore.errands import Computing, Errand, Hands, Merge, Work
 from lrcore.errors import InputError
+from lrcore.processes import Processes
 
 NOTICED_S = 0.5
 """A client has noticed by then that its scheduler has closed the line."""
@@ -90,11 +89,10 @@ class LocalCrew(ExecutorCrew):
 
     def __init__(self, workers: int, backend: str = "auto", threads: int | None = None) -> None:
         """workers: how many. threads: of each; by default they share the cores of this process."""
-        self._workers = workers
-        self._context = multiprocessing.get_context("spawn")
-        self._last = self._context.Value("q", -1, lock=False)
+        self._last = multiprocessing.get_context("spawn").Value("q", -1, lock=False)
         self._number = -1
-        super().__init__(self._pool(), backend, threads or max(1, len(os.sched_getaffinity(0)) // workers))
+        self._processes = Processes(workers, _watch, self._last)
+        super().__init__(self._processes, backend, threads or max(1, len(os.sched_getaffinity(0)) // workers))
 
     def __enter__(self) -> "LocalCrew":
         return self
@@ -109,15 +107,6 @@ class LocalCrew(ExecutorCrew):
         self._number += 1
         return Computing(self._computing.backend, self._computing.threads, _IsCalledOff(self._number))
 
-    def submit(self, *call: Any) -> Any:
-        """The future of a call; in new processes if one of the old ones was lost."""
-        try:
-            return self._executor.submit(*call)
-        except BrokenExecutor:
-            self._executor.shutdown(wait=False)
-            self._executor = self._pool()
-            return self._executor.submit(*call)
-
     def call_off(self) -> None:
         """The processes stop between two batches of images."""
         self._last.value = self._number
@@ -127,23 +116,16 @@ class LocalCrew(ExecutorCrew):
         self.call_off()
         self._executor.shutdown(cancel_futures=True)
 
-    def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._workers, self._context, _prepare_process, (self._last,))
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that are there."""
+        return self._processes.pids
 
 
-def _prepare_process(last: Any) -> None:
-    """In a new process: Ctrl-C is for the one that started it, and it ends when that one does, however it does."""
+def _watch(last: Any) -> None:
+    """In a new process: see what is called off."""
     global _CALLED_OFF
     _CALLED_OFF = last
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def end_with_it() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_it, daemon=True).start()
 
 
 class DaskCrew(_Crew):

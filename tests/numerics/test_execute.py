@@ -144,11 +144,11 @@ def test_processes_one_of_which_is_killed(job: Job, alone: Step) -> None:
         killed = 0
         for event in advance(job, first, first, backend):
             if isinstance(event, Progress) and event.done and not killed:
-                killed = sorted(crew._executor._processes)[0]  # type: ignore[attr-defined]
+                killed = crew.pids[0]
                 os.kill(killed, signal.SIGKILL)
         assert killed
         assert isinstance(event, Step)
-        assert killed not in crew._executor._processes  # type: ignore[attr-defined]
+        assert killed not in crew.pids
         assert same_bits(event.half_maps, whole.half_maps)
         assert same_bits(event.expectation, whole.expectation)
         going = advance(job, first, first, backend)

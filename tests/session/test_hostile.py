@@ -1,6 +1,7 @@
 """Generated bad input: settings, specs, runs and command lines. One line, status 2, nothing written elsewhere, no hang.
 
-In a test run each kind is tried some dozens of times; LRW_FUZZ=N tries each N times.
+In a test run each kind is tried some dozens of times; LRW_FUZZ=N tries each N times,
+and LRW_FUZZ_SECONDS=S each for S seconds.
 """
 
 import json
