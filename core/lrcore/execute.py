@@ -12,10 +12,9 @@ from lrcore.errands import Computing, Errand, Hands, Merge, Work
 from lrcore.errors import InputError
 from lrcore.processes import Processes
 
-NOTICED_S = 0.5
-"""A client has noticed by then that its scheduler has closed the line."""
 RECONNECT_S = 10.0
 """A scheduler that does not answer for so long is gone."""
+GONE = "the dask scheduler is gone: whole steps are kept; start it again and go on from there (--resume)"
 
 
 class _Crew(Hands):
@@ -151,6 +150,8 @@ class DaskCrew(_Crew):
             return self._client.scatter(value, broadcast=True, hash=False)
         except TimeoutError as error:
             raise InputError(f"{self._address}: the scheduler has no workers: start some, then go on") from error
+        except self._closed as error:
+            raise self._told(error) from error
 
     def submit(self, *call: Any) -> Any:
         """The future of a call."""
@@ -182,8 +183,7 @@ class DaskCrew(_Crew):
 
     def _told(self, error: BaseException) -> BaseException:
         if isinstance(error, self._closed):
-            time.sleep(NOTICED_S)
-            self._require_scheduler()
+            self._require_answer()
         if isinstance(error, ModuleNotFoundError):
             return InputError(f"{self._address}: a worker cannot import {error.name}: install what is installed here")
         return error
@@ -197,10 +197,16 @@ class DaskCrew(_Crew):
         end = time.monotonic() + RECONNECT_S
         while self._client.status != "running":
             if self._client.status == "closed" or time.monotonic() > end:
-                raise InputError(
-                    "the dask scheduler is gone: whole steps are kept; start it again and go on from there (--resume)"
-                )
+                raise InputError(GONE)
             time.sleep(0.1)
+
+    def _require_answer(self) -> None:
+        """Raise InputError if the scheduler does not answer: its client may not have noticed that it is gone."""
+        self._require_scheduler()
+        try:
+            self._client.sync(self._client.scheduler.identity, callback_timeout=RECONNECT_S)
+        except (OSError, RuntimeError, AttributeError) as error:  # no line to it, or none any more
+            raise InputError(GONE) from error
 
 
 def crew_of(workers: Any, backend: str = "auto", threads: int = 1) -> Any:
