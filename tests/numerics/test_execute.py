@@ -252,6 +252,26 @@ def test_a_scheduler_that_goes_away_is_told(job: Job, monkeypatch: pytest.Monkey
             list(going)
 
 
+def test_a_scheduler_that_is_gone_is_told_before_its_client_has_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrcore.execute.RECONNECT_S", 1.0)
+    monkeypatch.setattr(DaskCrew, "_require_scheduler", lambda crew: None)
+    with cluster(1, processes=False) as made, connected(made.scheduler_address) as client:
+        crew = DaskCrew(client, "cpu")
+        assert crew.submit(len, "abc").result() == 3
+        lost = crew.lost[-1]("a worker")
+        assert crew._told(lost) is lost
+        made.close()
+        with pytest.raises(InputError, match="the dask scheduler is gone: whole steps are kept"):
+            raise crew._told(lost)
+
+        def closed(*arguments: Any, **more: Any) -> Any:
+            raise lost
+
+        monkeypatch.setattr(client, "scatter", closed)
+        with pytest.raises(InputError, match="the dask scheduler is gone: whole steps are kept"):
+            crew.share(1)
+
+
 def test_no_scheduler() -> None:
     pytest.importorskip("distributed", reason="distributed is not installed")
     with pytest.raises(InputError, match=r"tcp://127.0.0.1:9: no dask scheduler answers there"):
