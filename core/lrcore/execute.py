@@ -86,12 +86,14 @@ class _IsCalledOff:
 class LocalCrew(ExecutorCrew):
     """Processes on this machine; one that is lost is replaced. To be closed, or used in a with block."""
 
+    _executor: Processes
+
     def __init__(self, workers: int, backend: str = "auto", threads: int | None = None) -> None:
         """workers: how many. threads: of each; by default they share the cores of this process."""
         self._last = multiprocessing.get_context("spawn").Value("q", -1, lock=False)
         self._number = -1
-        self._processes = Processes(workers, _watch, self._last)
-        super().__init__(self._processes, backend, threads or max(1, len(os.sched_getaffinity(0)) // workers))
+        processes = Processes(workers, _watch, self._last)
+        super().__init__(processes, backend, threads or max(1, len(os.sched_getaffinity(0)) // workers))
 
     def __enter__(self) -> "LocalCrew":
         return self
@@ -118,7 +120,7 @@ class LocalCrew(ExecutorCrew):
     @property
     def pids(self) -> list[int]:
         """Of the processes that are there."""
-        return self._processes.pids
+        return self._executor.pids
 
 
 def _watch(last: Any) -> None:

@@ -19,6 +19,8 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+ENDING_S = 1.0
+"""A process whose pipe has ended has so long to end by itself, so that its own status is told."""
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -70,14 +72,10 @@ class Processes(Executor):
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                done, value = worker.ask(call)
+                future.set_result(worker.ask(call))
             except Exception as error:  # it is the caller's
-                done, value = False, error
-            if done:
-                future.set_result(value)
-            else:
-                future.set_exception(value)
-            del item, future, call, value  # it may wait for the next one for long
+                future.set_exception(error)
+            del item, future, call  # it may wait for the next one for long
         worker.close()
 
 
@@ -97,8 +95,8 @@ class _Worker:
         process = self._process
         return process.pid if process else None
 
-    def ask(self, call: Call) -> tuple[bool, Any]:
-        """Whether the call came to its end, and what it gave or raised. Raises BrokenProcessPool if it is lost."""
+    def ask(self, call: Call) -> Any:
+        """The result of a call. Raises what the call raised, BrokenProcessPool if the process is lost."""
         message = ForkingPickler.dumps(call)
         if self._process is None:
             self._start()
@@ -109,10 +107,13 @@ class _Worker:
             answer = self._pipe.recv_bytes()
         except (EOFError, OSError) as error:
             pid = self.pid
+            self._process.join(ENDING_S)
             self._process.kill()
             raise BrokenProcessPool(f"process {pid} ended unasked, status {self.close()}") from error
-        found: tuple[bool, Any] = ForkingPickler.loads(answer)
-        return found
+        done, value = ForkingPickler.loads(answer)
+        if not done:
+            raise value
+        return value
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
