@@ -10,6 +10,7 @@ import xarray as xr
 
 from lrcore.advice import Advice
 from lrcore.advise import advise
+from lrcore.advise_motion import UNEVEN, UNEVEN_SURE
 from lrcore.audit import Audit, audit
 from lrcore.backend import pick
 from lrcore.errors import InputError
@@ -103,17 +104,23 @@ def moved(session: Session) -> xr.Dataset | None:
 class Widths:
     """SDs of the motion per axis, of turns in degrees and of shifts in Å, and the SDs of their errors.
 
-    untold: which of the two, "rotation" or "shift", the poses hardly tell.
+    untold: which of the two, "rotation" or "shift", the poses hardly tell. axes: in degrees, about the widest axis of
+    the turns and about the narrowest, where these are not the same beyond doubt.
     """
 
     sd: tuple[float, float]
     error: tuple[float, float]
     untold: tuple[str, ...] = ()
+    axes: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         (turn, shift), (a, b) = self.sd, self.error
         words = f"The particles move by {turn:.2g} ± {a:.1g}° and {shift:.2g} ± {b:.1g} Å per axis (SD)."
-        return " ".join([words, *(f"{hardly_told(name)}." for name in self.untold)])
+        shape = []
+        if self.axes:
+            most, least = self.axes
+            shape = [f"They turn by {most:.2g}° about one axis and by {least:.2g}° about another: prior motion knows."]
+        return " ".join([words, *shape, *(f"{hardly_told(name)}." for name in self.untold)])
 
 
 def hardly_told(name: str) -> str:
@@ -129,10 +136,12 @@ def learned(session: Session) -> Widths | None:
 
 def widths_of(found: Hinge) -> Widths:
     """The widths of a motion in the units that people use."""
+    sds, _ = found.axes
     return Widths(
         (found.rotation_sd / DEGREE, found.shift_sd_A),
         (found.rotation_sd_error / DEGREE, found.shift_sd_error_A),
         found.untold,
+        (sds[0] / DEGREE, sds[-1] / DEGREE) if found.uneven > UNEVEN_SURE and sds[0] > UNEVEN * sds[-1] else None,
     )
 
 

@@ -101,7 +101,9 @@ def make_held(job: Job, random: np.random.Generator) -> Held:
     spec, (x, y, z) = job.spec, (float(v) for v in random.uniform(1, 9, 3))
     free, recentred = spec.prior == "none", spec.recenter_rotations or spec.recenter_shifts
     sd = (np.inf, np.inf) if free else (spec.rotation_prior_sd_deg, spec.shift_prior_sd_A)
-    return Held((x, y, z), *sd, spec.rotation_limit_deg, spec.shift_limit_A, recentred)
+    root = random.normal(size=(6, 6))
+    covariance = tuple((root @ root.T).ravel().tolist()) if spec.prior == "motion" else None
+    return Held((x, y, z), *sd, spec.rotation_limit_deg, spec.shift_limit_A, recentred, covariance)
 
 
 def make_summary(iteration: int, random: np.random.Generator) -> Summary:

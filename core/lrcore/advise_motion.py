@@ -26,6 +26,10 @@ ASIDE_PX = 0.15
 """Mean shift of all particles, px, from which on their origins or the map's middle are off,"""
 ASIDE_SURE = 10.0
 """if it is so many standard errors."""
+UNEVEN = 2.0
+"""Width of the turns about one axis over that about another, from which on one width for all is a poor prior,"""
+UNEVEN_SURE = 40.0
+"""if that is so sure: a χ² of five degrees of freedom."""
 SPENT = 0.1
 """Share of particles at an extent from which on their poses say too little of the motion."""
 
@@ -42,6 +46,7 @@ def of_motion(job: Job, step: Step, found: Estimate | None) -> Iterator[Advice]:
     off = [] if aside else [*_fulcrum(job, held, found)]
     yield from off
     yield from _priors(job, held, found, shifts=not (aside or off))
+    yield from _shape(job, found)
 
 
 def _aside(job: Job, step: Step, held: Held) -> Iterator[Advice]:
@@ -123,6 +128,24 @@ def _priors(job: Job, held: Held, found: Estimate, shifts: bool) -> Iterator[Adv
             limit,
             {f"{what}_prior_sd_{suffix}": wanted},
         )
+
+
+def _shape(job: Job, found: Estimate) -> Iterator[Advice]:
+    """Of a body that turns about one axis, or two, under a prior that is as wide about all."""
+    (sds, axes), hinge = found.all.axes, found.all
+    most, least = sds[0] / DEGREE, max(sds[-1] / DEGREE, LEAST_TURN_DEG)
+    if job.spec.prior != "gaussian" or most < UNEVEN * least or hinge.uneven < UNEVEN_SURE:
+        return
+    axis = ", ".join(f"{x:.2f}" for x in axes[0])
+    yield Advice(
+        "prior_uneven",
+        f"the body turns by {most:.2g}° about ({axis}) and by {least:.2g}° about another axis (SD, errors of the poses "
+        "taken out), and the prior is as wide about all",
+        "let the prior follow the motion along each axis: prior motion",
+        most / least,
+        UNEVEN,
+        {"prior": "motion"} if not (job.spec.recenter_rotations or job.spec.recenter_shifts) else {},
+    )
 
 
 def _rounded(width: float, least: float) -> float:

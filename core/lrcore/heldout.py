@@ -33,7 +33,7 @@ from lrcore.images import Batch, worked
 from lrcore.motion import motions
 from lrcore.poses import seen_through
 from lrcore.records import Expectation, Held, Particles, Poses, Step, Volume
-from lrcore.reference import Geometry, align_resolution_A, bands, geometry, windowed
+from lrcore.reference import Geometry, align_resolution_A, bands, geometry, limits_of, windowed
 from lrcore.refine import Job, outside, weighed
 from lrcore.subset import half_balanced
 from lrcore.units import DEGREE
@@ -121,10 +121,11 @@ def _occam(particles: Particles, found: Expectation, held: Held | None) -> Float
         return np.zeros(len(particles))
     behind = lens(particles, np.arange(len(particles)))
     theta = motions(particles.poses, found.poses, np.array(held.fulcrum_A), behind)
-    turn, shift = (theta[:, :3] ** 2).sum(axis=1), (theta[:, 3:] ** 2).sum(axis=1)
     if np.isfinite(held.rotation_sd_deg):
-        sd = np.array([held.rotation_sd_deg * DEGREE, held.shift_sd_A])
-        prior = -0.5 * (turn / sd[0] ** 2 + shift / sd[1] ** 2) - np.log(sd) @ (3, 2) - 2.5 * np.log(2 * np.pi)
+        precision = limits_of(held).precision(seen_through(particles.poses.rotation, behind))
+        prior = 0.5 * (
+            np.linalg.slogdet(precision / (2 * np.pi))[1] - np.einsum("ni,nij,nj->n", theta, precision, theta)
+        )
     else:
         ball = 4 / 3 * np.pi * (held.rotation_extent_deg * DEGREE) ** 3 * np.pi * held.shift_extent_A**2
         prior = np.full(len(theta), -np.log(ball))

@@ -1,20 +1,21 @@
 """What an iteration learns from the motion that the last one found: where to turn, and how wide the prior should be.
 
 Either half set tells its own motion from its own images; what both use is the mean of the two. So much alone passes
-between the half sets: a point and two widths, as they share the mask and the resolution.
+between the half sets: a point and a covariance, as they share the mask and the resolution.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from lrcore.masks import centre_of_mass
-from lrcore.motion import Hinge, Motion, Sights, located, sights, widths
+from lrcore.motion import Hinge, Motion, Sights, about, carried, located, sights
 from lrcore.motion_fit import ENOUGH
 from lrcore.records import Expectation, Float64, Held, Particles, Poses, Step, Volume
-from lrcore.reference import Geometry, Learned, geometry, held
+from lrcore.reference import Geometry, Learned, geometry, held, limits_of, motion_prior
 from lrcore.spec import RefineSpec
 from lrcore.units import DEGREE
 
@@ -43,9 +44,7 @@ def seen_under(
     particles: Particles, found: Expectation, centres: Poses, search: Held
 ) -> tuple[Sights, npt.NDArray[np.int64]]:
     """What the images say of the motion, and their rows: `motion.sights` of what a search found that held this."""
-    sd = (search.rotation_sd_deg * DEGREE, search.shift_sd_A)
-    extent = (search.rotation_extent_deg * DEGREE, search.shift_extent_A)
-    return sights(particles, found, centres, sd, extent, search.fulcrum_A)
+    return sights(particles, found, centres, limits_of(search), search.fulcrum_A)
 
 
 def by_half(seen: Sights, half: npt.NDArray[np.int8]) -> tuple[Sights, Sights]:
@@ -64,31 +63,59 @@ def _damped(now: Learned, before: Held, given: Held) -> Learned:
     """Half-way from what was held before, if that was learned and not given.
 
     A prior that is too narrow is followed by a motion that is too wide, and the other way round: each iteration would
-    swing past the one before.
+    swing past the one before. Half-way is the geometric mean, which of widths and of covariances is the same thing.
     """
-    if (before.fulcrum_A, before.rotation_sd_deg, before.shift_sd_A) == (
-        given.fulcrum_A,
-        given.rotation_sd_deg,
-        given.shift_sd_A,
+    if replace(before, rotation_extent_deg=0, shift_extent_A=0) == replace(
+        given, rotation_extent_deg=0, shift_extent_A=0
     ):
         return now
     x, y, z = ((a + b) / 2 for a, b in zip(now.fulcrum_A, before.fulcrum_A, strict=True))
-    widths = (before.rotation_sd_deg, before.shift_sd_A)
-    turn, shift = (
-        float(np.sqrt(new * old)) if np.isfinite(old) else new
-        for new, old in zip((now.rotation_sd_deg, now.shift_sd_A), widths, strict=True)
-    )
-    return Learned((x, y, z), turn, shift)
+    covariance = _seen_from((x, y, z), now.fulcrum_A, _covariance(now))
+    if np.isfinite([before.rotation_sd_deg, before.shift_sd_A]).all():
+        covariance = halfway(covariance, _seen_from((x, y, z), before.fulcrum_A, _covariance(before)))
+    return _learned((x, y, z), covariance)
 
 
 def _both(found: list[tuple[Motion, Hinge]], spec: RefineSpec, shape: Geometry) -> Learned:
-    """The mean of the half sets: of the fulcra by their precision, of the widths of their squares."""
+    """The mean of the half sets: of the fulcra by their precision, and of the motions' second moments."""
     precision = [np.linalg.inv(hinge.covariance_A2) for _, hinge in found]
     pulls: list[Float64] = [p @ hinge.fulcrum_A for p, (_, hinge) in zip(precision, found, strict=True)]
     fulcrum = np.asarray(np.linalg.solve(precision[0] + precision[1], pulls[0] + pulls[1]), dtype=np.float64)
-    about = fulcrum if spec.fulcrum == "estimate" else np.array(shape.fulcrum_A, dtype=np.float64)
-    each = np.array([widths(motion, about) for motion, _ in found])
-    turn, shift = np.sqrt((each**2).mean(axis=0))
-    x, y, z = (float(f) for f in fulcrum)
-    turn_deg = float(np.clip(turn / DEGREE, LEAST_TURN_DEG, 90.0))
-    return Learned((x, y, z), turn_deg, float(np.clip(shift, LEAST_SHIFT_A, 200.0)))
+    point = fulcrum if spec.fulcrum == "estimate" else np.array(shape.fulcrum_A, dtype=np.float64)
+    x, y, z = (float(p) for p in point)
+    return _learned((x, y, z), np.mean([about(motion, point) for motion, _ in found], axis=0))
+
+
+def _learned(point_A: tuple[float, float, float], covariance: Float64) -> Learned:
+    """A prior about this point, neither narrower nor wider along any axis than is good for a search."""
+    least = np.repeat([LEAST_TURN_DEG * DEGREE, LEAST_SHIFT_A], 3)
+    values, vectors = np.linalg.eigh(covariance / np.outer(least, least))
+    covariance = (vectors * np.maximum(values, 1.0)) @ vectors.T * np.outer(least, least)
+    turn, shift = np.sqrt(np.diag(covariance).reshape(2, 3).mean(axis=1))
+    most = np.minimum(1.0, np.repeat([90.0 * DEGREE / turn, 200.0 / shift], 3))
+    covariance = covariance * np.outer(most, most)
+    return Learned(point_A, float(turn * most[0] / DEGREE), float(shift * most[3]), tuple(covariance.ravel().tolist()))
+
+
+def _covariance(of: Learned | Held) -> Float64:
+    """(6, 6) of the motion that a prior is for, about its fulcrum, rad and Å."""
+    covariance = motion_prior(of)
+    return (
+        np.diag(np.repeat([of.rotation_sd_deg * DEGREE, of.shift_sd_A], 3) ** 2) if covariance is None else covariance
+    )
+
+
+def _seen_from(
+    point_A: tuple[float, float, float], fulcrum_A: tuple[float, float, float], covariance: Float64
+) -> Float64:
+    to = carried(np.subtract(point_A, fulcrum_A))
+    return np.asarray(to @ covariance @ to.T, dtype=np.float64)
+
+
+def halfway(first: Float64, second: Float64) -> Float64:
+    """Geometric mean of two covariances (n, n), the same wherever it is seen from: L (L⁻¹ B L⁻ᵀ)^½ Lᵀ with A = L Lᵀ."""
+    L = np.linalg.cholesky(first)
+    inverse = np.linalg.inv(L)
+    values, vectors = np.linalg.eigh(inverse @ second @ inverse.T)
+    root = L @ vectors
+    return np.asarray((root * np.sqrt(np.maximum(values, 0.0))) @ root.T, dtype=np.float64)

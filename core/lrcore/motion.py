@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 from lrcore.aberrations import lens
 from lrcore.defects import skipped
+from lrcore.kernels.newton import Limits
 from lrcore.motion_fit import OUTLIERS, Fitted, Seen, climb, error, symmetric
 from lrcore.poses import seen_through
 from lrcore.records import Expectation, Particles, Poses
-from lrcore.rotations import exp, relative
+from lrcore.rotations import exp, relative, seen_of_motion
 
 Float64 = npt.NDArray[np.float64]
 
@@ -62,14 +63,13 @@ def sights(
     particles: Particles,
     found: Expectation,
     centres: Poses,
-    prior_sd: tuple[float, float],
-    extent: tuple[float, float],
+    limits: Limits,
     fulcrum_A: tuple[float, float, float],
 ) -> tuple[Sights, npt.NDArray[np.int64]]:
     """What the images say when the prior is taken out of what was found, and the rows of those that say anything.
 
     particles: at their input poses, from which motions are counted. centres: middles of the search and of the prior.
-    prior_sd, extent: (rad, Å), the SDs infinite without a prior. fulcrum_A: of the search, (x, y, z) from the centre.
+    limits: prior and extents of the search, rad and Å. fulcrum_A: of the search, (x, y, z) from the centre.
     """
     reference = np.array(fulcrum_A, dtype=np.float64)
     rows = np.nonzero(~skipped(found.flags))[0]
@@ -77,14 +77,14 @@ def sights(
         rows = rows[:: -(-len(rows) // AT_MOST)]
     behind = lens(particles, rows)
     given, middle, here = (poses.select(rows) for poses in (particles.poses, centres, found.poses))
-    held = np.diag(np.repeat(np.array(prior_sd, dtype=np.float64) ** -2.0, (3, 2)))
+    held = limits.precision(seen_through(middle.rotation, behind))
     whole = np.linalg.inv(found.covariance[rows])
     information = np.einsum("nij,nj->ni", whole, motions(given, here, reference, behind))
-    information -= motions(given, middle, reference, behind) @ held
+    information -= np.einsum("nij,nj->ni", held, motions(given, middle, reference, behind))
     values, vectors = np.linalg.eigh(whole - held)
     precision = (vectors * np.maximum(values, 0.0)[:, None]) @ vectors.transpose(0, 2, 1)
     plane = seen_through(given.rotation, behind)[:, :2]
-    return Sights(reference, precision, information, plane, extent), rows
+    return Sights(reference, precision, information, plane, (limits.rotation, limits.shift)), rows
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,7 @@ def fit(seen: Sights, prior_sd: tuple[float, float] = (0.09, 3.0), begin: Motion
 
 def _in_map(seen: Sights) -> tuple[Float64, Float64]:
     """Bᵀ J B (n, 6, 6) and Bᵀ h (n, 6)."""
-    B = np.zeros((len(seen.plane), 5, 6))
-    B[:, :3, :3] = np.eye(3)
-    B[:, 3:, 3:] = seen.plane
+    B = seen_of_motion(seen.plane)
     G = B.transpose(0, 2, 1) @ seen.precision @ B
     return G, np.einsum("nij,ni->nj", B, seen.information)
 
@@ -150,7 +148,8 @@ class Hinge:
 
     fulcrum_A: (3,) (x, y, z) from the box centre; covariance_A2: (3, 3) of its error. free: (k, 3) unit directions in
     which the data say little of it, and it was left where it was. rotation_sd: rad and shift_sd_A: Å about it, root
-    mean squares over the axes: what a prior should be as wide as; and the SDs of their errors.
+    mean squares over the axes: what a prior should be as wide as; and the SDs of their errors. turns: (3, 3) covariance
+    of the turns, rad². uneven: χ² of 5 degrees of freedom of their being the same about all axes.
     """
 
     fulcrum_A: Float64
@@ -160,6 +159,14 @@ class Hinge:
     shift_sd_A: float
     rotation_sd_error: float
     shift_sd_error_A: float
+    turns: Float64
+    uneven: float
+
+    @property
+    def axes(self) -> tuple[Float64, Float64]:
+        """SDs (3,) in rad of the turns about their own axes, the largest first, and these axes, (3, 3) in rows."""
+        values, vectors = np.linalg.eigh(self.turns)
+        return np.sqrt(np.maximum(values[::-1], 0.0)), vectors.T[::-1]
 
     @property
     def untold(self) -> tuple[str, ...]:
@@ -251,12 +258,30 @@ def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hing
         shift,
         float(errors[0] / (2 * turn)),
         float(errors[1] / (2 * shift)),
+        motion.covariance[:3, :3],
+        _uneven(motion),
     )
+
+
+def _uneven(motion: Motion) -> float:
+    """χ² of the turns' covariance W being a multiple of 1: of what of W is not, by its error."""
+    basis, W = symmetric()[:, :3, :3], motion.covariance[:3, :3]
+    whole = basis - np.eye(3) * np.trace(basis, axis1=1, axis2=2)[:, None, None] / 3
+    slopes = whole.reshape(len(basis), 9)  # of the entries of W less their mean, by the triangle of Ψ
+    off = (W - np.eye(3) * np.trace(W) / 3).ravel()
+    return float(off @ np.linalg.pinv(slopes.T @ motion.error @ slopes, hermitian=True) @ off)
 
 
 def widths(motion: Motion, point_A: Float64) -> tuple[float, float]:
     """SDs (rad, Å) per axis that a prior about the input poses and a point has to have: of the mean, too."""
-    return _per_axis(motion.covariance + np.outer(motion.mean, motion.mean), point_A - motion.reference_A)
+    turn, shift = np.sqrt(np.diag(about(motion, point_A)).reshape(2, 3).mean(axis=1))
+    return float(turn), float(shift)
+
+
+def about(motion: Motion, point_A: Float64) -> Float64:
+    """(6, 6) second moment of the motion about the input poses, of the mean, too, seen at another point; rad and Å."""
+    to = carried(point_A - motion.reference_A)
+    return np.asarray(to @ (motion.covariance + np.outer(motion.mean, motion.mean)) @ to.T, dtype=np.float64)
 
 
 def carried(r: Float64) -> Float64:

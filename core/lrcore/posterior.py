@@ -36,9 +36,9 @@ class Posterior:
         return np.asarray(1 / (self.weight**2).sum(axis=1), dtype=np.float64)
 
 
-def posterior(modes: Modes, limits: Limits) -> Posterior:
-    """Σ = (H + Ψ⁻¹)⁻¹ and log evidence = −value + ½ log det Σ of every mode."""
-    curvature = modes.hessian + np.diag(limits.precision)
+def posterior(modes: Modes, limits: Limits, turns: Float64) -> Posterior:
+    """Σ = (H + P)⁻¹ and log evidence = −value + ½ log det Σ of every mode. turns: (B, 3, 3), see `Limits.precision`."""
+    curvature = modes.hessian + limits.precision(turns)[:, None]
     # A direction that the data say nothing about and no prior holds keeps the extent as its width.
     extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
     curvature = curvature + np.diag(1e-3 / extent**2)

@@ -278,7 +278,9 @@ class Held:
     """What the search of an iteration held: where it turned, how wide its prior was and how far it looked.
 
     fulcrum_A: (x, y, z) from the box centre. rotation_sd_deg, shift_sd_A: of the prior, infinite without one.
-    recentred: the middle of the search was not the input pose.
+    recentred: the middle of the search was not the input pose. covariance: of a prior that is not the same along all
+    axes, 6 by 6, row by row: of the body's turn about the fulcrum and its shift, rad and Å in the frame of the map;
+    the SDs are then its mean widths.
     """
 
     fulcrum_A: tuple[float, float, float]
@@ -287,6 +289,7 @@ class Held:
     rotation_extent_deg: float
     shift_extent_A: float
     recentred: bool
+    covariance: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

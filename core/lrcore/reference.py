@@ -61,19 +61,21 @@ class Geometry:
 class Learned:
     """What an iteration takes from the motion that the last one found.
 
-    fulcrum_A: (x, y, z) from the box centre. rotation_sd_deg, shift_sd_A: of the prior about the fulcrum in force.
+    fulcrum_A: (x, y, z) from the box centre, where the search is to turn. rotation_sd_deg, shift_sd_A, covariance: of
+    the prior about it, as in `Held`.
     """
 
     fulcrum_A: tuple[float, float, float]
     rotation_sd_deg: float
     shift_sd_A: float
+    covariance: tuple[float, ...] | None = None
 
 
 def geometry(mask: Volume, spec: RefineSpec, learned: Learned | None = None) -> Geometry:
     """The geometry of a job; the window holds the mask wherever the extents let it go, up to the box.
 
     learned: what takes the place of the spec's fulcrum (`estimate`) and of its SDs (`motion`). Extents that follow the
-    prior are 3 SD of the wider one, so that a prior that narrows cuts nobody off.
+    prior are 3 SD of the wider one, along its widest axis, so that a prior that narrows cuts nobody off.
     """
     apix = mask.pixel_size_A
     mass = centre_of_mass(mask.data)
@@ -84,22 +86,44 @@ def geometry(mask: Volume, spec: RefineSpec, learned: Learned | None = None) -> 
         fulcrum = np.array(learned.fulcrum_A) / apix
     turn, shift = spec.rotation_prior_sd_deg, spec.shift_prior_sd_A
     far, wide = spec.rotation_limit_deg, spec.shift_limit_A
+    motion = None
     if learned and spec.prior == "motion":
         turn, shift = learned.rotation_sd_deg, learned.shift_sd_A
-        far = max(far, min(90.0, 3 * turn)) if spec.rotation_extent_deg is None else far
-        wide = max(wide, 3 * shift) if spec.shift_extent_A is None else wide
+        widest, motion = (turn, shift), motion_prior(learned, apix)
+        if motion is not None:
+            largest = np.sqrt([np.linalg.eigvalsh(motion[part, part])[-1] for part in (slice(0, 3), slice(3, 6))])
+            widest = (float(largest[0] / DEGREE), float(largest[1] * apix))
+        far = max(far, min(90.0, 3 * widest[0])) if spec.rotation_extent_deg is None else far
+        wide = max(wide, 3 * widest[1]) if spec.shift_extent_A is None else wide
     free = spec.prior == "none"
     sd = (np.inf, np.inf) if free else (turn * DEGREE, shift / apix)
-    limits = Limits(far * DEGREE, wide / apix, *sd)
+    limits = Limits(far * DEGREE, wide / apix, *sd, motion=motion)
     radius = reach(mask.data, centre) + limits.shift + limits.rotation * float(np.linalg.norm(centre - fulcrum))
     window = min(scipy.fft.next_fast_len(2 * int(np.ceil(radius) + 1), real=True), mask.box)
     ball = (3 * float(mask.data.sum(dtype=np.float64)) / (4 * np.pi)) ** (1 / 3)
     return Geometry(mask.box, apix, centre, fulcrum, limits, window, 2 * ball, np.pi * ball**2)
 
 
+def motion_prior(of: "Learned | Held", unit_A: float = 1.0) -> npt.NDArray[np.float64] | None:
+    """(6, 6) covariance of the motion that a prior is for, rad and `unit_A`; None where it is the same on all axes."""
+    if of.covariance is None:
+        return None
+    units = np.repeat([1.0, unit_A], 3)
+    return np.reshape(of.covariance, (6, 6)) / np.outer(units, units)
+
+
+def limits_of(search: Held) -> Limits:
+    """The prior and the extents that a search held, rad and Å."""
+    sd = (search.rotation_sd_deg * DEGREE, search.shift_sd_A)
+    extent = (search.rotation_extent_deg * DEGREE, search.shift_extent_A)
+    return Limits(*extent, *sd, motion=motion_prior(search))
+
+
 def held(shape: Geometry, spec: RefineSpec) -> Held:
     """What a search in this geometry holds."""
     limits, apix = shape.limits, shape.pixel_size_A
+    units = np.repeat([1.0, apix], 3)
+    motion = None if limits.motion is None else tuple((limits.motion * np.outer(units, units)).ravel().tolist())
     return Held(
         shape.fulcrum_A,
         float(limits.rotation_sd / DEGREE),
@@ -107,6 +131,7 @@ def held(shape: Geometry, spec: RefineSpec) -> Held:
         float(limits.rotation / DEGREE),
         float(limits.shift * apix),
         spec.recenter_rotations or spec.recenter_shifts,
+        motion,
     )
 
 

@@ -361,6 +361,8 @@ def _state(step: Step) -> xr.Dataset:
     if step.intensity:
         values["intensity"] = [step.intensity]
     values |= {name: [getattr(step.held, field)] for name, field in _HELD.items() if step.held}
+    if step.held and step.held.covariance:
+        values["prior_covariance"] = np.reshape(step.held.covariance, (1, 6, 6))
     return _dataset("state", values, question=step.question)
 
 
@@ -371,7 +373,12 @@ def _held(state: xr.Dataset, attributes: dict[Any, Any]) -> Held | None:
     numbers: dict[str, Any] = {field: float(state[name]) for name, field in _HELD.items() if name != "fulcrum"}
     x, y, z = state["fulcrum"].values.tolist()
     spec = json.loads(attributes["spec"])
-    return Held((x, y, z), **numbers, recentred=spec["recenter_rotations"] or spec["recenter_shifts"])
+    covariance = None
+    if "prior_covariance" in state and np.isfinite(state["prior_covariance"]).all():
+        covariance = tuple(state["prior_covariance"].values.ravel().tolist())
+    return Held(
+        (x, y, z), **numbers, recentred=spec["recenter_rotations"] or spec["recenter_shifts"], covariance=covariance
+    )
 
 
 def _array(variable: xr.DataArray) -> Any:

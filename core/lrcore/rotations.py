@@ -53,6 +53,14 @@ def relative(start: Float64, end: Float64) -> Float64:
     return log(np.einsum("nji,njk->nik", start, end))
 
 
+def seen_of_motion(plane: Float64) -> Float64:
+    """B (n, 5, 6), which makes θ = (ω, t) of a motion (ω, d): t is d in the plane whose axes are the rows (n, 2, 3)."""
+    B = np.zeros((len(plane), 5, 6))
+    B[:, :3, :3] = np.eye(3)
+    B[:, 3:, 3:] = plane
+    return B
+
+
 def angle_deg(start: Float64, end: Float64) -> Float64:
     """Angle in degrees of the rotation between (n, 3, 3) and (n, 3, 3): (n,)."""
     return np.degrees(np.linalg.norm(relative(start, end), axis=1))

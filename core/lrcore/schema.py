@@ -125,6 +125,13 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "shift_prior_sd": Variable(
             ("iteration",), "f8", "angstrom", "Standard deviation of the shift prior; infinite: no prior", False
         ),
+        "prior_covariance": Variable(
+            ("iteration", "motion", "motion_"),
+            "f8",
+            "1",
+            "Covariance of the motion that the prior is for: turn x, y, z in radian, shift x, y, z in angstrom",
+            False,
+        ),
         "rotation_extent": Variable(("iteration",), "f8", "degree", "How far rotations were searched", False),
         "shift_extent": Variable(("iteration",), "f8", "angstrom", "How far shifts were searched", False),
         "initial_lowpass": Variable(("iteration",), "f8", "angstrom", "Low-pass of the next reference; 0: none"),

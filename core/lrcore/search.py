@@ -86,14 +86,21 @@ def coarse_resolution(rotation: float, diameter: float) -> tuple[float, float]:
 
 
 def make_lattice(limits: Limits, period: float, spacing: float) -> Lattice:
-    """The lattice inside the extents; shifts a fifth of the coarse `period` (px) apart."""
+    """The lattice inside the extents; shifts a fifth of the coarse `period` (px) apart.
+
+    It is a first look: of a prior that is not the same along all axes it knows the turns' part, as wide as a cell at
+    least, and the mean width of the shifts.
+    """
     vectors = ball_lattice(limits.rotation, spacing) if spacing > 0 else np.zeros((1, 3))
     count = int(np.ceil(limits.shift / max(period / 5, 0.5)))
     shifts = np.linspace(-limits.shift, limits.shift, 2 * count + 1)
     squared = shifts[:, None] ** 2 + shifts**2
     penalty = 0.5 * squared / limits.shift_sd**2
     penalty[squared > limits.shift**2 * (1 + 1e-9)] = 1e30
-    penalty_rotation = 0.5 * (vectors**2).sum(axis=1) / limits.rotation_sd**2
+    held = np.eye(3) / limits.rotation_sd**2
+    if limits.motion is not None:
+        held = np.linalg.inv(limits.motion[:3, :3] + np.eye(3) * (0.5 * spacing) ** 2).astype(np.float64)
+    penalty_rotation = 0.5 * np.einsum("li,ij,lj->l", vectors, held, vectors)
     near = np.linalg.norm(vectors[:, None] - vectors[None], axis=2) < _separation(vectors)
     return Lattice(exp(vectors), vectors, near, shifts, penalty_rotation, penalty)
 
@@ -132,7 +139,7 @@ def search(W: Complex64, w: Float32, frame: Frame, asked: Asked, backend: Backen
     current = to_frame(centres, asked.last, frame, lens)
     starts, valid = _starts(W, w, frame, turns, current, asked.secure | bad, backend)
     modes = backend.kernels.newton(frame.volume, W, w, frame.samples, turns, starts, valid, frame.lever, frame.limits)
-    found = posterior(modes, frame.limits)
+    found = posterior(modes, frame.limits, turns)
     probability = found.weight[:, 0]
     theta = np.where(bad[:, None], current, modes.theta[:, 0])
     band = len(frame.samples.ends) - 1

@@ -70,7 +70,8 @@ def flexible_particle(
     pixel_size_A: float = 2.3,
     seed: int = 0,
     snr: float = 0.06,
-    hinge_sd_deg: float = 5.0,
+    hinge_sd_deg: float | tuple[float, float, float] = 5.0,
+    hinge_axes: npt.ArrayLike | None = None,
     hinge_shift_sd_A: float = 1.0,
     pose_error_deg: float = 0.7,
     pose_error_A: float = 0.5,
@@ -88,20 +89,20 @@ def flexible_particle(
 ) -> FlexibleParticle:
     """Write n images (box, box) of a two-body phantom, its masks, its truth: the same seed, the same data.
 
-    SDs are per axis. snr: variance of the CTF-modulated signal over that of the noise, whose pixels have variance 1.
-    noise: "coloured" or "white". groups: optics groups, which differ in voltage and in the colour of their noise.
-    scale_sd: of the images' amplitudes about 1, which the STAR file does not tell. intensities: of the groups' signals,
-    neither. optics: fields of `Optics` that all groups have instead of the usual ones (aberrations, images multiplied
-    by their CTF). ewald: as in a spec; with a sign, every height is seen at its own defocus. Raises InputError if the
-    folder cannot be written.
+    SDs are per axis. hinge_axes: (3, 3), in its rows the axes that three of hinge_sd_deg are about. snr: variance of
+    the CTF-modulated signal over that of the noise, whose pixels have variance 1. noise: "coloured" or "white". groups:
+    optics groups, which differ in voltage and in the colour of their noise. scale_sd: of the images' amplitudes about
+    1, which the STAR file does not tell. intensities: of the groups' signals, neither. optics: fields of `Optics` that
+    all groups have instead of the usual ones (aberrations, images multiplied by their CTF). ewald: as in a spec; with a
+    sign, every height is seen at its own defocus. Raises InputError if the folder cannot be written.
     """
     folder = make_folder(folder)
     phantom = two_body(seed, radius_a_A, radius_b_A)
     rng = np.random.default_rng([seed, 2])
     poses_a = Poses(random_rotations(n, rng), rng.normal(0.0, 1.5 * pixel_size_A, (n, 2)))
-    motion = Motion(
-        np.radians(rng.normal(0.0, hinge_sd_deg, (n, 3))), rng.normal(0.0, hinge_shift_sd_A, (n, 3)), phantom.fulcrum_A
-    )
+    turns = np.radians(rng.normal(0.0, hinge_sd_deg, (n, 3)))
+    turns = turns if hinge_axes is None else turns @ np.asarray(hinge_axes, dtype=np.float64)
+    motion = Motion(turns, rng.normal(0.0, hinge_shift_sd_A, (n, 3)), phantom.fulcrum_A)
     error = exp(np.radians(rng.normal(0.0, pose_error_deg, (n, 3))))
     consensus = Poses(poses_a.rotation @ error, poses_a.origin_A + rng.normal(0.0, pose_error_A, (n, 2)))
     particles = make_particles(folder, consensus, box, pixel_size_A, defocus_A, groups, rng)

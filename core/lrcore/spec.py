@@ -39,7 +39,7 @@ class RefineSpec(BaseModel):
     prior: Literal["gaussian", "motion", "none"] = Field(
         "gaussian",
         description="Softly hold each pose near the centre of its search by a Gaussian on rotation angle and shift. "
-        "motion: as wide as the motion that the last iteration found, from the second iteration on.",
+        "motion: as wide along each axis as the motion that the last iteration found, from the second iteration on.",
         json_schema_extra=_meta("Pose prior"),
     )
     rotation_prior_sd_deg: float = Field(

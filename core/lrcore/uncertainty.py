@@ -92,7 +92,7 @@ def uncertainty(
 def _searched(scene: Scene, last: Step) -> Geometry:
     """The geometry of the search that found `last`, whose prior and fulcrum may have been learned."""
     was = last.held
-    given = Learned(was.fulcrum_A, was.rotation_sd_deg, was.shift_sd_A) if was else None
+    given = Learned(was.fulcrum_A, was.rotation_sd_deg, was.shift_sd_A, was.covariance) if was else None
     return geometry(scene.job.mask, scene.job.spec, given)
 
 
@@ -175,13 +175,14 @@ def _log_posterior(
 ) -> Float64:
     """(B, S) of θ moved by each of the draws δ (B, S, 5), up to a constant of the image; −∞ beyond the extents."""
     limits, out = frame.limits, np.empty(delta.shape[:2])
-    turned = exp(theta[:, :3])
+    turned, precision = exp(theta[:, :3]), limits.precision(turns)
     for draw in range(delta.shape[1]):
         here = np.concatenate([log(turned @ exp(delta[:, draw, :3])), theta[:, 3:] + delta[:, draw, 3:]], axis=1)
         value = backend.kernels.evaluate(frame.volume, W, w, frame.samples, 0, turns, here, frame.lever)[0]
         beyond = np.linalg.norm(here[:, :3], axis=1) > limits.rotation * (1 + 1e-9)
         beyond |= np.linalg.norm(here[:, 3:], axis=1) > limits.shift * (1 + 1e-9)
-        out[:, draw] = np.where(beyond, -np.inf, -value - 0.5 * (limits.precision * here**2).sum(axis=1))
+        penalty = 0.5 * np.einsum("bi,bij,bj->b", here, precision, here)
+        out[:, draw] = np.where(beyond, -np.inf, -value - penalty)
     return out
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.spatial.transform import Rotation
 
 from lrcore.spec import RefineSpec
 from lrwidgets.plots.dress import (
@@ -31,6 +32,8 @@ from lrwidgets.plots.dress import (
 
 UNITS = {"°": "degrees", " Å": "Å"}
 """Unit as it follows a number → as it labels an axis."""
+VIEWS = 64
+"""Directions from which a motion is looked at, to see how long it seems."""
 TILTS = (0, 30, 60, 90, 120, 150, 180)
 
 
@@ -93,7 +96,7 @@ def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: Learned | 
             histogram(ax, values, edges, search.unit, GREEN if search.recentred else BLUE)
         if sd:
             label = f"learned, SD {sd:.2g} ± {error:.1g}{search.unit} per axis"
-            _draw_spread(ax, search, sd, edges, count, color=INK, lw=1.6, ls=":", label=label)
+            _draw_spread(ax, search, np.diag([sd**2] * 3), edges, count, color=INK, lw=1.6, ls=":", label=label)
         _draw_search(ax, search, edges, count)
         since = "the last pose" if search.recentred else "the input pose"
         dress(
@@ -148,7 +151,10 @@ def draw_change(ax: Axes, tree: xr.DataTree, what: str, since_last: bool, by_hal
 
 @dataclass(frozen=True)
 class _Search:
-    """What bounds one change. sd: of the prior per axis, None without one. dimensions: of the vector it is long."""
+    """What bounds one change. sd: of the prior per axis, None without one. dimensions: of the vector it is long.
+
+    motion: (3, 3) covariance along the axes of the map, where it is not the same along all of them.
+    """
 
     words: str
     sd: float | None
@@ -156,6 +162,15 @@ class _Search:
     unit: str
     recentred: bool
     dimensions: int
+    motion: Float64 | None = None
+
+    @property
+    def prior_words(self) -> str:
+        """How wide the prior is."""
+        if self.motion is None:
+            return f"prior, SD {self.sd:g}{self.unit} per axis"
+        sds = np.sqrt(np.linalg.eigvalsh(self.motion))
+        return f"prior, SD {', '.join(f'{sd:.2g}' for sd in sds)}{self.unit} along its axes"
 
 
 def _search(spec: RefineSpec, what: str, state: xr.Dataset | None = None) -> _Search:
@@ -168,22 +183,30 @@ def _search(spec: RefineSpec, what: str, state: xr.Dataset | None = None) -> _Se
         rest = (" Å", spec.recenter_shifts, 2)
     if state is not None and name + "_extent" in state and np.isfinite(state[name + "_extent"]):
         extent, sd = (float(f"{float(state[name + kind]):.3g}") for kind in ("_extent", "_prior_sd"))
-    return _Search(name, None if spec.prior == "none" else sd, extent, *rest)
+    return _Search(name, None if spec.prior == "none" else sd, extent, *rest, _motion(what, state))
+
+
+def _motion(what: str, state: xr.Dataset | None) -> Float64 | None:
+    """Covariance (3, 3), degree² or Å², of the turns or the shifts that a learned prior is for."""
+    if state is None or "prior_covariance" not in state or np.isnan(state["prior_covariance"]).any():
+        return None
+    whole = np.asarray(state["prior_covariance"].values, dtype=np.float64)
+    return np.degrees(np.degrees(whole[:3, :3])) if what == "angle" else whole[3:, 3:]
 
 
 def _draw_search(ax: Axes, search: _Search, edges: Float64, count: int) -> None:
     """Prior, as so many particles would be spread by it, and extent."""
     if search.sd is not None:
-        words = f"prior, SD {search.sd:g}{search.unit} per axis"
-        _draw_spread(ax, search, search.sd, edges, count, color=ORANGE, lw=2, label=words)
+        spread = np.diag([search.sd**2] * 3) if search.motion is None else search.motion
+        _draw_spread(ax, search, spread, edges, count, color=ORANGE, lw=2, label=search.prior_words)
     words = f"extent {search.extent:g}{search.unit}"
     ax.axvline(search.extent, 0, 1 / HEADROOM, color=RED, lw=1.6, ls="--", label=words)
 
 
-def _draw_spread(ax: Axes, search: _Search, sd: float, edges: Float64, count: int, **style: Any) -> None:
-    """How many particles a Gaussian of this SD per axis puts into each bar."""
+def _draw_spread(ax: Axes, search: _Search, spread: Float64, edges: Float64, count: int, **style: Any) -> None:
+    """How many particles a Gaussian of this covariance (3, 3) puts into each bar."""
     x = np.linspace(0, edges[-1], 300)
-    ax.plot(x, count * edges[1] / sd * _length_density(x / sd, search.dimensions), **style)
+    ax.plot(x, count * edges[1] * _length_density(x, spread, search.dimensions), **style)
 
 
 def draw_sd(ax: Axes, tree: xr.DataTree, what: str) -> None:
@@ -212,8 +235,17 @@ def _edges(values: Float64, extent: float | None) -> Float64:
     return np.arange(count, dtype=np.float64) * width
 
 
-def _length_density(x: Float64, dimensions: int) -> Float64:
-    """Density of the length of a standard Gaussian vector in 2 or 3 dimensions."""
-    scale = math.sqrt(2 / math.pi) if dimensions == 3 else 1.0
-    density: Float64 = scale * x ** (dimensions - 1) * np.exp(-0.5 * x**2)
-    return density
+def _length_density(x: Float64, spread: Float64, dimensions: int) -> Float64:
+    """Density of the length of a Gaussian vector of covariance (3, 3), or of what planes show of it from all sides.
+
+    The mean over the directions that it may have.
+    """
+    seen = Rotation.random(VIEWS, rng=0).as_matrix()[:, :dimensions]
+    of_each = seen @ spread @ seen.transpose(0, 2, 1)
+    u = Rotation.random(VIEWS, rng=1).as_matrix()[:, 0, :dimensions]
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    squared = np.einsum("dj,vjk,dk->vd", u, np.linalg.inv(of_each), u).ravel()
+    height = np.repeat(np.linalg.det(of_each) ** -0.5, len(u))
+    around = 4 * math.pi if dimensions == 3 else 2 * math.pi
+    density = around * (2 * math.pi) ** (-0.5 * dimensions) * x ** (dimensions - 1)
+    return np.asarray(density * (np.exp(-0.5 * np.outer(x**2, squared)) @ height) / len(squared), dtype=np.float64)

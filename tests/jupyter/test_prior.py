@@ -147,4 +147,6 @@ def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pyte
 def estimated(job: Job, step: Step, before: Step) -> Any:
     assert (step.iteration, before.iteration) == (1, 0)
     none = np.zeros((0, 3))
-    return SimpleNamespace(all=Hinge(np.zeros(3), np.eye(3), none, np.radians(1.123), 0.4321, np.radians(0.06), 0.31))
+    return SimpleNamespace(
+        all=Hinge(np.zeros(3), np.eye(3), none, np.radians(1.123), 0.4321, np.radians(0.06), 0.31, np.eye(3), 1.0)
+    )

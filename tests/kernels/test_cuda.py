@@ -232,7 +232,12 @@ def same_modes(found, expected):
     assert np.abs(found.steps - expected.steps).max() <= 6  # the last moves of the polish are rounding
 
 
-@pytest.mark.parametrize("limits", [LIMITS, Limits(0.3, 4.0, np.inf, np.inf), Limits(0.02, 0.1, 0.1, 2.0)], ids=str)
+HINGED = Limits(0.3, 4.0, 0.1, 2.0, motion=np.diag([0.15**2, 0.02**2, 0.02**2, 1.0, 4.0, 2.0]) + 0.0003)
+
+
+@pytest.mark.parametrize(
+    "limits", [LIMITS, Limits(0.3, 4.0, np.inf, np.inf), Limits(0.02, 0.1, 0.1, 2.0), HINGED], ids=str
+)
 def test_newton_takes_the_same_way_as_on_the_cpu(on_device, problem, limits):
     volume, samples, W, w, centres, theta = problem
     starts = theta[:, None] + np.random.default_rng(5).normal(0, 1, (4, 2, 5)) * ([0.1] * 3 + [0.7] * 2)

@@ -247,6 +247,48 @@ def test_newton_finds_the_pose_and_twins_agree(problem):
     assert np.allclose(found[0].value[:, 0], found[1].value[:, 0], rtol=1e-4)
 
 
+def tilted(turns: np.ndarray) -> tuple[Limits, np.ndarray]:
+    """A prior of a body that turns about one axis, far away, and the precision of what each image sees of it."""
+    axis = np.array([2.0, 1.0, -1.0]) / np.sqrt(6)
+    turn = np.outer(axis, axis) * 0.15**2 + np.eye(3) * 0.02**2
+    lever = np.cross(np.eye(3), [5.0, -3.0, 8.0])  # (e_i × r) in row i: d = ω × r
+    motion = np.block([[turn, turn @ lever], [lever.T @ turn, lever.T @ turn @ lever + np.eye(3)]])
+    limits = Limits(0.4, 5.0, 0.1, 2.0, motion=motion)
+    wanted = []
+    for A in turns:
+        B = np.zeros((5, 6))
+        B[:3, :3], B[3:, 3:] = np.eye(3), A[:2]
+        wanted.append(np.linalg.inv(B @ motion @ B.T))
+    return limits, np.array(wanted)
+
+
+def test_a_prior_of_motions_is_what_each_image_sees_of_them(problem):
+    centres = problem[4]
+    limits, wanted = tilted(centres)
+    assert np.allclose(limits.precision(centres), wanted)
+    same = Limits(0.3, 4.0, 0.1, 2.0, motion=np.diag([0.1**2] * 3 + [2.0**2] * 3))
+    assert np.allclose(same.precision(centres), Limits(0.3, 4.0, 0.1, 2.0).precision(centres))
+
+
+def test_newton_ends_where_likelihood_and_a_prior_of_motions_balance(kernels, problem):
+    volume, samples, W, w, centres, theta = problem
+    limits, precision = tilted(centres)
+    starts = np.stack([np.zeros_like(theta), theta], axis=1)
+    modes = kernels.newton(volume, W, w, samples, centres, starts, np.ones((3, 2), bool), LEVER, limits)
+    at = modes.theta[:, 0]
+    value, gradient, hessian = kernels.evaluate(volume, W, w, samples, 2, centres, at, LEVER)
+    curvature = hessian + precision
+    left = np.linalg.solve(curvature, (gradient + np.einsum("bij,bj->bi", precision, at))[..., None])[..., 0]
+    # To second order the rotation vector moves by more than the step: the slope is along δ, the prior's along ω.
+    assert np.sqrt(np.einsum("bi,bij,bj->b", left, curvature, left)).max() < 0.05
+    assert np.allclose(modes.value[:, 0], value + 0.5 * np.einsum("bi,bij,bj->b", at, precision, at), rtol=1e-4)
+    free = kernels.newton(
+        volume, W, w, samples, centres, starts, np.ones((3, 2), bool), LEVER, Limits(0.4, 5.0, np.inf, np.inf)
+    ).theta[:, 0]
+    squared = [np.einsum("bi,bij,bj->b", x, precision, x) for x in (at, free)]
+    assert np.all(squared[0] < squared[1]), "nearer to what the prior expects than without it"
+
+
 def test_newton_stays_within_the_extents(kernels, problem):
     volume, samples, W, w, centres, _ = problem
     limits = Limits(0.01, 0.1, np.inf, np.inf)

@@ -10,11 +10,14 @@ from lrcore.advice import Advice
 from lrcore.advise import advise
 from lrcore.advise_motion import of_motion
 from lrcore.audit import Audit, Fit
+from lrcore.estimate import Estimate
 from lrcore.grids import radius_grid
 from lrcore.masks import cosine_edge
+from lrcore.motion import located
 from lrcore.records import HalfMaps, Poses, Step, Volume
 from lrcore.spec import RefineSpec
 from tests.fakes import make_job, make_particles, make_step
+from tests.numerics.test_principal import hinged
 
 GOOD = {
     "resolution_masked_A": 4.0,
@@ -162,6 +165,29 @@ def test_settings_that_throw_resolution_away() -> None:
 def test_what_the_input_says_of_itself(seen: Audit, name: str) -> None:
     assert names(step_with({}, {}), seen=seen) == [name]
     assert names(step_with(), seen=seen)[0] == name, "of the start, too"
+
+
+def test_of_a_hinge_the_prior_is_to_follow_the_axis() -> None:
+    job = replace(make_job(), particles=make_particles(400))
+    step = make_step(job, make_step(job))
+    here = replace(step, history=tuple(replace(line, **GOOD) for line in step.history))
+    sights, axis, *_ = hinged(1, 1.0)
+    motion, found = located(sights, (np.radians(5), 3.0), 40.0)
+    for turns, uneven, expected in (
+        (found.turns, found.uneven, True),
+        (found.turns, 30.0, False),
+        (np.eye(3), 99.0, False),
+    ):
+        at = replace(found, turns=turns, uneven=uneven)
+        advice = list(of_motion(job, here, Estimate(motion, np.arange(1200), at, (at, at))))
+        assert ("prior_uneven" in {one.name for one in advice}) == expected
+        if expected:
+            (one,) = (one for one in advice if one.name == "prior_uneven")
+            assert one.changes == {"prior": "motion"}
+            assert abs(found.axes[1][0] @ axis) > 0.99
+            assert f"{np.degrees(found.axes[0][0]):.2g}°" in one.finding
+    learning, found = replace(job, spec=RefineSpec(prior="motion")), Estimate(motion, np.arange(9), found, (found,) * 2)
+    assert "prior_uneven" not in {one.name for one in of_motion(learning, here, found)}
 
 
 def test_shifts_in_common_are_told_from_shifts() -> None:

@@ -66,6 +66,24 @@ def test_the_right_width_of_a_prior_costs_least() -> None:
     assert _occam(particles, found, free).mean() < cost[1.0], "uniform inside 3 SD knows less"
 
 
+def test_a_prior_of_motions_costs_least_where_bodies_move_so() -> None:
+    """Gibbs' inequality again: about one axis the prior that knows it costs less than one as wide along all."""
+    rng, given = np.random.default_rng(2), make_particles(4000).poses
+    particles, sd = make_particles(4000), np.array([*np.radians([6.0, 1.0, 1.0]), 2.0, 1.0, 0.5])
+    m = rng.normal(size=(4000, 6)) * sd
+    rotation = given.rotation @ exp(m[:, :3])
+    shift = np.einsum("nij,nj->ni", given.rotation, m[:, 3:])[:, :2]
+    found = replace(
+        Expectation.none(Poses(rotation, given.origin_A - shift)), covariance=np.tile(1e-6 * np.eye(5), (4000, 1, 1))
+    )
+    mean = [float(np.sqrt((part**2).mean())) for part in (sd[:3], sd[3:])]
+    same = replace(HELD, rotation_sd_deg=np.degrees(mean[0]), shift_sd_A=mean[1])
+    other = [np.diag(v).ravel() for v in (sd**2, sd[[1, 0, 2, 3, 4, 5]] ** 2, 1.5 * sd**2, sd**2 / 1.5)]
+    cost = [_occam(particles, found, replace(same, covariance=tuple(c))).mean() for c in other]
+    assert cost[0] == max(cost)
+    assert cost[0] > _occam(particles, found, same).mean() + 1
+
+
 def test_laplace_is_exact_for_a_gaussian() -> None:
     """∫ N(x; t, s²) N(t; 0, p²) dt of five unknowns by the mode, its width and the prior there."""
     (s, p, x), particles = (0.5, 2.0, 1.3), make_particles(2)

@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from lrcore import motion_fit
+from lrcore.kernels.newton import Limits
 from lrcore.motion import Sights, _in_map, _quietest, fit, hinge, located, motions, rebased, sights
 from lrcore.motion_fit import Fitted, Seen
 from lrcore.phantom import Motion as Moved
@@ -221,7 +222,7 @@ def test_a_prior_is_taken_out_and_motions_are_those_of_a_body():
         np.arange(n, dtype=np.uint64), np.ones(n, np.int8), ints, (Optics("a", 300, 2.7, 0.1, 1.0, 64),), poses,
         np.zeros((n, 2)), none, none, none, np.ones(n), images, None,
     )  # fmt: skip
-    sight, rows = sights(particles, found, poses, (0.08, 2.0), EXTENT, tuple(reference))
+    sight, rows = sights(particles, found, poses, Limits(*EXTENT, 0.08, 2.0), tuple(reference))
     assert len(rows) == n
     np.testing.assert_allclose(sight.precision, np.tile(likelihood, (n, 1, 1)), rtol=1e-6, atol=1e-6)
     back = np.linalg.solve(sight.precision, sight.information[..., None])[..., 0]

@@ -142,6 +142,9 @@ def test_fulcrum_ellipsoid_and_widths_of_twenty_sets() -> None:
     assert within >= 17
     assert np.sum(off_naive < 5) <= near - 5, "the naive fit is biased"
     assert all(abs(one.turn - 1) < 0.15 for one in sets)
+    uneven = np.array([one.found.uneven for one in sets])
+    assert 3.0 < np.median(uneven) < 7.0, "the turns are the same about all axes: a χ² of 5 degrees of freedom"
+    assert uneven.max() < 25
     assert np.all((z < 3).sum(axis=0) >= 18)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from lrcore.advise_motion import UNEVEN_SURE
 from lrcore.masks import soft_sphere
 from lrcore.motion import Sights, fit, hinge
 from lrcore.principal import gyration_A, principal, to_dataset
@@ -40,8 +41,12 @@ def test_axis_amplitude_and_coordinates_of_a_hinge(error_deg: float) -> None:
     for seed in range(5):
         seen, axis, _, angle, lost = hinged(seed, error_deg)
         motion = fit(seen)
-        found = principal(motion, hinge(motion, 40.0), RADIUS)
-        first = found.turn[0]
+        located = hinge(motion, 40.0)
+        found = principal(motion, located, RADIUS)
+        first, (sds, axes) = found.turn[0], located.axes
+        assert located.uneven > UNEVEN_SURE
+        assert sds[0] > 1.5 * sds[1]
+        assert abs(axes[0] @ axis) > np.cos(np.radians(10))
         sd_deg = np.degrees(np.linalg.norm(first))
         apart.append(np.degrees(np.arccos(min(1.0, abs(first @ axis) / np.linalg.norm(first)))))
         amplitudes.append(sd_deg)

@@ -57,6 +57,19 @@ def test_a_step_comes_back_bit_for_bit(job: Job, steps: list[Step]) -> None:
         assert not same_bits(back, other_bits(step))
 
 
+def test_a_prior_of_motions_comes_back_where_there_was_one() -> None:
+    job = make_job(prior="motion")
+    first = make_step(job)
+    last = make_step(job, first)
+    assert last.held.covariance
+    earlier = replace(last, held=replace(last.held, covariance=None))
+    for steps in ([last], [first, earlier, last]):
+        tree = to_tree(job, steps)
+        validate(tree)
+        assert same_bits(to_step(tree), steps[-1])
+    assert np.isnan(tree["state"]["prior_covariance"][1]).all(), "the SDs were the prior"
+
+
 def test_a_step_without_history_and_with_foreign_paths(job: Job, steps: list[Step]) -> None:
     maps = replace(steps[0].half_maps, first=replace(steps[0].half_maps.first, path=Path("a b/half 1.mrc")))
     step = replace(steps[0], half_maps=maps, history=())

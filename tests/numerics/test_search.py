@@ -1,5 +1,7 @@
 """Search frame, posterior, spec: what a fulcrum means, and that it costs nothing to change it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -60,6 +62,20 @@ def test_lattice_forbids_shifts_beyond_the_extent():
     assert lattice.penalty_rotation[0] == 0
 
 
+def test_of_a_hinge_the_lattice_prefers_turns_about_its_axis():
+    axis = np.array([1.0, -2.0, 2.0]) / 3
+    motion = np.zeros((6, 6))
+    motion[:3, :3], motion[3:, 3:] = np.outer(axis, axis) * 0.15**2 + np.eye(3) * 0.005**2, np.eye(3)
+    same, hinge = (make_lattice(limits, 5.0, 0.1) for limits in (LIMITS, replace(LIMITS, motion=motion)))
+    assert np.array_equal(same.vectors, hinge.vectors)
+    along = np.abs(hinge.vectors @ axis)
+    across = np.sqrt((hinge.vectors**2).sum(axis=1) - along**2)
+    # Nothing narrower than a cell: its points would all be off the axis.
+    wanted = 0.5 * (along**2 / (0.15**2 + 0.005**2 + 0.05**2) + across**2 / (0.005**2 + 0.05**2))
+    assert np.allclose(hinge.penalty_rotation, wanted)
+    assert np.array_equal(same.penalty_shift, hinge.penalty_shift)
+
+
 def test_posterior_of_one_mode_is_the_inverse_curvature_and_of_two_equal_ones_a_coin():
     hessian = np.zeros((2, KEPT, 5, 5))
     hessian[:, :2] = np.diag([400.0, 400, 400, 4, 4])
@@ -67,7 +83,7 @@ def test_posterior_of_one_mode_is_the_inverse_curvature_and_of_two_equal_ones_a_
     value[:, 0] = -5.0
     value[1, 1] = -5.0
     modes = Modes(np.zeros((2, KEPT, 5)), value, value, hessian, np.zeros(2, np.int32))
-    found = posterior(modes, LIMITS)
+    found = posterior(modes, LIMITS, np.tile(np.eye(3), (len(modes.value), 1, 1)))
     assert np.allclose(np.diag(found.covariance[0, 0]), [1 / 500] * 3 + [1 / 4.25] * 2, rtol=1e-3)
     assert found.weight[:, 0] == pytest.approx([1, 0.5])
     assert found.ess == pytest.approx([1, 2])

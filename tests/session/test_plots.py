@@ -95,6 +95,30 @@ def test_the_prior_counts_all_particles() -> None:
     assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) / width == pytest.approx(40, rel=0.01)
 
 
+def test_a_prior_of_motions_is_drawn_as_it_spreads_the_particles() -> None:
+    """The curve against draws: turns by their angle, shifts by what is seen of them from all sides."""
+    tree = made(2, prior="motion")
+    rng = np.random.default_rng(1)
+    spread = np.diag([0.12**2, 0.02**2, 0.05**2, 9.0, 1.0, 0.16])
+    turn = Rotation.random(rng=3).as_matrix()
+    to = np.block([[turn, np.zeros((3, 3))], [np.zeros((3, 3)), turn]])
+    spread = to @ spread @ to.T
+    tree["state"]["prior_covariance"].values[-1] = spread
+    drawn = rng.multivariate_normal(np.zeros(6), spread, 200_000)
+    planes = Rotation.random(len(drawn), rng=4).as_matrix()[:, :2]
+    lengths = [
+        np.degrees(np.linalg.norm(drawn[:, :3], axis=1)),
+        np.linalg.norm(np.einsum("nij,nj->ni", planes, drawn[:, 3:]), axis=1),
+    ]
+    for ax, values, told in zip(plots.changes(tree).axes, lengths, ("1.1, 2.9, 6.9°", "0.4, 1, 3 Å"), strict=False):
+        curve = next(line for line in ax.lines if str(line.get_label()) == f"prior, SD {told} along its axes")
+        x, y = curve.get_data()
+        width = ax.patches[0].get_width()
+        expected = np.histogram(values, np.arange(0, x[-1], width))[0] * 40 / len(values)
+        got = np.interp(np.arange(len(expected)) * width + width / 2, x, y)
+        assert np.abs(got - expected).max() < 0.06 * expected.max()
+
+
 def test_what_the_extent_stopped_is_within_it() -> None:
     tree = made(2, rotation_extent_deg=12.0)
     tree["particles"]["angle_change"].values[-1, :7] = 12.0

@@ -95,7 +95,7 @@ def world(folder: Path, seed: int, data: dict[str, Any], backend: Backend) -> Wo
     truth = flexible_particle(folder, box=BOX, pixel_size_A=PIXEL_A, seed=seed, **chosen)
     spec = RefineSpec(
         fulcrum=from_corner(truth.phantom.fulcrum_A),
-        rotation_prior_sd_deg=round(turn * rng.uniform(0.8, 1.25), 2),
+        rotation_prior_sd_deg=round(float(np.sqrt(np.mean(np.square(turn)))) * rng.uniform(0.8, 1.25), 2),
         shift_prior_sd_A=round(float(np.hypot(slide, 0.6)) * rng.uniform(0.8, 1.25), 2),
     )
     soft = with_edge(mrc.read_volume(truth.map("mask_b")).data, EDGE_A / PIXEL_A)

@@ -5,7 +5,7 @@ from pathlib import Path
 from lrcore.backend import Backend
 from tests.validation.advice_scenarios import world
 from tests.validation.judge import tell
-from tests.validation.width_grid import ALL_LEARNED, LEARNED, compared, rows
+from tests.validation.width_grid import ALL_LEARNED, LEARNED, compared, hinged, rows
 
 GRID = ((0.5, 0.5), (1.0, 1.0), (2.0, 2.0))
 
@@ -22,3 +22,16 @@ def test_a_learned_prior_is_as_good_as_the_best_of_fixed_ones(backend: Backend, 
         assert ratio < 1.05
         assert gain > -0.01
         assert 0.75 < fixed[name].widths[0] < 1.25
+
+
+def test_of_a_hinge_a_learned_prior_is_better_than_any_that_is_the_same_along_all_axes(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """A body that turns about one axis: the prior that knows it against three widths, the true one among them."""
+    found = list(rows(world(tmp_path, 22, {"n": 600, **hinged(22)}, backend), GRID, iterations=5))
+    for row in found:
+        tell(str(row))
+    for name in (LEARNED, ALL_LEARNED):
+        ratio, gain = compared(found)[name]
+        assert ratio < 0.85
+        assert gain > 0.005

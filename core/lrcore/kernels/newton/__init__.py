@@ -17,17 +17,20 @@ The derivatives are those of the quadratic interpolant itself. With q = PADDING 
     newton(volume, W, w, samples, centres, starts: (B, M, 5), valid: (B, M) bool, lever, limits: Limits)
         -> Modes
 
-`newton` runs Levenberg–Marquardt from every valid start on value + ½ |ω|² / limits.rotation_sd² + ½ |t|² /
-limits.shift_sd², projected onto |ω| ≤ limits.rotation, |t| ≤ limits.shift; band by band, outwards. After each band,
-starts that met are merged and those that lost by more than limits.drop are dropped; at most KEPT go on. The best one
-is polished: Gauss–Newton moves, shortened by half whenever they do not contract, until one is shorter than POLISHED
-posterior SDs, so that the pose does not depend on where it came from. A polish that loses likelihood is undone.
+`newton` runs Levenberg–Marquardt from every valid start on value + ½ θᵀ P θ, P the precision of the image's prior
+(`Limits.precision`), projected onto |ω| ≤ limits.rotation, |t| ≤ limits.shift; band by band, outwards. After each
+band, starts that met are merged and those that lost by more than limits.drop are dropped; at most KEPT go on. The best
+one is polished: Gauss–Newton moves, shortened by half whenever they do not contract, until one is shorter than
+POLISHED posterior SDs, so that the pose does not depend on where it came from. A polish that loses likelihood is
+undone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from lrcore.rotations import seen_of_motion
 
 KEPT = 4
 """Modes kept for an image."""
@@ -43,18 +46,26 @@ POLISH_STEPS = 30
 
 @dataclass(frozen=True)
 class Limits:
-    """Prior and extents. rotation, rotation_sd: rad. shift, shift_sd: pixels. SDs may be inf. drop: log units."""
+    """Prior and extents. rotation, rotation_sd: rad. shift, shift_sd: pixels. SDs may be inf. drop: log units.
+
+    motion: (6, 6) covariance of the motion (ω, d) of the body, in the frame of the map, rad and pixels: the prior of
+    every image is what it sees of that. None: the SDs are the prior.
+    """
 
     rotation: float
     shift: float
     rotation_sd: float
     shift_sd: float
     drop: float = 20.0
+    motion: npt.NDArray[np.float64] | None = field(default=None, compare=False)
 
-    @property
-    def precision(self) -> npt.NDArray[np.float64]:
-        """Of the prior, (5,): 1/rad² and 1/px²; 0 without one."""
-        return np.array([self.rotation_sd] * 3 + [self.shift_sd] * 2, dtype=np.float64) ** -2.0
+    def precision(self, turns: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """P (B, 5, 5) of the prior, 1/rad² and 1/px², 0 without one. turns: (B, 3, 3), what the map is seen by."""
+        if self.motion is None:
+            sd = np.array([self.rotation_sd] * 3 + [self.shift_sd] * 2, dtype=np.float64)
+            return np.tile(np.diag(sd**-2.0), (len(turns), 1, 1))
+        B = seen_of_motion(np.asarray(turns, dtype=np.float64)[:, :2])
+        return np.asarray(np.linalg.inv(B @ self.motion @ B.transpose(0, 2, 1)), dtype=np.float64)
 
 
 @dataclass(frozen=True)

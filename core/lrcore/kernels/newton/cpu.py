@@ -12,7 +12,7 @@ from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
 from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, STEPS, TOLERANCE, Limits, Modes
 from lrcore.kernels.newton.gather import phases, place, read, scratch, turn_gradient
-from lrcore.kernels.newton.small import exp_rotation, moved, solve5, squared_length
+from lrcore.kernels.newton.small import exp_rotation, moved, penalty, pulled, solve5, squared_length
 from lrcore.kernels.slice.cpu import CHUNK, OPTIONS, C, F, pairs
 
 Array = npt.NDArray[np.floating]
@@ -111,23 +111,21 @@ def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradi
 
 
 @numba.njit(**OPTIONS)
-def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, theta, hessian, work, result):  # type: ignore[no-untyped-def]
+def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, precision, steps, theta, hessian, work, result):  # type: ignore[no-untyped-def]
     """Levenberg–Marquardt in one band. Moves theta, fills hessian and result (posterior, likelihood)."""
     gradient, trial_gradient, trial_hessian = np.empty(5), np.empty(5), np.empty((5, 5))
-    precision = np.empty(5)
-    precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
     likelihood = _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradient, hessian)
-    total = likelihood + 0.5 * np.sum(precision * theta**2)
+    total = likelihood + penalty(theta, precision)
     damping, used = 1e-3, 1
     for _ in range(steps):
-        slope = gradient + precision * theta
+        slope = pulled(gradient, precision, theta)
         delta, predicted = solve5(hessian, precision, damping, slope)
         if predicted < TOLERANCE:
             break
         trial = moved(theta, delta, limits[0], limits[1])
         value = _evaluate(data, W, w, kx, ky, count, centre, trial, lever, size, work, trial_gradient, trial_hessian)
         used += 1
-        trial_total = value + 0.5 * np.sum(precision * trial**2)
+        trial_total = value + penalty(trial, precision)
         if trial_total < total:
             gained = total - trial_total
             theta[:] = trial
@@ -145,15 +143,13 @@ def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, steps, thet
 
 
 @numba.njit(**OPTIONS)
-def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, theta, hessian, work, result):  # type: ignore[no-untyped-def]
+def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, precision, theta, hessian, work, result):  # type: ignore[no-untyped-def]
     """Gauss–Newton moves, shortened when they do not contract. Moves theta, fills hessian and result."""
     gradient, at, curvature = np.empty(5), theta.copy(), np.empty((5, 5))
-    precision = np.empty(5)
-    precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
     likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, curvature)
     length, share, used = np.inf, 1.0, 1
     for _ in range(POLISH_STEPS):
-        delta, _gain = solve5(curvature, precision, 0.0, gradient + precision * at)
+        delta, _gain = solve5(curvature, precision, 0.0, pulled(gradient, precision, at))
         now = np.sqrt(squared_length(delta, curvature, precision))
         if now > 0.8 * length:
             share = max(0.5 * share, 0.125)
@@ -165,7 +161,7 @@ def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, theta, hessi
         used += 1
         if move < POLISHED * share:
             break
-    value = likelihood + 0.5 * np.sum(precision * at**2)
+    value = likelihood + penalty(at, precision)
     if value <= result[0] + TOLERANCE:
         theta[:], hessian[:] = at, curvature
         result[0], result[1] = value, likelihood
@@ -173,7 +169,7 @@ def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, theta, hessi
 
 
 @numba.njit(**OPTIONS)
-def _prune(theta, hessian, results, count, limits):  # type: ignore[no-untyped-def]
+def _prune(theta, hessian, results, count, drop, precision):  # type: ignore[no-untyped-def]
     """Sort `count` modes best first, drop losers and twins in place; returns how many are left."""
     order = np.arange(count)
     for m in range(1, count):  # by insertion: NumPy's sort would double the time to compile
@@ -182,11 +178,9 @@ def _prune(theta, hessian, results, count, limits):  # type: ignore[no-untyped-d
             order[at], order[at - 1] = order[at - 1], order[at]
             at -= 1
     old_theta, old_hessian, old_results = theta[:count].copy(), hessian[:count].copy(), results[:count].copy()
-    precision = np.empty(5)
-    precision[:3], precision[3:] = limits[2] ** -2.0, limits[3] ** -2.0
     kept = 0
     for m in order:
-        if kept == KEPT or (kept > 0 and old_results[m, 0] > results[0, 0] + limits[4]):
+        if kept == KEPT or (kept > 0 and old_results[m, 0] > results[0, 0] + drop):
             break
         apart = True
         for other in range(kept):
@@ -198,7 +192,9 @@ def _prune(theta, hessian, results, count, limits):  # type: ignore[no-untyped-d
 
 
 @numba.njit(**OPTIONS)
-def _image(data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits, plan, theta, hessian, results):  # type: ignore[no-untyped-def]
+def _image(  # type: ignore[no-untyped-def]
+    data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits, precision, plan, theta, hessian, results
+):
     """All descents of one image; leaves its modes in theta, hessian and results. Returns (modes, evaluations)."""
     work = scratch()
     count = used = 0
@@ -209,24 +205,26 @@ def _image(data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits,
     for band in range(len(ends)):
         for m in range(count):
             used += _descend(
-                data, W, w, kx, ky, ends[band], centre, lever, size, limits, plan[band],
+                data, W, w, kx, ky, ends[band], centre, lever, size, limits, precision, plan[band],
                 theta[m], hessian[m], work, results[m],
             )  # fmt: skip
-        count = _prune(theta, hessian, results, count, limits)
-    used += _polish(data, W, w, kx, ky, ends[-1], centre, lever, size, limits, theta[0], hessian[0], work, results[0])
+        count = _prune(theta, hessian, results, count, limits[2], precision)
+    used += _polish(
+        data, W, w, kx, ky, ends[-1], centre, lever, size, limits, precision, theta[0], hessian[0], work, results[0]
+    )
     return count, used
 
 
 @numba.njit(parallel=True, **OPTIONS)
-def _newton(data, W, w, kx, ky, ends, centres, starts, valid, lever, size, limits, plan, out):  # type: ignore[no-untyped-def]
+def _newton(data, W, w, kx, ky, ends, centres, starts, valid, lever, size, limits, precisions, plan, out):  # type: ignore[no-untyped-def]
     out_theta, out_value, out_likelihood, out_hessian, out_steps = out
     for b in numba.prange(W.shape[0]):
         theta = np.empty((starts.shape[1], 5))
         hessian = np.empty((starts.shape[1], 5, 5))
         results = np.empty((starts.shape[1], 2))
         count, used = _image(
-            data, W[b], w[b], kx, ky, ends, centres[b], starts[b], valid[b], lever, size, limits, plan,
-            theta, hessian, results,
+            data, W[b], w[b], kx, ky, ends, centres[b], starts[b], valid[b], lever, size, limits, precisions[b],
+            plan, theta, hessian, results,
         )  # fmt: skip
         out_steps[b] = used
         for m in range(count):
@@ -277,11 +275,12 @@ def newton(
     """See the contract."""
     batch, bands = len(W), len(samples.ends)
     out = Modes.none(batch)
-    numbers = np.array([limits.rotation, limits.shift, limits.rotation_sd, limits.shift_sd, limits.drop])
+    numbers = np.array([limits.rotation, limits.shift, limits.drop])
     plan = np.array([STEPS[2] if i == bands - 1 else STEPS[0] if i == 0 else STEPS[1] for i in range(bands)])
     _newton(
         pairs(volume.data), pairs(W), w, samples.kx, samples.ky, np.array(samples.ends), _f64(centres),
-        _f64(starts), valid, _f64(lever), float(samples.size), numbers, plan,
+        _f64(starts), valid, _f64(lever), float(samples.size), numbers,
+        _f64(limits.precision(centres)), plan,
         (out.theta, out.value, out.likelihood, out.hessian, out.steps),
     )  # fmt: skip
     return out

@@ -195,7 +195,7 @@ __device__ int descend(const Problem& p, int count, const Prior& prior, int step
     for (int step = 0; step < steps; ++step) {
         if (first) {
             double slope[5], delta[5];
-            for (int i = 0; i < 5; ++i) slope[i] = mode.found.gradient[i] + prior.precision(i) * mode.theta[i];
+            pulled(mode.found.gradient, mode.theta, prior, slope);
             work.step = !(solve5(mode.found.hessian, prior, damping, slope, delta) < TOLERANCE);
             if (work.step) moved(mode.theta, delta, prior, work.trial);
         }
@@ -232,7 +232,7 @@ __device__ int polish(const Problem& p, int count, const Prior& prior, Mode& mod
     for (int step = 0; step < POLISH_STEPS; ++step) {
         if (first) {
             double slope[5], delta[5];
-            for (int i = 0; i < 5; ++i) slope[i] = work.found.gradient[i] + prior.precision(i) * at[i];
+            pulled(work.found.gradient, at, prior, slope);
             solve5(work.found.hessian, prior, 0.0, slope, delta);
             const double now = sqrt(squared_length(delta, work.found.hessian, prior));
             if (now > 0.8 * length) share = fmax(0.5 * share, 0.125);
@@ -321,8 +321,8 @@ evaluate(const float2* data, int planes, int row, const float2* W, const float* 
 extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
 newton(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
        const int* ky, const int* ends, const int* plan, int bands, const double* centres, const double* starts,
-       const bool* valid, int start_count, const double* lever, int size, const double* limits, double* theta,
-       double* value, double* likelihood, double* hessian, int* steps) {
+       const bool* valid, int start_count, const double* lever, int size, const double* limits,
+       const double* precision, double* theta, double* value, double* likelihood, double* hessian, int* steps) {
     DYNAMIC_SHARED(Mode, modes);
     int* rank = reinterpret_cast<int*>(modes + start_count);
     __shared__ Work work;
@@ -330,7 +330,7 @@ newton(const float2* data, int planes, int row, const float2* W, const float* w,
     const long long image = blockIdx.x;
     const Problem p{data, W + image * stride, Grid{planes, row}, w + image * stride, kx, ky, centres + 9 * image,
                     lever, size};
-    const Prior prior{limits[0], limits[1], 1.0 / (limits[2] * limits[2]), 1.0 / (limits[3] * limits[3]), limits[4]};
+    const Prior prior{limits[0], limits[1], limits[2], precision + 25 * image};
     int count = 0, used = 0;
     for (int m = 0; m < start_count; ++m) {
         if (!valid[image * start_count + m]) continue;

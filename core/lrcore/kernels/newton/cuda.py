@@ -63,8 +63,9 @@ def newton(
     plan = up(
         np.array([STEPS[2] if i == bands - 1 else STEPS[0] if i == 0 else STEPS[1] for i in range(bands)]), np.int32
     )
-    numbers = up(
-        np.array([limits.rotation, limits.shift, limits.rotation_sd, limits.shift_sd, limits.drop]), np.float64
+    numbers, precision = (
+        up(np.array([limits.rotation, limits.shift, limits.drop]), np.float64),
+        limits.precision(centres),
     )
 
     def part(rows: slice) -> tuple[Any, ...]:
@@ -79,7 +80,8 @@ def newton(
         )
         launch("newton", "newton", batch, data, *grid(data), images, weights, np.int32(images.shape[1]), kx, ky, ends,
                plan, np.int32(bands), up(centres[rows], np.float64), up(starts[rows], np.float64),
-               up(valid[rows], np.bool_), np.int32(count), arm, np.int32(samples.size), numbers, *out,
+               up(valid[rows], np.bool_), np.int32(count), arm, np.int32(samples.size), numbers,
+               up(precision[rows], np.float64), *out,
                shared=count * MODE_BYTES)  # fmt: skip
         return out
 

@@ -1,6 +1,7 @@
 """The definition of `evaluate` and `newton` in plain NumPy."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def newton(
 ) -> Modes:
     """See the contract."""
     batch = len(W)
-    out = Modes.none(batch)
+    out, precision = Modes.none(batch), limits.precision(centres)
     for b in range(batch):
 
         def measure(theta: Array, band: int, b: int = b) -> Evaluated:
@@ -99,35 +100,46 @@ def newton(
             found = evaluate(volume, W[b : b + 1], w[b : b + 1], samples, band, centres[b : b + 1], theta[None], lever)
             return found[0][0], found[1][0], found[2][0]
 
+        prior = _Prior(limits, precision[b])
         modes = [theta.copy() for theta in starts[b][valid[b]]]
         last = len(samples.ends) - 1
         for band in range(last + 1):
             steps = STEPS[2] if band == last else STEPS[0] if band == 0 else STEPS[1]
-            found = [_descend(measure, theta, band, steps, limits) for theta in modes]
-            found = _prune(found, limits)
+            found = [_descend(measure, theta, band, steps, prior) for theta in modes]
+            found = _prune(found, prior)
             modes = [f[0] for f in found]
-        found[0] = _polish(measure, found[0], last, limits)
+        found[0] = _polish(measure, found[0], last, prior)
         for m, (theta, value, likelihood, hessian) in enumerate(found):
             out.theta[b, m], out.value[b, m], out.likelihood[b, m] = theta, value, likelihood
             out.hessian[b, m] = hessian
     return out
 
 
-def _descend(measure: Measure, theta: Array, band: int, steps: int, limits: Limits) -> Mode:
+@dataclass(frozen=True)
+class _Prior:
+    """Of one image: extents, and the precision (5, 5)."""
+
+    limits: Limits
+    precision: Array
+
+    def penalty(self, theta: Array) -> float:
+        return float(0.5 * theta @ self.precision @ theta)
+
+
+def _descend(measure: Measure, theta: Array, band: int, steps: int, prior: _Prior) -> Mode:
     """Levenberg–Marquardt in one band: (theta, posterior value, likelihood, likelihood Hessian)."""
-    precision = limits.precision
     value, gradient, hessian = measure(theta, band)
-    total = value + 0.5 * np.sum(precision * theta**2)
+    total = value + prior.penalty(theta)
     damping = 1e-3
     for _ in range(steps):
-        slope = gradient + precision * theta
-        curvature = hessian + np.diag(precision)
+        slope = gradient + prior.precision @ theta
+        curvature = hessian + prior.precision
         delta = -np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), slope)
         if -(slope @ delta + 0.5 * delta @ curvature @ delta) < TOLERANCE:
             break
-        trial = _moved(theta, delta, limits)
+        trial = _moved(theta, delta, prior.limits)
         found = measure(trial, band)
-        trial_total = found[0] + 0.5 * np.sum(precision * trial**2)
+        trial_total = found[0] + prior.penalty(trial)
         if trial_total < total:
             gained = total - trial_total
             theta, total, (value, gradient, hessian) = trial, trial_total, found
@@ -141,21 +153,20 @@ def _descend(measure: Measure, theta: Array, band: int, steps: int, limits: Limi
     return theta, total, value, hessian
 
 
-def _polish(measure: Measure, mode: Mode, band: int, limits: Limits) -> Mode:
+def _polish(measure: Measure, mode: Mode, band: int, prior: _Prior) -> Mode:
     """Gauss–Newton moves from a mode (theta, value, likelihood, hessian), shortened when they do not contract."""
-    precision = limits.precision
     theta, (likelihood, gradient, hessian), length, share = mode[0], measure(mode[0], band), np.inf, 1.0
     for _ in range(POLISH_STEPS):
-        curvature = hessian + np.diag(precision)
-        delta = -np.linalg.solve(curvature, gradient + precision * theta)
+        curvature = hessian + prior.precision
+        delta = -np.linalg.solve(curvature, gradient + prior.precision @ theta)
         if (now := np.sqrt(delta @ curvature @ delta)) > 0.8 * length:
             share = max(0.5 * share, 0.125)
-        trial, length = _moved(theta, share * delta, limits), now
+        trial, length = _moved(theta, share * delta, prior.limits), now
         move = np.sqrt((trial - theta) @ curvature @ (trial - theta))
         theta, (likelihood, gradient, hessian) = trial, measure(trial, band)
         if move < POLISHED * share:
             break
-    value = likelihood + 0.5 * np.sum(precision * theta**2)
+    value = likelihood + prior.penalty(theta)
     return mode if value > mode[1] + TOLERANCE else (theta, value, likelihood, hessian)
 
 
@@ -168,14 +179,13 @@ def _moved(theta: Array, delta: Array, limits: Limits) -> Array:
     return np.concatenate([omega, shift])
 
 
-def _prune(found: list[Mode], limits: Limits) -> list[Mode]:
+def _prune(found: list[Mode], prior: _Prior) -> list[Mode]:
     """Best first, without those that lost by more than `drop` or that met a better one (within 1 SD); KEPT at most."""
-    precision = limits.precision
     kept: list[Mode] = []
     for mode in sorted(found, key=lambda f: f[1]):
-        if kept and mode[1] > kept[0][1] + limits.drop:
+        if kept and mode[1] > kept[0][1] + prior.limits.drop:
             break
-        apart = [(d := mode[0] - other[0]) @ (other[3] + np.diag(precision)) @ d > 1.0 for other in kept]
+        apart = [(d := mode[0] - other[0]) @ (other[3] + prior.precision) @ d > 1.0 for other in kept]
         if all(apart) and len(kept) < KEPT:
             kept.append(mode)
     return kept

@@ -2,9 +2,10 @@
 // runs once an evaluation, and must not take registers from the samples.
 
 struct Prior {
-    double rotation_limit, shift_limit, rotation_precision, shift_precision, drop;
+    double rotation_limit, shift_limit, drop;
+    const double* matrix;  // 5 × 5, of this image
 
-    __device__ double precision(int i) const { return i < 3 ? rotation_precision : shift_precision; }
+    __device__ double precision(int i, int j) const { return matrix[5 * i + j]; }
 };
 
 // Where element (i, j) of a packed symmetric 5 × 5 matrix is.
@@ -52,24 +53,31 @@ __device__ __noinline__ void moved(const double* theta, const double* delta, con
     for (int i = 0; i < 2; ++i) out[3 + i] = scale * shift[i];
 }
 
-// vᵀ (hessian + diag(precision)) v.
+// vᵀ (hessian + precision) v.
 __device__ inline double squared_length(const double* v, const double* hessian, const Prior& prior) {
     double out = 0.0;
-    for (int i = 0; i < 5; ++i) {
-        out += prior.precision(i) * v[i] * v[i];
-        for (int j = 0; j < 5; ++j) out += v[i] * hessian[packed(i, j)] * v[j];
-    }
+    for (int i = 0; i < 5; ++i)
+        for (int j = 0; j < 5; ++j) out += v[i] * (hessian[packed(i, j)] + prior.precision(i, j)) * v[j];
     return out;
 }
 
-// ½ θᵀ diag(precision) θ.
+// ½ θᵀ precision θ.
 __device__ inline double penalty(const double* theta, const Prior& prior) {
     double out = 0.0;
-    for (int i = 0; i < 5; ++i) out += 0.5 * prior.precision(i) * theta[i] * theta[i];
+    for (int i = 0; i < 5; ++i)
+        for (int j = 0; j < 5; ++j) out += 0.5 * theta[i] * prior.precision(i, j) * theta[j];
     return out;
 }
 
-// Step −(C + damping · diag C)⁻¹ slope with C = hessian + diag(precision); returns the gain that C predicts for it.
+// gradient + precision θ.
+__device__ inline void pulled(const double* gradient, const double* theta, const Prior& prior, double* out) {
+    for (int i = 0; i < 5; ++i) {
+        out[i] = gradient[i];
+        for (int j = 0; j < 5; ++j) out[i] += prior.precision(i, j) * theta[j];
+    }
+}
+
+// Step −(C + damping · diag C)⁻¹ slope with C = hessian + precision; returns the gain that C predicts for it.
 // Cholesky without pivoting; a pivot that rounding left non-positive is replaced by the diagonal.
 __device__ __noinline__ double solve5(const double* hessian, const Prior& prior, double damping, const double* slope,
                                 double* step) {
@@ -79,8 +87,8 @@ __device__ __noinline__ double solve5(const double* hessian, const Prior& prior,
     for (int i = 0; i < 5; ++i) {
 #pragma unroll
         for (int j = 0; j <= i; ++j) {
-            double value = hessian[packed(i, j)];
-            if (i == j) value = (value + prior.precision(i)) * (1.0 + damping);
+            double value = hessian[packed(i, j)] + prior.precision(i, j);
+            if (i == j) value *= 1.0 + damping;
             double total = value;
 #pragma unroll
             for (int k = 0; k < j; ++k) total -= lower[at(i, k)] * lower[at(j, k)];

@@ -64,18 +64,37 @@ def moved(theta, delta, rotation_limit, shift_limit):  # type: ignore[no-untyped
 
 @numba.njit(**OPTIONS)
 def squared_length(vector, hessian, precision):  # type: ignore[no-untyped-def]
-    """vᵀ (hessian + diag(precision)) v."""
+    """vᵀ (hessian + precision) v."""
     out = 0.0
     for i in range(5):
-        out += precision[i] * vector[i] ** 2
         for j in range(5):
-            out += vector[i] * hessian[i, j] * vector[j]
+            out += vector[i] * (hessian[i, j] + precision[i, j]) * vector[j]
+    return out
+
+
+@numba.njit(**OPTIONS)
+def penalty(theta, precision):  # type: ignore[no-untyped-def]
+    """½ θᵀ precision θ."""
+    out = 0.0
+    for i in range(5):
+        for j in range(5):
+            out += 0.5 * theta[i] * precision[i, j] * theta[j]
+    return out
+
+
+@numba.njit(**OPTIONS)
+def pulled(gradient, precision, theta):  # type: ignore[no-untyped-def]
+    """Gradient + precision θ, (5,)."""
+    out = gradient.copy()
+    for i in range(5):
+        for j in range(5):
+            out[i] += precision[i, j] * theta[j]
     return out
 
 
 @numba.njit(**OPTIONS)
 def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
-    """Step −(C + damping · diag C)⁻¹ slope with C = hessian + diag(precision), and the gain C predicts for it.
+    """Step −(C + damping · diag C)⁻¹ slope with C = hessian + precision, and the gain C predicts for it.
 
     Cholesky without pivoting; a pivot that rounding left non-positive is replaced by the diagonal.
     """
@@ -83,9 +102,9 @@ def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
     step = np.empty(5)
     for i in range(5):
         for j in range(i + 1):
-            value = hessian[i, j]
+            value = hessian[i, j] + precision[i, j]
             if i == j:
-                value = (value + precision[i]) * (1.0 + damping)
+                value *= 1.0 + damping
             total = value
             for k in range(j):
                 total -= lower[i, k] * lower[j, k]
@@ -103,9 +122,7 @@ def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
         for k in range(i + 1, 5):
             total -= lower[k, i] * step[k]
         step[i] = total / lower[i, i]
-    gain = 0.0
+    gain = -0.5 * squared_length(step, hessian, precision)
     for i in range(5):
-        gain -= slope[i] * step[i] + 0.5 * step[i] * precision[i] * step[i]
-        for j in range(5):
-            gain -= 0.5 * step[i] * hessian[i, j] * step[j]
+        gain -= slope[i] * step[i]
     return step, gain
