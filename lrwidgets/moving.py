@@ -16,7 +16,7 @@ from lrcore.units import DEGREE
 from lrwidgets.commands import node_of
 from lrwidgets.export import netcdf
 from lrwidgets.motion_maps import write
-from lrwidgets.present import amid, hardly_told
+from lrwidgets.present import amid, hardly_told, uneven
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
@@ -88,6 +88,8 @@ def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> N
         f"--set rotation_prior_sd_deg={turn:.2g}",
         f"--set shift_prior_sd_A={hinge.shift_sd_A:.2g}",
     ]
+    if uneven(hinge):
+        settings = ["--set prior=motion", "--set fulcrum=estimate"]
     lines = [
         f"{len(found.particles)} particles; the errors of their poses are taken out",
         f"fulcrum      {place} A = {px} px from the corner of the box",
@@ -95,11 +97,23 @@ def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> N
         *(f"free         along {_vector(axis)}: the motion does not tell, the mask does" for axis in hinge.free),
         f"motion       {turn:.2f} ± {turn_error:.2f}° and {hinge.shift_sd_A:.2f} ± {hinge.shift_sd_error_A:.2f} Å "
         "per axis about it (SD)",
+        *_shape(hinge),
         *(f"untold       {hardly_told(name)}" for name in hinge.untold),
         f"wrong modes  {found.motion.outliers:.1%} of the particles",
         "try          " + " ".join(settings),
     ]
     printer.tell("\n".join(lines), "motion", **_numbers(found, corner))
+
+
+def _shape(hinge: Hinge) -> list[str]:
+    """A line of a body that does not turn alike about all axes."""
+    if not uneven(hinge):
+        return []
+    sds, axes = hinge.axes
+    most, *others = (f"{sd / DEGREE:.2g}°" for sd in sds)
+    return [
+        f"uneven       turns of {most} about {_vector(axes[0])}, {' and '.join(others)} about the axes across it (SD)"
+    ]
 
 
 def _numbers(found: Estimate, corner: Float64) -> dict[str, object]:
@@ -130,6 +144,8 @@ def _half(hinge: Hinge) -> dict[str, object]:
 def _widths(hinge: Hinge) -> dict[str, object]:
     return {
         "rotation_sd_deg": hinge.rotation_sd / DEGREE,
+        "rotation_axes_sd_deg": hinge.axes[0] / DEGREE,
+        "rotation_axes": hinge.axes[1],
         "rotation_sd_error_deg": hinge.rotation_sd_error / DEGREE,
         "shift_sd_A": hinge.shift_sd_A,
         "shift_sd_error_A": hinge.shift_sd_error_A,

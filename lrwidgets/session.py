@@ -240,11 +240,11 @@ class Session:
             before, spec = self._spec, edited(self._spec, changes)
             if spec == before:
                 return spec
-            mask, middle = self._mask, self._middle_A
+            mask, middle, half = self._mask, self._middle_A, self._job.particles.half
             require_sound(mask, spec, middle)
             self._spec = spec
-        known = doubts(mask, before, middle)
-        for doubt in doubts(mask, spec, middle):
+        known = doubts(mask, before, middle, half)
+        for doubt in doubts(mask, spec, middle, half):
             if doubt not in known:
                 warnings.warn(doubt, stacklevel=2)
         self._worker.ask(lambda: self._emit(self.spec_changed, spec))

@@ -74,7 +74,7 @@ def check(job: Job) -> None:
     require_both(particles)
     require_halves_apart(particles)
     require_sound(job.mask, job.spec)
-    for doubt in doubts(job.mask, job.spec):
+    for doubt in doubts(job.mask, job.spec, half=particles.half):
         warnings.warn(doubt, stacklevel=2)
     if particles.subtracted:
         _note_subtracted(job)

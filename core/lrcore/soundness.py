@@ -1,9 +1,11 @@
 """Settings looked at together with the mask: what cannot work is refused, what is unwise is told in a sentence."""
 
 import numpy as np
+import numpy.typing as npt
 
 from lrcore.errors import InputError
 from lrcore.masks import centre_of_mass
+from lrcore.motion_fit import ENOUGH
 from lrcore.records import Float64, Volume
 from lrcore.spec import Point, RefineSpec, fulcrum_point
 from lrcore.symmetry import findings
@@ -28,10 +30,13 @@ def require_sound(mask: Volume, spec: RefineSpec, middle_A: Point | None = None)
         )
 
 
-def doubts(mask: Volume, spec: RefineSpec, middle_A: Point | None = None) -> tuple[str, ...]:
-    """What is unwise, a sentence for each: a fulcrum outside the box, drifting centres, parts off a symmetry's axes.
+def doubts(
+    mask: Volume, spec: RefineSpec, middle_A: Point | None = None, half: npt.NDArray[np.int8] | None = None
+) -> tuple[str, ...]:
+    """What is unwise, a sentence for each.
 
-    middle_A: of the mask, if it is known.
+    A fulcrum outside the box, drifting centres, parts off a symmetry's axes, and, if `half` (n,) of the particles is
+    given, too few to learn from. middle_A: of the mask, if it is known.
     """
     found = []
     middle = middle_A or mask_middle_A(mask)
@@ -47,6 +52,13 @@ def doubts(mask: Volume, spec: RefineSpec, middle_A: Point | None = None) -> tup
         found.append(
             "re-centring without a prior: poses may drift further with every iteration, beyond the extents about their "
             "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off"
+        )
+    fewest = ENOUGH if half is None else min(int((half == number).sum()) for number in (1, 2))
+    if spec.learns and fewest < ENOUGH:
+        what = "prior=motion" if spec.prior == "motion" else "fulcrum=estimate"
+        found.append(
+            f"{what} learns from {ENOUGH} particles of each "
+            f"half set or more, and one has {fewest}: nothing will be learned, and the settings hold as they are"
         )
     points = {"mask": np.array(middle), "fulcrum": fulcrum}
     return (*found, *findings(spec.symmetry, points, SYMMETRIC_PX * apix)[:1])

@@ -21,8 +21,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Example:
     return example(tmp_path_factory.mktemp("notebooks") / "example", particles=200)
 
 
+@pytest.fixture(scope="module")
+def more_files(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """So many that a motion can be learned from them."""
+    return example(tmp_path_factory.mktemp("more") / "example", particles=480)
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_it_runs(name: str, files: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs(name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: Example = request.getfixturevalue("more_files" if name.startswith("06") else "files")
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     shutil.copytree(files.folder, tmp_path / "example")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "core")]))

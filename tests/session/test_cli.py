@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ import pytest
 
 from lrcore import io
 from lrcore.errors import InputError
+from lrcore.estimate import Estimate
+from lrcore.motion import located
 from lrcore.records import Volume
 from lrcore.spec import RefineSpec
 from lrcore.store import Store
 from lrwidgets import commands, params, table
 from lrwidgets.cli import main
 from lrwidgets.export import columns
+from lrwidgets.moving import _tell
+from lrwidgets.present import widths_of
 from lrwidgets.session import Session
+from lrwidgets.table import Printer
 from tests.fakes import FakeEngine, make_job, make_step, same_bits
+from tests.numerics.test_principal import hinged
 from tests.session.conftest import Files, make_files
 
 Out = pytest.CaptureFixture[str]
@@ -340,6 +347,17 @@ def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
     assert "--apix" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
 
 
+def test_a_hinge_is_told_and_what_to_do_about_it(capsys: Out) -> None:
+    sights, *_ = hinged(1, 1.0)
+    motion, found = located(sights, (np.radians(5), 3.0), 40.0)
+    for hinge, told in ((found, True), (replace(found, turns=np.eye(3) * found.rotation_sd**2), False)):
+        _tell(Printer(False), Estimate(motion, np.arange(1200), hinge, (hinge, hinge)), 48, 2.0)
+        out = capsys.readouterr().out
+        assert ("uneven       turns of 4" in out) == told
+        assert ("try          --set prior=motion --set fulcrum=estimate" in out) == told
+        assert ("one axis" in str(widths_of(hinge))) == told
+
+
 def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert main(["motion", str(run), "--json"]) == 0
     event, motions = (json.loads(line) for line in capsys.readouterr().out.splitlines())
@@ -349,6 +367,8 @@ def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert len(event["fulcrum_from_corner_A"]) == 3
     assert event["rotation_sd_deg"] > 0
     assert event["rotation_sd_error_deg"] > 0
+    assert np.linalg.norm(event["rotation_axes_sd_deg"]) == pytest.approx(np.sqrt(3) * event["rotation_sd_deg"])
+    assert np.allclose(np.linalg.norm(event["rotation_axes"], axis=1), 1)
     assert event["shift_sd_error_A"] > 0
     assert event["untold_widths"] == event["half_sets"][0]["untold_widths"] == ["rotation", "shift"], "10 particles"
     assert len(event["half_sets"]) == 2

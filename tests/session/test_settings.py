@@ -16,8 +16,10 @@ from lrcore.expand import expand
 from lrcore.grids import radius_grid
 from lrcore.io.derive import with_halves
 from lrcore.masks import cosine_edge
+from lrcore.motion_fit import ENOUGH
 from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job
+from lrcore.soundness import doubts
 from lrcore.spec import RefineSpec
 from lrwidgets.cli import main
 from lrwidgets.session import Session
@@ -142,6 +144,18 @@ def test_an_edit_tells_what_it_makes_unwise_and_nothing_else() -> None:
             session.edit(prior="none", recenter_shifts=True)
         with pytest.warns(UserWarning, match="lies outside the box"):
             session.edit(fulcrum="-9, 0, 0 A")
+
+
+def test_too_few_particles_to_learn_from_are_told_of() -> None:
+    told = "learns from 210 particles of each half set or more, and one has"
+    for n, few in ((2 * ENOUGH, False), (2 * ENOUGH - 2, True)):
+        job = make_job(n)
+        found = doubts(job.mask, RefineSpec(prior="motion"), half=job.particles.half)
+        assert any(f"prior=motion {told} {n // 2}" in one for one in found) == few
+        assert not any(told in one for one in doubts(job.mask, RefineSpec(), half=job.particles.half))
+    told = f"fulcrum=estimate {told} 5: nothing will be learned"
+    with Session(make_job(), engine=FakeEngine()) as session, pytest.warns(UserWarning, match=told):
+        session.edit(fulcrum="estimate")
 
 
 def halves_in(path: Path) -> np.ndarray:

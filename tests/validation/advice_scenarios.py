@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import affine_transform
+from scipy.spatial.transform import Rotation
 
 from lrcore.backend import Backend
 from lrcore.fsc import masked_correlation
@@ -30,6 +31,10 @@ Float64 = npt.NDArray[np.float64]
 BOX, PIXEL_A = 48, 3.5
 EDGE_A = 24.0
 """Of the masks: five times the resolution, but for what the box has room for."""
+
+
+TILTED = Rotation.from_rotvec([0.5, -0.9, 0.4]).as_matrix()
+"""Axes of a motion that are not those of the box."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +306,10 @@ def scenarios() -> tuple[Scenario, ...]:
         fault("rotation prior wide", "15° for 3°", "rotation_prior_wide", _spec(rotation_prior_sd_deg=15),
               hinge_sd_deg=3.0),
         fault("shift prior wide", "8 Å for 1 Å", "shift_prior_wide", _spec(shift_prior_sd_A=8), hinge_shift_sd_A=1.0),
+        fault("one width for all axes", "8° about one, 0.5°", "prior_uneven", _as_it_is,
+              hinge_sd_deg=(8.0, 0.5, 0.5), hinge_axes=TILTED),
+        fault("one width for all axes", "6° about one, 2°", "prior_uneven", _as_it_is,
+              hinge_sd_deg=(6.0, 2.0, 2.0), hinge_axes=TILTED),
         fault("initial low-pass", "40 Å", "initial_lowpass", _spec(initial_lowpass_A=40)),
         fault("initial low-pass", "60 Å", "initial_lowpass", _spec(initial_lowpass_A=60)),
         fault("resolution limit", "20 Å", "resolution_limit", _spec(max_align_resolution_A=20)),
@@ -343,6 +352,7 @@ def sound() -> tuple[Scenario, ...]:
         well("noisy", snr=0.04),
         well("clean", snr=0.3),
         well("little motion", hinge_sd_deg=2.5),
+        well("a little uneven", hinge_sd_deg=(5.0, 4.0, 3.5), hinge_axes=TILTED),
         well("much motion", hinge_sd_deg=9.0),
         well("slides", hinge_shift_sd_A=3.0),
         well("half maps given", World.with_half_maps),
