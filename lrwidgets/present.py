@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import xarray as xr
@@ -112,6 +113,14 @@ class Widths:
     error: tuple[float, float]
     untold: tuple[str, ...] = ()
     axes: tuple[float, float] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of a prior as wide as that, to two digits: they mean no more. One that differs by axis is learned anew."""
+        if self.axes:
+            return {"prior": "motion"}
+        turn, shift = (float(f"{width:.2g}") for width in self.sd)
+        return {"prior": "gaussian", "rotation_prior_sd_deg": turn, "shift_prior_sd_A": shift}
 
     def __str__(self) -> str:
         (turn, shift), (a, b) = self.sd, self.error

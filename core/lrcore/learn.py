@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lrcore.masks import centre_of_mass
 from lrcore.motion import Hinge, Motion, Sights, about, carried, located, sights
 from lrcore.motion_fit import ENOUGH
+from lrcore.motion_shape import between, seen_from_there, steadied
 from lrcore.records import Expectation, Float64, Held, Particles, Poses, Step, Volume
 from lrcore.reference import Geometry, Learned, geometry, held, limits_of, motion_prior
 from lrcore.spec import RefineSpec
@@ -72,18 +73,24 @@ def _damped(now: Learned, before: Held, given: Held) -> Learned:
     x, y, z = ((a + b) / 2 for a, b in zip(now.fulcrum_A, before.fulcrum_A, strict=True))
     covariance = _seen_from((x, y, z), now.fulcrum_A, _covariance(now))
     if np.isfinite([before.rotation_sd_deg, before.shift_sd_A]).all():
-        covariance = halfway(covariance, _seen_from((x, y, z), before.fulcrum_A, _covariance(before)))
+        covariance = between(covariance, _seen_from((x, y, z), before.fulcrum_A, _covariance(before)), 0.5)
     return _learned((x, y, z), covariance)
 
 
 def _both(found: list[tuple[Motion, Hinge]], spec: RefineSpec, shape: Geometry) -> Learned:
-    """The mean of the half sets: of the fulcra by their precision, and of the motions' second moments."""
+    """The mean of the half sets: of the fulcra by their precision, and of the motions' second moments.
+
+    What may be chance of how these differ by axis is left out.
+    """
     precision = [np.linalg.inv(hinge.covariance_A2) for _, hinge in found]
     pulls: list[Float64] = [p @ hinge.fulcrum_A for p, (_, hinge) in zip(precision, found, strict=True)]
     fulcrum = np.asarray(np.linalg.solve(precision[0] + precision[1], pulls[0] + pulls[1]), dtype=np.float64)
+    moment = np.mean([about(motion, fulcrum) for motion, _ in found], axis=0)
+    error = np.mean([seen_from_there(m.error, carried(fulcrum - m.reference_A)) for m, _ in found], axis=0)
+    covariance = steadied(moment, error / len(found))
     point = fulcrum if spec.fulcrum == "estimate" else np.array(shape.fulcrum_A, dtype=np.float64)
     x, y, z = (float(p) for p in point)
-    return _learned((x, y, z), np.mean([about(motion, point) for motion, _ in found], axis=0))
+    return _learned((x, y, z), _seen_from(point, fulcrum, covariance))
 
 
 def _learned(point_A: tuple[float, float, float], covariance: Float64) -> Learned:
@@ -105,17 +112,6 @@ def _covariance(of: Learned | Held) -> Float64:
     )
 
 
-def _seen_from(
-    point_A: tuple[float, float, float], fulcrum_A: tuple[float, float, float], covariance: Float64
-) -> Float64:
+def _seen_from(point_A: npt.ArrayLike, fulcrum_A: npt.ArrayLike, covariance: Float64) -> Float64:
     to = carried(np.subtract(point_A, fulcrum_A))
     return np.asarray(to @ covariance @ to.T, dtype=np.float64)
-
-
-def halfway(first: Float64, second: Float64) -> Float64:
-    """Geometric mean of two covariances (n, n), the same wherever it is seen from: L (L⁻¹ B L⁻ᵀ)^½ Lᵀ with A = L Lᵀ."""
-    L = np.linalg.cholesky(first)
-    inverse = np.linalg.inv(L)
-    values, vectors = np.linalg.eigh(inverse @ second @ inverse.T)
-    root = L @ vectors
-    return np.asarray((root * np.sqrt(np.maximum(values, 0.0))) @ root.T, dtype=np.float64)

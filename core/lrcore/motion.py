@@ -21,6 +21,7 @@ from lrcore.aberrations import lens
 from lrcore.defects import skipped
 from lrcore.kernels.newton import Limits
 from lrcore.motion_fit import OUTLIERS, Fitted, Seen, climb, error, symmetric
+from lrcore.motion_shape import TURNS, uneven
 from lrcore.poses import seen_through
 from lrcore.records import Expectation, Particles, Poses
 from lrcore.rotations import exp, relative, seen_of_motion
@@ -259,17 +260,8 @@ def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hing
         float(errors[0] / (2 * turn)),
         float(errors[1] / (2 * shift)),
         motion.covariance[:3, :3],
-        _uneven(motion),
+        uneven(motion.covariance, motion.error, TURNS),
     )
-
-
-def _uneven(motion: Motion) -> float:
-    """χ² of the turns' covariance W being a multiple of 1: of what of W is not, by its error."""
-    basis, W = symmetric()[:, :3, :3], motion.covariance[:3, :3]
-    whole = basis - np.eye(3) * np.trace(basis, axis1=1, axis2=2)[:, None, None] / 3
-    slopes = whole.reshape(len(basis), 9)  # of the entries of W less their mean, by the triangle of Ψ
-    off = (W - np.eye(3) * np.trace(W) / 3).ravel()
-    return float(off @ np.linalg.pinv(slopes.T @ motion.error @ slopes, hermitian=True) @ off)
 
 
 def widths(motion: Motion, point_A: Float64) -> tuple[float, float]:

@@ -67,10 +67,9 @@ class PriorWidget(Panel):
         self._draw()
 
     def _use(self) -> None:
-        """Edit the prior to the learned widths, to two digits: more they do not mean."""
+        """Make the prior as wide as the motion was."""
         if self._learned is not None:
-            rotation, shift = (float(f"{width:.2g}") for width in self._learned.sd)
-            self.session.edit(prior="gaussian", rotation_prior_sd_deg=rotation, shift_prior_sd_A=shift)
+            self.session.edit(**self._learned.settings)
 
     def _draw(self) -> None:
         session = self.session

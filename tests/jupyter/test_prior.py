@@ -144,9 +144,29 @@ def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pyte
     prior.close()
 
 
-def estimated(job: Job, step: Step, before: Step) -> Any:
+ALIKE = np.eye(3)
+
+
+def test_of_a_hinge_the_prior_follows_the_axis(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = np.diag(np.radians([8.0, 1.0, 0.5]) ** 2)
+    monkeypatch.setattr("lrwidgets.present.estimate", lambda *steps: estimated(*steps, turns=turns, uneven=90.0))
+    session.edit(recenter_shifts=True)
+    prior = PriorWidget(session)
+    session.run(1, wait=True)
+    until(lambda: not prior.use.disabled, "the widths")
+    assert "They turn by 8° about one axis and by 0.5° about another: prior motion knows." in prior.learned.value
+    prior.use.click()
+    assert prior.flush()
+    assert "recenter" in prior.message.value, "refused: it counts the motion from the input poses"
+    session.edit(recenter_shifts=False)
+    prior.use.click()
+    assert session.spec.prior == "motion"
+    prior.close()
+
+
+def estimated(job: Job, step: Step, before: Step, turns: np.ndarray = ALIKE, uneven: float = 1.0) -> Any:
     assert (step.iteration, before.iteration) == (1, 0)
     none = np.zeros((0, 3))
     return SimpleNamespace(
-        all=Hinge(np.zeros(3), np.eye(3), none, np.radians(1.123), 0.4321, np.radians(0.06), 0.31, np.eye(3), 1.0)
+        all=Hinge(np.zeros(3), np.eye(3), none, np.radians(1.123), 0.4321, np.radians(0.06), 0.31, turns, uneven)
     )

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from lrcore.grids import radius_grid
-from lrcore.learn import _damped, _learned, halfway, learned
+from lrcore.learn import _damped, _learned, learned
 from lrcore.masks import cosine_edge
 from lrcore.motion import carried
 from lrcore.records import Expectation, Held, Particles, Poses, Step, Volume
@@ -81,16 +81,6 @@ def test_the_prior_is_as_wide_along_each_axis_as_the_motion(fulcrum: str) -> Non
     seen = limits_of(held(shape, spec)).precision(particles.poses.rotation)
     pixels = np.array([1, 1, 1, MASK.pixel_size_A, MASK.pixel_size_A])
     assert np.allclose(shape.limits.precision(particles.poses.rotation), seen * np.outer(pixels, pixels))
-
-
-def test_halfway_is_the_same_wherever_it_is_seen_from() -> None:
-    rng = np.random.default_rng(1)
-    first, second = (m @ m.T for m in rng.normal(size=(2, 6, 6)))
-    half, to = halfway(first, second), rng.normal(size=(6, 6))
-    assert np.allclose(half, halfway(second, first))
-    assert np.allclose(halfway(to @ first @ to.T, to @ second @ to.T), to @ half @ to.T)
-    assert np.allclose(halfway(first, 9 * first), 3 * first)
-    assert np.allclose(np.linalg.slogdet(half)[1], np.mean([np.linalg.slogdet(m)[1] for m in (first, second)]))
 
 
 def test_no_axis_is_narrower_or_wider_than_a_search_can_use() -> None:
