@@ -14,6 +14,7 @@ import yaml
 
 from lrcore import io
 from lrcore.errors import InputError
+from lrcore.io import convert, cs_table
 from lrcore.io.cs_table import with_columns
 from lrcore.records import Volume
 
@@ -348,6 +349,16 @@ def test_cs_with_a_bad_value(job: Path, name: str) -> None:
     column[2] = value
     _save(job, with_columns(table, {name: column}))
     _refused(rf"^{job}: {pattern}", lambda: io.read_particles(job))
+
+
+@pytest.mark.parametrize("name", ["alignments3D/pose", "alignments3D/shift", "alignments3D/psize_A"])
+def test_cs_to_star_with_a_pose_that_is_none(job: Path, name: str) -> None:
+    table = np.load(job)
+    column = table[name].copy()
+    column[2] = np.inf
+    _save(job, with_columns(table, {name: column}))
+    pattern = rf"^{job}: row 3 \(uid \d+\): {name} is not a number"
+    _refused(pattern, lambda: convert.cs_to_star(cs_table.read_source(job)))
 
 
 def test_cs_that_is_none(job: Path) -> None:

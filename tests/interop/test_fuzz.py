@@ -296,6 +296,14 @@ def test_a_group_names_no_table_outside_its_project(made: Maker, tmp_path: Path)
     refused(r"a\.csg: results/\w+ names .*particles\.cs, outside its project: copy it", lambda: io.read_particles(path))
 
 
+def test_a_group_that_names_what_no_system_has(made: Maker) -> None:
+    """`1@..` is no folder, so that nothing can be said of what the name leads to."""
+    path = made.folder / "b.csg"
+    text = (made.folder / "particles.csg").read_text()
+    path.write_text(text.replace(">particles.cs", "1@../../../../../../../../etc/passwd"))
+    refused(r"b\.csg: results/\w+ names 1@.*passwd, outside its project: copy it", lambda: io.read_particles(path))
+
+
 def test_python_objects_are_never_loaded(made: Maker, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ import pandas as pd
 from lrcore import rotations
 from lrcore.errors import InputError
 from lrcore.io.alike import alike
-from lrcore.io.cs_table import CsSource, Table, integers, micrographs, texts, with_columns
+from lrcore.io.cs_table import CsSource, Table, finite, integers, micrographs, texts, with_columns
 from lrcore.io.star_optics import GROUP, MAGNIFICATION, MICROSCOPE, NAME, PIXEL, SIZE, TILT, pixel_sizes
 from lrcore.io.star_table import IMAGE, StarSource, as_stack, image_names, numbers, whole
 from lrcore.units import DEGREE
@@ -106,9 +106,9 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
             columns[name] = _decimals(table[field].astype(np.float64) / factor)
             taken.add(field)
     if {POSE, SHIFT} <= fields:
-        pixel = table[ALIGNED_PIXEL if ALIGNED_PIXEL in fields else "blob/psize_A"].astype(np.float64)
-        angles = rotations.to_euler(rotations.from_cryosparc(table[POSE]))
-        values = np.concatenate([angles, table[SHIFT] * pixel[:, None]], axis=1)
+        pixel = finite(source, ALIGNED_PIXEL if ALIGNED_PIXEL in fields else "blob/psize_A").astype(np.float64)
+        angles = rotations.to_euler(rotations.from_cryosparc(finite(source, POSE)))
+        values = np.concatenate([angles, finite(source, SHIFT) * pixel[:, None]], axis=1)
         columns |= {name: _decimals(one) for name, one in zip([*ANGLES, *ORIGIN_A], values.T, strict=True)}
         taken |= {POSE, SHIFT}
     if SPLIT in fields:

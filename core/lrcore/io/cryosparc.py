@@ -15,7 +15,7 @@ from lrcore import rotations
 from lrcore.errors import InputError
 from lrcore.io.alike import alike, distinct
 from lrcore.io.checks import check_optics, require_one_size
-from lrcore.io.cs_table import CsSource, Table, absent_files, read_source, rows_of, texts, with_columns
+from lrcore.io.cs_table import CsSource, Table, absent_files, finite, read_source, rows_of, texts, with_columns
 from lrcore.io.files import find_near, find_stacks, keep_inputs, name_from, not_there, written_whole
 from lrcore.records import Float64, Images, Optics, Particles, Poses
 
@@ -104,7 +104,7 @@ def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, 
     used = [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS, *NOT_APPLIED] if name in source.fields]
     carried = [name for name in CARRIED.values() if name in source.fields]
     codes = [distinct(table[name])[1] for name in carried]
-    first, group = alike([*(_finite(source, name) for name in used), *codes])
+    first, group = alike([*(finite(source, name) for name in used), *codes])
     names: list[str] = []
     for row in first:
         name = f"exp_group_{int(_cell(table, 'ctf/exp_group_id', int(row), 0))}"
@@ -194,19 +194,7 @@ def _numbers(source: CsSource, name: str, default: float | None = None) -> Float
     """A field as float64. Raises InputError naming the row of a value that is not finite."""
     if default is not None and name not in source.fields:
         return np.full(len(source.table), default)
-    return _finite(source, name).astype(np.float64)
-
-
-def _finite(source: CsSource, name: str) -> npt.NDArray[Any]:
-    if name not in source.fields:
-        raise InputError(f"{source.path}: no field {name}: export the particles from CryoSPARC again")
-    values = source.table[name]
-    if not np.isfinite(values).all():
-        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-        row = int(np.argmax(bad))
-        uid = source.table["uid"][row]
-        raise InputError(f"{source.path}: row {row + 1} (uid {uid}): {name} is not a number: remove the particle")
-    return values
+    return finite(source, name).astype(np.float64)
 
 
 def _halves(source: CsSource, slot: str) -> npt.NDArray[np.int8]:

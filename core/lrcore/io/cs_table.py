@@ -137,6 +137,19 @@ def integers(path: Path, table: Table, name: str) -> npt.NDArray[np.int64]:
     return np.asarray(found)
 
 
+def finite(source: CsSource, name: str) -> npt.NDArray[Any]:
+    """A field. Raises InputError naming the row of a value that is not finite, or the field if it is not there."""
+    if name not in source.fields:
+        raise InputError(f"{source.path}: no field {name}: export the particles from CryoSPARC again")
+    values = source.table[name]
+    if not np.isfinite(values).all():
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        row = int(np.argmax(bad))
+        uid = source.table["uid"][row]
+        raise InputError(f"{source.path}: row {row + 1} (uid {uid}): {name} is not a number: remove the particle")
+    return values
+
+
 def texts(column: npt.NDArray[Any]) -> list[str]:
     """A text column of a .cs file, without the `>` that CryoSPARC puts before exported paths."""
     return [(text.decode() if isinstance(text, bytes) else str(text)).lstrip(">") for text in column.tolist()]

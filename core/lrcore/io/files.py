@@ -55,7 +55,10 @@ def is_astray(name: str) -> bool:
 def is_below(path: Path, roots: Iterable[Path]) -> bool:
     """Whether a file is below one of these folders; links on the way that no `..` follows are theirs, and followed."""
     real, plain = Path(os.path.realpath(path.parent)), Path(os.path.normpath(path))
-    same = os.path.exists(plain) and plain.samefile(path)
+    try:
+        same = plain.samefile(path)
+    except OSError:  # of either there is nothing: `a@..` leads nowhere
+        same = False
     return any(real.is_relative_to(root) or (same and plain.is_relative_to(root)) for root in roots)
 
 
