@@ -4,13 +4,15 @@ Either half set tells its own motion from its own images; what both use is the m
 between the half sets: a point and a covariance, as they share the mask and the resolution.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.defects import skipped
+from lrcore.images import reading_order
 from lrcore.masks import centre_of_mass
 from lrcore.motion import Hinge, Motion, Sights, about, carried, located, sights
 from lrcore.motion_fit import ENOUGH
@@ -20,25 +22,32 @@ from lrcore.reference import Geometry, Learned, geometry, held, limits_of, motio
 from lrcore.spec import RefineSpec
 from lrcore.units import DEGREE
 
+AT_MOST = 4000
+"""Particles of a half set that are asked; more would say hardly more of 21 numbers."""
 LEAST_TURN_DEG = 0.25
 LEAST_SHIFT_A = 0.25
 """A prior is not made narrower than these: it would hold every pose where it is, and find no motion ever after."""
 
 
-def learned(particles: Particles, last: Step, mask: Volume, spec: RefineSpec) -> Learned | None:
-    """What `spec` wants learned from a step; None where it wants nothing, or the step cannot tell.
+def lessons(particles: Particles, last: Step, spec: RefineSpec) -> list[npt.NDArray[np.int64]]:
+    """Rows of the particles of either half set that `spec` wants to learn from; empty where nothing can be learned.
 
-    It cannot at the start, when its search was re-centred, or when a half set has too few sights (`motion_fit.ENOUGH`).
+    Nothing can at the start, when the search of the step was re-centred, or from fewer than `motion_fit.ENOUGH`.
     """
     if not spec.learns or last.held is None or last.held.recentred:
-        return None
+        return []
+    fine = ~skipped(last.expectation.flags)
+    rows = [order[fine[order]] for order in (reading_order(particles, half) for half in (1, 2))]
+    if min(len(some) for some in rows) < ENOUGH:
+        return []
+    return [some[:: -(-len(some) // AT_MOST)] for some in rows]
+
+
+def learned(halves: Sequence[Sights], search: Held, mask: Volume, spec: RefineSpec) -> Learned:
+    """What the sights of both half sets say, on the way from what the search held that they are of."""
     shape = geometry(mask, spec)
-    seen, rows = seen_under(particles, last.expectation, particles.poses, last.held)
-    halves = by_half(seen, particles.half[rows])
-    if min(len(half.plane) for half in halves) < ENOUGH:
-        return None
     locate = locator(mask, spec, shape)
-    return _damped(_both([locate(half) for half in halves], spec, shape), last.held, held(shape, spec))
+    return _damped(_both([locate(half) for half in halves], spec, shape), search, held(shape, spec))
 
 
 def seen_under(

@@ -70,6 +70,11 @@ class Learned:
     shift_sd_A: float
     covariance: tuple[float, ...] | None = None
 
+    @classmethod
+    def of(cls, search: Held) -> "Learned":
+        """What makes another search hold the same."""
+        return cls(search.fulcrum_A, search.rotation_sd_deg, search.shift_sd_A, search.covariance)
+
 
 def geometry(mask: Volume, spec: RefineSpec, learned: Learned | None = None) -> Geometry:
     """The geometry of a job; the window holds the mask wherever the extents let it go, up to the box.

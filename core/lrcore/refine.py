@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.aberrations import stretch
+from lrcore.aberrations import lens, stretch
+from lrcore.apart import Told, joined, told
 from lrcore.backend import Backend, Crew
 from lrcore.calibrate import Calibration, calibrate, sample_rows
 from lrcore.clock import Clock, peak_memory_MB
@@ -21,15 +22,18 @@ from lrcore.fourier import filter_map
 from lrcore.fsc import combined_gain, family
 from lrcore.halves import require_both
 from lrcore.images import Batch, Rows, ranges, reading_order, usual_of, worked
-from lrcore.learn import learned
+from lrcore.learn import learned, lessons
 from lrcore.masks import checked, dynamic_mask, soft_edge
+from lrcore.motion import Sights
 from lrcore.noise import measured, modelled, sampled, spectrum
 from lrcore.nonuniform import cutoff_map
 from lrcore.passes import Common, Found, Left, Part, concatenated, go_over, merged, sent
+from lrcore.poses import seen_through
 from lrcore.reconstruct import Accumulator, ended_into, fetched, reconstruct, regularisation, solve
 from lrcore.records import Expectation, HalfMaps, Particles, Progress, Step, Summary, Volume
 from lrcore.reference import (
     Geometry,
+    Learned,
     Reference,
     Surroundings,
     align_resolution_A,
@@ -194,13 +198,26 @@ class Scene:
     clock: Clock
 
 
-def scene_after(job: Job, first: Step, last: Step, backend: Backend, clock: Clock) -> Scene:
-    """What both half sets share in the iteration that follows `last`. first: the run's Step 0."""
-    return _scene(job, outside(job, first, job.mask, backend.threads), first, last, backend, clock)
+def scene_apart(job: Job, first: Step, last: Step, backend: Backend) -> Scene:
+    """What both half sets share when each is looked at with the map of the other, and as the search of `last` held it.
+
+    first: the run's Step 0.
+    """
+    around = outside(job, first, job.mask, backend.threads)
+    return _apart(job, around, first, last, backend, Clock())
 
 
-def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock) -> Scene:
-    """around: of the job's own mask."""
+def _apart(job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock) -> Scene:
+    exchanged = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
+    was = Learned.of(last.held) if last.held else None
+    return _scene(job, around, first, exchanged, backend, clock, was)
+
+
+def _scene(
+    job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock,
+    found: Learned | None,
+) -> Scene:  # fmt: skip
+    """What follows `last`. around: of the job's own mask. found: of the motion."""
     spec, maps, workers = job.spec, last.half_maps, backend.threads
     mask = mask_of(job, last, workers)
     if mask is not job.mask:
@@ -209,7 +226,7 @@ def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backe
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
         cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
-    shape = geometry(mask, spec, learned(job.particles, last, mask, spec))
+    shape = geometry(mask, spec, found)
     asked = question(spec, shape)
     known = secure(last.expectation) & (last.question == asked)
     job = replace(job, mask=mask, particles=weighed(job, last))
@@ -236,8 +253,9 @@ def _advance(
     job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock
 ) -> Iterator[Progress | Step]:
     """See `advance`; the clock may have counted what came before."""
+    motion = yield from _learned(job, around, first, last, backend, clock)
     with clock("reference"):
-        scene = _scene(job, around, first, last, backend, clock)
+        scene = _scene(job, around, first, last, backend, clock, motion)
     found, volumes, spectra = yield from _passes(scene)
     with clock("fsc"):
         maps = HalfMaps(*volumes)
@@ -253,6 +271,51 @@ def _advance(
     step = replace(step, history=(*last.history, line))
     tell(job.particles, skipped(found_now.flags))
     yield replace(step, converged=converged(step.history))
+
+
+def _learned(
+    job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock
+) -> Generator[Progress, None, Learned | None]:
+    """The motion that `last` found, of either half set by the map of the other; None where nothing can be learned."""
+    rows = lessons(job.particles, last, job.spec)
+    if not rows or last.held is None:
+        return None
+    began = time.perf_counter()
+    scene = _apart(job, around, first, last, backend, Clock())
+    halves = []
+    for some, said in zip(rows, (yield from _asked(scene, rows)), strict=True):
+        given = job.particles.poses.select(some)
+        plane = seen_through(given.rotation, lens(job.particles, some))[:, :2]
+        limits, apix = scene.shape.limits, scene.shape.pixel_size_A
+        extent = (limits.rotation, limits.shift * apix)
+        halves.append(Sights(np.array(scene.shape.fulcrum_A), said.precision, said.information, plane, extent))
+    motion = learned(halves, last.held, scene.job.mask, job.spec)
+    clock.seconds["learn"] = time.perf_counter() - began
+    return motion
+
+
+def _asked(scene: Scene, rows: Sequence[Rows]) -> Generator[Progress, None, list[Told]]:
+    """What these particles of either half set say under the maps of the scene; Progress per chunk."""
+    found, done, total = [], 0, sum(len(some) for some in rows)
+    crew, parts = scene.backend.crew, [_part(scene, some) for some in rows]
+    iteration = scene.last.iteration + 1
+    if crew is None:
+        for half, part in zip((1, 2), parts, strict=True):
+            ended: list[Told] = []
+            for count in ended_into(ended, told(common(scene, half, part.rows), part, scene.backend)):
+                done += count
+                yield Progress(iteration, "learn", done, total)
+            found += ended
+        return found
+    with crew.errand(told, joined) as errand:
+        for half, part in zip((1, 2), parts, strict=True):
+            shares = ranges(part.rows, part.particles.box, scene.backend)
+            errand.put(common(scene, half, part.rows), [part.narrowed(some) for some in shares], [*map(len, shares)])
+        for number in (0, 1):
+            for _ in errand.watch(number):
+                yield Progress(iteration, "learn", errand.done, total)
+            found.append(errand.result(number))
+    return found
 
 
 def _passes(scene: Scene) -> Generator[Progress, None, tuple[list[Expectation], list[Volume], list[Float64]]]:
@@ -286,10 +349,9 @@ def common(scene: Scene, half: int, rows: Rows) -> Common:
     return Common(spec, shape, made, last.noise[half - 1], usual, maps_are_whole(spec), wide)
 
 
-def _part(scene: Scene, half: int) -> Part:
-    """All images of a half set."""
+def _part(scene: Scene, rows: Rows) -> Part:
+    """Images of a half set, in reading order."""
     particles = scene.job.particles
-    rows = reading_order(particles, half)
     return Part(rows, particles, scene.last.expectation, scene.known, sampled(rows, len(particles)))
 
 
@@ -297,7 +359,7 @@ def _alone(scene: Scene) -> Iterator[Progress | Found]:
     """The pass over either half set in this process."""
     done, total = 0, len(scene.job.particles)
     for half in (1, 2):
-        part = _part(scene, half)
+        part = _part(scene, reading_order(scene.job.particles, half))
         going = go_over(common(scene, half, part.rows), part, scene.backend, scene.clock)
         # Reference and images end with the pass, before the map is made.
         ended: list[Found] = []
@@ -313,7 +375,7 @@ def _shared_out(scene: Scene, crew: Crew) -> Iterator[Progress | Found]:
     particles, began = scene.job.particles, time.perf_counter()
     with crew.errand(sent, merged) as errand:
         for half in (1, 2):
-            part = _part(scene, half)
+            part = _part(scene, reading_order(particles, half))
             rows = ranges(part.rows, particles.box, scene.backend)
             parts = [part.narrowed(some) for some in rows]
             errand.put(common(scene, half, part.rows), parts, [len(some) for some in rows])

@@ -21,15 +21,14 @@ from scipy.stats import chi2, norm, qmc
 
 from lrcore.aberrations import lens
 from lrcore.backend import Backend
-from lrcore.clock import Clock
 from lrcore.errors import InputError
 from lrcore.expect import middles, subtracted
 from lrcore.grids import Complex64, Float32, Float64
 from lrcore.images import Batch, reading_order, worked
 from lrcore.poses import seen_through
-from lrcore.records import Expectation, HalfMaps, Poses, Progress, Step
-from lrcore.reference import Geometry, Learned, Reference, geometry, placed
-from lrcore.refine import Job, Scene, common, scene_after
+from lrcore.records import Expectation, Poses, Progress, Step
+from lrcore.reference import Reference, placed
+from lrcore.refine import Job, Scene, common, scene_apart
 from lrcore.rotations import exp, log
 from lrcore.search import Frame, to_frame
 from lrcore.units import DEGREE
@@ -69,9 +68,7 @@ def uncertainty(
     if last.iteration == 0:
         raise InputError("iteration 0 has the input poses, which were not searched: give a later iteration")
     n, done = len(job.particles), 0
-    exchanged = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
-    scene = scene_after(job, first, exchanged, backend, Clock())
-    scene = replace(scene, shape=_searched(scene, last))
+    scene = scene_apart(job, first, last, backend)
     out = Uncertainty(last.expectation.covariance.copy(), np.zeros((n, 5)), np.zeros(n))
     for half in (1, 2):
         rows = reading_order(job.particles, half)
@@ -87,13 +84,6 @@ def uncertainty(
             done += len(batch.rows)
             yield Progress(last.iteration, "uncertainty", done, n)
     yield out
-
-
-def _searched(scene: Scene, last: Step) -> Geometry:
-    """The geometry of the search that found `last`, whose prior and fulcrum may have been learned."""
-    was = last.held
-    given = Learned(was.fulcrum_A, was.rotation_sd_deg, was.shift_sd_A, was.covariance) if was else None
-    return geometry(scene.job.mask, scene.job.spec, given)
 
 
 def _ask(batch: Batch, scene: Scene, half: int, reference: Reference, prior: Poses, out: Uncertainty) -> None:

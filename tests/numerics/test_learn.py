@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pytest
 from pydantic import ValidationError
 
+from lrcore import learn
 from lrcore.grids import radius_grid
-from lrcore.learn import _damped, _learned, learned
+from lrcore.learn import _damped, _learned, by_half, lessons, seen_under
 from lrcore.masks import cosine_edge
 from lrcore.motion import carried
 from lrcore.records import Expectation, Held, Particles, Poses, Step, Volume
@@ -51,6 +52,14 @@ def found(
     covariance[:, np.arange(5), np.arange(5)] = 1 / (sd**-2 + pull)
     step = make_step(make_job(), make_step(make_job()))
     return particles, replace(step, expectation=replace(Expectation.none(poses), covariance=covariance), held=search)
+
+
+def learned(particles: Particles, step: Step, mask: Volume, spec: RefineSpec) -> Learned | None:
+    """Learned of what the search itself says of its poses."""
+    if not lessons(particles, step, spec):
+        return None
+    seen, rows = seen_under(particles, step.expectation, particles.poses, step.held)
+    return learn.learned(by_half(seen, particles.half[rows]), step.held, mask, spec)
 
 
 def test_fulcrum_and_widths_are_those_of_the_motion() -> None:
