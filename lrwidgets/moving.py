@@ -16,7 +16,7 @@ from lrcore.units import DEGREE
 from lrwidgets.commands import node_of
 from lrwidgets.export import netcdf
 from lrwidgets.motion_maps import write
-from lrwidgets.present import amid, hardly_told, uneven
+from lrwidgets.present import amid, hardly_told
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
@@ -88,7 +88,7 @@ def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> N
         f"--set rotation_prior_sd_deg={turn:.2g}",
         f"--set shift_prior_sd_A={hinge.shift_sd_A:.2g}",
     ]
-    if uneven(hinge):
+    if hinge.one_axis:
         settings = ["--set prior=motion", "--set fulcrum=estimate"]
     lines = [
         f"{len(found.particles)} particles; the errors of their poses are taken out",
@@ -107,7 +107,7 @@ def _tell(printer: Printer, found: Estimate, box: int, pixel_size_A: float) -> N
 
 def _shape(hinge: Hinge) -> list[str]:
     """A line of a body that does not turn alike about all axes."""
-    if not uneven(hinge):
+    if not hinge.one_axis:
         return []
     sds, axes = hinge.axes
     most, *others = (f"{sd / DEGREE:.2g}°" for sd in sds)

@@ -11,7 +11,6 @@ import xarray as xr
 
 from lrcore.advice import Advice
 from lrcore.advise import advise
-from lrcore.advise_motion import UNEVEN, UNEVEN_SURE
 from lrcore.audit import Audit, audit
 from lrcore.backend import pick
 from lrcore.errors import InputError
@@ -137,12 +136,6 @@ def hardly_told(name: str) -> str:
     return f"The poses hardly tell how wide the {name}s are: that width leans on the one the prior had"
 
 
-def uneven(found: Hinge) -> bool:
-    """Whether the body turns about one axis more than about another, beyond doubt."""
-    sds, _ = found.axes
-    return bool(found.uneven > UNEVEN_SURE and sds[0] > UNEVEN * sds[-1])
-
-
 def learned(session: Session) -> Widths | None:
     """How far the body moves, as the present step's poses tell; None before an iteration."""
     found = hinge_of(session)
@@ -156,7 +149,7 @@ def widths_of(found: Hinge) -> Widths:
         (found.rotation_sd / DEGREE, found.shift_sd_A),
         (found.rotation_sd_error / DEGREE, found.shift_sd_error_A),
         found.untold,
-        (sds[0] / DEGREE, sds[-1] / DEGREE) if uneven(found) else None,
+        (sds[0] / DEGREE, sds[-1] / DEGREE) if found.one_axis else None,
     )
 
 

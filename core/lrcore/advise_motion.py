@@ -9,7 +9,7 @@ from lrcore.advice import Advice
 from lrcore.defects import skipped
 from lrcore.estimate import Estimate
 from lrcore.learn import LEAST_SHIFT_A, LEAST_TURN_DEG
-from lrcore.motion import motions, widths
+from lrcore.motion import UNEVEN, motions, widths
 from lrcore.records import Float64, Held, Poses, Step
 from lrcore.reference import geometry
 from lrcore.refine import Job
@@ -26,10 +26,6 @@ ASIDE_PX = 0.15
 """Mean shift of all particles, px, from which on their origins or the map's middle are off,"""
 ASIDE_SURE = 10.0
 """if it is so many standard errors."""
-UNEVEN = 2.0
-"""Width of the turns about one axis over that about another, from which on one width for all is a poor prior,"""
-UNEVEN_SURE = 40.0
-"""if that is so sure: a χ² of five degrees of freedom."""
 SPENT = 0.1
 """Share of particles at an extent from which on their poses say too little of the motion."""
 
@@ -132,10 +128,10 @@ def _priors(job: Job, held: Held, found: Estimate, shifts: bool) -> Iterator[Adv
 
 def _shape(job: Job, found: Estimate) -> Iterator[Advice]:
     """Of a body that turns about one axis, or two, under a prior that is as wide about all."""
-    (sds, axes), hinge = found.all.axes, found.all
-    most, least = sds[0] / DEGREE, max(sds[-1] / DEGREE, LEAST_TURN_DEG)
-    if job.spec.prior != "gaussian" or most < UNEVEN * least or hinge.uneven < UNEVEN_SURE:
+    if job.spec.prior != "gaussian" or not found.all.one_axis:
         return
+    sds, axes = found.all.axes
+    most, least = sds[0] / DEGREE, max(sds[-1] / DEGREE, LEAST_TURN_DEG)
     axis = ", ".join(f"{x:.2f}" for x in axes[0])
     yield Advice(
         "prior_uneven",

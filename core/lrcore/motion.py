@@ -170,6 +170,12 @@ class Hinge:
         return np.sqrt(np.maximum(values[::-1], 0.0)), vectors.T[::-1]
 
     @property
+    def one_axis(self) -> bool:
+        """Whether the body turns about one axis more than about another, beyond doubt."""
+        sds, _ = self.axes
+        return bool(self.uneven > UNEVEN_SURE and sds[0] > UNEVEN * sds[-1])
+
+    @property
     def untold(self) -> tuple[str, ...]:
         """Which widths the data do not tell, "rotation" or "shift": those left near where they began."""
         errors = {
@@ -179,6 +185,10 @@ class Hinge:
         return tuple(name for name, error in errors.items() if error > UNTOLD)
 
 
+UNEVEN = 2.0
+"""Width of the turns about one axis over that about another, from which on one width for all is a poor prior,"""
+UNEVEN_SURE = 40.0
+"""if that is so sure: a χ² of five degrees of freedom."""
 UNTOLD = 0.15
 """A width is not told when its error is more than this share of it."""
 LITTLE = 0.5

@@ -204,20 +204,17 @@ def scene_apart(job: Job, first: Step, last: Step, backend: Backend) -> Scene:
     first: the run's Step 0.
     """
     around = outside(job, first, job.mask, backend.threads)
-    return _apart(job, around, first, last, backend, Clock())
+    return _apart(_scene(job, around, first, last, backend, Clock()))
 
 
-def _apart(job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock) -> Scene:
+def _apart(scene: Scene) -> Scene:
+    last = scene.last
     exchanged = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
-    was = Learned.of(last.held) if last.held else None
-    return _scene(job, around, first, exchanged, backend, clock, was)
+    return replace(_holding(scene, Learned.of(last.held) if last.held else None), last=exchanged)
 
 
-def _scene(
-    job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock,
-    found: Learned | None,
-) -> Scene:  # fmt: skip
-    """What follows `last`. around: of the job's own mask. found: of the motion."""
+def _scene(job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock) -> Scene:
+    """What follows `last`, holding what the spec says. around: of the job's own mask."""
     spec, maps, workers = job.spec, last.half_maps, backend.threads
     mask = mask_of(job, last, workers)
     if mask is not job.mask:
@@ -226,11 +223,17 @@ def _scene(
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
         cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
-    shape = geometry(mask, spec, found)
-    asked = question(spec, shape)
-    known = secure(last.expectation) & (last.question == asked)
     job = replace(job, mask=mask, particles=weighed(job, last))
-    return Scene(job, last, shape, around, cutoff_A, asked, known, backend, clock)
+    nothing = np.zeros(len(job.particles), np.bool_)
+    return _holding(Scene(job, last, geometry(mask, spec), around, cutoff_A, "", nothing, backend, clock), None)
+
+
+def _holding(scene: Scene, found: Learned | None) -> Scene:
+    """The scene with a search that holds what was found of the motion."""
+    spec, last = scene.job.spec, scene.last
+    shape = geometry(scene.job.mask, spec, found)
+    asked = question(spec, shape)
+    return replace(scene, shape=shape, question=asked, known=secure(last.expectation) & (last.question == asked))
 
 
 def outside(job: Job, first: Step, mask: Volume, workers: int) -> Surroundings | None:
@@ -253,9 +256,9 @@ def _advance(
     job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock
 ) -> Iterator[Progress | Step]:
     """See `advance`; the clock may have counted what came before."""
-    motion = yield from _learned(job, around, first, last, backend, clock)
     with clock("reference"):
-        scene = _scene(job, around, first, last, backend, clock, motion)
+        scene = _scene(job, around, first, last, backend, clock)
+    scene = _holding(scene, (yield from _learned(scene)))
     found, volumes, spectra = yield from _passes(scene)
     with clock("fsc"):
         maps = HalfMaps(*volumes)
@@ -273,24 +276,20 @@ def _advance(
     yield replace(step, converged=converged(step.history))
 
 
-def _learned(
-    job: Job, around: Surroundings | None, first: Step, last: Step, backend: Backend, clock: Clock
-) -> Generator[Progress, None, Learned | None]:
-    """The motion that `last` found, of either half set by the map of the other; None where nothing can be learned."""
-    rows = lessons(job.particles, last, job.spec)
+def _learned(scene: Scene) -> Generator[Progress, None, Learned | None]:
+    """The motion that the last step found, told by each half set under the map of the other; None where nothing is."""
+    particles, last, began = scene.job.particles, scene.last, time.perf_counter()
+    rows = lessons(particles, last, scene.job.spec)
     if not rows or last.held is None:
         return None
-    began = time.perf_counter()
-    scene = _apart(job, around, first, last, backend, Clock())
-    halves = []
-    for some, said in zip(rows, (yield from _asked(scene, rows)), strict=True):
-        given = job.particles.poses.select(some)
-        plane = seen_through(given.rotation, lens(job.particles, some))[:, :2]
-        limits, apix = scene.shape.limits, scene.shape.pixel_size_A
-        extent = (limits.rotation, limits.shift * apix)
-        halves.append(Sights(np.array(scene.shape.fulcrum_A), said.precision, said.information, plane, extent))
-    motion = learned(halves, last.held, scene.job.mask, job.spec)
-    clock.seconds["learn"] = time.perf_counter() - began
+    apart = replace(_apart(scene), clock=Clock())
+    limits, apix = apart.shape.limits, apart.shape.pixel_size_A
+    extent, halves = (limits.rotation, limits.shift * apix), []
+    for some, said in zip(rows, (yield from _asked(apart, rows)), strict=True):
+        plane = seen_through(particles.poses.select(some).rotation, lens(particles, some))[:, :2]
+        halves.append(Sights(np.array(apart.shape.fulcrum_A), said.precision, said.information, plane, extent))
+    motion = learned(halves, last.held, scene.job.mask, scene.job.spec)
+    scene.clock.seconds["learn"] = time.perf_counter() - began
     return motion
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lrcore.advise_motion import UNEVEN_SURE
 from lrcore.masks import soft_sphere
-from lrcore.motion import Sights, fit, hinge
+from lrcore.motion import UNEVEN_SURE, Sights, fit, hinge
 from lrcore.principal import gyration_A, principal, to_dataset
 from lrcore.rotations import exp
 
