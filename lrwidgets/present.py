@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ from lrcore.estimate import Estimate, estimate, principal_motions
 from lrcore.locres import LocalResolution, local_resolution
 from lrcore.motion import Hinge
 from lrcore.motion_fit import ENOUGH
-from lrcore.records import Progress, Step, Volume
+from lrcore.records import Float64, Progress, Step, Volume
 from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
 from lrcore.units import DEGREE
@@ -105,13 +105,14 @@ class Widths:
     """SDs of the motion per axis, of turns in degrees and of shifts in Å, and the SDs of their errors.
 
     untold: which of the two, "rotation" or "shift", the poses hardly tell. axes: in degrees, about the widest axis of
-    the turns and about the narrowest, where these are not the same beyond doubt.
+    the turns and about the narrowest, where these are not the same beyond doubt. turns: (3, 3) their covariance then.
     """
 
     sd: tuple[float, float]
     error: tuple[float, float]
     untold: tuple[str, ...] = ()
     axes: tuple[float, float] | None = None
+    turns: Float64 | None = field(default=None, compare=False)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -150,6 +151,7 @@ def widths_of(found: Hinge) -> Widths:
         (found.rotation_sd_error / DEGREE, found.shift_sd_error_A),
         found.untold,
         (sds[0] / DEGREE, sds[-1] / DEGREE) if found.one_axis else None,
+        found.turns / DEGREE**2 if found.one_axis else None,
     )
 
 

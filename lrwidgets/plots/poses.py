@@ -77,6 +77,10 @@ class Learned(Protocol):
     def error(self) -> tuple[float, float]:
         """Of turns, of shifts."""
 
+    @property
+    def turns(self) -> Float64 | None:
+        """Covariance (3, 3) of the turns, degree², where it is not the same about all axes."""
+
 
 def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: Learned | None = None) -> Figure:
     """Prior and extent of a spec, over how far the particles have moved from where both have their centre.
@@ -87,16 +91,19 @@ def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: Learned | 
     figure = new_figure(8.4, 3.0)
     widths, errors = (learned.sd, learned.error) if learned else ((0.0, 0.0), (0.0, 0.0))
     for ax, what, sd, error in zip(figure.subplots(1, 2), ("angle", "shift"), widths, errors, strict=True):
-        search = _search(spec, what)
+        search, spread = _search(spec, what), np.diag([sd**2] * 3)
+        label = f"learned, SD {sd:.2g} ± {error:.1g}{search.unit} per axis"
+        if what == "angle" and learned and learned.turns is not None:
+            spread = learned.turns
+            label = f"learned, SD {_sds(spread)}° along its axes"
         if sd and spec.prior == "motion":
-            search = replace(search, sd=float(f"{sd:.2g}"))
+            search = _following(search, spec, sd, spread)
         values = np.zeros(0) if moved is None else moved[f"{what}_change"].values
         edges, count = _edges(values, search.extent), len(values) or 100
         if len(values):
             histogram(ax, values, edges, search.unit, GREEN if search.recentred else BLUE)
         if sd:
-            label = f"learned, SD {sd:.2g} ± {error:.1g}{search.unit} per axis"
-            _draw_spread(ax, search, np.diag([sd**2] * 3), edges, count, color=INK, lw=1.6, ls=":", label=label)
+            _draw_spread(ax, search, spread, edges, count, color=INK, lw=1.6, ls=":", label=label)
         _draw_search(ax, search, edges, count)
         since = "the last pose" if search.recentred else "the input pose"
         dress(
@@ -169,8 +176,7 @@ class _Search:
         """How wide the prior is."""
         if self.motion is None:
             return f"prior, SD {self.sd:g}{self.unit} per axis"
-        sds = np.sqrt(np.linalg.eigvalsh(self.motion))
-        return f"prior, SD {', '.join(f'{sd:.2g}' for sd in sds)}{self.unit} along its axes"
+        return f"prior, SD {_sds(self.motion)}{self.unit} along its axes"
 
 
 def _search(spec: RefineSpec, what: str, state: xr.Dataset | None = None) -> _Search:
@@ -184,6 +190,20 @@ def _search(spec: RefineSpec, what: str, state: xr.Dataset | None = None) -> _Se
     if state is not None and name + "_extent" in state and np.isfinite(state[name + "_extent"]):
         extent, sd = (float(f"{float(state[name + kind]):.3g}") for kind in ("_extent", "_prior_sd"))
     return _Search(name, None if spec.prior == "none" else sd, extent, *rest, _motion(what, state))
+
+
+def _following(search: _Search, spec: RefineSpec, sd: float, spread: Float64) -> _Search:
+    """The search of a prior that is learned: as wide as the motion is now, and its extent, if that is to follow."""
+    given = spec.rotation_extent_deg if search.unit == "°" else spec.shift_extent_A
+    widest = float(np.sqrt(np.linalg.eigvalsh(spread)[-1]))
+    extent = search.extent if given else max(search.extent, float(f"{3 * widest:.3g}"))
+    uneven = not np.allclose(spread, np.diag([sd**2] * 3))
+    return replace(search, sd=float(f"{sd:.2g}"), extent=extent, motion=spread if uneven else None)
+
+
+def _sds(covariance: Float64) -> str:
+    """SDs along the axes of a covariance (3, 3)."""
+    return ", ".join(f"{sd:.2g}" for sd in np.sqrt(np.linalg.eigvalsh(covariance)))
 
 
 def _motion(what: str, state: xr.Dataset | None) -> Float64 | None:

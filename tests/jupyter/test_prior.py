@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from lrcore.motion import Hinge
 from lrcore.records import Step
 from lrcore.refine import Job
+from lrcore.spec import RefineSpec
 from lrwidgets import plots
 from lrwidgets.jupyter import PriorWidget
 from lrwidgets.jupyter.prior import NAMES, moved
@@ -128,6 +129,10 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
     assert "extent 15°" in words
     assert "learned, SD 1.5 ± 0.1° per axis" in words
     assert len(plots.prior(session.spec).axes[1].get_legend().get_texts()) == 2
+    turned = Widths((4.6, 0.8), (0.12, 0.2), axes=(8.0, 0.5), turns=np.diag([0.25, 1.0, 64.0]))
+    spec = RefineSpec(prior="motion")
+    words = [text.get_text() for text in plots.prior(spec, moved(session), turned).axes[0].get_legend().get_texts()]
+    assert {"learned, SD 0.5, 1, 8° along its axes", "prior, SD 0.5, 1, 8° along its axes", "extent 24°"} <= {*words}
 
 
 def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
