@@ -10,6 +10,7 @@ from tests.numerics.test_motion_sets import made
 from tests.numerics.test_principal import hinged
 
 PRIOR = (0.09, 3.0)
+SETS = 8
 
 
 def test_the_way_between_is_the_same_wherever_it_is_seen_from() -> None:
@@ -39,7 +40,7 @@ def test_errors_are_carried_as_their_covariance() -> None:
 
 def test_chance_is_a_chi_square_of_sixteen_and_is_left_out() -> None:
     squares, nearer = [], []
-    for seed in range(20):
+    for seed in range(SETS):
         sights, truth = made(seed)
         motion, found = located(sights, PRIOR, 40.0)
         at = carried(found.fulcrum_A - motion.reference_A)
@@ -53,7 +54,8 @@ def test_chance_is_a_chi_square_of_sixteen_and_is_left_out() -> None:
         nearer.append(apart[1] / apart[0])
         assert np.allclose(np.diag(alike(true)), np.diag(true))
     print(f"chi2 {np.round(np.sort(squares), 1)}; of the differences by axis {np.mean(nearer):.2f} is kept")
-    assert 11 < np.median(squares) < 21
+    assert 11 < np.median(squares) < 21, "of each one; their sum has 16 times as many degrees of freedom"
+    assert abs(np.sum(squares) - 16 * SETS) < 3 * np.sqrt(32 * SETS)
     assert np.mean(nearer) < 0.45
 
 

@@ -25,7 +25,6 @@ def chosen(fault: str, severity: str) -> Scenario:
         ("rotation extent", "3° for 5°", 0.01),
         ("fulcrum", "the middle of the mask", 0.005),
         ("rotation prior tight", "1.5° for 5°", 0.005),
-        ("one width for all axes", "8° about one, 0.5°", 0.005),
     ],
 )
 def test_a_fault_is_found_and_mended(backend: Backend, tmp_path: Path, fault: str, severity: str, gain: float) -> None:

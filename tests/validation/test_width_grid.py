@@ -27,8 +27,8 @@ def test_a_learned_prior_is_as_good_as_the_best_of_fixed_ones(backend: Backend, 
 def test_of_a_hinge_a_learned_prior_is_better_than_any_that_is_the_same_along_all_axes(
     backend: Backend, tmp_path: Path
 ) -> None:
-    """A body that turns about one axis: the prior that knows it against three widths, the true one among them."""
-    found = list(rows(world(tmp_path, 22, {"n": 600, **hinged(22)}, backend), GRID, iterations=5))
+    """A body that turns about one axis, against the fixed prior of its true mean width, the best of nine."""
+    found = list(rows(world(tmp_path, 22, {"n": 600, **hinged(22)}, backend), ((1.0, 1.0),), iterations=5))
     for row in found:
         tell(str(row))
     for name in (LEARNED, ALL_LEARNED):
