@@ -14,6 +14,8 @@ Float64 = npt.NDArray[np.float64]
 
 NARROW = 0.25
 """A rotation SD that moves the finest sample by less than this (samples of the padded FT) needs one point."""
+LEAST = 1e-3
+"""Curvature over the extent below which nothing holds a mode."""
 LEAST_SHARE = 0.02
 """Modes less probable than this are left out of the map."""
 CORNERS = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]])
@@ -41,12 +43,26 @@ def posterior(modes: Modes, limits: Limits, turns: Float64) -> Posterior:
     curvature = modes.hessian + limits.precision(turns)[:, None]
     # A direction that the data say nothing about and no prior holds keeps the extent as its width.
     extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
-    curvature = curvature + np.diag(1e-3 / extent**2)
+    curvature = _convex(curvature + np.diag(LEAST / extent**2), extent)
     evidence = -modes.value - 0.5 * np.linalg.slogdet(curvature)[1]
     evidence = np.where(np.isfinite(modes.value), evidence, -np.inf)
     weight: Float64 = np.exp(evidence - evidence.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
     return Posterior(np.linalg.inv(curvature).astype(np.float64), weight)
+
+
+def _convex(curvature: Float64, extent: Float64) -> Float64:
+    """The curvatures (B, K, 5, 5), no mode wider than about 30 extents.
+
+    A window that holds next to nothing of an image may have weights below 0, and a likelihood that has no peak there.
+    """
+    try:
+        np.linalg.cholesky(curvature)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(curvature * np.outer(extent, extent))
+        firm = (vectors * np.maximum(values, LEAST)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+        return np.asarray(firm / np.outer(extent, extent), dtype=np.float64)
+    return curvature
 
 
 def spread(

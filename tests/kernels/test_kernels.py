@@ -289,6 +289,16 @@ def test_newton_ends_where_likelihood_and_a_prior_of_motions_balance(kernels, pr
     assert np.all(squared[0] < squared[1]), "nearer to what the prior expects than without it"
 
 
+def test_weights_below_0_lead_nowhere_but_to_finite_poses(problem):
+    volume, samples, W, w, centres, theta = problem
+    limits = Limits(0.3, 4.0, np.inf, np.inf)
+    starts, one = theta[:, None] + 0.02, np.ones((3, 1), bool)
+    modes = pick("cpu").kernels.newton(volume, W, -w, samples, centres, starts, one, LEVER, limits)
+    assert np.isfinite(modes.theta[:, 0]).all()
+    assert np.isfinite(modes.value[:, 0]).all()
+    assert np.linalg.norm(modes.theta[:, 0, :3], axis=1).max() <= 0.3 + 1e-9
+
+
 def test_newton_stays_within_the_extents(kernels, problem):
     volume, samples, W, w, centres, _ = problem
     limits = Limits(0.01, 0.1, np.inf, np.inf)

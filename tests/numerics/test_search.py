@@ -62,6 +62,21 @@ def test_lattice_forbids_shifts_beyond_the_extent():
     assert lattice.penalty_rotation[0] == 0
 
 
+def test_a_mode_without_a_peak_is_as_wide_as_the_extents_and_leaves_the_others_alone():
+    hessian = np.zeros((2, KEPT, 5, 5))
+    hessian[0] = np.diag([400.0, 400, 400, 4, 4])
+    hessian[1] = np.diag([-4000.0, 400, 400, 4, -100])
+    value = np.full((2, KEPT), np.inf)
+    value[:, 0] = -5.0
+    modes = Modes(np.zeros((2, KEPT, 5)), value, value, hessian, np.zeros(2, np.int32))
+    free = replace(LIMITS, rotation_sd=np.inf, shift_sd=np.inf)
+    found = posterior(modes, free, np.tile(np.eye(3), (2, 1, 1)))
+    assert np.linalg.eigvalsh(found.covariance).min() > 0
+    assert np.allclose(np.diag(found.covariance[0, 0]), [1 / 400] * 3 + [1 / 4] * 2, rtol=1e-3)
+    assert np.sqrt(found.covariance[1, 0, 0, 0]) == pytest.approx(LIMITS.rotation / np.sqrt(1e-3))
+    assert np.isfinite(found.weight).all()
+
+
 def test_of_a_hinge_the_lattice_prefers_turns_about_its_axis():
     axis = np.array([1.0, -2.0, 2.0]) / 3
     motion = np.zeros((6, 6))

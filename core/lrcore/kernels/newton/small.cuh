@@ -92,7 +92,7 @@ __device__ __noinline__ double solve5(const double* hessian, const Prior& prior,
             double total = value;
 #pragma unroll
             for (int k = 0; k < j; ++k) total -= lower[at(i, k)] * lower[at(j, k)];
-            lower[at(i, j)] = i == j ? sqrt(total > 1e-12 * value ? total : fmax(value, 1e-30))
+            lower[at(i, j)] = i == j ? sqrt(total > 1e-12 * fabs(value) ? total : fmax(fabs(value), 1e-30))
                                      : total / lower[at(j, j)];
         }
     }

@@ -96,7 +96,8 @@ def pulled(gradient, precision, theta):  # type: ignore[no-untyped-def]
 def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
     """Step −(C + damping · diag C)⁻¹ slope with C = hessian + precision, and the gain C predicts for it.
 
-    Cholesky without pivoting; a pivot that rounding left non-positive is replaced by the diagonal.
+    Cholesky without pivoting; a pivot that is not positive, by rounding or as weights below 0 outweigh the
+    others, is replaced by the diagonal.
     """
     lower = np.zeros((5, 5))
     step = np.empty(5)
@@ -109,7 +110,7 @@ def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
             for k in range(j):
                 total -= lower[i, k] * lower[j, k]
             if i == j:
-                lower[i, i] = np.sqrt(total if total > 1e-12 * value else max(value, 1e-30))
+                lower[i, i] = np.sqrt(total if total > 1e-12 * abs(value) else max(abs(value), 1e-30))
             else:
                 lower[i, j] = total / lower[j, j]
     for i in range(5):
