@@ -82,7 +82,8 @@ def calibrate(
     scale = _scale(sums.sum(axis=0), curve)
     if _opposed(sums.sum(axis=0)):
         raise InputError(
-            f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black)"
+            f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black), "
+            "or, if both are right, the map is of another hand or of other poses"
         )
     scaled = HalfMaps(*(_scaled(m, scale, backend.threads) for m in (maps.first, maps.second)))
     yield Calibration(scaled, tuple(intensities(sums, scale, images).tolist()) if len(sums) > 1 else ())
