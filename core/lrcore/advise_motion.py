@@ -140,7 +140,7 @@ def _shape(job: Job, found: Estimate) -> Iterator[Advice]:
         "let the prior follow the motion along each axis: prior motion",
         most / least,
         UNEVEN,
-        {"prior": "motion"} if not (job.spec.recenter_rotations or job.spec.recenter_shifts) else {},
+        {"prior": "motion"},
     )
 
 

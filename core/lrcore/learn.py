@@ -16,7 +16,7 @@ from lrcore.images import reading_order
 from lrcore.masks import centre_of_mass
 from lrcore.motion import Hinge, Motion, Sights, about, carried, located, sights
 from lrcore.motion_fit import ENOUGH
-from lrcore.motion_shape import between, seen_from_there, steadied
+from lrcore.motion_shape import between, mean_widths, seen_from_there, steadied
 from lrcore.records import Expectation, Float64, Held, Particles, Poses, Step, Volume
 from lrcore.reference import Geometry, Learned, geometry, held, limits_of, motion_prior
 from lrcore.spec import RefineSpec
@@ -107,7 +107,7 @@ def _learned(point_A: tuple[float, float, float], covariance: Float64) -> Learne
     least = np.repeat([LEAST_TURN_DEG * DEGREE, LEAST_SHIFT_A], 3)
     values, vectors = np.linalg.eigh(covariance / np.outer(least, least))
     covariance = (vectors * np.maximum(values, 1.0)) @ vectors.T * np.outer(least, least)
-    turn, shift = np.sqrt(np.diag(covariance).reshape(2, 3).mean(axis=1))
+    turn, shift = mean_widths(covariance)
     most = np.minimum(1.0, np.repeat([90.0 * DEGREE / turn, 200.0 / shift], 3))
     covariance = covariance * np.outer(most, most)
     return Learned(point_A, float(turn * most[0] / DEGREE), float(shift * most[3]), tuple(covariance.ravel().tolist()))

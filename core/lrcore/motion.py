@@ -21,7 +21,7 @@ from lrcore.aberrations import lens
 from lrcore.defects import skipped
 from lrcore.kernels.newton import Limits
 from lrcore.motion_fit import OUTLIERS, Fitted, Seen, climb, error, symmetric
-from lrcore.motion_shape import TURNS, uneven
+from lrcore.motion_shape import TURNS, mean_widths, uneven
 from lrcore.poses import seen_through
 from lrcore.records import Expectation, Particles, Poses
 from lrcore.rotations import exp, relative, seen_of_motion
@@ -276,7 +276,7 @@ def hinge(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> Hing
 
 def widths(motion: Motion, point_A: Float64) -> tuple[float, float]:
     """SDs (rad, Å) per axis that a prior about the input poses and a point has to have: of the mean, too."""
-    turn, shift = np.sqrt(np.diag(about(motion, point_A)).reshape(2, 3).mean(axis=1))
+    turn, shift = mean_widths(about(motion, point_A))
     return float(turn), float(shift)
 
 

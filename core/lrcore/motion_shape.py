@@ -20,7 +20,12 @@ ALL, TURNS = 16, 5
 
 def alike(covariance: Float64) -> Float64:
     """The motion of the same mean widths that is the same along all axes, (6, 6)."""
-    return np.diag(np.repeat(np.diag(covariance).reshape(2, 3).mean(axis=1), 3))
+    return np.diag(np.repeat(mean_widths(covariance) ** 2, 3))
+
+
+def mean_widths(covariance: Float64) -> Float64:
+    """Root mean squares over the axes (2,), of turns and of shifts, of a motion (6, 6)."""
+    return np.asarray(np.sqrt(np.diag(covariance).reshape(2, 3).mean(axis=1)), dtype=np.float64)
 
 
 def uneven(covariance: Float64, error: Float64, count: int = ALL) -> float:

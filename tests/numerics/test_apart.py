@@ -1,12 +1,11 @@
 """What images say under the map of the other half set: nothing of their own map, a balance of likelihood and prior."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lrcore import apart, images
+from lrcore import apart
 from lrcore.backend import Backend, pick
 from lrcore.execute import LocalCrew
 from lrcore.learn import lessons
@@ -17,21 +16,10 @@ from lrcore.search import to_frame
 from lrcore.spec import RefineSpec
 from lrcore.workload import begun, workload
 from tests.fakes import same_bits
+from tests.numerics.ranges import BOX, many_ranges, small  # noqa: F401
 
-COUNT, BOX = 2 * ENOUGH + 120, 32
+COUNT = 2 * ENOUGH + 120
 SPEC = RefineSpec(prior="motion", initial_lowpass_A=12.0, max_align_resolution_A=12.0)
-
-
-def small(backend: Backend) -> Backend:
-    return replace(backend, batch_bytes=16 * 4 * BOX**2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def many_ranges() -> Iterator[None]:
-    """Small batches and ranges, so that few images are many ranges; the workers need not know."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "RANGE", 1)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from lrcore import images
-from lrcore.backend import Backend, pick
+from lrcore.backend import pick
 from lrcore.errands import Tree
 from lrcore.errors import InputError
 from lrcore.execute import DaskCrew, ExecutorCrew, LocalCrew, connected, crew_of
@@ -29,16 +29,9 @@ from lrcore.refine import Job, advance
 from lrcore.spec import RefineSpec
 from lrcore.workload import begun, workload
 from tests.fakes import same_bits
+from tests.numerics.ranges import BOX, many_ranges, small  # noqa: F401
 
-COUNT, BOX = 320, 32
-
-
-@pytest.fixture(scope="module", autouse=True)
-def many_ranges() -> Iterator[None]:
-    """Small batches and ranges, so that few images are many ranges; the workers need not know."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "RANGE", 1)
-        yield
+COUNT = 320
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +39,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     spec = RefineSpec(rotation_extent_deg=6, shift_extent_A=6, initial_lowpass_A=12.0, max_align_resolution_A=12.0)
     folder = tmp_path_factory.mktemp("work")
     return workload(folder, COUNT, spec, box=BOX, pixel_size_A=4.0, radius_px=11.0, snr=0.5, distinct=64).job
-
-
-def small(backend: Backend) -> Backend:
-    return replace(backend, batch_bytes=16 * 4 * BOX**2)
 
 
 @pytest.fixture(scope="module")
