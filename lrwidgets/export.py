@@ -16,10 +16,11 @@ from lrcore.fsc import randomisation_shell
 from lrcore.io.files import written_whole
 from lrcore.io.fsc_files import KIND, write_fsc_star, write_fsc_xml
 from lrcore.poses import changes
-from lrcore.records import Step, Volume
+from lrcore.records import Expectation, Step, Volume
 from lrcore.refine import Job, final_map, mask_of, whole_map
 from lrcore.results import fulcrum_of
 from lrcore.uncertainty import sds
+from lrcore.units import DEGREE
 from lrwidgets import scene
 
 PathLike = str | Path
@@ -99,7 +100,20 @@ def columns(job: Job, step: Step, drawn: xr.Dataset | None = None) -> dict[str, 
         "lrwRotationSd": turn,
         "lrwShiftSdAngst": slide,
         "lrwModeProbability": found.mode_probability,
+        **_second_mode(found),
         "lrwFlags": found.flags.astype(np.int32),
+    }
+
+
+def _second_mode(found: Expectation) -> dict[str, npt.NDArray[Any]]:
+    """How probable the second mode is, and how far from the pose that is reported; 0 without one."""
+    each = np.arange(len(found.poses))
+    which = found.other_probability.argmax(axis=1)
+    away = np.nan_to_num(found.other_modes[each, which].astype(np.float64))
+    return {
+        "lrwSecondModeProbability": found.other_probability[each, which].astype(np.float64),
+        "lrwSecondModeAngle": np.linalg.norm(away[:, :3], axis=1) / DEGREE,
+        "lrwSecondModeShiftAngst": np.linalg.norm(away[:, 3:], axis=1),
     }
 
 

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from lrcore.heldout import HeldOut, judged
 from lrcore.records import (
+    OTHER_MODES,
     Expectation,
     Fsc,
     HalfMaps,
@@ -68,6 +69,8 @@ def make_step(job: Job, last: Step | None = None) -> Step:
     n, start = len(job.particles), job.particles.poses
     turn = Rotation.from_rotvec(random.normal(0, 0.02, (n, 3))).as_matrix()
     root = random.normal(0, 0.01, (n, 5, 5))
+    other = random.normal(0, 0.1, (n, OTHER_MODES, 5)).astype(np.float32)
+    other[::2, 1:] = np.nan
     expectation = Expectation(
         poses=start if last is None else Poses(start.rotation @ turn, start.origin_A + random.normal(0, 1, (n, 2))),
         covariance=root @ root.transpose(0, 2, 1),
@@ -76,6 +79,8 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         gain=random.normal(0, 10, n),
         flags=random.integers(0, 16, n).astype(np.uint8),
         scale=random.uniform(0.5, 1.5, n),
+        other_modes=other,
+        other_probability=np.where(np.isnan(other[..., 0]), 0, 0.1).astype(np.float32),
     )
     box, pixel = job.mask.box, job.mask.pixel_size_A
     maps = [Volume(random.normal(0, 1, (box,) * 3).astype(np.float32), pixel, (1.5, 0.0, -2.0)) for _ in (1, 2)]

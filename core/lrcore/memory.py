@@ -11,7 +11,7 @@ IMAGE_COPIES = 8
 """Arrays of the size of a batch that are there at a time: read ahead, spectrum, CTF, planes, residual, weights."""
 MAP_COPIES = 14
 """Maps of float32 that are there at a time: half maps, mask, what lies outside, FSC and filters with their FTs."""
-METADATA_BYTES = 1200
+METADATA_BYTES = 1350
 """Of a particle: table, poses and covariances of this iteration and of the last."""
 MB = 2.0**20
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore.records import Poses
-from lrcore.rotations import angle_deg
+from lrcore.rotations import angle_deg, exp
 
 Float64 = npt.NDArray[np.float64]
 
@@ -25,6 +25,16 @@ def combined(turned: Poses, placed: Poses, fulcrum_A: Float64, lens: Float64 | N
         return turned
     moved = seen_through(turned.rotation - placed.rotation, lens) @ fulcrum_A
     return Poses(turned.rotation, placed.origin_A + moved[:, :2])
+
+
+def away(poses: Poses, delta: Float64, fulcrum_A: Float64, lens: Float64 | None = None) -> Poses:
+    """Poses that are δ = (ω, t) away: A' = A exp(ω), o' = o + ((A' − A) f)_xy − t.
+
+    delta: (n, 5), rad and Å. fulcrum_A: f, (x, y, z) in Å from the box centre. lens: see `seen_through`, or None.
+    """
+    rotation = poses.rotation @ exp(delta[:, :3])
+    moved = seen_through(rotation - poses.rotation, lens) @ fulcrum_A
+    return Poses(rotation, poses.origin_A + moved[:, :2] - delta[:, 3:])
 
 
 def changes(

@@ -187,6 +187,10 @@ FLAG_NAMES = {
 }
 
 
+OTHER_MODES = 3
+"""Modes of a posterior that are kept beside the reported one: `kernels.newton.KEPT` less one."""
+
+
 @dataclass(frozen=True)
 class Expectation:
     """What the search found for n particles.
@@ -194,7 +198,9 @@ class Expectation:
     poses: box frame. covariance: (n, 5, 5) of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum, rad and Å, ω in the map
     frame. ess: (n,) effective number of modes. mode_probability: (n,) of the reported mode. gain: (n,) log-likelihood
     over the input pose. flags: (n,) uint8, bits of FLAG_NAMES. scale: (n,) amplitude of an image's signal over that of
-    the reference, beside the scale in its file; its mean over a half set is 1.
+    the reference, beside the scale in its file; its mean over a half set is 1. other_modes: (n, OTHER_MODES, 5) where
+    else the posterior has a peak, from the reported pose as `poses.away` takes it; NaN for none. other_probability:
+    (n, OTHER_MODES) of these, falling; 0 for none.
     """
 
     poses: Poses
@@ -204,13 +210,15 @@ class Expectation:
     gain: Float64
     flags: npt.NDArray[np.uint8]
     scale: Float64
+    other_modes: Float32
+    other_probability: Float32
 
     @classmethod
     def none(cls, poses: Poses) -> "Expectation":
         """What is known before any search."""
         n = len(poses)
         ones, nothing = np.ones(n), np.zeros(n)
-        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, np.zeros(n, np.uint8), ones)
+        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, np.zeros(n, np.uint8), ones, *no_other_modes(n))
 
     def select(self, rows: IntArray) -> "Expectation":
         """Of the given rows, in their order."""
@@ -222,7 +230,14 @@ class Expectation:
             self.gain[rows],
             self.flags[rows],
             self.scale[rows],
+            self.other_modes[rows],
+            self.other_probability[rows],
         )
+
+
+def no_other_modes(n: int) -> tuple[Float32, Float32]:
+    """`other_modes` and `other_probability` of n particles that have none."""
+    return np.full((n, OTHER_MODES, 5), np.nan, np.float32), np.zeros((n, OTHER_MODES), np.float32)
 
 
 @dataclass(frozen=True)

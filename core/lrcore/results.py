@@ -12,7 +12,19 @@ import xarray as xr
 from lrcore.aberrations import lens
 from lrcore.fingerprints import fingerprints, versions
 from lrcore.poses import changes
-from lrcore.records import FLAG_NAMES, Expectation, Fsc, HalfMaps, Held, Particles, Poses, Step, Summary, Volume
+from lrcore.records import (
+    FLAG_NAMES,
+    Expectation,
+    Fsc,
+    HalfMaps,
+    Held,
+    Particles,
+    Poses,
+    Step,
+    Summary,
+    Volume,
+    no_other_modes,
+)
 from lrcore.reference import geometry
 from lrcore.refine import Job
 from lrcore.schema import SCHEMA, STAGE_VARIABLES, VERSION, Variable, validate
@@ -191,6 +203,7 @@ def to_step(tree: xr.DataTree) -> Step:
             gain=_array(particles["log_likelihood_gain"]),
             flags=_array(particles["flags"]),
             scale=_array(particles["scale"]),
+            **_other_modes(particles),
         ),
         half_maps=_half_maps(tree["volumes"].to_dataset()),
         fsc=_curves(tree["fsc"].to_dataset()),
@@ -202,6 +215,14 @@ def to_step(tree: xr.DataTree) -> Step:
         intensity=tuple(state["intensity"].values.tolist()) if "intensity" in state else (),
         held=_held(state, tree.attrs),
     )
+
+
+def _other_modes(particles: xr.Dataset) -> dict[str, Any]:
+    """None of a run that was written before they were kept."""
+    names = ("other_modes", "other_probability")
+    if names[0] not in particles:
+        return dict(zip(names, no_other_modes(particles.sizes["particle"]), strict=True))
+    return {name: _array(particles[name]) for name in names}
 
 
 def covariance_in_degrees(tree: xr.DataTree) -> xr.DataArray:
@@ -287,11 +308,14 @@ def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float,
         "log_likelihood_gain": found.gain,
         "flags": found.flags,
         "scale": found.scale,
+        "other_modes": found.other_modes,
+        "other_probability": found.other_probability,
     }
     each = {name: value[None] for name, value in values.items()}
     known = {"iteration": [step.iteration], "uid": job.particles.uid, "half": job.particles.half}
     data = _dataset("particles", {**known, **each}, ("uid", "half"))
-    data["covariance"].attrs |= {"unknowns": UNKNOWNS, "unknown_units": UNKNOWN_UNITS}
+    for name in ("covariance", "other_modes"):
+        data[name].attrs |= {"unknowns": UNKNOWNS, "unknown_units": UNKNOWN_UNITS}
     data["flags"].attrs |= {"flag_masks": list(FLAG_NAMES), "flag_meanings": " ".join(FLAG_NAMES.values())}
     return data
 

@@ -66,6 +66,14 @@ SCHEMA: dict[str, dict[str, Variable]] = {
         "mode_probability": Variable(_EACH, "f8", "1", "Probability of the reported mode"),
         "log_likelihood_gain": Variable(_EACH, "f8", "1", "Log-likelihood gain over the input pose"),
         "scale": Variable(_EACH, "f8", "1", "Amplitude of the signal, beside the scale in the file"),
+        "other_modes": Variable(
+            (*_EACH, "mode", "unknown"),
+            "f4",
+            "1",
+            "Where else a pose may be, from the reported one in unknown_units; NaN: nowhere",
+            False,
+        ),
+        "other_probability": Variable((*_EACH, "mode"), "f4", "1", "Probability of each other mode", False),
         "flags": Variable(_EACH, "u1", "1", "Flags: bits of flag_masks"),
     },
     "uncertainty": {

@@ -9,13 +9,14 @@ from lrcore.backend import Backend
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Complex64, Float32, Samples
 from lrcore.kernels.newton import Limits, Modes
-from lrcore.poses import seen_through
-from lrcore.posterior import posterior, spread
+from lrcore.poses import away, seen_through
+from lrcore.posterior import LEAST_SHARE, posterior, spread
 from lrcore.records import (
     FLAG_AMBIGUOUS,
     FLAG_AT_ROTATION_EXTENT,
     FLAG_AT_SHIFT_EXTENT,
     FLAG_BAD_IMAGE,
+    OTHER_MODES,
     Expectation,
     Points,
     Poses,
@@ -156,12 +157,24 @@ def search(W: Complex64, w: Float32, frame: Frame, asked: Asked, backend: Backen
         np.where(bad, 0.0, before - modes.likelihood[:, 0]),
         _flags(theta, probability, bad, frame.limits),
         np.ones(len(bad)) if asked.scale is None else _amplitude(W, w, frame, asked, theta, modes, backend),
+        *_others(modes, found.weight, bad, frame.pixel_size_A),
     )
     if not asked.marginalize:
         return expectation, Points.of(poses)
     others = [from_frame(centres, modes.theta[:, m], frame, lens) for m in range(1, modes.theta.shape[1])]
     reach = PADDING * frame.finest
     return expectation, spread(found, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, reach, lens)
+
+
+def _others(modes: Modes, weight: Float64, bad: npt.NDArray[np.bool_], pixel_size_A: float) -> tuple[Float32, Float32]:
+    """`other_modes` and `other_probability` of an `Expectation`."""
+    theta, probability = modes.theta, weight[:, 1:].astype(np.float32)
+    turned = relative(np.repeat(exp(theta[:, 0, :3]), OTHER_MODES, axis=0), exp(theta[:, 1:, :3].reshape(-1, 3)))
+    moved = (theta[:, 1:, 3:] - theta[:, :1, 3:]) * pixel_size_A
+    offset = np.concatenate([turned.reshape(*probability.shape, 3), moved], axis=2).astype(np.float32)
+    none = (weight[:, 1:] < LEAST_SHARE) | bad[:, None]
+    offset[none], probability[none] = np.nan, 0.0
+    return offset, probability
 
 
 def _amplitude(
@@ -245,9 +258,8 @@ def to_frame(centres: Poses, poses: Poses, frame: Frame, lens: Float64 | None = 
 
 def from_frame(centres: Poses, theta: Float64, frame: Frame, lens: Float64 | None = None) -> Poses:
     """Box-frame poses of θ: A' = A exp(ω), o' = o + ((A' − A) f)_xy − t; the image of f as seen through the lens."""
-    rotation = centres.rotation @ exp(theta[:, :3])
-    moved = (seen_through(rotation - centres.rotation, lens) @ frame.fulcrum_A)[:, :2]
-    return Poses(rotation, centres.origin_A + moved - theta[:, 3:] * frame.pixel_size_A)
+    unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
+    return away(centres, theta * unit, frame.fulcrum_A, lens)
 
 
 def _flags(theta: Float64, probability: Float64, bad: npt.NDArray[np.bool_], limits: Limits) -> npt.NDArray[np.uint8]:

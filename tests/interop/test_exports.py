@@ -4,6 +4,7 @@ import re
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -14,9 +15,12 @@ import yaml
 
 from lrcore import io, rotations
 from lrcore.fsc import masked_correlation
+from lrcore.records import no_other_modes
 from lrcore.simulate import flexible_particle
 from lrwidgets.cli import main
+from lrwidgets.export import columns
 from lrwidgets.session import Session
+from tests.fakes import make_job, make_step
 
 CURVES = {
     "corrected": "rlnFourierShellCorrelationCorrected",
@@ -24,7 +28,17 @@ CURVES = {
     "masked": "rlnFourierShellCorrelationMaskedMaps",
     "randomised": "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps",
 }
-OURS = ("lrwAngleChange", "lrwShiftChangeAngst", "lrwRotationSd", "lrwShiftSdAngst", "lrwModeProbability", "lrwFlags")
+OURS = (
+    "lrwAngleChange",
+    "lrwShiftChangeAngst",
+    "lrwRotationSd",
+    "lrwShiftSdAngst",
+    "lrwModeProbability",
+    "lrwSecondModeProbability",
+    "lrwSecondModeAngle",
+    "lrwSecondModeShiftAngst",
+    "lrwFlags",
+)
 COUNT = 120
 ORIGIN_A = (-40.0, 12.0, 7.5)
 """Of the map's grid: what is drawn has to lie where the maps do."""
@@ -173,18 +187,37 @@ def shapes(path: Path, kind: str) -> list[np.ndarray]:
 def test_columns_of_our_own_are_those_of_the_run(out: Path, run: Path) -> None:
     with Session.open(run, write=False) as session:
         tree = session.results()["particles"].to_dataset().isel(iteration=-1)
+    which = tree["other_probability"].argmax("mode")
+    second = tree["other_modes"].isel(mode=which).fillna(0.0).values
     mean_square = {name: np.sqrt((tree[name].values ** 2).mean(axis=1)) for name in ("rotation_sd", "shift_sd")}
     wanted = [
         tree["angle_change"],
         tree["shift_change"],
         *mean_square.values(),
         tree["mode_probability"],
+        tree["other_probability"].max("mode"),
+        np.degrees(np.linalg.norm(second[:, :3], axis=1)),
+        np.linalg.norm(second[:, 3:], axis=1),
         tree["flags"],
     ]
     star, table = starfile.read(out / "refined.star")["particles"], np.load(out / "refined.cs")
     for name, values in zip(OURS, wanted, strict=True):
         np.testing.assert_allclose(star[name], values, atol=1e-6, err_msg=name)
         np.testing.assert_allclose(table[f"lrw/{name.removeprefix('lrw')}"], values, atol=1e-6, err_msg=name)
+
+
+def test_the_second_mode_is_the_most_probable_of_the_others() -> None:
+    job = make_job(n=3)
+    offset, probability = no_other_modes(3)
+    offset[0, 0], offset[0, 1] = (0.1, 0, 0, 1, 0), (0, 0.3, 0.4, -3, 4)
+    offset[2, 0] = (0, 0, -0.2, 0, 2)
+    probability[0, :2], probability[2, 0] = (0.1, 0.25), 0.4
+    step = make_step(job)
+    several = replace(step.expectation, other_modes=offset, other_probability=probability)
+    got = columns(job, replace(step, expectation=several))
+    assert got["lrwSecondModeProbability"] == pytest.approx([0.25, 0.0, 0.4])
+    assert np.radians(got["lrwSecondModeAngle"]) == pytest.approx([0.5, 0.0, 0.2])
+    assert got["lrwSecondModeShiftAngst"] == pytest.approx([5.0, 0.0, 2.0])
 
 
 def said_by(folder: Path, *words: object) -> str:

@@ -47,6 +47,7 @@ STOPPED_S = 3.0
 BLOCKING_S = 0.1
 SUBSHELLS_ON = pytest.mark.parametrize("lab", ["perCommTarget"], indirect=True)
 """For what does not depend on the setting: as JupyterLab comes."""
+SUBSHELLS_OFF = pytest.mark.parametrize("lab", ["disabled"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,7 @@ def press_stop(notebook: Notebook) -> None:
     assert taken < STOPPED_S * crowd
 
 
+@SUBSHELLS_ON
 def test_a_refinement_from_the_first_look_to_the_export(folder: Path, open_notebook: Callable[..., Notebook]) -> None:
     quickstart = json.loads((ROOT / "notebooks" / "01_quickstart.ipynb").read_text())
     cells = ["".join(cell["source"]) for cell in quickstart["cells"] if cell["cell_type"] == "code"]
@@ -127,6 +129,19 @@ def test_a_refinement_from_the_first_look_to_the_export(folder: Path, open_noteb
     stop_a_step(notebook)
     rewind_branch_compare(notebook)
     export(notebook, folder)
+
+
+@SUBSHELLS_OFF
+def test_a_mask_is_shaped_and_a_run_is_stopped_without_subshells(
+    folder: Path, open_notebook: Callable[..., Notebook]
+) -> None:
+    notebook = open_notebook("without.ipynb", LOAD)
+    notebook.run_cell(0)
+    shape_the_mask(notebook)
+    place_the_fulcrum(notebook)
+    tab(notebook, "Run")
+    step(notebook, 1)
+    stop_a_step(notebook)
 
 
 def shape_the_mask(notebook: Notebook) -> None:

@@ -1,5 +1,7 @@
 """The motion model at the level of poses: fulcrum, widths, their errors; outliers; what cannot be known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -212,10 +214,7 @@ def test_a_prior_is_taken_out_and_motions_are_those_of_a_body():
     shift = drawn[:, 3:]
     rotation = poses.rotation @ exp(drawn[:, :3])
     origin = poses.origin_A + ((rotation - poses.rotation) @ reference)[:, :2] - shift
-    found = Expectation.none(Poses(rotation, origin))
-    found = type(found)(found.poses, np.tile(np.linalg.inv(whole), (n, 1, 1)), *[
-        getattr(found, name) for name in ("ess", "mode_probability", "gain", "flags", "scale")
-    ])  # fmt: skip
+    found = replace(Expectation.none(Poses(rotation, origin)), covariance=np.tile(np.linalg.inv(whole), (n, 1, 1)))
     none, ints = np.zeros(n), np.zeros(n, np.int32)
     images = Images((), ints, ints.astype(np.int64), none.astype(np.float32))
     particles = Particles(

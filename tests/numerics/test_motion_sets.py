@@ -7,6 +7,7 @@ prints the sets of these seeds, and how often the truth lies within the errors t
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -99,6 +100,7 @@ class Judged:
         )
 
 
+@cache
 def judged(seed: int) -> Judged:
     """A set, estimated and compared."""
     sight, truth = made(seed)

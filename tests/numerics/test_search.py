@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from lrcore.kernels.newton import KEPT, Limits, Modes
 from lrcore.masks import soft_sphere
-from lrcore.poses import changes
+from lrcore.poses import away, changes
 from lrcore.posterior import posterior
-from lrcore.records import Poses, Volume
+from lrcore.records import OTHER_MODES, Poses, Volume
 from lrcore.reference import bands, geometry
 from lrcore.rotations import exp, from_euler
-from lrcore.search import Frame, from_frame, make_lattice, to_frame
+from lrcore.search import Frame, _others, from_frame, make_lattice, to_frame
 from lrcore.spec import RefineSpec, fulcrum_point
 
 LIMITS = Limits(0.3, 5.0, 0.1, 2.0)
@@ -102,6 +102,28 @@ def test_posterior_of_one_mode_is_the_inverse_curvature_and_of_two_equal_ones_a_
     assert np.allclose(np.diag(found.covariance[0, 0]), [1 / 500] * 3 + [1 / 4.25] * 2, rtol=1e-3)
     assert found.weight[:, 0] == pytest.approx([1, 0.5])
     assert found.ess == pytest.approx([1, 2])
+
+
+def test_other_modes_are_kept_as_poses_away_from_the_reported_one(poses):
+    rng = np.random.default_rng(3)
+    assert KEPT == 1 + OTHER_MODES
+    theta = np.concatenate([rng.normal(0, 0.08, (6, KEPT, 3)), rng.normal(0, 1, (6, KEPT, 2))], axis=2)
+    weight = np.tile([0.6, 0.25, 0.14, 0.01], (6, 1))
+    bad = np.arange(6) == 5
+    absent = np.zeros((6, KEPT))
+    modes = Modes(theta, absent, absent, np.zeros((6, KEPT, 5, 5)), np.zeros(6, np.int32))
+    here = frame([10.0, -20.0, 30.0])
+    offset, probability = _others(modes, weight, bad, here.pixel_size_A)
+    assert np.allclose(probability[:5], [0.25, 0.14, 0.0])
+    assert np.isnan(offset[:5, 2]).all()
+    assert np.isnan(offset[5]).all()
+    assert (probability[5] == 0).all()
+    fine = poses.select(np.arange(5))
+    reported = from_frame(fine, theta[:5, 0], here)
+    for m in (0, 1):
+        there, wanted = away(reported, offset[:5, m], here.fulcrum_A), from_frame(fine, theta[:5, m + 1], here)
+        assert np.allclose(there.rotation, wanted.rotation, atol=1e-6)
+        assert np.allclose(there.origin_A, wanted.origin_A, atol=1e-5)
 
 
 def test_fulcrum_notations():

@@ -1,5 +1,6 @@
 """Data sets and whole refinements of them, made once for all tests that look at them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,12 +8,19 @@ import pytest
 
 from lrcore.backend import Backend, pick
 from lrcore.records import Step
-from tests.validation.judge import Case, load, refined
+from tests.validation.judge import Case, load, refined_once
 
 
 @pytest.fixture(scope="session")
 def backend() -> Backend:
     return pick("cpu")
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run see."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +34,12 @@ def pol2_stalk(test_data: Callable[[str], Path]) -> Case:
 
 
 @pytest.fixture(scope="session")
-def two_body_run(two_body: Case, backend: Backend) -> tuple[Step, Step]:
+def two_body_run(two_body: Case, kept: Path, backend: Backend) -> tuple[Step, Step]:
     """The start and the end of a refinement of two_body with every parameter at its default."""
-    return refined(two_body.job(), backend)
+    return refined_once(kept / "two_body.zarr", two_body.job(), backend)
 
 
 @pytest.fixture(scope="session")
-def pol2_run(pol2_stalk: Case, backend: Backend) -> tuple[Step, Step]:
+def pol2_run(pol2_stalk: Case, kept: Path, backend: Backend) -> tuple[Step, Step]:
     """The start and the end of a refinement of pol2_stalk with every parameter at its default."""
-    return refined(pol2_stalk.job(), backend)
+    return refined_once(kept / "pol2_stalk.zarr", pol2_stalk.job(), backend)

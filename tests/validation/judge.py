@@ -1,5 +1,6 @@
 """What the validation tests share: a data set with its truth, whole refinements of it, and errors against the truth."""
 
+import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from lrcore.refine import Job, advance, iterate, start
 from lrcore.rotations import relative
 from lrcore.search import from_frame, to_frame
 from lrcore.spec import RefineSpec
+from lrcore.store import Store
 
 Float64 = npt.NDArray[np.float64]
 WHOLE_SPEC = RefineSpec()
@@ -65,6 +67,19 @@ def refined(job: Job, backend: Backend) -> tuple[Step, Step]:
     """The start and the end of a whole refinement."""
     first = last_step(start(job, backend))
     return first, last_step(iterate(job, first, first, backend))
+
+
+def refined_once(path: Path, job: Job, backend: Backend) -> tuple[Step, Step]:
+    """The same, by whichever process of a test run comes first: the others read the steps that it kept, bit for bit."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            first, last = refined(job, backend)
+            store = Store.create(path, job)
+            store.append(last, store.append(first, None, job).id, job)
+            store.close()
+        store = Store.open(path, write=False)
+        return tuple(store.load(node.id) for node in store.tree())  # type: ignore[return-value]
 
 
 def mean_map(step: Step) -> npt.NDArray[np.float32]:

@@ -158,13 +158,3 @@ def test_a_dynamic_mask_grows_onto_its_body_and_a_static_one_stays(two_body: Cas
     tell(f"rotation error: dynamic {wrong['dynamic']:.2f}°, static {wrong['static']:.2f}°")
     assert seen["dynamic"] > seen["static"] + 0.2
     assert wrong["dynamic"] < wrong["static"]
-
-
-def test_non_uniform_regularisation(pol2_stalk: Case, pol2_run: Run, backend: Backend) -> None:
-    _, with_it = refined(pol2_stalk.job(RefineSpec(non_uniform=True)), backend)
-    pair = [with_it, pol2_run[1]]
-    at = [truth_A(pol2_stalk, step) for step in pair]
-    wrong = [median_error_deg(pol2_stalk, step) for step in pair]
-    tell(f"pol2_stalk, non-uniform, uniform: {at[0]:.2f}, {at[1]:.2f} Å; {wrong[0]:.2f}, {wrong[1]:.2f}°")
-    assert at[0] < at[1]
-    assert wrong[0] < wrong[1]

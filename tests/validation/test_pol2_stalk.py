@@ -2,14 +2,11 @@
 
 import numpy as np
 
+from lrcore.backend import Backend
 from lrcore.records import Step
+from lrcore.spec import RefineSpec
 from lrcore.testing import against, rotation_error_deg, shift_error_A
-from tests.validation.judge import (
-    Case,
-    body_centre_A,
-    mean_map,
-    tell,
-)
+from tests.validation.judge import Case, body_centre_A, mean_map, refined, tell
 
 Run = tuple[Step, Step]
 
@@ -41,3 +38,13 @@ def test_poses_come_nearer_to_the_truth(pol2_stalk: Case, pol2_run: Run) -> None
     tell(f"shift error at the stalk's centre, RMS: {shift[0]:.2f} → {shift[1]:.2f} Å")
     assert median[1] < median[0]
     assert shift[1] < shift[0]
+
+
+def test_non_uniform_regularisation(pol2_stalk: Case, pol2_run: Run, backend: Backend) -> None:
+    _, with_it = refined(pol2_stalk.job(RefineSpec(non_uniform=True)), backend)
+    pair = [with_it, pol2_run[1]]
+    at = [against(mean_map(step), pol2_stalk.gt_b, pol2_stalk.mask).resolution_A(0.5) for step in pair]
+    wrong = [np.median(rotation_error_deg(step.expectation.poses, pol2_stalk.truth)) for step in pair]
+    tell(f"pol2_stalk, non-uniform, uniform: {at[0]:.2f}, {at[1]:.2f} Å; {wrong[0]:.2f}, {wrong[1]:.2f}°")
+    assert at[0] < at[1]
+    assert wrong[0] < wrong[1]
