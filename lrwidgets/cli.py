@@ -296,6 +296,13 @@ def _of_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--iteration", type=int, metavar="N", help="of the newest branch (default: its last)")
 
 
+def _advise(command: argparse.ArgumentParser) -> None:
+    _of_run(command)
+    command.add_argument(
+        "--mask-out", type=Path, metavar="FILE.mrc", help="write the better mask, where one is advised"
+    )
+
+
 def _select(command: argparse.ArgumentParser) -> None:
     _of_run(command)
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="particles to write, .star or .cs")
@@ -509,7 +516,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] 
     "check": (_check, "verify every step and mask of a run by its checksum", "checking"),
     "sweep": (_sweep, "try settings on a subset, from an iteration of a run, and rank them", "sweeping"),
     "tree": (_tree, "show the steps of a run and its branches", "telling"),
-    "advise": (_of_run, "tell what a step says about its settings", "telling"),
+    "advise": (_advise, "tell what a step says about its settings", "telling"),
     "select": (_select, "write the particles of a run whose poses are sure enough", "selecting"),
     "recenter": (_recenter, "move particles, maps and mask onto a point and into another box", "recentring"),
     "napari": (_napari, "open the napari viewer with the panel, on a run or on nothing", "napari_panel.show"),

@@ -15,6 +15,7 @@ from lrcore.audit import Audit, audit
 from lrcore.backend import pick
 from lrcore.errors import InputError
 from lrcore.estimate import Estimate, estimate, principal_motions
+from lrcore.heldout import held_out
 from lrcore.locres import LocalResolution, local_resolution
 from lrcore.motion import Hinge
 from lrcore.motion_fit import ENOUGH
@@ -25,6 +26,8 @@ from lrcore.units import DEGREE
 from lrwidgets.session import Session
 from lrwidgets.swing import Swing, swing
 
+LOOKS = 600
+"""Held-out images by which a step is judged for advice: a second for a box of 128."""
 _lock = threading.Lock()
 _local: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
 _audits: "WeakKeyDictionary[Session, dict[str, Audit]]" = WeakKeyDictionary()
@@ -159,7 +162,11 @@ def findings(session: Session, node: str) -> tuple[Advice, ...]:
     """Advice on a step: from its settings and its course, the motion that its poses tell, and the input of its run."""
     (found, step), begun = session.load_step(node), start_of(session, node)
     motion = None if node == begun or len(session.job.particles) < ENOUGH else _estimate_of(session, node)
-    return advise(session.job_of(found), session.load_step(begun)[1], step, motion, _audit_of(session, node))
+    seen, job, first = _audit_of(session, node), session.job_of(found), session.load_step(begun)[1]
+    worth = None
+    if seen is not None and step.iteration > 1:
+        worth = held_out(first, (job, first), (job, step), pick("auto"), LOOKS)
+    return advise(job, first, step, motion, seen, worth)
 
 
 def _audit_of(session: Session, node: str) -> Audit | None:
@@ -181,7 +188,7 @@ def _audit_of(session: Session, node: str) -> Audit | None:
 
 def follow(session: Session, node: str, advice: Advice) -> None:
     """Branch from the step that the advice is about, or from the start of its run, as it says."""
-    session.branch(start_of(session, node) if advice.from_start else node, **advice.changes)
+    session.branch(start_of(session, node) if advice.from_start else node, mask=advice.mask, **advice.changes)
 
 
 def start_of(session: Session, node: str) -> str:

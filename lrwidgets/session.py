@@ -301,15 +301,17 @@ class Session:
         found = None if node is None else self._whole_run().node(node)
         self._do(lambda: self._rewind(found), wait)
 
-    def branch(self, node: str | None, wait: bool = False, **changes: Any) -> None:
-        """Rewind, and go on from there with that step's mask and its spec, changed.
+    def branch(self, node: str | None, wait: bool = False, mask: Volume | None = None, **changes: Any) -> None:
+        """Rewind, and go on from there with that step's spec, changed, and its mask, or another.
 
-        Raises InputError as `edit` and `rewind` do.
+        Raises InputError as `edit`, `rewind` and `use_mask` do.
         """
         found = None if node is None else self._whole_run().node(node)
         spec = edited(found.spec if found else self._spec, changes)
         self.rewind(node)
-        if found is not None:
+        if mask is not None:
+            self.use_mask(mask)
+        elif found is not None:
             self._worker.ask(lambda: self._take_up_mask(found))
         self.edit(**spec.model_dump())
         self._do(lambda: None, wait)

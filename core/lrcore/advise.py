@@ -8,6 +8,7 @@ from lrcore.advise_mask import of_mask
 from lrcore.advise_motion import of_motion
 from lrcore.audit import Audit
 from lrcore.estimate import Estimate
+from lrcore.heldout import WORTH, HeldOut
 from lrcore.records import Step, Summary
 from lrcore.refine import Job
 from lrcore.spec import RefineSpec
@@ -39,18 +40,23 @@ MISLEADING = {"off_centre", "other_hand", "other_scale", "halves_share", "half_m
 
 
 def advise(
-    job: Job, first: Step, step: Step, motion: Estimate | None = None, seen: Audit | None = None
+    job: Job,
+    first: Step,
+    step: Step,
+    motion: Estimate | None = None,
+    seen: Audit | None = None,
+    worth: HeldOut | None = None,
 ) -> tuple[Advice, ...]:
     """What is found in a step: at least one, which may be that all is well.
 
     job: the one that made the step. first: the start of its run. motion: what the step's poses tell, for what rests on
-    it. seen: the audit of the input, for what rests on that.
+    it. seen: the audit of the input, for what rests on that. worth: the step against the start by held-out images.
     """
     spec = job.spec
     begun = [*of_input(first, step, spec, seen)]
     if step.iteration == 0:
         return (*begun,) or (_well_begun(seen),)
-    fitted = [*_overfitted(step, spec)]
+    fitted = [*_overfitted(step, spec, worth)]
     course = fitted or [*_extents(step, spec)]
     moved = [] if fitted else [*of_motion(job, step, motion)]
     names = {one.name for one in (*moved, *begun)}
@@ -58,18 +64,35 @@ def advise(
         moved = []  # poses were fitted to a wrong map
     masked = [*of_mask(first, step, job.mask, spec)]
     if fitted or names & MISLEADING:
-        masked = [one for one in masked if one.name != "mask_small"]
+        masked = [one for one in masked if one.name == "mask_edge"]
+    if any(one.name == "mask_still" for one in masked):
+        moved = []  # what stays makes the motion less, and about another point
     found = [*begun, *course, *_drift(step, spec), *moved, *masked, *_unsettled(step, spec)]
     return tuple(found) or (_well(step),)
 
 
-def _overfitted(step: Step, spec: RefineSpec) -> Iterator[Advice]:
-    """Of poses that follow the noise as far as they may, while the map gets worse."""
+def _overfitted(step: Step, spec: RefineSpec, worth: HeldOut | None) -> Iterator[Advice]:
+    """Of poses that follow the noise: images that the maps have not seen say so, or poses at the extents, and the map.
+
+    The half maps may agree better all the same.
+    """
     if step.iteration < 2:
         return
     before, now = step.history[0].resolution_corrected_A, step.history[-1].resolution_corrected_A
     share = max(step.history[-1].at_rotation_extent, step.history[-1].at_shift_extent)
-    if share < FITTED or now < WORSE * before:
+    if worth is not None and worth.better == 0:
+        told = (
+            "images that their map has not seen are less probable than at the start (log-likelihood "
+            f"{worth.gain:.1f} ± {worth.error:.1f} an image), whatever the half maps say ({before:.1f} → {now:.1f} Å)"
+        )
+        evidence, limit = worth.gain, -WORTH
+    elif share >= FITTED and now >= WORSE * before:
+        told = (
+            f"{100 * share:.0f} % of the particles stopped at an extent, and the map is worse than at the start "
+            f"({before:.1f} → {now:.1f} Å)"
+        )
+        evidence, limit = share, FITTED
+    else:
         return
     changes: dict[str, object] = {"rotation_extent_deg": None, "shift_extent_A": None}
     if spec.prior == "none":
@@ -79,13 +102,12 @@ def _overfitted(step: Step, spec: RefineSpec) -> Iterator[Advice]:
         changes["shift_prior_sd_A"] = round(spec.shift_prior_sd_A / 2, 3)
     yield Advice(
         "overfitting",
-        f"the poses follow the noise: {100 * share:.0f} % of the particles stopped at an extent, and the map is worse "
-        f"than at the start ({before:.1f} → {now:.1f} Å)",
+        f"the poses follow the noise: {told}",
         "begin again, held by a prior: "
         + " ".join(f"{name} {'empty' if value is None else value}" for name, value in changes.items())
         + "; and look whether the mask holds enough to be aligned",
-        share,
-        FITTED,
+        evidence,
+        limit,
         changes,
         from_start=True,
     )

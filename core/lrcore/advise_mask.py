@@ -1,17 +1,19 @@
-"""Advice on the mask: an edge that rings, and a body that goes on beyond it."""
+"""Advice on the mask: an edge that rings, a body that goes on beyond it, and what in it stays behind."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from lrcore.advice import Advice
+from lrcore.errors import InputError
 from lrcore.fsc import band_correlation
 from lrcore.grids import radius_grid
-from lrcore.masks import EDGE_PER_RESOLUTION, edge_width
+from lrcore.masks import EDGE_PER_RESOLUTION, edge_width, grown
 from lrcore.records import HalfMaps, Step, Volume
 from lrcore.refine import maps_are_whole
 from lrcore.solvent import outline_distance_A
 from lrcore.spec import RefineSpec
+from lrcore.still import spared, still
 
 SHARPEST = 0.4
 """Share of the width that the rule of the edge asks for, below which an edge rings."""
@@ -23,8 +25,15 @@ COARSEST_A, FINEST_A = 40.0, 8.0
 """Between these, or the resolution, what moves with the body is told from what was subtracted at another pose."""
 GOES_ON = 0.36
 """Correlation of the half maps there: 0.03 to 0.3 where a mask is whole, 0.45 and more where it cuts the body."""
+STAYS = 0.15
+"""Share of the density in a mask that agreed better at the start, from which on it holds what does not move: 0.01 to
+0.12 where it does not,"""
+SHARPER = 0.03
+"""if all of it agrees better by so much in correlation: where nothing moves, nothing stays behind either."""
+WIDEST_CUT_A = 12.0
+"""Edge of the mask where that is taken out: a wider one would take what moves beside it."""
 SETTLED = 3
-"""Iteration from which on the poses are good enough for it."""
+"""Iteration from which on the poses are good enough for these."""
 FEWEST = 50
 """Voxels from which on a correlation is one."""
 
@@ -34,6 +43,8 @@ def of_mask(first: Step, step: Step, mask: Volume, spec: RefineSpec) -> Iterator
     yield from _edge(step, mask)
     if step.iteration >= SETTLED and not maps_are_whole(spec):
         yield from _small(first, step, mask)
+    if step.iteration >= SETTLED:
+        yield from _still(first, step, mask)
 
 
 def _edge(step: Step, mask: Volume) -> Iterator[Advice]:
@@ -48,7 +59,17 @@ def _edge(step: Step, mask: Volume) -> Iterator[Advice]:
             f"make the edge {wanted * apix:.0f} Å wide (5 × the resolution) about the same outline, and use that mask",
             width / wanted,
             SHARPEST,
+            mask=_softened(mask, wanted * apix),
         )
+
+
+def _softened(mask: Volume, edge_A: float) -> Volume | None:
+    """The mask with the same outline and an edge of this width; None if nothing would be whole."""
+    try:
+        soft = grown(mask.data > 0.5, mask.pixel_size_A, -edge_A / 2, edge_A)
+    except InputError:
+        return None
+    return Volume(soft, mask.pixel_size_A, mask.header_origin_A)
 
 
 def _small(first: Step, step: Step, mask: Volume) -> Iterator[Advice]:
@@ -69,6 +90,23 @@ def _small(first: Step, step: Step, mask: Volume) -> Iterator[Advice]:
             GOES_ON,
             {"mask_mode": "dynamic", "dynamic_mask_start_A": round(2 * step.history[-1].resolution_masked_A, 1)},
         )
+
+
+def _still(first: Step, step: Step, mask: Volume) -> Iterator[Advice]:
+    """Of density in the mask that was sharper before its body was refined."""
+    found = still(first.half_maps, step.half_maps, mask, step.history[-1].resolution_corrected_A)
+    if found.share < STAYS or found.gained < SHARPER:
+        return
+    edge_A = min(max(edge_width(mask.data), 2.0) * mask.pixel_size_A, WIDEST_CUT_A)
+    yield Advice(
+        "mask_still",
+        f"{100 * found.share:.0f} % of the density in the mask does not move with the body: there the half maps agreed "
+        "better at the start, though on the whole they agree better now; it holds back every pose",
+        "take it out of the mask",
+        found.share,
+        STAYS,
+        mask=spared(mask, found.where, edge_A),
+    )
 
 
 def _beyond(maps: HalfMaps, mask: Volume) -> np.ndarray:

@@ -197,7 +197,7 @@ class RunWidget(Panel):
     def _one(self, i: int, advice: Advice) -> w.Widget:
         remedy = f"<br><b>{html.escape(advice.remedy)}</b>" if advice.remedy else ""
         text = w.HTML(f"{html.escape(advice.finding)}{remedy}", layout=w.Layout(flex="1 1 auto"))
-        if not advice.changes:
+        if not advice.mends:
             return text
         tip = "go on from this step with the change; the other way is kept"
         apply = self._button("Apply as branch", f"lrw-run-advice-apply-{i}", tip, lambda: self._apply(advice), "info")

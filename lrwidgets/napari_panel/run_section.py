@@ -236,7 +236,7 @@ class RunSection(Section):
         text = QLabel(f"{advice.finding}\n{advice.remedy}".strip())
         text.setWordWrap(True)
         line.addWidget(text, 1)
-        if advice.changes:
+        if advice.mends:
             tip = "go on from this step with the change; the other way is kept"
             line.addWidget(self.button(f"run-advice-{i}", "Apply as branch", tip, _bound(self._apply, advice)))
         return box

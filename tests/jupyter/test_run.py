@@ -3,9 +3,12 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from lrcore.advice import Advice
 from lrcore.compare import Comparison
 from lrwidgets.jupyter import RunWidget
 from lrwidgets.present import findings, follow
@@ -204,6 +207,21 @@ def test_an_advice_on_the_first_iteration_is_a_branch_of_the_start(run: RunWidge
     steps = {step.id: step for step in run.session.state.tree}
     begun = steps[run.session.state.tree[-1].parent]
     assert (begun.parent, begun.spec.initial_lowpass_A) == (None, None)
+
+
+def test_an_advice_on_the_mask_is_a_branch_inside_another_one(run: RunWidget) -> None:
+    run.session.run(2, wait=True)
+    given, node = run.session.mask, run.session.state.tree[1].id
+    better = replace(given, data=(0.5 * given.data).astype(np.float32), path=None)
+    follow(run.session, node, Advice("mask_still", "what stays", "take it out", 0.3, 0.15, mask=better))
+    until(lambda: run.session.state.node == node, "the step from which to branch")
+    assert run.session.mask is better
+    run.step.click()
+    done(run, 2)
+    new = run.session.state.tree[-1]
+    assert new.parent == node
+    assert np.array_equal(run.session.job_of(new).mask.data, better.data)
+    assert np.array_equal(run.session.job_of(run.session.state.tree[-2]).mask.data, given.data)
 
 
 def test_without_a_choice_there_is_a_sentence(run: RunWidget) -> None:

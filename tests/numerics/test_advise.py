@@ -11,13 +11,15 @@ from lrcore.advise import advise
 from lrcore.advise_motion import of_motion
 from lrcore.audit import Audit, Fit
 from lrcore.estimate import Estimate
+from lrcore.heldout import judged
 from lrcore.grids import radius_grid
-from lrcore.masks import cosine_edge
+from lrcore.masks import cosine_edge, edge_width
 from lrcore.motion import located
 from lrcore.records import HalfMaps, Poses, Step, Volume
 from lrcore.spec import RefineSpec
 from tests.fakes import make_job, make_particles, make_step
 from tests.numerics.test_principal import hinged
+from tests.numerics.test_still import BOX, PIXEL_A, halves
 
 GOOD = {
     "resolution_masked_A": 4.0,
@@ -44,10 +46,10 @@ def step_with(*iterations: dict[str, Any]) -> Step:
 
 def told(step: Step, mask: Volume = SOFT, seen: Audit | None = None, **spec: Any) -> tuple[Advice, ...]:
     first = make_step(make_job())
-    ball = Volume((radius_grid(48, 3) < 6).astype(np.float32), 2.0)
-    return advise(
-        replace(make_job(**spec), mask=mask), replace(first, half_maps=HalfMaps(ball, ball)), step, None, seen
-    )
+    ball = Volume((radius_grid(mask.box, 3) < 6).astype(np.float32), 2.0)
+    same = HalfMaps(ball, ball)
+    job, begun = replace(make_job(**spec), mask=mask), replace(first, half_maps=same)
+    return advise(job, begun, replace(step, half_maps=same), None, seen)
 
 
 def names(step: Step, mask: Volume = SOFT, seen: Audit | None = None, **spec: Any) -> list[str]:
@@ -98,6 +100,29 @@ def test_a_sharp_mask() -> None:
     assert "20 Å wide" in advice.remedy
     assert advice.evidence < advice.limit
     assert names(step_with({}, {"resolution_masked_A": 1.5}), sharp) == ["nothing"]
+    (small,) = told(step_with({}, {}), Volume(cosine_edge(radius_grid(48, 3), 2, 3), 2.0))
+    assert small.mask is None, "an outline of 3.5 voxels has no room for the edge"
+    (advice,) = told(step_with({}, {}), Volume(cosine_edge(radius_grid(64, 3), 14, 3), 2.0))
+    assert advice.mask is not None
+    assert 18 < edge_width(advice.mask.data) * 2.0 < 23
+    assert np.array_equal(advice.mask.data > 0.5, radius_grid(64, 3) < 15.5)
+
+
+def test_a_mask_that_holds_what_stays() -> None:
+    """A third of the density in it agreed better at the start, and the rest agrees better now."""
+    mask = Volume(cosine_edge(radius_grid(BOX, 3), 16, 6), PIXEL_A)
+    before, after = halves(0.5, 1.3, 1), halves(0.8, 0.6, 2)
+    late = replace(step_with({}, {}, {}), half_maps=after)
+    job, first = replace(make_job(), mask=mask), replace(make_step(make_job()), half_maps=before)
+    (advice,) = [one for one in advise(job, first, late) if one.name == "mask_still"]
+    assert (advice.mends, advice.changes) == (True, {})
+    assert advice.mask is not None
+    assert advice.mask.data[..., :24].sum() < 0.2 * mask.data[..., :24].sum()
+    assert advice.mask.data[..., 34:].sum() > 0.9 * mask.data[..., 34:].sum()
+    early = replace(step_with({}, {}), half_maps=after)
+    assert not [one for one in advise(job, first, early) if one.name == "mask_still"]
+    shared = advise(job, first, late, None, Audit(0.4, 0.3, None))
+    assert "mask_still" not in [one.name for one in shared], "such half maps agree everywhere"
 
 
 def test_poses_that_do_not_come_to_rest() -> None:
@@ -119,6 +144,22 @@ def test_a_run_that_was_cut_short() -> None:
 def test_an_extent_that_follows_the_prior_may_hold_more() -> None:
     assert names(step_with({}, {"at_rotation_extent": 0.08})) == ["nothing"]
     assert names(step_with({}, {"at_rotation_extent": 0.08}), prior="none") == ["at_rotation_extent"]
+
+
+def test_held_out_images_tell_of_poses_that_follow_the_noise_though_the_half_maps_agree_better() -> None:
+    step, job = step_with({}, {"at_rotation_extent": 0.15}), replace(make_job(prior="none"), mask=SOFT)
+    rows, half, rng = np.arange(400), np.arange(400) % 2 + 1, np.random.default_rng(0)
+    found = {}
+    for better in (0, 1):
+        worth = judged(
+            rows, half.astype(np.int8), np.stack([rng.normal(0, 1, 400), rng.normal(4 * better - 2, 1, 400)])
+        )
+        assert worth.better == better
+        found[better] = {one.name: one for one in advise(job, make_step(make_job()), step, worth=worth)}
+    assert set(found[0]) == {"overfitting"}
+    assert found[0]["overfitting"].evidence == pytest.approx(-2, abs=0.2)
+    assert "has not seen" in found[0]["overfitting"].finding
+    assert set(found[1]) == {"at_rotation_extent"}
 
 
 def test_poses_that_follow_the_noise_are_held_from_the_start_on() -> None:

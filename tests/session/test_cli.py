@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lrcore import io
+from lrcore.advice import Advice
 from lrcore.errors import InputError
 from lrcore.estimate import Estimate
 from lrcore.motion import located
@@ -491,6 +492,22 @@ def test_two_steps_are_compared(files: Files, tmp_path: Path, capsys: Out) -> No
     assert "has iterations 0 to 2" in refused(capsys, ["compare", str(run), "7", "2"])
 
 
+def test_an_advised_mask_is_written(run: Path, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Session.open(run, write=False) as session:
+        mask = session.mask
+    other = replace(mask, data=(0.5 * mask.data).astype(np.float32))
+    advice = Advice("mask_still", "something stays behind", "take it out of the mask", 0.3, 0.15, mask=other)
+    monkeypatch.setattr("lrwidgets.telling.findings", lambda *_: (advice,))
+    assert main(["advise", str(run)]) == 0
+    assert "--mask-out" in capsys.readouterr().out
+    assert main(["advise", str(run), "--json", "--mask-out", str(tmp_path / "better.mrc")]) == 0
+    said, written = map(json.loads, capsys.readouterr().out.splitlines())
+    assert said["findings"][0]["has_mask"]
+    assert "mask" not in said["findings"][0]
+    assert written["path"] == str(tmp_path / "better.mrc")
+    assert np.allclose(io.read_volume(tmp_path / "better.mrc").data, other.data)
+
+
 def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: Out) -> None:
     assert main(["tree", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -502,6 +519,10 @@ def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: O
     assert all({"name", "finding", "evidence"} <= set(one) for one in found["findings"])
     assert main(["advise", str(run), "--iteration", "0"]) == 0
     assert "nothing is wrong with the input" in capsys.readouterr().out
+    better = tmp_path / "better.mrc"
+    words = refused(capsys, ["advise", str(run), "--iteration", "0", "--mask-out", str(better)])
+    assert "no other mask is advised" in words
+    assert not better.exists()
     table = tmp_path / "sure.star"
     assert main(["select", str(run), "--out", str(table)]) == 2
     assert "at least one bound" in capsys.readouterr().err

@@ -163,6 +163,20 @@ def _ball(radius_A: float, towards: float = 0.0) -> Callable[[World], World]:
     return _mask(make)
 
 
+def _reaching(radius_A: float, into_A: float) -> Callable[[World], World]:
+    """The mask, and a ball beyond the hinge, so far in the body that does not move."""
+
+    def make(world: World) -> npt.NDArray[np.float32]:
+        hinge = world.truth.phantom.fulcrum_A
+        rest = world.truth.phantom.body_a.mean(axis=0) - hinge
+        at = (hinge + into_A * rest / np.linalg.norm(rest)) / PIXEL_A
+        z, y, x = np.meshgrid(*3 * (np.arange(BOX) - BOX // 2,), indexing="ij")
+        distance = np.sqrt((x - at[0]) ** 2 + (y - at[1]) ** 2 + (z - at[2]) ** 2) * PIXEL_A
+        return np.maximum(world.job.mask.data, cosine_edge(distance - radius_A + EDGE_A / 2, 0.0, EDGE_A))
+
+    return _mask(make)
+
+
 def _two(*makers: Callable[[World], World]) -> Callable[[World], World]:
     def make(world: World) -> World:
         for one in makers:
@@ -336,6 +350,8 @@ def scenarios() -> tuple[Scenario, ...]:
         fault("recentred badly", "5 Å in the image", "off_centre", _misplaced((4.0, -3.0))),
         fault("recentred badly", "half a pixel", "off_centre", _misplaced((1.75, 1.75))),
         fault("recentred badly", "5 Å in the map", "off_centre", _displaced(5.0)),
+        fault("mask holds what stays", "a third of what it holds", "mask_still", _reaching(24.0, 22.0)),
+        fault("mask holds what stays", "half of it", "mask_still", _reaching(30.0, 30.0)),
     )  # fmt: skip
 
 

@@ -19,10 +19,11 @@ from lrcore.advise import advise
 from lrcore.audit import audit
 from lrcore.backend import pick
 from lrcore.estimate import estimate
-from lrcore.masks import EDGE_PER_RESOLUTION
+from lrcore.heldout import held_out
 from lrcore.records import Step
 from lrcore.refine import Job, advance, start, under
-from tests.validation.advice_scenarios import Scenario, World, scenarios, sound, with_edge, world
+from lrwidgets.present import LOOKS
+from tests.validation.advice_scenarios import Scenario, World, scenarios, sound, world
 from tests.validation.judge import last_step
 
 BEFORE, AFTER = 4, 3
@@ -59,8 +60,9 @@ def run(made: World, count: int = BEFORE) -> Run:
 def advice_on(done: Run) -> tuple[Advice, ...]:
     """What is found in the last step."""
     job, steps = done.world.job, done.steps
-    motion = estimate(job, steps[-1], steps[-2])
-    return advise(job, steps[0], steps[-1], motion, audit(job, steps[0], done.world.backend).followed(steps[1]))
+    motion, backend = estimate(job, steps[-1], steps[-2]), done.world.backend
+    worth = held_out(steps[0], (job, steps[0]), (job, steps[-1]), backend, LOOKS)
+    return advise(job, steps[0], steps[-1], motion, audit(job, steps[0], backend).followed(steps[1]), worth)
 
 
 def followed(done: Run, advice: Advice) -> Step | None:
@@ -70,10 +72,8 @@ def followed(done: Run, advice: Advice) -> Step | None:
         return None
     if advice.name in WITHOUT_HALF_MAPS:
         return run(replace(made, job=replace(job, half_maps=None)), BEFORE + AFTER).steps[-1]
-    if advice.name == "mask_edge":
-        mask, edge_A = job.mask, EDGE_PER_RESOLUTION * done.steps[-1].history[-1].resolution_masked_A
-        soft = replace(mask, data=with_edge(mask.data, edge_A / mask.pixel_size_A))
-        return done.further(replace(job, mask=soft), AFTER)
+    if advice.mask is not None:
+        return done.further(replace(job, mask=advice.mask), AFTER)
     changed = made.with_spec(**advice.changes)
     if advice.from_start:
         return run(changed, BEFORE + AFTER).steps[-1]

@@ -1,12 +1,20 @@
 """A 45 kDa stalk in a float16 stack gets sharper, and its half maps promise no more than the truth confirms."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from lrcore.advise import advise
 from lrcore.backend import Backend
+from lrcore.estimate import estimate
 from lrcore.records import Step
+from lrcore.refine import advance, under
 from lrcore.spec import RefineSpec
+from lrcore.subset import half_balanced, of_step
 from lrcore.testing import against, rotation_error_deg, shift_error_A
-from tests.validation.judge import Case, body_centre_A, mean_map, refined, tell
+from lrcore.uncertainty import Uncertainty, uncertainty
+from tests.validation.coverage import covered
+from tests.validation.judge import Case, body_centre_A, last_step, mean_map, refined, tell
 
 Run = tuple[Step, Step]
 
@@ -38,6 +46,45 @@ def test_poses_come_nearer_to_the_truth(pol2_stalk: Case, pol2_run: Run) -> None
     tell(f"shift error at the stalk's centre, RMS: {shift[0]:.2f} → {shift[1]:.2f} Å")
     assert median[1] < median[0]
     assert shift[1] < shift[0]
+
+
+def test_without_what_stays_behind_everything_about_the_motion_is_right(
+    pol2_stalk: Case, pol2_run: Run, backend: Backend
+) -> None:
+    """The mask of the stalk holds a piece of the core. Advice says so, and of another mask; then the motion is told."""
+    (first, last), job = pol2_run, pol2_stalk.job()
+    (advice,) = [one for one in advise(job, first, last) if one.name == "mask_still"]
+    core = pol2_stalk.gt_full.data - pol2_stalk.gt_b.data
+    held = [float(((core * m.data) ** 2).sum() / ((pol2_stalk.gt_full.data * m.data) ** 2).sum()) for m in
+            (pol2_stalk.mask, advice.mask)]  # fmt: skip
+    tell(f"{advice.evidence:.1%} are said to stay; of the power in the mask {held[0]:.1%}, in the other {held[1]:.1%}")
+    assert abs(advice.evidence - held[0]) < 0.05
+    assert held[1] < 0.02
+
+    inside = replace(job, mask=advice.mask, spec=RefineSpec(prior="motion", fulcrum="estimate"))
+    steps = [under(inside, job, first, last, backend)]
+    for _ in range(2):
+        steps.append(last_step(advance(inside, first, steps[-1], backend)))
+    found, widths = steps[-1], estimate(inside, steps[-1], steps[-2]).all
+    error = np.median(rotation_error_deg(found.expectation.poses, pol2_stalk.truth))
+    truth = np.load(pol2_stalk.folder / "truth.npz")
+    off = float(np.linalg.norm(widths.fulcrum_A - truth["fulcrum"]))
+    turn = widths.rotation_sd / np.sqrt((truth["dR"] ** 2).mean())
+    shift = widths.shift_sd_A / np.sqrt((truth["d"] ** 2).mean())
+    tell(f"rotation error {error:.2f}°; fulcrum {off:.1f} Å off; widths over the true ones {turn:.2f}, {shift:.2f}")
+    assert error < 3.2
+    assert off < 5
+    assert abs(turn - 1) < 0.15
+    assert abs(shift - 1) < 0.2
+
+    rows = half_balanced(job.particles.half, 500, 0)
+    some, step = replace(inside, particles=job.particles.select(rows)), of_step(found, rows)
+    (drawn,) = (one for one in uncertainty(some, first, step, backend) if isinstance(one, Uncertainty))
+    assert found.held is not None
+    share = covered(step.expectation, drawn, pol2_stalk.truth.select(rows), np.array(found.held.fulcrum_A)).drawn
+    tell(f"of 500, regions of 68 % and 95 % hold the truth of {share[0]:.1%} and {share[1]:.1%}")
+    assert 0.61 < share[0] < 0.75, "a standard error of 2 % wider than of all"
+    assert 0.89 < share[1] < 0.97
 
 
 def test_non_uniform_regularisation(pol2_stalk: Case, pol2_run: Run, backend: Backend) -> None:
