@@ -35,6 +35,8 @@ FITTED = 0.2
 """Share of particles at an extent by which that is overfitting: noise is matched best by the widest search."""
 
 
+LETS_FOLLOW = {"mask_small", "rotation_prior_wide", "shift_prior_wide"}
+"""Findings that say why poses follow the noise, where a prior holds them."""
 MISLEADING = {"off_centre", "other_hand", "other_scale", "halves_share", "half_maps_share"}
 """Findings under which the half maps agree outside the mask, too."""
 
@@ -56,51 +58,59 @@ def advise(
     begun = [*of_input(first, step, spec, seen)]
     if step.iteration == 0:
         return (*begun,) or (_well_begun(seen),)
-    fitted = [*_overfitted(step, spec, worth)]
+    moved, masked = [*of_motion(job, step, motion)], [*of_mask(first, step, job.mask, spec)]
+    fitted = [*_overfitted(step, spec)]
+    if not (fitted or (spec.prior != "none" and {one.name for one in (*moved, *masked)} & LETS_FOLLOW)):
+        fitted = [*_outrun(step, spec, worth)]
     course = fitted or [*_extents(step, spec)]
-    moved = [] if fitted else [*of_motion(job, step, motion)]
+    if fitted:
+        moved = []
     names = {one.name for one in (*moved, *begun)}
     if names & {"other_hand", "other_scale"}:
         moved = []  # poses were fitted to a wrong map
-    masked = [*of_mask(first, step, job.mask, spec)]
     if fitted or names & MISLEADING:
         masked = [one for one in masked if one.name == "mask_edge"]
+    drift = [*_drift(step, spec)]
+    if drift:
+        masked = [one for one in masked if one.name != "mask_still"]
     if any(one.name == "mask_still" for one in masked):
         moved = []  # what stays makes the motion less, and about another point
-    found = [*begun, *course, *_drift(step, spec), *moved, *masked, *_unsettled(step, spec)]
+    found = [*begun, *course, *drift, *moved, *masked, *_unsettled(step, spec)]
     return tuple(found) or (_well(step),)
 
 
-def _overfitted(step: Step, spec: RefineSpec, worth: HeldOut | None) -> Iterator[Advice]:
-    """Of poses that follow the noise: images that the maps have not seen say so, or poses at the extents, and the map.
-
-    The half maps may agree better all the same.
-    """
-    if step.iteration < 2:
-        return
+def _overfitted(step: Step, spec: RefineSpec) -> Iterator[Advice]:
+    """Of poses that follow the noise as far as they may, while the map gets worse."""
     before, now = step.history[0].resolution_corrected_A, step.history[-1].resolution_corrected_A
     share = max(step.history[-1].at_rotation_extent, step.history[-1].at_shift_extent)
-    if worth is not None and worth.better == 0:
-        told = (
-            "images that their map has not seen are less probable than at the start (log-likelihood "
-            f"{worth.gain:.1f} ± {worth.error:.1f} an image), whatever the half maps say ({before:.1f} → {now:.1f} Å)"
-        )
-        evidence, limit = worth.gain, -WORTH
-    elif share >= FITTED and now >= WORSE * before:
+    if step.iteration > 1 and share >= FITTED and now >= WORSE * before:
         told = (
             f"{100 * share:.0f} % of the particles stopped at an extent, and the map is worse than at the start "
             f"({before:.1f} → {now:.1f} Å)"
         )
-        evidence, limit = share, FITTED
-    else:
-        return
+        yield _held_anew(told, share, FITTED, spec)
+
+
+def _outrun(step: Step, spec: RefineSpec, worth: HeldOut | None) -> Iterator[Advice]:
+    """Of poses that follow the noise, by images that the maps have not seen; the half maps may agree better."""
+    before, now = step.history[0].resolution_corrected_A, step.history[-1].resolution_corrected_A
+    if step.iteration > 1 and worth is not None and worth.better == 0:
+        told = (
+            "images that their map has not seen are less probable than at the start (log-likelihood "
+            f"{worth.gain:.1f} ± {worth.error:.1f} an image), whatever the half maps say ({before:.1f} → {now:.1f} Å)"
+        )
+        yield _held_anew(told, worth.gain, -WORTH, spec)
+
+
+def _held_anew(told: str, evidence: float, limit: float, spec: RefineSpec) -> Advice:
+    """Of overfitting: a branch of the start with a prior, or a narrower one."""
     changes: dict[str, object] = {"rotation_extent_deg": None, "shift_extent_A": None}
     if spec.prior == "none":
         changes["prior"] = "gaussian"
     else:
         changes["rotation_prior_sd_deg"] = round(spec.rotation_prior_sd_deg / 2, 3)
         changes["shift_prior_sd_A"] = round(spec.shift_prior_sd_A / 2, 3)
-    yield Advice(
+    return Advice(
         "overfitting",
         f"the poses follow the noise: {told}",
         "begin again, held by a prior: "

@@ -11,8 +11,8 @@ from lrcore.advise import advise
 from lrcore.advise_motion import of_motion
 from lrcore.audit import Audit, Fit
 from lrcore.estimate import Estimate
-from lrcore.heldout import judged
 from lrcore.grids import radius_grid
+from lrcore.heldout import judged
 from lrcore.masks import cosine_edge, edge_width
 from lrcore.motion import located
 from lrcore.records import HalfMaps, Poses, Step, Volume
@@ -160,6 +160,18 @@ def test_held_out_images_tell_of_poses_that_follow_the_noise_though_the_half_map
     assert found[0]["overfitting"].evidence == pytest.approx(-2, abs=0.2)
     assert "has not seen" in found[0]["overfitting"].finding
     assert set(found[1]) == {"at_rotation_extent"}
+
+
+def test_where_a_prior_is_too_wide_that_is_the_cause_of_what_held_out_images_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide = Advice("rotation_prior_wide", "the prior is too wide", "", 0.2, 0.45)
+    monkeypatch.setattr("lrcore.advise.of_motion", lambda *_: iter([wide]))
+    half, rng = (np.arange(400) % 2 + 1).astype(np.int8), np.random.default_rng(0)
+    worth = judged(np.arange(400), half, np.stack([rng.normal(0, 1, 400), rng.normal(-2, 1, 400)]))
+    for prior, name in (("gaussian", "rotation_prior_wide"), ("none", "overfitting")):
+        job = replace(make_job(prior=prior), mask=SOFT)
+        assert [one.name for one in advise(job, make_step(make_job()), step_with({}, {}), worth=worth)] == [name]
 
 
 def test_poses_that_follow_the_noise_are_held_from_the_start_on() -> None:
