@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from lrcore.advise import advise
 from lrcore.backend import Backend
+from lrcore.heldout import held_out
 from lrcore.masks import centre_of_mass, soft_sphere
 from lrcore.poses import changes
 from lrcore.records import Volume
@@ -14,6 +16,7 @@ from lrcore.refine import advance, start
 from lrcore.spec import RefineSpec
 from lrcore.subset import half_balanced
 from lrcore.testing import against, rotation_error_deg
+from lrwidgets.present import LOOKS
 from tests.validation.judge import Case, last_step, mean_map, tell
 
 WIDE = {"prior": "none", "rotation_extent_deg": 40.0, "shift_extent_A": 15.0}
@@ -24,7 +27,7 @@ class Outcome:
     """Two iterations; halves_A, truth_A and excess before and after them.
 
     excess: by how much the half maps' corrected FSC promises more than is true. moved: (n,) rotation from the input, as
-    a share of the extent.
+    a share of the extent. gain: of held-out images over the start. advice: names of what is found.
     """
 
     halves_A: tuple[float, float]
@@ -32,6 +35,8 @@ class Outcome:
     excess: tuple[float, float]
     error_deg: float
     moved: np.ndarray
+    gain: float
+    advice: set[str]
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +70,22 @@ def outcome(case: Case, backend: Backend, **settings: object) -> Outcome:
     seen = (truth[0].frequency > 1 / 30) & (truth[0].frequency < 1 / 4)
     excess = [float((promised(h.value) - t.value)[seen].mean()) for h, t in zip(halves, truth, strict=True)]
     angle, _ = changes(case.particles.poses, last.expectation.poses, geometry(job.mask, job.spec).fulcrum_A)
+    worth = held_out(first, (job, first), (job, last), backend, LOOKS)
     found = Outcome(
         halves_A=(halves[0].resolution_A(), halves[1].resolution_A()),
         truth_A=(truth[0].resolution_A(0.5), truth[1].resolution_A(0.5)),
         excess=(excess[0], excess[1]),
         error_deg=float(np.median(rotation_error_deg(last.expectation.poses, case.truth))),
         moved=angle / job.spec.rotation_limit_deg,
+        gain=worth.gain,
+        advice={one.name for one in advise(job, first, last, worth=worth)},
     )
     histogram = np.histogram(found.moved, np.linspace(0, 1, 11))[0] / len(found.moved)
     (claimed, claim), (before, after) = found.halves_A, found.truth_A
     tell(f"{settings or 'default'}: half maps {claimed:.2f} → {claim:.2f} Å, truth {before:.2f} → {after:.2f} Å")
     tell(f"  FSC promised above that to the truth by {excess[0]:.3f} → {excess[1]:.3f}; error {found.error_deg:.1f}°")
     tell(f"  changes, in tenths of the extent: {' '.join(f'{share:.2f}' for share in histogram)}")
+    tell(f"  held-out images: {worth.gain:+.2f} ± {worth.error:.2f} an image over the start; advice: {found.advice}")
     return found
 
 
@@ -92,6 +101,12 @@ def test_wide_extents_without_a_prior_overfit_a_small_mask(small: Case, backend:
     assert wide.truth_A[1] > wide.truth_A[0] + 2.0
     assert held.error_deg < 6.5
     assert wide.error_deg > 12.0
+    # Held-out images tell it, and advice says so, where the half maps agree better than at the start.
+    assert held.gain > 0.5
+    assert wide.gain < -1.5
+    assert "overfitting" in wide.advice
+    assert "overfitting" not in held.advice
+    assert wide.halves_A[1] < wide.halves_A[0]
     # Without a prior the changes pile up at the edge: more in the last tenth than in the two before it.
     last, before = np.mean(wide.moved > 0.9), np.mean((wide.moved > 0.7) & (wide.moved <= 0.9))
     assert last > max(0.1, before)
