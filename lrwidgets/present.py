@@ -15,7 +15,7 @@ from lrcore.audit import Audit, audit
 from lrcore.backend import pick
 from lrcore.errors import InputError
 from lrcore.estimate import Estimate, estimate, principal_motions
-from lrcore.heldout import held_out
+from lrcore.heldout import HeldOut, held_out
 from lrcore.locres import LocalResolution, local_resolution
 from lrcore.motion import Hinge
 from lrcore.motion_fit import ENOUGH
@@ -163,10 +163,16 @@ def findings(session: Session, node: str) -> tuple[Advice, ...]:
     (found, step), begun = session.load_step(node), start_of(session, node)
     motion = None if node == begun or len(session.job.particles) < ENOUGH else _estimate_of(session, node)
     seen, job, first = _audit_of(session, node), session.job_of(found), session.load_step(begun)[1]
-    worth = None
-    if seen is not None and step.iteration > 1:
-        worth = held_out(first, (job, first), (job, step), pick("auto"), LOOKS)
+    worth = None if seen is None or step.iteration < 2 else _worth(job, first, step)
     return advise(job, first, step, motion, seen, worth)
+
+
+def _worth(job: Job, first: Step, step: Step) -> HeldOut | None:
+    """A step against its start, by images that the maps have not seen; None without its images."""
+    try:
+        return held_out(first, (job, first), (job, step), pick("auto"), LOOKS)
+    except InputError:
+        return None
 
 
 def _audit_of(session: Session, node: str) -> Audit | None:

@@ -59,18 +59,16 @@ def advise(
     if step.iteration == 0:
         return (*begun,) or (_well_begun(seen),)
     moved, masked = [*of_motion(job, step, motion)], [*of_mask(first, step, job.mask, spec)]
-    fitted = [*_overfitted(step, spec)]
-    if not (fitted or (spec.prior != "none" and {one.name for one in (*moved, *masked)} & LETS_FOLLOW)):
+    drift, fitted = [*_drift(step, spec)], [*_overfitted(step, spec)]
+    if not fitted and not (spec.prior != "none" and {one.name for one in (*moved, *masked)} & LETS_FOLLOW):
         fitted = [*_outrun(step, spec, worth)]
     course = fitted or [*_extents(step, spec)]
-    if fitted:
-        moved = []
+    moved = [] if fitted else moved
     names = {one.name for one in (*moved, *begun)}
     if names & {"other_hand", "other_scale"}:
         moved = []  # poses were fitted to a wrong map
     if fitted or names & MISLEADING:
         masked = [one for one in masked if one.name == "mask_edge"]
-    drift = [*_drift(step, spec)]
     if drift:
         masked = [one for one in masked if one.name != "mask_still"]
     if any(one.name == "mask_still" for one in masked):
