@@ -29,3 +29,14 @@ FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
     "Guinier": (plots.guinier, "Guinier plot", '["volumes"]["half_map"]'),
 }
 """Name → figure of a tree of results, what it is, and where in the results its data are."""
+MOTION, MAPS = "Motion", "Before / after"
+_EVIDENCE = {
+    "FSC": "overfitting halves_share half_maps_share initial_lowpass",
+    "Pose changes": "at_rotation_extent at_shift_extent off_centre rotation_prior_tight rotation_prior_wide "
+    "shift_prior_tight shift_prior_wide",
+    "History": "drift_of_rotations drift_of_shifts not_converging still_improving resolution_limit",
+    MOTION: "fulcrum_off prior_uneven",
+    MAPS: "mask_edge mask_small mask_still other_hand other_scale",
+}
+EVIDENCE = {finding: figure for figure, findings in _EVIDENCE.items() for finding in findings.split()}
+"""Finding of `lrcore.advise` → the figure in which it can be seen."""

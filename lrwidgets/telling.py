@@ -9,6 +9,7 @@ from lrcore import io
 from lrcore.advice import Advice
 from lrcore.errors import InputError
 from lrwidgets.commands import node_of
+from lrwidgets.gallery import EVIDENCE
 from lrwidgets.present import findings
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
@@ -50,6 +51,8 @@ def _lines(one: Advice) -> Iterator[str]:
     if one.changes:
         settings = (f'--set "{name}={"none" if value is None else value}"' for name, value in one.changes.items())
         yield "  " + " ".join(settings) + (", from the start" if one.from_start else "")
+    if one.name in EVIDENCE:
+        yield f"  to be seen in the figure {EVIDENCE[one.name]}"
     if one.mask is not None:
         yield "  --mask-out FILE.mrc writes that mask"
 
@@ -57,4 +60,4 @@ def _lines(one: Advice) -> Iterator[str]:
 def _plain(one: Advice) -> dict[str, Any]:
     """The finding without the mask itself."""
     fields = {name: value for name, value in vars(one).items() if name != "mask"}
-    return {**fields, "has_mask": one.mask is not None}
+    return {**fields, "has_mask": one.mask is not None, "figure": EVIDENCE.get(one.name)}

@@ -67,6 +67,7 @@ class Studio(Panel):
         assert isinstance(run, RunWidget)
         assert isinstance(inspect, InspectWidget)
         self.connect(run.compared, lambda found: self._compared(inspect, found))
+        self.connect(run.wanted, lambda figure: self._wanted(inspect, figure))
         self.connect(session.state_changed, self._changed)
         tabs = {"Data": self.data, **self.parts}
         self.tabs.children = [self._tab(name.lower(), part) for name, part in tabs.items()]
@@ -76,6 +77,10 @@ class Studio(Panel):
 
     def _compared(self, inspect: InspectWidget, found: Comparison) -> None:
         inspect.compare(found)
+        self.tabs.selected_index = 1 + list(TABS).index("Inspect")
+
+    def _wanted(self, inspect: InspectWidget, figure: str) -> None:
+        inspect.what.value = figure
         self.tabs.selected_index = 1 + list(TABS).index("Inspect")
 
     def _changed(self, _: RunState) -> None:

@@ -12,6 +12,7 @@ from lrcore.errors import InputError
 from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrwidgets import table
+from lrwidgets.gallery import EVIDENCE
 from lrwidgets.jupyter.base import BAD, Panel
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.slices import Silence
@@ -32,10 +33,11 @@ PREVIEWED = 500
 class RunWidget(Panel):
     """Drives a session and shows it. Stop and pause are toggles, which reach a kernel that is busy with a cell.
 
-    compared: emitted with what *compare* found.
+    compared: emitted with what *compare* found. wanted: with the name of a figure that somebody asks to see.
     """
 
     compared = Signal(Comparison)
+    wanted = Signal(str)
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -197,12 +199,17 @@ class RunWidget(Panel):
     def _one(self, i: int, advice: Advice) -> w.Widget:
         remedy = f"<br><b>{html.escape(advice.remedy)}</b>" if advice.remedy else ""
         text = w.HTML(f"{html.escape(advice.finding)}{remedy}", layout=w.Layout(flex="1 1 auto"))
-        if not advice.mends:
-            return text
-        tip = "go on from this step with the change; the other way is kept"
-        apply = self._button("Apply as branch", f"lrw-run-advice-apply-{i}", tip, lambda: self._apply(advice), "info")
-        apply.layout = w.Layout(width="auto", flex="0 0 auto")
-        return w.HBox([apply, text], layout=w.Layout(align_items="center"))
+        buttons, figure = [], EVIDENCE.get(advice.name)
+        if advice.mends:
+            tip = "go on from this step with the change; the other way is kept"
+            name = f"lrw-run-advice-apply-{i}"
+            buttons.append(self._button("Apply as branch", name, tip, lambda: self._apply(advice), "info"))
+        if figure and len(self.wanted):
+            name, tip = f"lrw-run-advice-show-{i}", f"the figure that shows it: {figure}"
+            buttons.append(self._button("Show", name, tip, lambda: self.wanted.emit(figure)))
+        for button in buttons:
+            button.layout = w.Layout(width="auto", flex="0 0 auto")
+        return w.HBox([*buttons, text], layout=w.Layout(align_items="center"))
 
 
 def lines(rows: Sequence[Summary]) -> str:

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox
 from lrcore.records import Progress, Volume
 from lrcore.refine import final_map
 from lrwidgets import plots
-from lrwidgets.gallery import FIGURES, UNCERTAINTY
+from lrwidgets.gallery import FIGURES, MOTION, UNCERTAINTY
 from lrwidgets.napari_panel.figure import FigureBox
 from lrwidgets.napari_panel.layers import LayerData, local_layer, map_layer, swing_layers
 from lrwidgets.napari_panel.scene import Scene
@@ -20,7 +20,6 @@ from lrwidgets.swing import Swing
 
 LINKED = ("contrast_limits", "gamma", "iso_threshold", "rendering")
 BEFORE, AFTER = "before", "after"
-MOTION = "Motion"
 
 
 class InspectSection(Section):

@@ -79,6 +79,7 @@ class SessionPanel(QWidget):
         }
         for name, section in self.sections.items():
             self._add(name, section)
+        self.sections["Run"].wanted.connect(self._wanted)
         session.state_changed.connect(self._changed)
         self.tabs.setCurrentIndex(self._index("Run" if session.state.tree else "Mask"))
         self._changed(session.state)
@@ -132,6 +133,12 @@ class SessionPanel(QWidget):
 
     def _index(self, name: str) -> int:
         return next(i for i in range(self.tabs.count()) if self.tabs.tabText(i) == name)
+
+    def _wanted(self, figure: str) -> None:
+        inspect = self.sections["Inspect"]
+        assert isinstance(inspect, InspectSection)
+        inspect.what.setCurrentText(figure)
+        self.tabs.setCurrentIndex(self._index("Inspect"))
 
     def _changed(self, state: RunState) -> None:
         self.relay.publish("head", self._show_head)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from napari.utils import progress
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QFont
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from lrcore.advice import Advice
 from lrcore.errors import InputError
 from lrwidgets import table
+from lrwidgets.gallery import EVIDENCE, MAPS
 from lrwidgets.napari_panel.controls import Form
 from lrwidgets.napari_panel.section import BAD, Section
 from lrwidgets.present import findings, follow
@@ -32,7 +33,12 @@ INDENT = "    "
 
 
 class RunSection(Section):
-    """Drives a session and shows it."""
+    """Drives a session and shows it.
+
+    wanted: emitted with the name of a figure that somebody asks to see.
+    """
+
+    wanted = Signal(str)
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -239,6 +245,10 @@ class RunSection(Section):
         if advice.mends:
             tip = "go on from this step with the change; the other way is kept"
             line.addWidget(self.button(f"run-advice-{i}", "Apply as branch", tip, _bound(self._apply, advice)))
+        figure = EVIDENCE.get(advice.name, MAPS)
+        if figure != MAPS:  # which lie in the viewer
+            tip = f"the figure that shows it: {figure}"
+            line.addWidget(self.button(f"run-advice-show-{i}", "Show", tip, lambda: self.wanted.emit(figure)))
         return box
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from lrcore.advice import Advice
 from lrwidgets import doors
+from lrwidgets.gallery import EVIDENCE, FIGURES
 from lrwidgets.jupyter import Studio
+from lrwidgets.jupyter.inspect import SPECIAL
 from lrwidgets.jupyter.leave import ExportWidget
 from lrwidgets.session import Session
 from tests.fakes import FakeEngine, make_job
-from tests.jupyter.widgets import classes_of, until
+from tests.jupyter.widgets import all_of, classes_of, until
 from tests.session.conftest import make_files
+from tests.validation.advice_scenarios import scenarios
 
 
 def test_it_has_a_tab_for_each_part_in_the_order_of_work() -> None:
@@ -89,6 +93,25 @@ def test_a_comparison_opens_in_inspect() -> None:
         until(lambda: inspect.figure.title.startswith("iteration 0 → 2"), "the figure")  # type: ignore[attr-defined]
         assert studio.tabs.titles[studio.tabs.selected_index] == "Inspect"
         studio.close()
+
+
+def test_the_figure_behind_an_advice_opens_in_inspect() -> None:
+    with Session(make_job(40), engine=FakeEngine()) as session:
+        session.run(2, wait=True)
+        studio = Studio(session)
+        run, inspect = studio.parts["Run"], studio.parts["Inspect"]
+        run._show_advice((Advice("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),))
+        (show,) = [one for one in all_of(run.advice) if "lrw-run-advice-show-0" in getattr(one, "_dom_classes", ())]
+        show.click()
+        until(lambda: inspect.what.value == "Motion", "the figure")  # type: ignore[attr-defined]
+        assert studio.tabs.titles[studio.tabs.selected_index] == "Inspect"
+        studio.close()
+
+
+def test_every_finding_has_a_figure_that_inspect_can_show() -> None:
+    findings = {name for scenario in scenarios() for name in scenario.expected}
+    assert set(EVIDENCE) == findings | {"not_converging", "still_improving"}
+    assert set(EVIDENCE.values()) <= {*FIGURES, *SPECIAL}
 
 
 def test_a_step_is_exported(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QPushButton, QWidget
 
+from lrcore.advice import Advice
 from lrcore.errors import InputError
 from lrcore.records import HalfMaps, Volume
 from lrcore.spec import RefineSpec
@@ -190,6 +191,21 @@ def test_steps_are_driven_and_listed(panel: SessionPanel, session: Session) -> N
     assert run.tree.count() == 4
     assert not run.stop.isEnabled()
     assert panel.scene.viewer.layers["map"].data.shape == (BOX,) * 3
+
+
+def test_the_figure_behind_an_advice_is_shown_and_maps_lie_in_the_viewer(panel: SessionPanel, session: Session) -> None:
+    run, inspect = panel.sections["Run"], panel.sections["Inspect"]
+    run._show_advice(
+        (
+            Advice("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),
+            Advice("mask_still", "a part stays", "take it out", 0.3, 0.15, mask=session.mask),
+        )
+    )
+    press(panel, "run-advice-show-0")
+    assert inspect.what.currentText() == "Motion"
+    assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Inspect"
+    assert panel.findChild(QPushButton, "lrw-run-advice-1").text() == "Apply as branch"
+    assert panel.findChild(QPushButton, "lrw-run-advice-show-1") is None
 
 
 def until_idle(session: Session, iteration: int) -> None:

@@ -503,6 +503,7 @@ def test_an_advised_mask_is_written(run: Path, tmp_path: Path, capsys: Out, monk
     assert main(["advise", str(run), "--json", "--mask-out", str(tmp_path / "better.mrc")]) == 0
     said, written = map(json.loads, capsys.readouterr().out.splitlines())
     assert said["findings"][0]["has_mask"]
+    assert said["findings"][0]["figure"] == "Before / after"
     assert "mask" not in said["findings"][0]
     assert written["path"] == str(tmp_path / "better.mrc")
     assert np.allclose(io.read_volume(tmp_path / "better.mrc").data, other.data)
