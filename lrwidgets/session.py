@@ -34,13 +34,12 @@ from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
 from lrwidgets.state import Phase, RunState
 from lrwidgets.uncertain import kept_or_drawn
-from lrwidgets.worker import Worker
+from lrwidgets.worker import Command, Worker
 
 log = logging.getLogger(__name__)
 
 START_FIELDS = ("initial_lowpass_A", "symmetry", "ewald", "seed")
 """Fields that the start depends on: after a change of one, a run from the start makes a new start."""
-
 MAP_FIELDS = ("mask_mode", "subtract_outside")
 """Fields that say of what an iteration's maps are: after a change of one, a step's maps are made whole."""
 
@@ -407,10 +406,10 @@ class Session:
 
     def _drive(self, n: int | None, once: bool, wait: bool) -> None:
         done: Future[None] = Future()
-        self._request(lambda: self._begin(n, once, done), done, wait)
+        self._request(lambda: self._begin(n, once, done), done, wait, lambda: self._mark("running", {"idle"}))
 
-    def _request(self, command: Callable[[], None], done: Future[None], wait: bool) -> None:
-        self._worker.request(command, done, wait, lambda: self.stop(wait=True))
+    def _request(self, command: Command, done: Future[None], wait: bool, first: Command | None = None) -> None:
+        self._worker.request(command, done, wait, lambda: self.stop(wait=True), first)
 
     def _mark(self, phase: Phase, of: set[Phase]) -> None:
         with self._lock:

@@ -43,22 +43,29 @@ class Worker:
 
     # --- on any thread ---
 
-    def ask(self, command: Command) -> None:
-        """Have a command done after those asked before, between two chunks; the first one starts the thread."""
+    def ask(self, command: Command, first: Command | None = None) -> None:
+        """Have a command done after those asked before, between two chunks; the first one starts the thread.
+
+        first: called before the thread can have begun it.
+        """
         with self._lock:
             if self._closed:
                 raise RuntimeError("the session is closed")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="lrwidgets-session", daemon=True)
                 self._thread.start()
+            if first is not None:
+                first()
             self._inbox.put(command)
 
-    def request(self, command: Command, done: Future[None], wait: bool, interrupted: Command) -> None:
+    def request(
+        self, command: Command, done: Future[None], wait: bool, interrupted: Command, first: Command | None = None
+    ) -> None:
         """Ask for a command and, with `wait`, wait for `done`; Ctrl-C meanwhile calls `interrupted`."""
         if wait and threading.current_thread() is self._thread:
             raise RuntimeError("a listener of a session cannot wait for it")
         try:
-            self.ask(command)
+            self.ask(command, first)
             if wait:
                 while not futures.wait([done], INTERRUPTIBLE_S).done:
                     pass

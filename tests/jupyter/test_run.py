@@ -80,7 +80,7 @@ def test_step_and_run_show_a_line_and_a_node_for_each_iteration(run: RunWidget) 
     done(run, 1)
     run.count.value = "2"
     run.run.click()
-    done(run, 1)
+    done(run, 3)
     assert [label.split(",")[0].removeprefix("▶ ") for label, _ in run.tree.options] == [
         "start", "iteration 1", "iteration 2", "iteration 3",
     ]  # fmt: skip

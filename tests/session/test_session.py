@@ -64,8 +64,25 @@ def test_run_n_and_step(session: Session) -> None:
 def test_run_returns_at_once(gated: tuple[Session, FakeEngine, threading.Semaphore]) -> None:
     session, engine, _gate = gated
     session.run()
+    assert session.state.phase == "running", "who waits for it to rest does not find it resting yet"
     assert engine.chunks == 0
     assert session.state.tree == ()
+
+
+def test_a_request_that_is_refused_leaves_a_session_at_rest(session: Session) -> None:
+    refused = []
+
+    def listen(_: object) -> None:
+        try:
+            session.step(wait=True)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    session.spec_changed.connect(listen)
+    session.edit(rotation_prior_sd_deg=4.0)
+    until(lambda: refused)
+    assert "cannot wait" in refused[0]
+    assert session.state.phase == "idle"
 
 
 def test_signals_tell_everything_once_and_in_order(session: Session) -> None:
