@@ -185,9 +185,8 @@ class RunWidget(Panel):
         if state.busy or self._here == self._advised:
             return
         self._advised = here = self._here
-        if here is None:
-            self.advice.children = ()
-        else:
+        self.advice.children = ()  # what was found in another step is not for this one
+        if here is not None:
             self.latest.ask(lambda: self._findings(here), self._show_advice, "advice")
 
     def _findings(self, node: str) -> tuple[Advice, ...]:

@@ -222,9 +222,8 @@ class RunSection(Section):
         if state.busy or self._here == self._advised:
             return
         self._advised = here = self._here
-        if here is None:
-            self._show_advice(())
-        else:
+        self._show_advice(())  # what was found in another step is not for this one
+        if here is not None:
             self.latest.ask(lambda: findings(self.session, here), self._show_advice, "advice")
 
     def _show_advice(self, found: tuple[Advice, ...]) -> None:
