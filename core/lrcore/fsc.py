@@ -38,16 +38,18 @@ def masked_correlation(first: Float32, second: Float32, mask: Float32 | None, wo
     return correlation(spectra[0], spectra[1], first.shape[-1])
 
 
+def banded(maps: HalfMaps, coarsest_A: float, finest_A: float, workers: int = 1) -> tuple[Float32, Float32]:
+    """Two half maps of what is between two resolutions alone."""
+    frequency = shell_frequency(maps.first.box, maps.first.pixel_size_A)
+    band = ((frequency > 1 / coarsest_A) & (frequency * finest_A < 1)).astype(np.float64)
+    return filter_map(maps.first.data, band, workers), filter_map(maps.second.data, band, workers)
+
+
 def band_correlation(
     maps: HalfMaps, where: npt.NDArray[np.bool_], coarsest_A: float, finest_A: float = 0.0, workers: int = 1
 ) -> float:
     """Correlation of two half maps in some voxels (n, n, n), of what is between two resolutions; 0 where nothing is."""
-    frequency = shell_frequency(maps.first.box, maps.first.pixel_size_A)
-    band = (frequency > 1 / coarsest_A) & (frequency * finest_A < 1)
-    a, b = (
-        filter_map(one.data, band.astype(np.float64), workers)[where].astype(np.float64)
-        for one in (maps.first, maps.second)
-    )
+    a, b = (one[where].astype(np.float64) for one in banded(maps, coarsest_A, finest_A, workers))
     norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
     return float((a * b).sum()) / norm if norm > 0 else 0.0
 

@@ -200,7 +200,7 @@ class Expectation:
     over the input pose. flags: (n,) uint8, bits of FLAG_NAMES. scale: (n,) amplitude of an image's signal over that of
     the reference, beside the scale in its file; its mean over a half set is 1. other_modes: (n, OTHER_MODES, 5) where
     else the posterior has a peak, from the reported pose as `poses.away` takes it; NaN for none. other_probability:
-    (n, OTHER_MODES) of these, falling; 0 for none.
+    (n, OTHER_MODES) of these; 0 for none.
     """
 
     poses: Poses

@@ -77,11 +77,14 @@ class Studio(Panel):
 
     def _compared(self, inspect: InspectWidget, found: Comparison) -> None:
         inspect.compare(found)
-        self.tabs.selected_index = 1 + list(TABS).index("Inspect")
+        self._turn_to("Inspect")
+
+    def _turn_to(self, name: str) -> None:
+        self.tabs.selected_index = 1 + list(TABS).index(name)
 
     def _wanted(self, inspect: InspectWidget, figure: str) -> None:
         inspect.what.value = figure
-        self.tabs.selected_index = 1 + list(TABS).index("Inspect")
+        self._turn_to("Inspect")
 
     def _changed(self, _: RunState) -> None:
         self.publisher.publish("head", self._show_head)

@@ -156,11 +156,15 @@ def _ball(radius_A: float, towards: float = 0.0) -> Callable[[World], World]:
         middle = centre_of_mass(world.job.mask.data) * PIXEL_A
         away = middle - world.truth.phantom.fulcrum_A
         at = (middle + towards * away / np.linalg.norm(away)) / PIXEL_A
-        z, y, x = np.meshgrid(*3 * (np.arange(BOX) - BOX // 2,), indexing="ij")
-        distance = np.sqrt((x - at[0]) ** 2 + (y - at[1]) ** 2 + (z - at[2]) ** 2) * PIXEL_A
-        return cosine_edge(distance, radius_A, 18.0)
+        return cosine_edge(_from(at), radius_A, 18.0)
 
     return _mask(make)
+
+
+def _from(at: Float64) -> Float64:
+    """How far each voxel is from a point (x, y, z), px from the box centre: Å."""
+    z, y, x = np.meshgrid(*3 * (np.arange(BOX) - BOX // 2,), indexing="ij")
+    return np.asarray(np.sqrt((x - at[0]) ** 2 + (y - at[1]) ** 2 + (z - at[2]) ** 2) * PIXEL_A, dtype=np.float64)
 
 
 def _reaching(radius_A: float, into_A: float) -> Callable[[World], World]:
@@ -170,9 +174,7 @@ def _reaching(radius_A: float, into_A: float) -> Callable[[World], World]:
         hinge = world.truth.phantom.fulcrum_A
         rest = world.truth.phantom.body_a.mean(axis=0) - hinge
         at = (hinge + into_A * rest / np.linalg.norm(rest)) / PIXEL_A
-        z, y, x = np.meshgrid(*3 * (np.arange(BOX) - BOX // 2,), indexing="ij")
-        distance = np.sqrt((x - at[0]) ** 2 + (y - at[1]) ** 2 + (z - at[2]) ** 2) * PIXEL_A
-        return np.maximum(world.job.mask.data, cosine_edge(distance - radius_A + EDGE_A / 2, 0.0, EDGE_A))
+        return np.maximum(world.job.mask.data, cosine_edge(_from(at) - radius_A + EDGE_A / 2, 0.0, EDGE_A))
 
     return _mask(make)
 

@@ -79,7 +79,8 @@ def refined_once(path: Path, job: Job, backend: Backend) -> tuple[Step, Step]:
             store.append(last, store.append(first, None, job).id, job)
             store.close()
         store = Store.open(path, write=False)
-        return tuple(store.load(node.id) for node in store.tree())  # type: ignore[return-value]
+        first, last = (store.load(node.id) for node in store.tree())
+        return first, last
 
 
 def mean_map(step: Step) -> npt.NDArray[np.float32]:
