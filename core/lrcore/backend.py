@@ -27,6 +27,7 @@ class Kernels:
     insert: Callable[..., Any]
     score: Callable[..., Any]
     evaluate: Callable[..., Any]
+    values: Callable[..., Any]
     newton: Callable[..., Any]
     ctf: Callable[..., Any]
     weigh: Callable[..., Any]
@@ -171,9 +172,9 @@ def _cpu_kernels(threads: int) -> Kernels:
 def kernels_of(twin: str) -> Kernels:
     """The kernels of a twin: "reference", "cpu" or "cuda"."""
     homes = {
-        "slices": "slice", "insert": "insert", "score": "score", "evaluate": "newton", "newton": "newton",
-        "ctf": "ctf", "weigh": "weigh", "window": "weigh", "sidebands": "sidebands", "subtract": "model",
-        "compare": "model",
+        "slices": "slice", "insert": "insert", "score": "score", "evaluate": "newton", "values": "newton",
+        "newton": "newton", "ctf": "ctf", "weigh": "weigh", "window": "weigh", "sidebands": "sidebands",
+        "subtract": "model", "compare": "model",
     }  # fmt: skip
     return Kernels(**{name: _when_called(f"lrcore.kernels.{home}.{twin}", name) for name, home in homes.items()})
 

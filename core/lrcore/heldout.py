@@ -165,7 +165,7 @@ def _score(
         rest.spectrum, rest.ctf, seen.noise, particles.group[rest.rows], np.zeros(seen.noise.shape[-1]),
         seen.shape.centre_in(poses, behind), seen.samples,
     )  # fmt: skip
-    turns, still = seen_through(poses.rotation, behind), np.zeros((len(poses), 5))
+    turns, still = seen_through(poses.rotation, behind), np.zeros((len(poses), 1, 5))
     lever = seen.shape.centre - seen.shape.fulcrum
     band = len(seen.samples.ends) - 1
-    return -backend.kernels.evaluate(volume, W, w, seen.samples, band, turns, still, lever)[0]
+    return -backend.kernels.values(volume, W, w, seen.samples, band, turns, still, lever)[:, 0]

@@ -144,9 +144,8 @@ def search(W: Complex64, w: Float32, frame: Frame, asked: Asked, backend: Backen
     probability = found.weight[:, 0]
     theta = np.where(bad[:, None], current, modes.theta[:, 0])
     band = len(frame.samples.ends) - 1
-    before = backend.kernels.evaluate(
-        frame.volume, W, w, frame.samples, band, turns, to_frame(centres, asked.given, frame, lens), frame.lever
-    )[0]
+    given = to_frame(centres, asked.given, frame, lens)[:, None]
+    before = backend.kernels.values(frame.volume, W, w, frame.samples, band, turns, given, frame.lever)[:, 0]
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
     poses = from_frame(centres, theta, frame, lens)
     expectation = Expectation(
@@ -182,11 +181,12 @@ def _amplitude(
 ) -> Float64:
     """(B,) the most probable amplitude at the best pose, its prior N(1, SCALE_SD²); 1 for no image.
 
-    −log p(s) = −2 s a + s² b + ½ (s − 1)² / SCALE_SD², where b is what `evaluate` gives for no image at all.
+    −log p(s) = −2 s a + s² b + ½ (s − 1)² / SCALE_SD², where b is what `values` gives for no image at all.
     """
     assert asked.scale is not None
     band = len(frame.samples.ends) - 1
-    power = backend.kernels.evaluate(frame.volume, 0 * W, w, frame.samples, band, asked.turns, theta, frame.lever)[0]
+    here, turns = theta[:, None], asked.turns
+    power = backend.kernels.values(frame.volume, 0 * W, w, frame.samples, band, turns, here, frame.lever)[:, 0]
     cross = 0.5 * (power - modes.likelihood[:, 0])
     held = SCALE_SD**-2.0
     found = (2 * cross / asked.scale + held) / (2 * power / asked.scale**2 + held)

@@ -164,16 +164,15 @@ def _log_posterior(
     W: Complex64, w: Float32, frame: Frame, turns: Float64, theta: Float64, delta: Float64, backend: Backend
 ) -> Float64:
     """(B, S) of θ moved by each of the draws δ (B, S, 5), up to a constant of the image; −∞ beyond the extents."""
-    limits, out = frame.limits, np.empty(delta.shape[:2])
-    turned, precision = exp(theta[:, :3]), limits.precision(turns)
-    for draw in range(delta.shape[1]):
-        here = np.concatenate([log(turned @ exp(delta[:, draw, :3])), theta[:, 3:] + delta[:, draw, 3:]], axis=1)
-        value = backend.kernels.evaluate(frame.volume, W, w, frame.samples, 0, turns, here, frame.lever)[0]
-        beyond = np.linalg.norm(here[:, :3], axis=1) > limits.rotation * (1 + 1e-9)
-        beyond |= np.linalg.norm(here[:, 3:], axis=1) > limits.shift * (1 + 1e-9)
-        penalty = 0.5 * np.einsum("bi,bij,bj->b", here, precision, here)
-        out[:, draw] = np.where(beyond, -np.inf, -value - penalty)
-    return out
+    limits, shape = frame.limits, delta.shape[:2]
+    turned = exp(theta[:, :3])[:, None] @ exp(delta[..., :3].reshape(-1, 3)).reshape(*shape, 3, 3)
+    omega = log(turned.reshape(-1, 3, 3)).reshape(*shape, 3)
+    here = np.concatenate([omega, theta[:, None, 3:] + delta[..., 3:]], axis=2)
+    value = backend.kernels.values(frame.volume, W, w, frame.samples, 0, turns, here, frame.lever)
+    beyond = np.linalg.norm(here[..., :3], axis=2) > limits.rotation * (1 + 1e-9)
+    beyond |= np.linalg.norm(here[..., 3:], axis=2) > limits.shift * (1 + 1e-9)
+    penalty = 0.5 * np.einsum("bsi,bij,bsj->bs", here, limits.precision(turns), here)
+    return np.asarray(np.where(beyond, -np.inf, -value - penalty), dtype=np.float64)
 
 
 def sds(covariance: npt.NDArray[np.floating]) -> tuple[Float64, Float64]:

@@ -61,8 +61,12 @@ class Cost:
 
 # Trilinear: 7 blends of 2 × 3 operations and the coordinates, 15. Quadratic: 9 rows of 20, 3 sheets of 30, the depth
 # 40, taps and coordinates 42, ∇S × q 18. Derivatives: wave and residual 22, J 30, value, gradient and Hessian 78.
+# Values alone: 9 rows of 12, 3 sheets of 12, the depth 36, taps and coordinates 42; wave and residual 22, value 10.
 SLICES = Cost(57.0, 8.0, gathered=2)
 EVALUATE = Cost(370.0 + 130.0, 20.0, gathered=3)
+POSES = 16
+"""Of an image, of which `values` asks at once."""
+VALUES = Cost(222.0 + 32.0, 20.0 / POSES, gathered=3)
 INSERT = Cost(15.0 + 8.0 + 8 * 7.0, 12.0, scattered=True)
 
 
@@ -148,6 +152,12 @@ def _kernels(one: Problem, backend: Backend, machine: Ceilings) -> Iterator[Meas
         "evaluate", n * full, EVALUATE,
         lambda: kernels.evaluate(frame.volume, one.W, one.w, samples, last, turns, none, frame.lever),
         samples=full,
+    )  # fmt: skip
+    many = np.random.default_rng(0).normal(0, 0.01, (n, POSES, 5))
+    yield per_sample(
+        "values", n * full * POSES, VALUES,
+        lambda: kernels.values(frame.volume, one.W, one.w, samples, last, turns, many, frame.lever),
+        samples=full, poses=POSES,
     )  # fmt: skip
     yield _newton(one, backend, where)
     yield Measured("kernels", "window", n / best_of(lambda: kernels.window(*one.cut)), "particles/s", where)

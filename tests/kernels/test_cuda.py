@@ -220,6 +220,16 @@ def test_evaluate(on_device, problem, band):
         assert close(found, value)
 
 
+@pytest.mark.parametrize("band", [0, 2])
+def test_values(on_device, problem, band):
+    volume, samples, W, w, centres, theta = problem
+    many = theta[:, None] + np.random.default_rng(3).normal(0, 0.1, (4, 7, 5))
+    arguments = (volume, W, w, samples, band, centres, many, LEVER)
+    found = newton_cuda.values(*arguments)
+    assert found.shape == (4, 7)
+    assert close(found, pick("reference").kernels.values(*arguments))
+
+
 def same_modes(found, expected):
     """0.01°, a thousandth of a pixel, and values to 1e-4."""
     there = np.isfinite(expected.value)

@@ -219,6 +219,12 @@ def test_twins_agree_on_evaluate_and_score(problem):
         b = two.evaluate(volume, W, w, samples, band, centres, theta, LEVER)
         for x, y in zip(a, b, strict=True):
             assert np.abs(x - y).max() < 1e-4 * np.abs(x).max()
+        many = theta[:, None] + np.random.default_rng(band).normal(0, 0.05, (3, 6, 5))
+        a, b = (k.values(volume, W, w, samples, band, centres, many, LEVER) for k in (one, two))
+        assert a.shape == (3, 6)
+        assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
+        at_one = one.evaluate(volume, W, w, samples, band, centres, many[:, 4], LEVER)[0]
+        assert np.array_equal(a[:, 4], at_one)
     shifts = np.linspace(-2, 2, 5)
     penalty = 0.5 * (shifts[:, None] ** 2 + shifts**2)
     lattice = exp(np.random.default_rng(0).normal(0, 0.1, (7, 3)))

@@ -2,9 +2,10 @@
 
     python -m tests.numerics.test_motion_sets 20 80 [hard]
 
-prints the sets of these seeds, and how often the truth lies within the errors that are reported. Errors of the poses are
-0.3 to 2 times the motion: in the ordinary sets those of the turns or of the shifts at the hinge, whichever are worse; in
-the hard ones those of the turns, and those of the shifts at the hinge 0.4 to 13 times.
+prints the sets of these seeds, and how often the truth lies within the errors that are reported.
+
+Errors of poses are 0.3 to 2 times the motion: in the ordinary sets those of the turns or of the shifts at the hinge,
+whichever are worse; in the hard ones those of the turns, and those of the shifts at the hinge 0.4 to 13 times.
 """
 
 import sys

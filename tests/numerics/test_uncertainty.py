@@ -30,7 +30,7 @@ FREE = Limits(1.0, 20.0, np.inf, np.inf)
 
 def drawn(score: Callable[[Float64], Float64], limits: Limits = FREE, count: int = 4) -> tuple[Float64, ...]:
     """What is drawn about θ = 0 with covariance diag(SD²) where −log likelihood is score(θ)."""
-    kernels = SimpleNamespace(evaluate=lambda *arguments: (score(arguments[6]),))
+    kernels = SimpleNamespace(values=lambda *arguments: score(arguments[6]))
     backend: Any = SimpleNamespace(kernels=kernels, to_device=lambda rows: rows)
     frame: Any = SimpleNamespace(volume=None, samples=None, lever=None, limits=limits)
     about = Drawn(np.zeros((count, 5)), np.tile(np.diag(SD**2), (count, 1, 1)))
@@ -47,7 +47,7 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("many")
 def test_moments_of_a_gaussian_that_is_wider_and_elsewhere() -> None:
     middle, wide = np.array([0.6, -0.4, 0.2, 0.5, -0.7]) * SD, 1.4 * SD
-    mean, second, ess = drawn(lambda theta: 0.5 * (((theta - middle) / wide) ** 2).sum(axis=1))
+    mean, second, ess = drawn(lambda theta: 0.5 * (((theta - middle) / wide) ** 2).sum(axis=-1))
     assert np.allclose(mean, middle, atol=0.06 * SD)
     scaled = second / np.outer(SD, SD)
     expected = np.diag((wide / SD) ** 2) + np.outer(middle / SD, middle / SD)
@@ -60,7 +60,7 @@ def test_moments_of_two_modes() -> None:
     apart = np.array([4.0, 0, 0, 0, 0]) * SD
 
     def score(theta: Float64) -> Float64:
-        each = [-0.5 * (((theta - at) / SD) ** 2).sum(axis=1) for at in (0 * SD, apart)]
+        each = [-0.5 * (((theta - at) / SD) ** 2).sum(axis=-1) for at in (0 * SD, apart)]
         return -np.logaddexp(*each)
 
     _, second, _ = drawn(score)
@@ -70,11 +70,10 @@ def test_moments_of_two_modes() -> None:
 
 @pytest.mark.usefixtures("many")
 def test_the_prior_and_the_extents_are_those_of_the_search() -> None:
-    flat = np.zeros
-    _, second, _ = drawn(lambda theta: flat(len(theta)), Limits(1.0, 20.0, 0.02, 0.4))
+    _, second, _ = drawn(lambda theta: np.zeros(theta.shape[:2]), Limits(1.0, 20.0, 0.02, 0.4))
     sd = np.sqrt(np.einsum("nii->ni", second))
     assert np.allclose(sd, [0.02, 0.02, 0.02, 0.4, 0.4], rtol=0.1)
-    _, second, _ = drawn(lambda theta: flat(len(theta)), Limits(0.03, 0.5, np.inf, np.inf))
+    _, second, _ = drawn(lambda theta: np.zeros(theta.shape[:2]), Limits(0.03, 0.5, np.inf, np.inf))
     assert np.all(np.einsum("nii->n", second[:, :3, :3]) < 0.03**2)
     assert np.all(np.einsum("nii->n", second[:, 3:, 3:]) < 0.5**2)
 
@@ -119,7 +118,7 @@ def test_short_memory_changes_nothing(searched: tuple[Job, Step, Step]) -> None:
     backend = replace(pick("cpu", 1), batch_bytes=32 * 4 * 32**2)
     whole = asked(searched, backend)
     with pytest.warns(RuntimeWarning, match="memory is short"):
-        found = asked(searched, with_short(backend, "evaluate", 300))
+        found = asked(searched, with_short(backend, "values", 2))
     assert np.allclose(found.covariance, whole.covariance, rtol=1e-6)
 
 

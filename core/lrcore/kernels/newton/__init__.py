@@ -1,4 +1,4 @@
-"""Contract of `evaluate` and `newton`: the likelihood with its derivatives, and its minima.
+"""Contract of `evaluate`, `values` and `newton`: the likelihood, with or without derivatives, and its minima.
 
 The unknowns of an image are θ = (ω, t): a rotation vector about the fulcrum (rad, map frame) and a shift (pixels).
 With R = centre · exp(ω), S(k) the slice at R, l the lever (mask centre − fulcrum, pixels of the map), D the window,
@@ -13,6 +13,9 @@ The derivatives are those of the quadratic interpolant itself. With q = PADDING 
 
     evaluate(volume, W: (B, S), w: (B, S), samples, band: int, centres: (B, 3, 3), theta: (B, 5), lever: (3,))
         -> value (B,), gradient (B, 5), hessian (B, 5, 5)
+
+    values(volume, W, w, samples, band, centres, theta: (B, M, 5), lever)
+        -> (B, M) float64, the value alone at M poses of each image
 
     newton(volume, W, w, samples, centres, starts: (B, M, 5), valid: (B, M) bool, lever, limits: Limits)
         -> Modes

@@ -1,4 +1,4 @@
-"""`evaluate` and `newton` in Numba: a thread takes an image through its whole descent.
+"""`evaluate`, `values` and `newton` in Numba: a thread takes an image through its poses, or its whole descent.
 
 An evaluation works on chunks of samples in passes: four that fill small arrays (see `gather`), then an arithmetic
 loop that accumulates the 21 sums; the compiler vectorises all but the reading, which is vectorised by hand.
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lrcore.fourier import PADDING, FourierVolume
 from lrcore.grids import Samples
 from lrcore.kernels.newton import KEPT, POLISH_STEPS, POLISHED, STEPS, TOLERANCE, Limits, Modes
-from lrcore.kernels.newton.gather import phases, place, read, scratch, turn_gradient
+from lrcore.kernels.newton.gather import phases, place, read, read_values, scratch, turn_gradient
 from lrcore.kernels.newton.small import exp_rotation, moved, penalty, pulled, solve5, squared_length
 from lrcore.kernels.slice.cpu import CHUNK, OPTIONS, C, F, pairs
 
@@ -75,16 +75,54 @@ def _accumulate(W, w, kx, ky, begin, end, found, sway, sums):  # type: ignore[no
 
 
 @numba.njit(**OPTIONS)
-def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradient, hessian):  # type: ignore[no-untyped-def]
-    """Value; fills gradient (5,) and hessian (5, 5). `data` is (Z, Z, X, 2) float32."""
-    rotation = centre @ exp_rotation(theta)
-    step = 2 * np.pi / size
-    sway = np.zeros((3, 3), np.float32)
+def _shift(centre, rotation, theta, lever):  # type: ignore[no-untyped-def]
+    """Of the image, (2,)."""
     shift = np.empty(2)
     for r in range(2):
         shift[r] = theta[3 + r]
         for c in range(3):
             shift[r] += (rotation[r, c] - centre[r, c]) * lever[c]
+    return shift
+
+
+@numba.njit(**OPTIONS)
+def _sum(W, w, begin, end, found):  # type: ignore[no-untyped-def]
+    """The value of samples begin … end."""
+    v = F(0)
+    W, w = W[2 * begin : 2 * end], w[begin:end]
+    for at in range(end - begin):
+        i = np.uint64(at)
+        c, s = found[8 * C + i], found[9 * C + i]
+        wr, wi, sr, si = W[2 * at], W[2 * at + 1], found[i], found[C + i]
+        v += w[at] * (sr * sr + si * si) - F(2) * ((wr * c - wi * s) * sr + (wi * c + wr * s) * si)
+    return np.float64(v)
+
+
+@numba.njit(**OPTIONS)
+def _value(data, W, w, kx, ky, count, centre, theta, lever, size, work):  # type: ignore[no-untyped-def]
+    """What `_evaluate` returns."""
+    rotation = centre @ exp_rotation(theta)
+    shift, turn = _shift(centre, rotation, theta, lever), (PADDING * rotation).astype(np.float32)
+    flat, crosses = data.reshape(-1), W.reshape(-1)
+    spot, where, found = work
+    total = 0.0
+    for begin in range(0, count, CHUNK):
+        end = min(begin + CHUNK, count)
+        place(data.shape, turn, kx, ky, begin, end, spot, where)
+        read_values(flat, data.shape, end - begin, spot, where, found)
+        phases(shift, size, kx, ky, begin, end, found)
+        total += _sum(crosses, w, begin, end, found)
+    return total
+
+
+@numba.njit(**OPTIONS)
+def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradient, hessian):  # type: ignore[no-untyped-def]
+    """Value; fills gradient (5,) and hessian (5, 5). `data` is (Z, Z, X, 2) float32."""
+    rotation = centre @ exp_rotation(theta)
+    shift = _shift(centre, rotation, theta, lever)
+    step = 2 * np.pi / size
+    sway = np.zeros((3, 3), np.float32)
+    for r in range(2):
         # −R [l]× row by row: −(R_r × l)
         sway[r, 0] = -step * (rotation[r, 1] * lever[2] - rotation[r, 2] * lever[1])
         sway[r, 1] = -step * (rotation[r, 2] * lever[0] - rotation[r, 0] * lever[2])
@@ -259,6 +297,33 @@ def evaluate(
         _f64(centres), _f64(theta), _f64(lever), float(samples.size), values, gradients, hessians,
     )  # fmt: skip
     return values, gradients, hessians
+
+
+@numba.njit(parallel=True, **OPTIONS)
+def _values(data, W, w, kx, ky, count, centres, theta, lever, size, out):  # type: ignore[no-untyped-def]
+    for b in numba.prange(W.shape[0]):
+        work = scratch()
+        for m in range(theta.shape[1]):
+            out[b, m] = _value(data, W[b], w[b], kx, ky, count, centres[b], theta[b, m], lever, size, work)
+
+
+def values(
+    volume: FourierVolume,
+    W: npt.NDArray[np.complex64],
+    w: npt.NDArray[np.float32],
+    samples: Samples,
+    band: int,
+    centres: Array,
+    theta: Array,
+    lever: Array,
+) -> npt.NDArray[np.float64]:
+    """See the contract."""
+    out = np.empty(theta.shape[:2])
+    _values(
+        pairs(volume.data), pairs(W), w, samples.kx, samples.ky, samples.ends[band],
+        _f64(centres), _f64(theta), _f64(lever), float(samples.size), out,
+    )  # fmt: skip
+    return out
 
 
 def newton(

@@ -1,4 +1,4 @@
-// `evaluate` and `newton`: a block takes an image, through its whole descent in one launch. Its threads share the
+// `evaluate`, `values` and `newton`: a block takes an image, through its whole descent in one launch. Its threads share the
 // samples of an evaluation; thread 0 alone does the algebra of 5 unknowns and decides, in double. An evaluation sums
 // in float within a thread and in double between threads, always in the same order.
 
@@ -53,7 +53,8 @@ __device__ inline void add(float2& to, float factor, float2 value) {
     to.y += factor * value.y;
 }
 
-// Value S of the slice at a sample, and ∇S × q.
+// Value S of the slice at a sample, and ∇S × q where SLOPES are asked for.
+template <bool SLOPES>
 __device__ inline void gather(const Problem& p, const Work& work, int kx, int ky, float2& value, float2 slope[3]) {
     const float u = kx, v = ky;
     const float* turn = work.turn;
@@ -82,29 +83,33 @@ __device__ inline void gather(const Problem& p, const Work& work, int kx, int ky
             for (int i = 0; i < 3; ++i) {
                 const float2 voxel = __ldg(at + i);
                 add(line, x.weight[i], voxel);
-                add(rise, x.slope[i], voxel);
+                if (SLOPES) add(rise, x.slope[i], voxel);
             }
             add(sheet, y.weight[j], line);
+            if (!SLOPES) continue;
             add(along_x, y.weight[j], rise);
             add(along_y, y.slope[j], line);
         }
         add(s, z.weight[k], sheet);
+        if (!SLOPES) continue;
         add(gx, z.weight[k], along_x);
         add(gy, z.weight[k], along_y);
         add(gz, z.slope[k], sheet);
     }
     value = make_float2(s.x, sign * s.y);
+    if (!SLOPES) return;
     slope[0] = make_float2(gy.x * q[2] - gz.x * q[1], sign * (gy.y * q[2] - gz.y * q[1]));
     slope[1] = make_float2(gz.x * q[0] - gx.x * q[2], sign * (gz.y * q[0] - gx.y * q[2]));
     slope[2] = make_float2(gx.x * q[1] - gy.x * q[0], sign * (gx.y * q[1] - gy.y * q[0]));
 }
 
-// Add one sample to a thread's sums: value, −½ gradient, ½ Hessian.
+// Add one sample to a thread's sums: value, and −½ gradient, ½ Hessian where SLOPES are asked for.
+template <bool SLOPES>
 __device__ inline void accumulate(const Problem& p, const Work& work, int s, float* sums) {
     const int kx = p.kx[s], ky = p.ky[s];
     const float step = 6.283185307179586f / p.size, x = kx, y = ky;
     float2 value, jacobian[3];
-    gather(p, work, kx, ky, value, jacobian);
+    gather<SLOPES>(p, work, kx, ky, value, jacobian);
     const float2 spin = wave(work.shift[0] * kx + work.shift[1] * ky), W = p.W[s];
     const float weight = p.w[s];
     // The image is turned back instead of the model.
@@ -112,6 +117,7 @@ __device__ inline void accumulate(const Problem& p, const Work& work, int s, flo
     const float rest_x = turned_x - weight * value.x, rest_y = turned_y - weight * value.y;
     const float power = value.x * value.x + value.y * value.y;
     sums[0] += weight * power - 2.0f * (turned_x * value.x + turned_y * value.y);
+    if (!SLOPES) return;
     const float along[2] = {step * x, step * y};
     const float cross = value.y * rest_x - value.x * rest_y;
 #pragma unroll
@@ -165,7 +171,7 @@ __device__ __noinline__ void evaluate_at(const Problem& p, int count, const doub
     if (thread == 0) place(p, theta, work);
     __syncthreads();
     float sums[SUMS] = {};
-    for (int s = thread; s < count; s += blockDim.x) accumulate(p, work, s, sums);
+    for (int s = thread; s < count; s += blockDim.x) accumulate<true>(p, work, s, sums);
 #pragma unroll
     for (int i = 0; i < SUMS; ++i) {
         const double sum = warp_sum(static_cast<double>(sums[i]));
@@ -314,6 +320,29 @@ evaluate(const float2* data, int planes, int row, const float2* W, const float* 
     if (threadIdx.x == 0) values[image] = work.found.value;
     if (threadIdx.x < 5) gradients[5 * image + threadIdx.x] = work.found.gradient[threadIdx.x];
     unpack(work.found.hessian, hessians + 25 * image);
+}
+
+// theta: (images, poses, 5). A block takes a pose.
+extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
+values(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
+       const int* ky, int count, const double* centres, const double* theta, int poses, const double* lever, int size,
+       double* values) {
+    __shared__ Work work;
+    const long long pose = blockIdx.x, image = pose / poses;
+    const int thread = threadIdx.x;
+    const Problem p{data, W + image * stride, Grid{planes, row}, w + image * stride, kx, ky, centres + 9 * image,
+                    lever, size};
+    if (thread == 0) place(p, theta + 5 * pose, work);
+    __syncthreads();
+    float sum = 0.0f;
+    for (int s = thread; s < count; s += blockDim.x) accumulate<false>(p, work, s, &sum);
+    const double whole = warp_sum(static_cast<double>(sum));
+    if (thread % WARP == 0) work.partial[thread / WARP][0] = whole;
+    __syncthreads();
+    if (thread > 0) return;
+    double total = 0.0;
+    for (int warp = 0; warp < static_cast<int>(blockDim.x) / WARP; ++warp) total += work.partial[warp][0];
+    values[pose] = total;
 }
 
 // ends, plan: (bands), samples and steps of each. starts: (images, start_count, 5), valid: (images, start_count).

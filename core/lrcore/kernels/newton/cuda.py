@@ -1,4 +1,4 @@
-"""`evaluate` and `newton` on the GPU: see cuda.cu."""
+"""`evaluate`, `values` and `newton` on the GPU: see cuda.cu."""
 
 from typing import Any
 
@@ -40,6 +40,32 @@ def evaluate(
 
     values, gradients, hessians = in_parts(part, len(W), stay=False)
     return values, gradients, hessians
+
+
+def values(
+    volume: FourierVolume,
+    W: Any,
+    w: Any,
+    samples: Samples,
+    band: int,
+    centres: Any,
+    theta: Any,
+    lever: Any,
+) -> Any:
+    """See the contract. Raises ValueError when samples lie outside the volume."""
+    count, poses = samples.ends[band], theta.shape[1]
+    check_reach(volume, samples, count)
+    data, kx, ky, arm = _shared(volume, samples, lever)
+
+    def part(rows: slice) -> tuple[Any, ...]:
+        images, weights = up(W[rows], np.complex64), up(w[rows], np.float32)
+        out = empty((len(images), poses), np.float64)
+        launch("newton", "values", out.size, data, *grid(data), images, weights, np.int32(images.shape[1]), kx, ky,
+               np.int32(count), up(centres[rows], np.float64), up(theta[rows], np.float64), np.int32(poses), arm,
+               np.int32(samples.size), out)  # fmt: skip
+        return (out,)
+
+    return in_parts(part, len(W), stay=False)[0]
 
 
 def newton(

@@ -99,6 +99,37 @@ def read(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def
         found[6 * C + i], found[7 * C + i] = pair_sums(times(along_z, x))
 
 
+@numba.njit(inline="always", **OPTIONS)
+def _plain_sheet(data, at, step, where, i):  # type: ignore[no-untyped-def]
+    """Three rows of four complex neighbours, weighted along y."""
+    low = fma(load(data, at + step), where[6 * C + i], times(load(data, at), where[5 * C + i]))
+    return fma(load(data, at + step + step), where[7 * C + i], low)
+
+
+@numba.njit(**OPTIONS)
+def read_values(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def]
+    """Pass 2 without the slopes: (re, im) of `count` placed samples, of mates conjugated, into columns 0 and 1."""
+    w0 = constant((0.125, 0.125, 0.75, 0.75, 0.125, 0.125, 0.0, 0.0))
+    w1 = constant((-0.5, -0.5, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0))
+    w2 = constant((0.5, 0.5, -1.0, -1.0, 0.5, 0.5, 0.0, 0.0))
+    step, leap = 2 * np.int64(shape[2]), 2 * np.int64(shape[1] * shape[2])
+    for j in range(count):
+        i = np.uint64(j)
+        ahead = np.int64(spot[min(j + AHEAD, count - 1)])
+        for _ in range(3):
+            fetch(data, ahead)
+            fetch(data, ahead + step)
+            fetch(data, ahead + step + step)
+            ahead += leap
+        at = np.int64(spot[i])
+        value = times(_plain_sheet(data, at, step, where, i), where[11 * C + i])
+        value = fma(_plain_sheet(data, at + leap, step, where, i), where[12 * C + i], value)
+        value = fma(_plain_sheet(data, at + leap + leap, step, where, i), where[13 * C + i], value)
+        t = where[4 * C + i]
+        re, im = pair_sums(times(value, fma(fma(w2, t, w1), t, w0)))
+        found[i], found[C + i] = re, where[i] * im
+
+
 @numba.njit(**OPTIONS)
 def turn_gradient(count, where, found):  # type: ignore[no-untyped-def]
     """Pass 3: columns 2 … 7 of `found` from ∇S to ∇S × q; mates conjugated where x < 0 was read at −q."""

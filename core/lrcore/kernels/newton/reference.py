@@ -1,4 +1,4 @@
-"""The definition of `evaluate` and `newton` in plain NumPy."""
+"""The definition of `evaluate`, `values` and `newton` in plain NumPy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,6 +77,21 @@ def evaluate(
     gradient = -2 * np.einsum("bsi,bs->bi", jacobian.conj(), W - w * model).real
     hessian = 2 * np.einsum("bsi,bs,bsj->bij", jacobian.conj(), w, jacobian).real
     return score.sum(axis=1), gradient, hessian
+
+
+def values(
+    volume: FourierVolume,
+    W: npt.NDArray[np.complex64],
+    w: npt.NDArray[np.float32],
+    samples: Samples,
+    band: int,
+    centres: Array,
+    theta: Array,
+    lever: Array,
+) -> npt.NDArray[np.float64]:
+    """See the contract."""
+    each = [evaluate(volume, W, w, samples, band, centres, at, lever)[0] for at in theta.transpose(1, 0, 2)]
+    return np.stack(each, axis=1)
 
 
 def newton(
