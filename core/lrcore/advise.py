@@ -6,6 +6,7 @@ from lrcore.advice import Advice
 from lrcore.advise_input import SHARED, of_input
 from lrcore.advise_mask import of_mask
 from lrcore.advise_motion import of_motion
+from lrcore.advise_silence import news
 from lrcore.audit import Audit
 from lrcore.estimate import Estimate
 from lrcore.heldout import WORTH, HeldOut
@@ -36,9 +37,7 @@ FITTED = 0.2
 
 
 LETS_FOLLOW = {"mask_small", "rotation_prior_wide", "shift_prior_wide"}
-"""Findings that say why poses follow the noise, where a prior holds them."""
-MISLEADING = {"off_centre", "other_hand", "other_scale", "halves_share", "half_maps_share"}
-"""Findings under which the half maps agree outside the mask, too."""
+"""Findings that say, where a prior holds the poses, why they follow the noise."""
 
 
 def advise(
@@ -58,26 +57,19 @@ def advise(
     begun = [*of_input(first, step, spec, seen)]
     if step.iteration == 0:
         return (*begun,) or (_well_begun(seen),)
-    moved, masked = [*of_motion(job, step, motion)], [*of_mask(first, step, job.mask, spec)]
-    drift, fitted = [*_drift(step, spec)], [*_overfitted(step, spec)]
-    if not fitted and not (spec.prior != "none" and {one.name for one in (*moved, *masked)} & LETS_FOLLOW):
+    moved, masked, fitted = (
+        [*of_motion(job, step, motion)],
+        [*of_mask(first, step, job.mask, spec)],
+        [*_fitted(step, spec)],
+    )
+    because = spec.prior != "none" and {one.name for one in (*moved, *masked)} & LETS_FOLLOW
+    if not fitted and not because:
         fitted = [*_outrun(step, spec, worth)]
-    course = fitted or [*_extents(step, spec)]
-    moved = [] if fitted else moved
-    names = {one.name for one in (*moved, *begun)}
-    if names & {"other_hand", "other_scale"}:
-        moved = []  # poses were fitted to a wrong map
-    if fitted or names & MISLEADING:
-        masked = [one for one in masked if one.name == "mask_edge"]
-    if drift:
-        masked = [one for one in masked if one.name != "mask_still"]
-    if any(one.name == "mask_still" for one in masked):
-        moved = []  # what stays makes the motion less, and about another point
-    found = [*begun, *course, *drift, *moved, *masked, *_unsettled(step, spec)]
-    return tuple(found) or (_well(step),)
+    extents, drift, unsettled = _extents(step, spec), _drift(step, spec), _unsettled(step, spec)
+    return news([*begun, *fitted, *extents, *drift, *moved, *masked, *unsettled]) or (_well(step),)
 
 
-def _overfitted(step: Step, spec: RefineSpec) -> Iterator[Advice]:
+def _fitted(step: Step, spec: RefineSpec) -> Iterator[Advice]:
     """Of poses that follow the noise as far as they may, while the map gets worse."""
     before, now = step.history[0].resolution_corrected_A, step.history[-1].resolution_corrected_A
     share = max(step.history[-1].at_rotation_extent, step.history[-1].at_shift_extent)
