@@ -9,16 +9,10 @@ from weakref import WeakKeyDictionary
 
 import xarray as xr
 
-from lrcore.advice import Advice
-from lrcore.advise import advise
-from lrcore.audit import Audit, audit
-from lrcore.backend import pick
 from lrcore.errors import InputError
 from lrcore.estimate import Estimate, estimate, principal_motions
-from lrcore.heldout import HeldOut, held_out
 from lrcore.locres import LocalResolution, local_resolution
 from lrcore.motion import Hinge
-from lrcore.motion_fit import ENOUGH
 from lrcore.records import Float64, Progress, Step, Volume
 from lrcore.refine import Job, final_map, whole_map
 from lrcore.results import mask_dataset
@@ -26,11 +20,8 @@ from lrcore.units import DEGREE
 from lrwidgets.session import Session
 from lrwidgets.swing import Swing, swing
 
-LOOKS = 600
-"""Held-out images by which a step is judged for advice: a second for a box of 128."""
 _lock = threading.Lock()
 _local: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
-_audits: "WeakKeyDictionary[Session, dict[str, Audit]]" = WeakKeyDictionary()
 _estimates: "WeakKeyDictionary[Session, tuple[str, Estimate]]" = WeakKeyDictionary()
 
 
@@ -46,10 +37,10 @@ def map_of(session: Session) -> Volume | None:
 def hinge_of(session: Session) -> Hinge | None:
     """Where the body turns and how far, as the poses of the present step tell; None before an iteration."""
     path = session.path()
-    return None if len(path) < 2 else _estimate_of(session, path[-1].id).all
+    return None if len(path) < 2 else estimate_of(session, path[-1].id).all
 
 
-def _estimate_of(session: Session, node: str) -> Estimate:
+def estimate_of(session: Session, node: str) -> Estimate:
     """The motion that a step's poses tell. It takes seconds, so that the last one is kept for all faces that ask.
 
     Raises InputError for a start, whose poses are the input's.
@@ -73,7 +64,7 @@ def motion_of(session: Session, node: str) -> tuple[xr.Dataset, xr.DataArray, xr
 
     Raises InputError for a start, whose poses are the input's.
     """
-    estimated = _estimate_of(session, node)
+    estimated = estimate_of(session, node)
     (found, step), (_, start) = session.load_step(node), session.load_step(start_of(session, node))
     job = session.job_of(found)
     return principal_motions(job, estimated), *amid(job, start, step)
@@ -156,45 +147,6 @@ def widths_of(found: Hinge) -> Widths:
         (sds[0] / DEGREE, sds[-1] / DEGREE) if found.one_axis else None,
         found.turns / DEGREE**2 if found.one_axis else None,
     )
-
-
-def findings(session: Session, node: str) -> tuple[Advice, ...]:
-    """Advice on a step: from its settings and its course, the motion that its poses tell, and the input of its run."""
-    (found, step), begun = session.load_step(node), start_of(session, node)
-    motion = None if node == begun or len(session.job.particles) < ENOUGH else _estimate_of(session, node)
-    seen, job, first = _audit_of(session, node), session.job_of(found), session.load_step(begun)[1]
-    worth = None if seen is None or step.iteration < 2 else _worth(job, first, step)
-    return advise(job, first, step, motion, seen, worth)
-
-
-def _worth(job: Job, first: Step, step: Step) -> HeldOut | None:
-    """A step against its start, by images that the maps have not seen; None without its images."""
-    try:
-        return held_out(first, (job, first), (job, step), pick("auto"), LOOKS)
-    except InputError:
-        return None
-
-
-def _audit_of(session: Session, node: str) -> Audit | None:
-    """The input of a run looked at, once for its start and for each first iteration; None without its images."""
-    begun, *after = (found.id for found in session.path(node)[:2])
-    known = _audits.setdefault(session, {})
-    if begun not in known:
-        found, step = session.load_step(begun)
-        try:
-            known[begun] = audit(session.job_of(found), step, pick("auto"))
-        except InputError:
-            return None
-    for one in after:
-        if one not in known:
-            known[one] = known[begun].followed(session.load_step(one)[1])
-        return known[one]
-    return known[begun]
-
-
-def follow(session: Session, node: str, advice: Advice) -> None:
-    """Branch from the step that the advice is about, or from the start of its run, as it says."""
-    session.branch(start_of(session, node) if advice.from_start else node, mask=advice.mask, **advice.changes)
 
 
 def start_of(session: Session, node: str) -> str:

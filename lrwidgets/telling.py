@@ -8,9 +8,9 @@ from typing import Any
 from lrcore import io
 from lrcore.advice import Advice
 from lrcore.errors import InputError
+from lrwidgets.advising import findings
 from lrwidgets.commands import node_of
 from lrwidgets.gallery import EVIDENCE
-from lrwidgets.present import findings
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 from lrwidgets.view import resolve

@@ -12,11 +12,11 @@ from lrcore.errors import InputError
 from lrcore.records import Summary
 from lrcore.spec import RefineSpec
 from lrwidgets import table
+from lrwidgets.advising import findings, follow
 from lrwidgets.gallery import EVIDENCE
 from lrwidgets.jupyter.base import BAD, Panel
 from lrwidgets.jupyter.fields import Form
 from lrwidgets.jupyter.slices import Silence
-from lrwidgets.present import findings, follow
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 from lrwidgets.view import ViewState, number, resolve

@@ -20,10 +20,10 @@ from qtpy.QtWidgets import (
 from lrcore.advice import Advice
 from lrcore.errors import InputError
 from lrwidgets import table
+from lrwidgets.advising import findings, follow
 from lrwidgets.gallery import EVIDENCE, MAPS
 from lrwidgets.napari_panel.controls import Form
 from lrwidgets.napari_panel.section import BAD, Section
-from lrwidgets.present import findings, follow
 from lrwidgets.session import Session
 from lrwidgets.view import ViewState, number, resolve
 

@@ -10,8 +10,8 @@ import pytest
 
 from lrcore.advice import Advice
 from lrcore.compare import Comparison
+from lrwidgets.advising import findings, follow
 from lrwidgets.jupyter import RunWidget
-from lrwidgets.present import findings, follow
 from lrwidgets.session import Session
 from tests.fakes import CHUNKS, FakeEngine, make_job
 from tests.jupyter.widgets import all_of, at_rest, classes_of, until

@@ -21,7 +21,7 @@ from lrcore.motion import located
 from lrcore.records import Volume
 from lrcore.spec import RefineSpec
 from lrcore.store import Store
-from lrwidgets import commands, params, table
+from lrwidgets import advising, commands, params, table
 from lrwidgets.cli import main
 from lrwidgets.export import columns
 from lrwidgets.moving import _tell
@@ -507,6 +507,19 @@ def test_an_advised_mask_is_written(run: Path, tmp_path: Path, capsys: Out, monk
     assert "mask" not in said["findings"][0]
     assert written["path"] == str(tmp_path / "better.mrc")
     assert np.allclose(io.read_volume(tmp_path / "better.mrc").data, other.data)
+
+
+def test_images_are_asked_once_for_the_advice_on_a_step(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    for name in ("held_out", "audit"):
+        whole = getattr(advising, name)
+        monkeypatch.setattr(advising, name, lambda *given, name=name, whole=whole: asked.append(name) or whole(*given))
+    with Session.open(run, write=False) as session:
+        nodes = [node.id for node in session.path()]
+        first = [advising.findings(session, node) for node in nodes[:4]]
+        assert sorted(asked) == ["audit", "held_out", "held_out"]
+        assert [advising.findings(session, node) for node in nodes[:4]] == first
+        assert len(asked) == 3
 
 
 def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: Out) -> None:

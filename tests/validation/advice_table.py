@@ -22,7 +22,7 @@ from lrcore.estimate import estimate
 from lrcore.heldout import held_out
 from lrcore.records import Step
 from lrcore.refine import Job, advance, start, under
-from lrwidgets.present import LOOKS
+from lrwidgets.advising import LOOKS
 from tests.validation.advice_scenarios import Scenario, World, scenarios, sound, world
 from tests.validation.judge import last_step
 

@@ -16,7 +16,7 @@ from lrcore.refine import advance, start
 from lrcore.spec import RefineSpec
 from lrcore.subset import half_balanced
 from lrcore.testing import against, rotation_error_deg
-from lrwidgets.present import LOOKS
+from lrwidgets.advising import LOOKS
 from tests.validation.judge import Case, last_step, mean_map, tell
 
 WIDE = {"prior": "none", "rotation_extent_deg": 40.0, "shift_extent_A": 15.0}
