@@ -20,6 +20,7 @@ def beside(tree: xr.DataTree, start: xr.DataTree) -> Figure:
 
 UNCERTAINTY = "Uncertainty"
 SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
+DRAWN = SDS.replace("particles", "uncertainty")
 FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
     "Pose changes": (lambda tree: plots.changes(tree, by_half=True), "Pose changes", '["particles"]'),
@@ -40,3 +41,8 @@ _EVIDENCE = {
 }
 EVIDENCE = {finding: figure for figure, findings in _EVIDENCE.items() for finding in findings.split()}
 """Finding of `lrcore.advise` → the figure in which it can be seen."""
+
+
+def data_of(name: str, tree: xr.DataTree) -> str:
+    """Where in these results the data of a figure are, as Python."""
+    return DRAWN if name == UNCERTAINTY and "uncertainty" in tree.children else FIGURES[name][2]

@@ -47,18 +47,19 @@ class FigureView(anywidget.AnyWidget):
         self._figure: Figure | None = None
         self.observe(self._wished, "wish")
 
-    def ask(self, make: Callable[[], Figure], title: str, name: str, code: str = "") -> None:
+    def ask(self, make: Callable[[], Figure], title: str, name: str, code: str | Callable[[], str] = "") -> None:
         """Have a figure made, drawn and shown by the panel's threads; the newest asked for is shown."""
 
-        def drawn() -> tuple[Figure, bytes, list[dict[str, Any]]]:
+        def drawn() -> tuple[Figure, bytes, list[dict[str, Any]], str]:
             with RENDER:
                 figure = make()
-                return figure, rendered(figure, "png"), readable(figure)
+                words = code if isinstance(code, str) else code()
+                return figure, rendered(figure, "png"), readable(figure), words
 
-        def show(found: tuple[Figure, bytes, list[dict[str, Any]]]) -> None:
-            self._figure, png, axes = found
+        def show(found: tuple[Figure, bytes, list[dict[str, Any]], str]) -> None:
+            self._figure, png, axes, words = found
             with self.hold_sync():
-                self.axes, self.title, self.name, self.code, self.svg, self.png = axes, title, name, code, b"", png
+                self.axes, self.title, self.name, self.code, self.svg, self.png = axes, title, name, words, b"", png
 
         self._panel.latest.ask(drawn, show, (id(self), "figure"))
 

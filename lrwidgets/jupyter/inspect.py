@@ -13,7 +13,7 @@ from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job, final_map
 from lrcore.results import mask_dataset
 from lrwidgets import plots
-from lrwidgets.gallery import FIGURES, UNCERTAINTY, beside
+from lrwidgets.gallery import FIGURES, UNCERTAINTY, beside, data_of
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.figures import FigureView
 from lrwidgets.jupyter.slices import Silence, SliceView
@@ -29,7 +29,7 @@ PRESENT = ""
 """The choice of whatever step is the present one."""
 
 
-MOTION_CODE = "from lrwidgets.present import motion_of\nmotions, whole, mask = motion_of(session, session.state.node)"
+MOTION_CODE = "from lrwidgets.present import motion_of\nmotions, whole, mask = motion_of(session, {})"
 MAPS = ("before / after", "half A / half B", "by local resolution")
 ASK = "draw from every posterior with the map of the other half set, which has not seen the image: takes a while"
 SPECIAL = ("Before / after", "Motion", "Motion in 3D", "Local resolution", "Slices", "Surface", "Compare")
@@ -115,21 +115,25 @@ class InspectWidget(Panel):
             return
         what, node = self.what.value, self._node()
         self.say("")
+        shown = repr(self.step.value) if self.step.value else ""
         if what in FIGURES:
-            make, title, code = FIGURES[what]
-            self._figure(lambda: make(self.session.results(node)), title, f"session.results(){code}")
+            make, title, _ = FIGURES[what]
+            self._figure(
+                lambda: make(self.session.results(node)), title,
+                lambda: f"session.results({shown}){data_of(what, self.session.results(node))}",
+            )  # fmt: skip
             if what == UNCERTAINTY:
                 self.choices.children = [self.step, self.ask]
         elif what == "Before / after":
             start = start_of(self.session, node)
             self._figure(
                 lambda: beside(self.session.results(node), self.session.results(start)),
-                "Maps before and after", 'session.results()["volumes"]',
+                "Maps before and after", f'session.results({shown})["volumes"]',
             )  # fmt: skip
         elif what == "Motion":
             self._figure(
                 lambda: plots.motion(*motion_of(self.session, node)),
-                "Fulcrum and principal motions", MOTION_CODE,
+                "Fulcrum and principal motions", MOTION_CODE.format(shown or "session.state.node"),
             )  # fmt: skip
         elif what == "Motion in 3D":
             self._put([self.step, self.number], [])
@@ -156,7 +160,7 @@ class InspectWidget(Panel):
     def _put(self, choices: list[w.Widget], body: list[w.Widget]) -> None:
         self.choices.children, self.body.children = choices, body
 
-    def _figure(self, make: Callable[[], Figure], title: str, code: str) -> None:
+    def _figure(self, make: Callable[[], Figure], title: str, code: str | Callable[[], str]) -> None:
         self._put([self.step], [self.figure])
         self.figure.ask(make, title, title.lower().replace(" ", "_"), code)
 

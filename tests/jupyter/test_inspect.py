@@ -11,6 +11,7 @@ from lrcore.records import Progress, Step, Volume
 from lrcore.refine import Job
 from lrcore.uncertainty import Uncertainty
 from lrwidgets import plots, present
+from lrwidgets.gallery import SDS
 from lrwidgets.jupyter import InspectWidget
 from lrwidgets.jupyter.figures import readable, rendered
 from lrwidgets.jupyter.inspect import FIGURES, MAPS, SPECIAL
@@ -80,6 +81,15 @@ def test_every_figure_is_drawn_and_names_its_data(inspect: InspectWidget, sessio
         assert eval(inspect.figure.code, {"session": session}) is not None
 
 
+@pytest.mark.parametrize("what", ["FSC", "Before / after", "Motion"])
+def test_the_code_names_the_step_that_is_shown(inspect: InspectWidget, session: Session, what: str) -> None:
+    early = session.path()[1].id
+    settle(inspect)
+    inspect.step.value, inspect.what.value = early, what
+    settle(inspect)
+    assert repr(early) in inspect.figure.code
+
+
 def test_the_other_half_is_asked_and_the_figure_has_its_answer(
     inspect: InspectWidget, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +102,7 @@ def test_the_other_half_is_asked_and_the_figure_has_its_answer(
     inspect.what.value = "Uncertainty"
     settle(inspect)
     before = inspect.figure.png
+    assert inspect.figure.code == f"session.results(){SDS}"
     inspect.ask.click()
     settle(inspect)
     settle(inspect)
@@ -99,6 +110,7 @@ def test_the_other_half_is_asked_and_the_figure_has_its_answer(
     assert inspect.figure.png != before
     drawn, searched = (session.results()[name]["rotation_sd"].values for name in ("uncertainty", "particles"))
     assert np.allclose(drawn, 2 * searched[-1])
+    assert np.array_equal(eval(inspect.figure.code, {"session": session})["rotation_sd"].values, drawn)
     inspect.what.value = "History"
     settle(inspect)
     assert inspect.ask not in inspect.choices.children
