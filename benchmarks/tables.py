@@ -210,6 +210,7 @@ TABLES: dict[str, Callable[[list[Record]], str]] = {
     "ceilings": ceilings,
     "kernels": kernels,
     "step": step,
+    "asked": shared,
     "particles": by("particles", "particles"),
     "box": box,
     "mask": by("mask_radius_px", "radius of the mask, px"),

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "ceilings": ("ceilings.run", "what the machine can do at best"),
     "kernels": ("kernels.run", "the kernels against these ceilings"),
     "step": ("step.run", "whole iterations at the reference setting, simulated images"),
+    "asked": ("asked.run", "what is asked of a step: its motion, advice, uncertainty, comparisons"),
     "particles": ("sweeps.particles", "time per particle as their number grows"),
     "box": ("sweeps.box", "time per particle as the box grows around the same mask"),
     "mask": ("sweeps.mask", "time per particle as the mask grows in the same box"),
