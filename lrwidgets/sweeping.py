@@ -9,7 +9,6 @@ from lrcore.errors import InputError
 from lrcore.records import Progress
 from lrwidgets import trials
 from lrwidgets.export import netcdf
-from lrwidgets.params import from_text
 from lrwidgets.session import Session
 from lrwidgets.table import Printer
 
@@ -44,6 +43,5 @@ def _given(texts: list[str]) -> dict[str, list[Any]]:
         name, equals, values = given.partition("=")
         if not equals:
             raise InputError(f"--over {given}: write name=value,value")
-        parts = values.split(";" if ";" in values else ",")
-        over[name.strip()] = [from_text([f"{name}={value}"])[name.strip()] for value in parts]
+        over[name.strip()] = trials.values(name.strip(), values)
     return over

@@ -10,16 +10,18 @@ import xarray as xr
 
 from lrcore.errors import InputError
 from lrcore.heldout import HeldOut
-from lrcore.records import Progress, Step
+from lrcore.records import Progress, Step, Summary
 from lrcore.refine import Job
 from lrcore.subset import half_balanced, of_step
 from lrwidgets.engine import CORE, Engine, Events
-from lrwidgets.params import edited
+from lrwidgets.params import edited, from_text
 from lrwidgets.session import START_FIELDS, Session
 from lrwidgets.table import text
 
 MOST = 200
 """Settings at most: each takes an iteration."""
+AUTO = "auto"
+"""What stands in a coordinate for a parameter that is not set."""
 MEASURED = {
     "gain": ("Log-likelihood of a held-out image over that with the first settings", "1"),
     "gain_standard_error": ("Its standard error over the images", "1"),
@@ -47,15 +49,37 @@ def sweep(
     rows = half_balanced(whole.particles.half, subset, whole.spec.seed)
     job, backend = replace(whole, particles=whole.particles.select(rows)), engine.pick("auto", None)
     first, last = of_step(first, rows), of_step(last, rows)
-    made: list[tuple[Job, Step]] = []
+    base: tuple[Job, Step] | None = None
+    lines: list[Summary] = []
+    found: list[HeldOut] = []
     for i, spec in enumerate(specs):
         trial = replace(job, spec=spec)
         step = yield from _only(engine.advance(trial, first, last, backend), i, len(specs))
-        made.append((trial, step))
-    found = [engine.held_out(first, made[0], one, backend, len(rows)) for one in made]
-    values = {name: [getattr(spec, name) for spec in specs] for name in over}
-    kept = {name: list(dict.fromkeys(column)) for name, column in values.items()}
-    yield _dataset(kept, [step for _, step in made], found)
+        base = base or (trial, step)
+        lines.append(step.history[-1])
+        found.append(engine.held_out(first, base, (trial, step), backend, len(rows)))
+    columns = {name: [getattr(spec, name) for spec in specs] for name in over}
+    kept = {name: list(dict.fromkeys(column)) for name, column in columns.items()}
+    yield _dataset(kept, lines, found)
+
+
+def values(name: str, given: str) -> list[Any]:
+    """Values of a parameter as typed, between commas, or between semicolons where they hold commas themselves."""
+    parts = [part.strip() for part in given.split(";" if ";" in given else ",")]
+    return [from_text([f"{name}={part}"])[name] for part in parts if part]
+
+
+def settings(found: xr.Dataset, rank: int = 1) -> dict[str, Any]:
+    """The settings of that rank in a sweep, 1 the best, as changes of a spec."""
+    at = np.argwhere(found["rank"].values == rank)[0]
+    picked = {str(dim): found[dim].values[i] for dim, i in zip(found["rank"].dims, at, strict=True)}
+    return {name: plain(value) for name, value in picked.items()}
+
+
+def plain(value: Any) -> Any:
+    """A value of a coordinate as the spec has it."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if value == AUTO else value
 
 
 def _specs(session: Session, over: Mapping[str, Sequence[Any]]) -> list[Any]:
@@ -81,9 +105,8 @@ def _only(events: Events, number: int, count: int) -> Generator[Progress, None, 
     raise RuntimeError("the engine ended without a step")
 
 
-def _dataset(over: Mapping[str, Sequence[Any]], steps: list[Step], found: list[HeldOut]) -> xr.Dataset:
-    shape = [len(values) for values in over.values()]
-    lines = [step.history[-1] for step in steps]
+def _dataset(over: Mapping[str, Sequence[Any]], lines: list[Summary], found: list[HeldOut]) -> xr.Dataset:
+    shape = [len(column) for column in over.values()]
     columns: dict[str, list[float]] = {
         "gain": [one.gain for one in found],
         "gain_standard_error": [one.error for one in found],
@@ -98,22 +121,26 @@ def _dataset(over: Mapping[str, Sequence[Any]], steps: list[Step], found: list[H
     }
     order = np.argsort(np.argsort(-np.array(columns["gain"]), kind="stable"), kind="stable") + 1
     rank = (tuple(over), order.reshape(shape), {"long_name": "Rank, 1 is best", "units": "1"})
-    coords = {name: ["auto" if v is None else v for v in values] for name, values in over.items()}
-    return xr.Dataset({**data, "rank": rank}, coords, {"images": len(found[0].rows), "iteration": steps[0].iteration})
+    coords = {name: [AUTO if v is None else v for v in column] for name, column in over.items()}
+    return xr.Dataset({**data, "rank": rank}, coords, {"images": len(found[0].rows), "iteration": lines[0].iteration})
 
 
 def table(found: xr.Dataset) -> str:
     """The settings, best first, a line each."""
+    return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(ranked(found), 1))
+
+
+def ranked(found: xr.Dataset) -> list[str]:
+    """The settings in words, with their worth and resolution, best first."""
     frame = found.to_dataframe().sort_values("rank").reset_index()
     names = [str(dim) for dim in found.dims]
     width = max(len(_setting(row, names)) for _, row in frame.iterrows())
-    lines = []
-    for _, row in frame.iterrows():
-        worth = f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}"
-        lines.append(
-            f"{int(row['rank']):4d}  {_setting(row, names):{width}s}  {worth}  {row['resolution_corrected']:6.2f} Å"
-        )
-    return "\n".join(lines)
+    return [_line(row, names, width) for _, row in frame.iterrows()]
+
+
+def _line(row: Any, names: list[str], width: int) -> str:
+    worth = f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}"
+    return f"{_setting(row, names):{width}s}  {worth}  {row['resolution_corrected']:6.2f} Å"
 
 
 def _setting(row: Any, names: list[str]) -> str:

@@ -11,6 +11,7 @@ _HOMES = {
     "RunWidget": "run",
     "SliceView": "slices",
     "Studio": "panel",
+    "SweepWidget": "sweep",
 }
 
 __all__ = list(_HOMES)

@@ -1,4 +1,4 @@
-"""Studio: data → mask → fulcrum → priors → run → inspect → export, in one panel that fits a laptop's screen."""
+"""Studio: data → mask → fulcrum → priors → run → sweep → inspect → export, in one panel that fits a laptop's screen."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,7 @@ from lrwidgets.jupyter.leave import ExportWidget
 from lrwidgets.jupyter.mask import MaskWidget
 from lrwidgets.jupyter.prior import PriorWidget
 from lrwidgets.jupyter.run import RunWidget
+from lrwidgets.jupyter.sweep import SweepWidget
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
 from lrwidgets.view import resolve
@@ -22,6 +23,7 @@ TABS: dict[str, Callable[[Session], Panel]] = {
     "Fulcrum": FulcrumWidget,
     "Priors": PriorWidget,
     "Run": RunWidget,
+    "Sweep": SweepWidget,
     "Inspect": InspectWidget,
     "Export": ExportWidget,
 }

@@ -3,8 +3,10 @@
 from typing import Any
 
 from napari.layers.utils._link_layers import link_layers
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox
 
+from lrcore.compare import Comparison
 from lrcore.records import Progress, Volume
 from lrcore.refine import final_map
 from lrwidgets import plots
@@ -48,6 +50,13 @@ class InspectSection(Section):
         self.rows.addStretch(1)
         self.connect(session.state_changed, self._changed)
         self._changed(session.state)
+
+    def compare(self, found: Comparison) -> None:
+        """Show two steps side by side, until a figure is chosen or there is another step."""
+        with QSignalBlocker(self.what):
+            self.what.setCurrentIndex(-1)
+        self.figure.ask(lambda: plots.compare(found))
+        self.say(found.told)
 
     def maps(self) -> None:
         """The map at the start and the present one, as two layers."""
@@ -105,6 +114,9 @@ class InspectSection(Section):
         if node is None:
             return
         self.say("")
+        if self.what.currentIndex() < 0:
+            self.what.setCurrentIndex(0)  # which draws
+            return
         if self.what.currentText() == MOTION:
             self.figure.ask(lambda: plots.motion(*motion_of(self.session, node)))
             return

@@ -1,4 +1,4 @@
-"""The dock panel: data → mask → fulcrum → priors → run → inspect → export, on a session that others may show too."""
+"""The dock panel: data → mask → fulcrum → priors → run → sweep → inspect → export, on a session others may show too."""
 
 import contextlib
 import weakref
@@ -8,6 +8,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from lrcore.compare import Comparison
 from lrcore.refine import final_map
 from lrwidgets.napari_panel.data_section import DataSection
 from lrwidgets.napari_panel.export_section import ExportSection
@@ -20,6 +21,7 @@ from lrwidgets.napari_panel.relay import Relay
 from lrwidgets.napari_panel.run_section import RunSection
 from lrwidgets.napari_panel.scene import Scene
 from lrwidgets.napari_panel.section import Section
+from lrwidgets.napari_panel.sweep_section import SweepSection
 from lrwidgets.present import map_of
 from lrwidgets.session import Session
 from lrwidgets.state import RunState
@@ -74,12 +76,14 @@ class SessionPanel(QWidget):
             "Fulcrum": FulcrumSection(session, self.scene),
             "Priors": PriorSection(session),
             "Run": RunSection(session),
+            "Sweep": SweepSection(session),
             "Inspect": InspectSection(session, self.scene),
             "Export": ExportSection(session),
         }
         for name, section in self.sections.items():
             self._add(name, section)
         self.sections["Run"].wanted.connect(self._wanted)
+        self.sections["Run"].compared.connect(self._compared)
         session.state_changed.connect(self._changed)
         self.tabs.setCurrentIndex(self._index("Run" if session.state.tree else "Mask"))
         self._changed(session.state)
@@ -135,10 +139,17 @@ class SessionPanel(QWidget):
         return next(i for i in range(self.tabs.count()) if self.tabs.tabText(i) == name)
 
     def _wanted(self, figure: str) -> None:
+        self._inspect().what.setCurrentText(figure)
+
+    def _compared(self, found: Comparison) -> None:
+        self._inspect().compare(found)
+
+    def _inspect(self) -> InspectSection:
+        """Turn to it."""
         inspect = self.sections["Inspect"]
         assert isinstance(inspect, InspectSection)
-        inspect.what.setCurrentText(figure)
         self.tabs.setCurrentIndex(self._index("Inspect"))
+        return inspect
 
     def _changed(self, state: RunState) -> None:
         self.relay.publish("head", self._show_head)

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from lrcore.advice import Advice
+from lrcore.compare import Comparison
 from lrcore.errors import InputError
 from lrwidgets import table
 from lrwidgets.advising import findings, follow
@@ -35,9 +36,10 @@ INDENT = "    "
 class RunSection(Section):
     """Drives a session and shows it.
 
-    wanted: emitted with the name of a figure that somebody asks to see.
+    compared: emitted with what *Compare* found. wanted: with the name of a figure that somebody asks to see.
     """
 
+    compared = Signal(object)
     wanted = Signal(str)
 
     def __init__(self, session: Session) -> None:
@@ -145,7 +147,11 @@ class RunSection(Section):
     def _compare(self) -> None:
         chosen = self._chosen()
         self.say("comparing …", "")
-        self.latest.ask(lambda: self.session.compare(chosen), lambda found: self.say(found.told), "compare")
+        self.latest.ask(lambda: self.session.compare(chosen), self._tell_comparison, "compare")
+
+    def _tell_comparison(self, found: Comparison) -> None:
+        self.say(found.told)
+        self.compared.emit(found)
 
     def _apply(self, advice: Advice) -> None:
         """Branch as the advice says."""

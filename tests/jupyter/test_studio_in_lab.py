@@ -126,6 +126,7 @@ def test_a_refinement_from_the_first_look_to_the_export(folder: Path, open_noteb
     shape_the_mask(notebook)
     place_the_fulcrum(notebook)
     run_two_steps(notebook)
+    try_settings(notebook)
     stop_a_step(notebook)
     rewind_branch_compare(notebook)
     export(notebook, folder)
@@ -218,6 +219,27 @@ def run_two_steps(notebook: Notebook) -> None:
     tab(notebook, "Priors")
     notebook.find("lrw-prior-figure").locator("img").wait_for()
     notebook.screenshot("11-priors")
+
+
+def try_settings(notebook: Notebook) -> None:
+    """Sweep over two widths of the prior, and have the worse one used."""
+    tab(notebook, "Sweep")
+    given = notebook.kernel.value("session.spec.rotation_prior_sd_deg")
+    for css, typed in (("lrw-sweep-values-0", "2, 8"), ("lrw-sweep-subset", "150")):
+        notebook.find(css).locator("input").fill(typed)
+        notebook.find(css).locator("input").press("Enter")
+    notebook.screenshot("11-sweep")
+    notebook.find("lrw-sweep-start").click()
+    image = notebook.find("lrw-sweep-figure").locator("img")
+    image.wait_for()
+    notebook.screenshot("11-swept")
+    notebook.find("lrw-sweep-best").locator("select").select_option(index=1)
+    notebook.find("lrw-sweep-use").click()
+    wait_until(
+        lambda: notebook.kernel.value("session.spec.rotation_prior_sd_deg") in (2, 8), "the width that was tried"
+    )
+    notebook.wait_text("lrw-sweep", "from the next iteration on")
+    notebook.kernel.value(f"str(session.edit(rotation_prior_sd_deg={given}))")
 
 
 def stop_a_step(notebook: Notebook) -> None:

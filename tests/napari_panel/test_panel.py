@@ -25,7 +25,9 @@ from lrwidgets.napari_panel.mask_section import PAINT, SHAPES, MaskSection
 from lrwidgets.napari_panel.panel import SessionPanel
 from lrwidgets.napari_panel.prior_section import PriorSection
 from lrwidgets.napari_panel.run_section import RunSection
+from lrwidgets.napari_panel.sweep_section import SweepSection
 from lrwidgets.session import Session
+from lrwidgets.trials import settings
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job
 from tests.session.conftest import make_files
 
@@ -206,6 +208,74 @@ def test_the_figure_behind_an_advice_is_shown_and_maps_lie_in_the_viewer(panel: 
     assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Inspect"
     assert panel.findChild(QPushButton, "lrw-run-advice-1").text() == "Apply as branch"
     assert panel.findChild(QPushButton, "lrw-run-advice-show-1") is None
+
+
+def test_two_steps_are_seen_side_by_side(panel: SessionPanel, session: Session) -> None:
+    run, inspect = panel.sections["Run"], panel.sections["Inspect"]
+    session.run(2, wait=True)
+    assert panel.flush()
+    run.choose(session.state.tree[1].id)
+    press(panel, "run-compare")
+    assert panel.flush()
+    assert panel.flush()
+    assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Inspect"
+    assert inspect.what.currentText() == ""
+    assert "better" in inspect.message.text()
+    compared = inspect.figure.figure
+    inspect.what.setCurrentText("History")
+    assert panel.flush()
+    assert inspect.figure.figure is not compared
+    press(panel, "run-compare")
+    assert panel.flush()
+    session.run(1, wait=True)
+    assert panel.flush()
+    assert inspect.what.currentText() == "FSC", "another step is shown by itself"
+
+
+def test_settings_are_tried_and_taken_over(panel: SessionPanel, session: Session) -> None:
+    sweep = panel.sections["Sweep"]
+    assert isinstance(sweep, SweepSection)
+    sweep._trying._engine = FakeEngine()
+    press(panel, "sweep-start")
+    assert panel.flush()
+    assert "no step to go on from" in sweep.message.text()
+    session.run(1, wait=True)
+    before = session.state.tree
+    second = panel.findChild(QComboBox, "lrw-sweep-name-1")
+    second.setCurrentIndex(second.findData("marginalize"))
+    assert panel.findChild(QLineEdit, "lrw-sweep-values-1").text() == "false, true"
+    sweep.subset.setText("8")
+    press(panel, "sweep-start")
+    assert panel.flush()
+    assert panel.flush()
+    assert sweep.message.text() == ""
+    assert sweep.found["rank"].shape == (3, 2)
+    assert sweep.best.count() == 6
+    assert len(sweep.figure.figure.axes[0].get_yticklabels()) == 6
+    sweep.best.setCurrentIndex(4)
+    press(panel, "sweep-use")
+    assert panel.flush()
+    wanted = settings(sweep.found, 5)
+    assert {name: getattr(session.spec, name) for name in wanted} == wanted
+    assert "from the next iteration on" in sweep.message.text()
+    assert session.state.tree == before
+
+
+def test_a_sweep_is_stopped(panel: SessionPanel, session: Session, qtbot) -> None:
+    session.run(1, wait=True)
+    sweep, gate = panel.sections["Sweep"], threading.Semaphore(0)
+    sweep._trying._engine = FakeEngine(gate)
+    press(panel, "sweep-start")
+    gate.release()
+    qtbot.waitUntil(lambda: "particles" in sweep.words.text(), timeout=10_000)
+    assert not sweep.start.isEnabled()
+    press(panel, "sweep-stop")
+    gate.release(100)
+    assert panel.flush()
+    assert panel.flush()
+    assert "stopped" in sweep.message.text()
+    assert sweep.start.isEnabled()
+    assert sweep.found is None
 
 
 def until_idle(session: Session, iteration: int) -> None:
