@@ -1,5 +1,6 @@
 """RefineSpec's metadata as fields of a form: described once, drawn by each face in its own way."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
@@ -65,6 +66,16 @@ def shown(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def words(values: Mapping[str, Any]) -> str:
+    """Fields and their values as a person reads them: "Rotation prior SD 5°, Prior motion"."""
+    return ", ".join(f"{field(name).label} {_with_unit(value, field(name).unit)}" for name, value in values.items())
+
+
+def _with_unit(value: Any, unit: str) -> str:
+    said = shown(value) or "auto"
+    return said if not unit or said == "auto" else f"{said}{unit}" if unit == "°" else f"{said} {unit}"
 
 
 def _field(name: str, info: FieldInfo) -> Field:

@@ -21,15 +21,15 @@ def beside(tree: xr.DataTree, start: xr.DataTree) -> Figure:
 UNCERTAINTY = "Uncertainty"
 SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
 DRAWN = SDS.replace("particles", "uncertainty")
-FIGURES: dict[str, tuple[Callable[[xr.DataTree], Figure], str, str]] = {
+FIGURES: dict[str, tuple[Callable[..., Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
-    "Pose changes": (lambda tree: plots.changes(tree, by_half=True), "Pose changes", '["particles"]'),
+    "Pose changes": (lambda tree, **how: plots.changes(tree, by_half=True, **how), "Pose changes", '["particles"]'),
     UNCERTAINTY: (plots.uncertainty, "Posterior SD of the poses", SDS),
     "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
     "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
-    "Guinier": (plots.guinier, "Guinier plot", '["volumes"]["half_map"]'),
+    "Guinier": (lambda tree, **_: plots.guinier(tree), "Guinier plot", '["volumes"]["half_map"]'),
 }
-"""Name → figure of a tree of results, what it is, and where in the results its data are."""
+"""Name → figure of a tree of results (narrow: for a side panel), what it is, and where in the results its data are."""
 MOTION, MAPS = "Motion", "Before / after"
 _EVIDENCE = {
     "FSC": "overfitting halves_share half_maps_share initial_lowpass",

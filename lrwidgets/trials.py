@@ -1,6 +1,6 @@
 """Sweep: one iteration of a subset under each of several settings, ranked by how well it predicts held-out images."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -13,6 +13,7 @@ from lrcore.heldout import HeldOut
 from lrcore.records import Progress, Step, Summary
 from lrcore.refine import Job
 from lrcore.subset import half_balanced, of_step
+from lrwidgets import form
 from lrwidgets.engine import CORE, Engine, Events
 from lrwidgets.params import edited, from_text
 from lrwidgets.session import START_FIELDS, Session
@@ -121,27 +122,30 @@ def _dataset(over: Mapping[str, Sequence[Any]], lines: list[Summary], found: lis
     }
     order = np.argsort(np.argsort(-np.array(columns["gain"]), kind="stable"), kind="stable") + 1
     rank = (tuple(over), order.reshape(shape), {"long_name": "Rank, 1 is best", "units": "1"})
-    coords = {name: [AUTO if v is None else v for v in column] for name, column in over.items()}
+    coords = {
+        name: (name, [AUTO if v is None else v for v in column], {"long_name": field.label, "units": field.unit or "1"})
+        for (name, column), field in zip(over.items(), map(form.field, over), strict=True)
+    }
     return xr.Dataset({**data, "rank": rank}, coords, {"images": len(found[0].rows), "iteration": lines[0].iteration})
 
 
 def table(found: xr.Dataset) -> str:
-    """The settings, best first, a line each."""
-    return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(ranked(found), 1))
+    """The settings, best first, a line each, by the names that `--set` takes."""
+    each = _ranked(found, lambda values: ", ".join(f"{name} {text(value)}" for name, value in values.items()))
+    return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(each, 1))
 
 
 def ranked(found: xr.Dataset) -> list[str]:
     """The settings in words, with their worth and resolution, best first."""
-    frame = found.to_dataframe().sort_values("rank").reset_index()
-    names = [str(dim) for dim in found.dims]
-    width = max(len(_setting(row, names)) for _, row in frame.iterrows())
-    return [_line(row, names, width) for _, row in frame.iterrows()]
+    return _ranked(found, form.words)
 
 
-def _line(row: Any, names: list[str], width: int) -> str:
-    worth = f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}"
-    return f"{_setting(row, names):{width}s}  {worth}  {row['resolution_corrected']:6.2f} Å"
+def _ranked(found: xr.Dataset, words: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    rows = found.to_dataframe().sort_values("rank").reset_index().to_dict("records")
+    each = [words({str(name): row[name] for name in found["rank"].dims}) for row in rows]
+    width = max(map(len, each))
+    return [f"{said:{width}s}  {_worth(row)}" for said, row in zip(each, rows, strict=True)]
 
 
-def _setting(row: Any, names: list[str]) -> str:
-    return ", ".join(f"{name} {text(row[name])}" for name in names)
+def _worth(row: Mapping[Any, Any]) -> str:
+    return f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}  {row['resolution_corrected']:6.2f} Å"

@@ -63,8 +63,7 @@ def used(session: Session, found: xr.Dataset, rank: int) -> str:
     """Take over the settings of that rank, 1 the best, and say so."""
     before, changes = session.spec, settings(found, rank)
     session.edit(**changes)
-    told = ", ".join(f"{form.field(name).label} {form.shown(value) or 'auto'}" for name, value in changes.items())
-    return f"{told}: {'as it is' if session.spec == before else 'from the next iteration on'}"
+    return f"{form.words(changes)}: {'as it is' if session.spec == before else 'from the next iteration on'}"
 
 
 class Trying:

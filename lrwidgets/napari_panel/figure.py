@@ -17,6 +17,9 @@ from lrwidgets.napari_panel.section import Section
 SMALLEST_DPI, DPI = 33.0, 100.0
 """A figure is drawn at its own size in inches, so that nothing in it is cut off; its dots are as small as need be."""
 
+SLACK = 4
+"""Pixels of width for which no figure is drawn anew."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -36,20 +39,34 @@ class FigureBox(QLabel):
         super().__init__()
         self._section = section
         self._make: Callable[[], Figure] | None = None
+        self._larger: Callable[[], Figure] | None = None
+        self._width = 0
         self.figure: Figure | None = None
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.setToolTip("double-click to see it larger")
 
-    def ask(self, make: Callable[[], Figure]) -> None:
-        """Have a figure made and drawn on the section's thread, and shown."""
-        self._make = make
+    def ask(self, make: Callable[[], Figure], larger: Callable[[], Figure] | None = None) -> None:
+        """Have a figure made and drawn on the section's thread, and shown. larger: what a double click shows of it."""
+        self._make, self._larger = make, larger or make
+        self._draw()
+
+    def _draw(self) -> None:
+        """For the width that there is: before the section has been looked at, that of what it will lie in."""
+        make = self._make
+        if make is None:
+            return
         seen = self._section.parentWidget()  # the scroll area's window on the section
-        width = (seen or self._section).width()
+        self._width = width = self.width() if self.isVisible() else (seen or self._section).width()
         self._section.latest.ask(lambda: drawn(make, width), self._show, (id(self), "figure"))
+
+    def resizeEvent(self, _: object) -> None:
+        """Draw anew for another width."""
+        if abs(self.width() - self._width) > SLACK:
+            self._draw()
 
     def mouseDoubleClickEvent(self, _: object) -> None:
         """Show the figure in a window of its own."""
-        make = self._make
+        make = self._larger
         if make is not None:
             self._section.latest.ask(lambda: drawn(make), self._enlarge, (id(self), "larger"))
 
@@ -71,7 +88,7 @@ def drawn(make: Callable[[], Figure], width: int | None = None) -> Drawn:
     """A figure with its picture; width: in pixels, that of its own size if None. On any thread."""
     with RENDER:
         figure = make()
-        dpi = DPI if width is None else float(np.clip((width - 16) / figure.get_size_inches()[0], SMALLEST_DPI, DPI))
+        dpi = DPI if width is None else float(np.clip(width / figure.get_size_inches()[0], SMALLEST_DPI, DPI))
         figure.set_dpi(dpi)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()

@@ -121,7 +121,7 @@ class InspectSection(Section):
             self.figure.ask(lambda: plots.motion(*motion_of(self.session, node)))
             return
         make, *_ = FIGURES[self.what.currentText()]
-        self.figure.ask(lambda: make(self.session.results(node)))
+        self.figure.ask(lambda: make(self.session.results(node), narrow=True), lambda: make(self.session.results(node)))
 
     def _show_maps(self, pair: tuple[Volume, Volume]) -> None:
         layers = [self.scene.put(map_layer(volume, name)) for name, volume in zip((BEFORE, AFTER), pair, strict=True)]

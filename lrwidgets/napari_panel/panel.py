@@ -132,6 +132,7 @@ class SessionPanel(QWidget):
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # or figures would change their width
         area.setWidget(section)
         self.tabs.addTab(area, name)
 

@@ -66,4 +66,4 @@ class PriorSection(Section):
 
     def _draw(self) -> None:
         session = self.session
-        self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned))
+        self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned, narrow=True))

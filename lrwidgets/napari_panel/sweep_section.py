@@ -33,7 +33,10 @@ class SweepSection(Section):
         self.rows.addWidget(self.message)
         self.best = QComboBox()
         self.best.setObjectName("lrw-sweep-best")
+        self.best.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.best.setMinimumContentsLength(20)
         self.use = self.button("sweep-use", "Use", "the next iteration has these settings", self._use)
+        self.use.setFixedWidth(60)
         self.row(self.best, self.use)
         for widget in (self.best, self.use):
             widget.setVisible(False)
@@ -123,7 +126,7 @@ class SweepSection(Section):
         self.best.addItems(ranked(found))
         for widget in (self.best, self.use):
             widget.setVisible(True)
-        self.figure.ask(lambda: plots.sweep(found))
+        self.figure.ask(lambda: plots.sweep(found, narrow=True))
 
     def _use(self) -> None:
         """Take over the chosen settings."""

@@ -8,10 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from lrcore.filters import guinier as fitted
 from lrcore.records import Fsc
-from lrwidgets.plots.dress import BLUE, GREEN, GREY, INK, ORANGE, RED, SKY, SMALL, TEXT, dress, group, new_figure, title
+from lrwidgets.plots.dress import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    SKY,
+    SMALL,
+    TEXT,
+    dress,
+    group,
+    new_figure,
+    panes,
+    title,
+)
 
 RAMP = LinearSegmentedColormap.from_list("iterations", ["#C6DBEF", SKY, BLUE, "#08306B"])
 KINDS = {
@@ -29,15 +45,19 @@ THRESHOLDS = (0.143, 0.5)
 RESOLUTIONS_A = (100, 50, 30, 20, 15, 10, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.8, 2.6, 2.4, 2.2, 2, 1.8, 1.6, 1.4, 1.2, 1)
 LEGEND_LINES = 9
 
+BELOW = 0.42
+"""Inches from an axis down to its legend, below the label."""
 Line = tuple[Fsc, str, str, str, float]
 """A curve, its words, colour, style and width of line."""
 
 
-def fsc(tree: xr.DataTree) -> Figure:
-    """Every kind of FSC in the last iteration, and those inside the mask over the iterations."""
+def fsc(tree: xr.DataTree, narrow: bool = False) -> Figure:
+    """Every kind of FSC in the last iteration, and those inside the mask over the iterations.
+
+    narrow: for a side panel.
+    """
     data = group(tree, "fsc")
-    figure = new_figure(12.0, 4.6)
-    axes = figure.subplots(1, 3, sharey=True)
+    figure, axes = panes(3, 12.0, 4.6, narrow, sharey=True)
     last = int(data["iteration"][-1])
     curves = {kind: curve_of(data, kind) for kind in KINDS if kind in data}
     draw_curves(axes[0], [(curve, *KINDS[kind]) for kind, curve in curves.items()])
@@ -45,16 +65,16 @@ def fsc(tree: xr.DataTree) -> Figure:
     for ax, kind in zip(axes[1:], ("masked", "corrected"), strict=True):
         draw_curves(ax, _over_iterations(data, kind))
         title(ax, f"{KINDS[kind][0]}, by iteration")
-    axes[0].set_ylabel("Fourier shell correlation", fontsize=TEXT)
+    for ax in axes[: 3 if narrow else 1]:
+        ax.set_ylabel("Fourier shell correlation", fontsize=TEXT)
     return figure
 
 
-def history(tree: xr.DataTree) -> Figure:
-    """Resolution and median changes of the poses over the iterations."""
+def history(tree: xr.DataTree, narrow: bool = False) -> Figure:
+    """Resolution and median changes of the poses over the iterations. narrow: for a side panel."""
     data = group(tree, "history")
     moved = data.isel(iteration=data["iteration"] > 0)
-    figure = new_figure(12.0, 3.6)
-    axes = figure.subplots(1, 3)
+    figure, axes = panes(3, 12.0, 3.6, narrow)
     changed = {"from_input": "from the input pose", "since_last": "since the last iteration"}
     found = {
         "resolution_masked": "mask",
@@ -157,7 +177,8 @@ def draw_curves(ax: Axes, lines: Sequence[Line], columns: int = 2) -> None:
         frameon=False,
         ncols=columns,
         loc="upper center",
-        bbox_to_anchor=(0.48, -0.13),
+        bbox_to_anchor=(0.48, 0.0),
+        bbox_transform=ax.transAxes + ScaledTranslation(0, -BELOW, ax.figure.dpi_scale_trans),
         columnspacing=1.0,
         labelspacing=0.3,
     )

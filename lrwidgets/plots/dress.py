@@ -1,5 +1,6 @@
 """What all figures share: colours, sizes, axes, histograms, and how they are read from a tree and written."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,10 @@ BLUE, SKY, ORANGE, RED, GREEN, GREY, INK = "#0072B2", "#56B4E9", "#E69F00", "#D5
 BINS = 40
 HEADROOM = 1.4
 """Height of a histogram's axis over that of its bars: there stands the legend."""
+NARROW, LOWER = 5.4, 0.85
+"""Width in inches of a figure for a side panel, and the height of its axes over what it is elsewhere."""
+LETTERS = 11
+"""Of a headline in an inch."""
 SMALL, TEXT, LARGE = 8.5, 9.5, 11.5
 """Sizes of text in points."""
 
@@ -25,6 +30,20 @@ SMALL, TEXT, LARGE = 8.5, 9.5, 11.5
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure; inches."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def panes(
+    count: int, width: float, height: float, narrow: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many axes side by side; narrow: one below the other, to be read in a side panel.
+
+    sharey: whether those side by side have one y axis.
+    """
+    if narrow:
+        figure = new_figure(NARROW, LOWER * count * height)
+        return figure, list(np.ravel(figure.subplots(count, 1)))
+    figure = new_figure(width, height)
+    return figure, list(np.ravel(figure.subplots(1, count, sharey=sharey)))
 
 
 def save(figure: Figure, path: str | Path, dpi: float = 120) -> None:
@@ -49,7 +68,8 @@ def title(ax: Axes, text: str) -> None:
 
 
 def headline(figure: Figure, text: str) -> None:
-    """A line above all axes."""
+    """A line above all axes, or two where the figure is narrow."""
+    text = textwrap.fill(text, int(LETTERS * figure.get_figwidth()))
     figure.suptitle(text, fontsize=LARGE, fontweight="bold", x=0.01, ha="left")
 
 

@@ -5,12 +5,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
+from lrwidgets import form
 from lrwidgets.plots.dress import (
     BINS,
     BLUE,
     GREEN,
     GREY,
     INK,
+    NARROW,
     ORANGE,
     RED,
     SMALL,
@@ -21,7 +23,6 @@ from lrwidgets.plots.dress import (
 )
 from lrwidgets.plots.dress import histogram as bars
 from lrwidgets.plots.maps import GREYS, PLANES
-from lrwidgets.table import text
 
 SHOWN = 24
 """Settings that are drawn, the best ones."""
@@ -84,18 +85,18 @@ def _ellipse(covariance: xr.DataArray, across: str, up: str, at: dict[str, float
     return Ellipse((at[across], at[up]), width, height, angle=turned, fill=False, color=RED, lw=1.4)
 
 
-def sweep(found: xr.Dataset) -> Figure:
-    """The settings of a sweep by how probable they make a held-out image, best first."""
-    names = [str(dim) for dim in found.dims]
+def sweep(found: xr.Dataset, narrow: bool = False) -> Figure:
+    """The settings of a sweep by how probable they make a held-out image, best first. narrow: for a side panel."""
     frame = found.to_dataframe().sort_values("rank").reset_index().head(SHOWN)
-    told = [name for name in names if found.sizes[name] > 1] or names
-    words = [", ".join(f"{n} {text(row[n])}" for n in told) for _, row in frame.iterrows()]
-    figure = new_figure(8.4, 1.4 + 0.28 * len(frame))
+    names = [str(dim) for dim in found["rank"].dims]
+    varied = [name for name in names if found.sizes[name] > 1] or names
+    words = [form.words({name: row[name] for name in varied}) for row in frame.to_dict("records")]
+    figure = new_figure(NARROW if narrow else 8.4, 1.4 + 0.28 * len(frame))
     ax = figure.subplots()
     at = np.arange(len(frame))[::-1]
     ax.barh(at, frame["gain"], xerr=2 * frame["gain_standard_error"], color=BLUE, alpha=0.75, ecolor=INK, capsize=2)
     ax.axvline(0.0, color=GREY, lw=1.2)
     ax.set_yticks(at, words, fontsize=SMALL)
-    dress(ax, "log-likelihood of a held-out image, over the first settings", "")
+    dress(ax, "log-likelihood of an image, over the first settings", "")
     headline(figure, f"{found['rank'].size} settings by {found.attrs['images']} held-out images, ± 2 SE")
     return figure

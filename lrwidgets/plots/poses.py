@@ -27,6 +27,7 @@ from lrwidgets.plots.dress import (
     last_iteration,
     legend_above,
     new_figure,
+    panes,
     particle_count,
 )
 
@@ -37,28 +38,31 @@ VIEWS = 64
 TILTS = (0, 30, 60, 90, 120, 150, 180)
 
 
-def changes(tree: xr.DataTree, by_half: bool = False) -> Figure:
+def changes(tree: xr.DataTree, by_half: bool = False, narrow: bool = False) -> Figure:
     """Rotation and shift of every particle in the last iteration: from the input pose, and since the last iteration.
 
     Prior and extent stand where they hold: about the input pose, or about the last one after re-centring. by_half:
-    whether the two half sets are drawn as well, as lines.
+    whether the two half sets are drawn as well, as lines. narrow: for a side panel.
     """
-    figure = new_figure(9.5, 6.2)
-    axes = figure.subplots(2, 2)
-    for i, since_last in enumerate((False, True)):
-        draw_change(axes[i, 0], tree, "angle", since_last, by_half)
-        draw_change(axes[i, 1], tree, "shift", since_last, by_half)
+    if narrow:
+        figure, axes = panes(4, 9.5, 3.1, narrow)
+    else:
+        figure = new_figure(9.5, 6.2)
+        axes = list(figure.subplots(2, 2).ravel())
+    cases = [(since_last, what) for since_last in (False, True) for what in ("angle", "shift")]
+    for ax, (since_last, what) in zip(axes, cases, strict=True):
+        draw_change(ax, tree, what, since_last, by_half)
     headline(figure, f"Pose changes of {particle_count(tree)}, iteration {last_iteration(tree)}")
     return figure
 
 
-def uncertainty(tree: xr.DataTree) -> Figure:
+def uncertainty(tree: xr.DataTree, narrow: bool = False) -> Figure:
     """Standard deviation of every particle's rotation and shift in the last iteration, over the axes' mean square.
 
     By draws under the other half set's map, where they were made (/uncertainty), otherwise as the search promises.
+    narrow: for a side panel.
     """
-    figure = new_figure(9.5, 3.6)
-    axes = figure.subplots(1, 2)
+    figure, axes = panes(2, 9.5, 3.6, narrow)
     draw_sd(axes[0], tree, "rotation")
     draw_sd(axes[1], tree, "shift")
     how = "by draws" if "uncertainty" in tree.children else "as searched"
@@ -82,15 +86,17 @@ class Learned(Protocol):
         """Covariance (3, 3) of the turns, degree², where it is not the same about all axes."""
 
 
-def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: Learned | None = None) -> Figure:
+def prior(
+    spec: RefineSpec, moved: xr.Dataset | None = None, learned: Learned | None = None, narrow: bool = False
+) -> Figure:
     """Prior and extent of a spec, over how far the particles have moved from where both have their centre.
 
     moved: (particle), `angle_change` in degrees and `shift_change` in Å from there; None before there is any. learned:
-    how far the body moves, with the errors of the poses taken out.
+    how far the body moves, with the errors of the poses taken out. narrow: for a side panel.
     """
-    figure = new_figure(8.4, 3.0)
+    figure, axes = panes(2, 8.4, 3.0, narrow)
     widths, errors = (learned.sd, learned.error) if learned else ((0.0, 0.0), (0.0, 0.0))
-    for ax, what, sd, error in zip(figure.subplots(1, 2), ("angle", "shift"), widths, errors, strict=True):
+    for ax, what, sd, error in zip(axes, ("angle", "shift"), widths, errors, strict=True):
         search, spread = _search(spec, what), np.diag([sd**2] * 3)
         label = f"learned, SD {sd:.2g} ± {error:.1g}{search.unit} per axis"
         if what == "angle" and learned and learned.turns is not None:
@@ -114,12 +120,14 @@ def prior(spec: RefineSpec, moved: xr.Dataset | None = None, learned: Learned | 
     return figure
 
 
-def directions(tree: xr.DataTree) -> Figure:
-    """From where the particles are seen in the last iteration, by the map's axes; equal areas, equal solid angles."""
+def directions(tree: xr.DataTree, narrow: bool = False) -> Figure:
+    """From where the particles are seen in the last iteration, by the map's axes; equal areas, equal solid angles.
+
+    narrow: for a side panel.
+    """
     toward = group(tree, "particles")["rotation"].isel(iteration=-1).values[:, 2]
     rot, height = np.degrees(np.arctan2(toward[:, 1], toward[:, 0])), np.clip(toward[:, 2], -1, 1)
-    figure = new_figure(7.4, 4.0)
-    ax = figure.subplots()
+    figure, (ax,) = panes(1, 7.4, 4.0, narrow)
     counts, _, _, image = ax.hist2d(rot, height, bins=(36, 18), range=((-180, 180), (-1, 1)), cmap="viridis")
     figure.colorbar(image, ax=ax, label="particles")
     ax.set_yticks(np.cos(np.radians(TILTS)), [str(tilt) for tilt in TILTS])

@@ -166,6 +166,21 @@ def test_a_figure_is_drawn_at_its_own_size(panel: SessionPanel) -> None:
     assert not section.figure.pixmap().isNull()
 
 
+def test_a_figure_is_as_wide_as_the_panel(panel: SessionPanel, session: Session, qtbot) -> None:
+    session.run(1, wait=True)
+    assert panel.flush()
+    panel.tabs.setCurrentIndex(panel._index("Inspect"))
+    box = panel.sections["Inspect"].figure
+    heights = []
+    for width in (440, 520):
+        panel.resize(width, 700)
+        panel.show()
+        qtbot.waitUntil(lambda: box.isVisible() and abs(box.pixmap().width() - box.width()) <= 4, timeout=10_000)
+        assert box.pixmap().width() <= box.width()
+        heights.append(box.pixmap().height())
+    assert heights[1] > heights[0]
+
+
 def test_steps_are_driven_and_listed(panel: SessionPanel, session: Session) -> None:
     run = panel.sections["Run"]
     assert isinstance(run, RunSection)

@@ -17,6 +17,7 @@ from lrwidgets.napari_panel import layers, sample_data
 from lrwidgets.napari_panel.mask_section import PAINT
 from lrwidgets.napari_panel.panel import SessionPanel
 from lrwidgets.session import Session
+from lrwidgets.trials import settings
 
 FROZEN_S = 0.2
 """Longer than this the window never stands still while a step runs or is stopped."""
@@ -191,6 +192,7 @@ def test_from_the_sample_to_the_export(person: Person, tmp_path: Path) -> None:
     swung(person)
     stopped_in_the_middle(person, session)
     rewound_and_branched(person, session)
+    tried_and_compared(person, session)
     person.tab("Export")
     panel.sections["Export"].folder.setText(str(tmp_path / "out"))
     person.press("export-go")
@@ -254,6 +256,27 @@ def rewound_and_branched(person: Person, session: Session) -> None:
     assert run.tree.count() == 4
     assert session.state.tree[-1].parent == one
     person.shoot("branched")
+
+
+def tried_and_compared(person: Person, session: Session) -> None:
+    """A sweep over three widths of the prior, the best of which is used; and the present step beside the start."""
+    person.tab("Sweep")
+    sweep, tree = person.panel.sections["Sweep"], session.state.tree
+    sweep.subset.setText("200")
+    person.press("sweep-start")
+    person.until(lambda: sweep.found is not None)
+    person.rest()
+    assert sweep.found["rank"].shape == (3,)
+    person.press("sweep-use")
+    assert session.spec.rotation_prior_sd_deg == settings(sweep.found)["rotation_prior_sd_deg"]
+    assert session.state.tree == tree
+    person.shoot("swept")
+    person.tab("Run")
+    person.panel.sections["Run"].choose(tree[0].id)
+    person.press("run-compare")
+    person.until(lambda: person.panel.tabs.tabText(person.panel.tabs.currentIndex()) == "Inspect")
+    person.rest()
+    person.shoot("compared")
 
 
 def two_steps(person: Person, session: Session) -> None:

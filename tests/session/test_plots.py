@@ -17,7 +17,8 @@ from lrcore.compare import compare
 from lrcore.conical import ConicalFsc, to_dataset
 from lrcore.errors import InputError
 from lrcore.results import to_tree
-from lrwidgets import plots
+from lrwidgets import gallery, plots
+from lrwidgets.plots.dress import NARROW
 from tests.fakes import PIXEL, make_job, make_step
 
 UNITS = (", Å", ", 1/Å", ", degrees", "particles", "iteration", "correlation", "amplitude")
@@ -66,6 +67,16 @@ def test_every_figure_is_drawn_and_every_axis_has_a_unit(name: str, steps: int, 
         assert any(unit in ax.get_xlabel() for unit in UNITS), ax.get_xlabel()
         shared = ax.get_shared_y_axes().get_siblings(ax)
         assert any(unit in other.get_ylabel() for other in shared for unit in UNITS)
+
+
+@pytest.mark.parametrize("name", [name for name in gallery.FIGURES if name != "Guinier"])  # which has one axis
+def test_in_a_side_panel_axes_stand_one_below_the_other(name: str) -> None:
+    wide, narrow = gallery.FIGURES[name][0](made(2)), gallery.FIGURES[name][0](made(2), narrow=True)
+    assert narrow.get_figwidth() <= NARROW
+    assert [ax.get_xlabel() for ax in narrow.axes] == [ax.get_xlabel() for ax in wide.axes]
+    drawn = [ax for ax in narrow.axes if ax.get_label() != "<colorbar>"]
+    assert len({ax.get_subplotspec().colspan.start for ax in drawn}) == 1
+    assert all(ax.get_ylabel() for ax in drawn)
 
 
 def test_fsc_tells_where_each_curve_crosses() -> None:
