@@ -45,8 +45,8 @@ class InspectSection(Section):
             self.button("inspect-sure", "How sure", "draw from every posterior with the other half's map", self.sure),
         )
         self.figure = FigureBox(self)
-        self.rows.addWidget(self.figure)
         self.rows.addWidget(self.message)
+        self.rows.addWidget(self.figure)
         self.rows.addStretch(1)
         self.connect(session.state_changed, self._changed)
         self._changed(session.state)
