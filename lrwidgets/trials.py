@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from lrcore.errors import InputError
+from lrcore.fingerprints import of_volume
 from lrcore.heldout import HeldOut
 from lrcore.records import Progress, Step, Summary
 from lrcore.refine import Job
@@ -16,7 +17,7 @@ from lrcore.subset import half_balanced, of_step
 from lrwidgets import form
 from lrwidgets.engine import CORE, Engine, Events
 from lrwidgets.params import edited, from_text
-from lrwidgets.session import START_FIELDS, Session
+from lrwidgets.session import MAP_FIELDS, START_FIELDS, Session
 from lrwidgets.table import text
 
 MOST = 200
@@ -36,7 +37,7 @@ MEASURED = {
 def sweep(
     session: Session, over: Mapping[str, Sequence[Any]], subset: int = 2000, engine: Engine = CORE
 ) -> Iterator[Progress | xr.Dataset]:
-    """One iteration of `subset` particles from the session's present step under each combination of settings.
+    """One iteration of `subset` particles from the session's present step and mask under each combination of settings.
 
     over: field of the spec → values. Yields Progress, and at the end a Dataset with a dimension for each field, whose
     coordinates are the values, and the variables of MEASURED and `rank` (1 is best). Nothing is added to the run.
@@ -46,22 +47,30 @@ def sweep(
     node, last = session.load_step()
     specs = _specs(session, over)
     _, first = session.load_step(session.path()[0].id)
-    whole = session.job_of(node)
-    rows = half_balanced(whole.particles.half, subset, whole.spec.seed)
-    job, backend = replace(whole, particles=whole.particles.select(rows)), engine.pick("auto", None)
+    made, backend = session.job_of(node), engine.pick("auto", None)
+    rows = half_balanced(made.particles.half, subset, made.spec.seed)
+    made = replace(made, particles=made.particles.select(rows))
     first, last = of_step(first, rows), of_step(last, rows)
+    begun: dict[tuple[Any, ...], Step] = {_maps(made): last}
     base: tuple[Job, Step] | None = None
     lines: list[Summary] = []
     found: list[HeldOut] = []
     for i, spec in enumerate(specs):
-        trial = replace(job, spec=spec)
-        step = yield from _only(engine.advance(trial, first, last, backend), i, len(specs))
+        trial = replace(made, spec=spec, mask=session.mask)
+        if _maps(trial) not in begun:
+            begun[_maps(trial)] = engine.under(trial, made, first, last, backend)
+        step = yield from _only(engine.advance(trial, first, begun[_maps(trial)], backend), i, len(specs))
         base = base or (trial, step)
         lines.append(step.history[-1])
         found.append(engine.held_out(first, base, (trial, step), backend, len(rows)))
     columns = {name: [getattr(spec, name) for spec in specs] for name in over}
     kept = {name: list(dict.fromkeys(column)) for name, column in columns.items()}
     yield _dataset(kept, lines, found)
+
+
+def _maps(job: Job) -> tuple[Any, ...]:
+    """What decides of what the maps of a step are: steps of one kind are taken up as they are."""
+    return (of_volume(job.mask)["digest"], *(getattr(job.spec, name) for name in MAP_FIELDS))
 
 
 def values(name: str, given: str) -> list[Any]:

@@ -1,6 +1,7 @@
 """A sweep: settings tried on a subset, ranked, and the run left as it was."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,20 @@ def test_every_combination_is_tried_and_ranked(session: Session) -> None:
     assert lines[0].split()[0] == "1"
     figure = plots.sweep(found)
     assert len(figure.axes[0].get_yticklabels()) == 6
+
+
+def test_maps_are_made_whole_where_mask_or_settings_say_they_are_others(session: Session) -> None:
+    engine = FakeEngine()
+    list(sweep(session, {"rotation_prior_sd_deg": [2.0, 4.0]}, engine=engine))
+    assert engine.under_masks == []
+    list(sweep(session, {"subtract_outside": [True, False], "rotation_prior_sd_deg": [2.0, 4.0]}, engine=engine))
+    assert len(engine.under_masks) == 1, "for those with the other setting, once"
+    with pytest.warns(UserWarning, match="soft edge"):
+        session.use_mask(replace(session.mask, data=0.5 * session.mask.data))
+    engine = FakeEngine()
+    list(sweep(session, {"rotation_prior_sd_deg": [2.0, 4.0]}, engine=engine))
+    assert len(engine.under_masks) == 1
+    assert all(mask is session.mask for mask in (*engine.masks, *engine.under_masks))
 
 
 @pytest.mark.parametrize(
