@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
-from scipy.stats import chi2, norm, qmc
+from scipy.special import gammaincinv, gammaln, ndtri
 
 from lrcore.aberrations import lens
 from lrcore.backend import Backend
@@ -153,11 +152,18 @@ def drawn_from(
 def student(draws: int, seed: int) -> tuple[Float64, Float64]:
     """Draws (S, 5) of Student's distribution by Sobol's sequence, and their log density (S,) up to a constant."""
     nu = DEGREES_OF_FREEDOM
-    even = qmc.Sobol(6, seed=seed).random(draws)
-    even = np.clip(even, 1e-9, 1 - 1e-9)
-    z = norm.ppf(even[:, :5]) / np.sqrt(chi2.ppf(even[:, 5:], nu) / nu)
+    even = np.clip(_sobol(draws, seed), 1e-9, 1 - 1e-9)
+    chi2 = 2 * gammaincinv(nu / 2, even[:, 5:])
+    z = ndtri(even[:, :5]) / np.sqrt(chi2 / nu)
     constant = gammaln((nu + 5) / 2) - gammaln(nu / 2) - 2.5 * np.log(nu * np.pi)
     return z, constant - 0.5 * (nu + 5) * np.log1p((z**2).sum(axis=1) / nu)
+
+
+def _sobol(draws: int, seed: int) -> Float64:
+    """(draws, 6) evenly in the unit cube."""
+    from scipy.stats import qmc  # takes half a second, which every command would wait for
+
+    return np.asarray(qmc.Sobol(6, seed=seed).random(draws), dtype=np.float64)
 
 
 def _log_posterior(

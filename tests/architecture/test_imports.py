@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("numba", "cupy", "napari", "ipywidgets", "IPython", "qtpy", "matplotlib.pyplot")
+HEAVY = ("numba", "cupy", "napari", "ipywidgets", "IPython", "qtpy", "matplotlib.pyplot", "scipy.stats")
 
 
 def loaded_by(modules: list[str]) -> set[str]:
