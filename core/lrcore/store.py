@@ -487,11 +487,25 @@ def _cleared(folder: Path, problem: str, again: str = "begin again") -> Iterator
         shutil.rmtree(folder, ignore_errors=True)
 
 
+AT_ONCE = 64 << 20
+"""Bytes up to which a tree is put together in memory before it is written."""
+
+
 def _write(tree: xr.DataTree, folder: Path) -> None:
     """Write a tree as a Zarr v3 hierarchy and sync every file and folder of it to the disk."""
     encoding = {node.path: {str(k): _encoding(v) for k, v in node.variables.items()} for node in tree.subtree}
     folder.parent.mkdir(exist_ok=True)
-    tree.to_zarr(folder, mode="w-", zarr_format=3, consolidated=False, encoding=encoding)
+    how: dict[str, Any] = {"mode": "w-", "zarr_format": 3, "consolidated": False, "encoding": encoding}
+    if tree.nbytes > AT_ONCE:
+        tree.to_zarr(folder, **how)
+    else:
+        # A step is some two hundred small files, which Zarr writes one after the other from another thread.
+        files: dict[str, Any] = {}
+        tree.to_zarr(zarr.storage.MemoryStore(files), **how)
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content.to_bytes())
     for path in [*folder.rglob("*"), folder]:
         _sync(path)
 

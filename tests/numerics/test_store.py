@@ -1,5 +1,6 @@
 """The run on disk: whole steps or none, bit for bit, verified, branching, locked, readable by xarray alone."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -275,3 +276,19 @@ def test_the_same_step_has_the_same_name(tmp_path: Path, job: Job, steps: list[S
         names.append(fill(store, steps, job))
         store.close()
     assert names[0] == names[1]
+
+
+def test_a_small_step_is_put_together_in_memory_and_has_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    written: list[dict[str, bytes]] = []
+    for name, at_once in (("small.zarr", store_module.AT_ONCE), ("large.zarr", 0)):
+        monkeypatch.setattr(store_module, "AT_ONCE", at_once)
+        with contextlib.closing(Store.create(tmp_path / name, job)) as store:
+            folder = tmp_path / name / "steps" / store.append(make_step(job), None, job).id
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            written.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+    small, large = written
+    assert set(small) == set(large)
+    assert [name for name in small if name != "zarr.json" and small[name] != large[name]] == []  # which has the time
