@@ -45,7 +45,7 @@ def sweep(
     is no step to go on from.
     """
     node, last = session.load_step()
-    specs = _specs(session, over)
+    specs, mask = _specs(session, over), session.mask
     _, first = session.load_step(session.path()[0].id)
     made, backend = session.job_of(node), engine.pick("auto", None)
     rows = half_balanced(made.particles.half, subset, made.spec.seed)
@@ -56,10 +56,11 @@ def sweep(
     lines: list[Summary] = []
     found: list[HeldOut] = []
     for i, spec in enumerate(specs):
-        trial = replace(made, spec=spec, mask=session.mask)
-        if _maps(trial) not in begun:
-            begun[_maps(trial)] = engine.under(trial, made, first, last, backend)
-        step = yield from _only(engine.advance(trial, first, begun[_maps(trial)], backend), i, len(specs))
+        trial = replace(made, spec=spec, mask=mask)
+        kind = _maps(trial)
+        if kind not in begun:
+            begun[kind] = engine.under(trial, made, first, last, backend)
+        step = yield from _only(engine.advance(trial, first, begun[kind], backend), i, len(specs))
         base = base or (trial, step)
         lines.append(step.history[-1])
         found.append(engine.held_out(first, base, (trial, step), backend, len(rows)))
