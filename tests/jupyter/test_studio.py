@@ -22,7 +22,7 @@ from tests.validation.advice_scenarios import scenarios
 def test_it_has_a_tab_for_each_part_in_the_order_of_work() -> None:
     with Session(make_job(40), engine=FakeEngine()) as session:
         studio = Studio(session)
-        assert studio.tabs.titles == ("Data", "Mask", "Fulcrum", "Priors", "Run", "Inspect", "Export")
+        assert studio.tabs.titles == ("Data", "Mask", "Fulcrum", "Priors", "Run", "Sweep", "Inspect", "Export")
         wanted = {f"lrw-tab-{name.lower()}" for name in studio.tabs.titles}
         assert wanted <= classes_of(studio.widget)
         studio.close()
@@ -56,7 +56,7 @@ def test_files_are_loaded_and_mistakes_are_sentences(tmp_path: Path) -> None:
     data.fields["mask"].value = str(files.mask)
     data.fields["halves"].value = ", ".join(map(str, files.halves))
     data.load.click()
-    until(lambda: studio.session is not None and len(studio.tabs.titles) == 7, "the session")
+    until(lambda: studio.session is not None and len(studio.tabs.titles) == 8, "the session")
     assert studio.session is not None
     assert len(studio.session.job.particles) == 10
     assert studio.session.job.half_maps is not None
