@@ -11,6 +11,7 @@ from lrcore.execute import crew_of
 from lrcore.heldout import HeldOut
 from lrcore.records import Progress, Step
 from lrcore.refine import Job
+from lrcore.spec import RefineSpec
 
 Events = Iterator[Progress | Step]
 
@@ -53,3 +54,8 @@ def picked(engine: Engine, name: str, threads: int | None, workers: Any) -> Back
     """The backend of that name; workers: an Executor, a dask Client or a crew that it works with, or None."""
     backend = engine.pick(name, threads)
     return backend if workers is None else replace(backend, crew=crew_of(workers, name))
+
+
+def kind_of_maps(spec: RefineSpec, mask: str) -> tuple[str, ...]:
+    """Of what an iteration's maps are; to go on from them with another kind they are made whole. mask: its digest."""
+    return (mask, spec.mask_mode, str(spec.subtract_outside))

@@ -28,7 +28,7 @@ from lrcore.spec import RefineSpec
 from lrcore.store import MemoryStore, Node, Steps, Store, check_new
 from lrcore.subset import half_balanced, of_step
 from lrwidgets import export
-from lrwidgets.engine import CORE, Engine, Events, picked
+from lrwidgets.engine import CORE, Engine, Events, kind_of_maps, picked
 from lrwidgets.loading import PathLike, Source, found_in, load_job
 from lrwidgets.mishaps import sentence
 from lrwidgets.params import DEFAULTS, edited
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 START_FIELDS = ("initial_lowpass_A", "symmetry", "ewald", "seed")
 """Fields that the start depends on: after a change of one, a run from the start makes a new start."""
-MAP_FIELDS = ("mask_mode", "subtract_outside")
-"""Fields that say of what an iteration's maps are: after a change of one, a step's maps are made whole."""
 
 _AT_WORK: "WeakValueDictionary[Path, Session]" = WeakValueDictionary()
 """Who writes which run, so that a notebook that was closed and reopened finds the session it left at work."""
@@ -528,8 +526,7 @@ class Session:
             self._steps = (store.load(path[0].id) if len(path) > 1 else last, last)
         first, last = self._steps
         node = store.node(self._state.node)
-        other = [getattr(node.spec, name) != getattr(job.spec, name) for name in MAP_FIELDS]
-        if any(other) or node.mask != of_volume(job.mask)["digest"]:
+        if kind_of_maps(node.spec, node.mask) != kind_of_maps(job.spec, of_volume(job.mask)["digest"]):
             last = self._engine.under(job, self.job_of(node), first, last, self._computer())
         return first, last
 

@@ -15,9 +15,9 @@ from lrcore.records import Progress, Step, Summary
 from lrcore.refine import Job
 from lrcore.subset import half_balanced, of_step
 from lrwidgets import form
-from lrwidgets.engine import CORE, Engine, Events
+from lrwidgets.engine import CORE, Engine, Events, kind_of_maps
 from lrwidgets.params import edited, from_text
-from lrwidgets.session import MAP_FIELDS, START_FIELDS, Session
+from lrwidgets.session import START_FIELDS, Session
 from lrwidgets.table import text
 
 MOST = 200
@@ -51,13 +51,13 @@ def sweep(
     rows = half_balanced(made.particles.half, subset, made.spec.seed)
     made = replace(made, particles=made.particles.select(rows))
     first, last = of_step(first, rows), of_step(last, rows)
-    begun: dict[tuple[Any, ...], Step] = {_maps(made): last}
+    begun, digest = {kind_of_maps(node.spec, node.mask): last}, of_volume(mask)["digest"]
     base: tuple[Job, Step] | None = None
     lines: list[Summary] = []
     found: list[HeldOut] = []
     for i, spec in enumerate(specs):
         trial = replace(made, spec=spec, mask=mask)
-        kind = _maps(trial)
+        kind = kind_of_maps(spec, digest)
         if kind not in begun:
             begun[kind] = engine.under(trial, made, first, last, backend)
         step = yield from _only(engine.advance(trial, first, begun[kind], backend), i, len(specs))
@@ -67,11 +67,6 @@ def sweep(
     columns = {name: [getattr(spec, name) for spec in specs] for name in over}
     kept = {name: list(dict.fromkeys(column)) for name, column in columns.items()}
     yield _dataset(kept, lines, found)
-
-
-def _maps(job: Job) -> tuple[Any, ...]:
-    """What decides of what the maps of a step are: steps of one kind are taken up as they are."""
-    return (of_volume(job.mask)["digest"], *(getattr(job.spec, name) for name in MAP_FIELDS))
 
 
 def values(name: str, given: str) -> list[Any]:

@@ -57,11 +57,8 @@ def advise(
     begun = [*of_input(first, step, spec, seen)]
     if step.iteration == 0:
         return (*begun,) or (_well_begun(seen),)
-    moved, masked, fitted = (
-        [*of_motion(job, step, motion)],
-        [*of_mask(first, step, job.mask, spec)],
-        [*_fitted(step, spec)],
-    )
+    moved, masked = [*of_motion(job, step, motion)], [*of_mask(first, step, job.mask, spec)]
+    fitted = [*_fitted(step, spec)]
     because = spec.prior != "none" and {one.name for one in (*moved, *masked)} & LETS_FOLLOW
     if not fitted and not because:
         fitted = [*_outrun(step, spec, worth)]

@@ -1,6 +1,7 @@
 """Looking at a step: its curves and histograms, its maps in slices and as a surface, and two steps side by side."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import ipywidgets as w
@@ -118,9 +119,9 @@ class InspectWidget(Panel):
         shown = repr(self.step.value) if self.step.value else ""
         if what in FIGURES:
             make, title, _ = FIGURES[what]
+            results = cache(lambda: self.session.results(node))  # once, for the figure and its code
             self._figure(
-                lambda: make(self.session.results(node)), title,
-                lambda: f"session.results({shown}){data_of(what, self.session.results(node))}",
+                lambda: make(results()), title, lambda: f"session.results({shown}){data_of(what, results())}"
             )  # fmt: skip
             if what == UNCERTAINTY:
                 self.choices.children = [self.step, self.ask]

@@ -33,17 +33,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def panes(
-    count: int, width: float, height: float, narrow: bool = False, sharey: bool = False
+    count: int, width: float, height: float, narrow: bool = False, rows: int = 1, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with so many axes side by side; narrow: one below the other, to be read in a side panel.
+    """A figure with so many axes side by side, in rows; narrow: one below the other, to be read in a side panel.
 
     sharey: whether those side by side have one y axis.
     """
     if narrow:
-        figure = new_figure(NARROW, LOWER * count * height)
+        figure = new_figure(NARROW, LOWER * count * height / rows)
         return figure, list(np.ravel(figure.subplots(count, 1)))
     figure = new_figure(width, height)
-    return figure, list(np.ravel(figure.subplots(1, count, sharey=sharey)))
+    return figure, list(np.ravel(figure.subplots(rows, count // rows, sharey=sharey)))
 
 
 def save(figure: Figure, path: str | Path, dpi: float = 120) -> None:

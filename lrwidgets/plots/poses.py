@@ -26,7 +26,6 @@ from lrwidgets.plots.dress import (
     histogram,
     last_iteration,
     legend_above,
-    new_figure,
     panes,
     particle_count,
 )
@@ -44,11 +43,7 @@ def changes(tree: xr.DataTree, by_half: bool = False, narrow: bool = False) -> F
     Prior and extent stand where they hold: about the input pose, or about the last one after re-centring. by_half:
     whether the two half sets are drawn as well, as lines. narrow: for a side panel.
     """
-    if narrow:
-        figure, axes = panes(4, 9.5, 3.1, narrow)
-    else:
-        figure = new_figure(9.5, 6.2)
-        axes = list(figure.subplots(2, 2).ravel())
+    figure, axes = panes(4, 9.5, 6.2, narrow, rows=2)
     cases = [(since_last, what) for since_last in (False, True) for what in ("angle", "shift")]
     for ax, (since_last, what) in zip(axes, cases, strict=True):
         draw_change(ax, tree, what, since_last, by_half)

@@ -1,4 +1,4 @@
-// `evaluate`, `values` and `newton`: a block takes an image, through its whole descent in one launch. Its threads share the
+// `evaluate`, `values` and `newton`: a block takes an image, a pose of it, or its whole descent. Its threads share the
 // samples of an evaluation; thread 0 alone does the algebra of 5 unknowns and decides, in double. An evaluation sums
 // in float within a thread and in double between threads, always in the same order.
 
