@@ -59,6 +59,16 @@ def place(shape, turn, kx, ky, begin, end, spot, where):  # type: ignore[no-unty
 
 
 @numba.njit(inline="always", **OPTIONS)
+def _ahead(data, at, step, leap):  # type: ignore[no-untyped-def]
+    """Ask for the nine rows of a sample that is read soon."""
+    for _ in range(3):
+        fetch(data, at)
+        fetch(data, at + step)
+        fetch(data, at + step + step)
+        at += leap
+
+
+@numba.njit(inline="always", **OPTIONS)
 def _sheet(data, at, step, where, i):  # type: ignore[no-untyped-def]
     """Three rows of four complex neighbours: weighted along y, and by the slopes along y."""
     a, b, c = load(data, at), load(data, at + step), load(data, at + step + step)
@@ -77,12 +87,7 @@ def read(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def
     step, leap = 2 * np.int64(shape[2]), 2 * np.int64(shape[1] * shape[2])
     for j in range(count):
         i = np.uint64(j)
-        ahead = np.int64(spot[min(j + AHEAD, count - 1)])
-        for _ in range(3):
-            fetch(data, ahead)
-            fetch(data, ahead + step)
-            fetch(data, ahead + step + step)
-            ahead += leap
+        _ahead(data, np.int64(spot[min(j + AHEAD, count - 1)]), step, leap)
         at = np.int64(spot[i])
         a, da = _sheet(data, at, step, where, i)
         b, db = _sheet(data, at + leap, step, where, i)
@@ -115,12 +120,7 @@ def read_values(data, shape, count, spot, where, found):  # type: ignore[no-unty
     step, leap = 2 * np.int64(shape[2]), 2 * np.int64(shape[1] * shape[2])
     for j in range(count):
         i = np.uint64(j)
-        ahead = np.int64(spot[min(j + AHEAD, count - 1)])
-        for _ in range(3):
-            fetch(data, ahead)
-            fetch(data, ahead + step)
-            fetch(data, ahead + step + step)
-            ahead += leap
+        _ahead(data, np.int64(spot[min(j + AHEAD, count - 1)]), step, leap)
         at = np.int64(spot[i])
         value = times(_plain_sheet(data, at, step, where, i), where[11 * C + i])
         value = fma(_plain_sheet(data, at + leap, step, where, i), where[12 * C + i], value)
