@@ -23,15 +23,15 @@ def main() -> None:
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "benchmarks" / "results.jsonl")
     parser.add_argument("document", nargs="?", type=Path, default=ROOT / "docs" / "performance.md")
     given = parser.parse_args()
-    given.document.write_text(filled(given.document.read_text(), read(given.results)))
+    given.document.write_text(fill_tables(given.document.read_text(), read_records(given.results)))
 
 
-def read(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[Record]:
     """The records of a file of JSON lines; none if there is no such file."""
     return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
-def filled(document: str, records: list[Record]) -> str:
+def fill_tables(document: str, records: list[Record]) -> str:
     """The document with what stands between its marks made anew."""
 
     def table(found: re.Match[str]) -> str:
@@ -49,7 +49,7 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def grid(head: list[str], rows: Iterable[list[str]]) -> str:
+def markdown_table(head: list[str], rows: Iterable[list[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -61,7 +61,7 @@ def pivot(records: list[Record], row: Callable[[Record], Hashable], column: Call
     rows, columns = dict.fromkeys(map(row, records)), dict.fromkeys(map(column, records))
     cells = {(row(r), column(r)): cell(r) for r in records}
     body = [[str(a), *(cells.get((a, b), "") for b in columns)] for a in rows]
-    return grid([corner, *map(str, columns)], body)
+    return markdown_table([corner, *map(str, columns)], body)
 
 
 def parameter(name: str) -> Callable[[Record], Any]:
@@ -119,7 +119,7 @@ def kernels(records: list[Record]) -> str:
             other = value(same[0]) if same else ""
             where = f"{known['window']}, {known['box']}"
             body.append([where, named(r), value(r), floor, r["bound"], reached, other])
-    return grid(head, body)
+    return markdown_table(head, body)
 
 
 def step(records: list[Record]) -> str:
@@ -133,7 +133,7 @@ def step(records: list[Record]) -> str:
     return f"{shared[0].upper()}{shared[1:]}\n\n{pivot(records, named, column, value, '')}"
 
 
-def by(name: str, corner: str) -> Callable[[list[Record]], str]:
+def table_by_parameter(name: str, corner: str) -> Callable[[list[Record]], str]:
     """A table with a row for each value of a parameter."""
     return lambda records: pivot(records, parameter(name), named, value, corner)
 
@@ -211,13 +211,13 @@ TABLES: dict[str, Callable[[list[Record]], str]] = {
     "kernels": kernels,
     "step": step,
     "asked": shared,
-    "particles": by("particles", "particles"),
+    "particles": table_by_parameter("particles", "particles"),
     "box": box,
-    "mask": by("mask_radius_px", "radius of the mask, px"),
-    "band": by("align_resolution_A", "information to, Å"),
+    "mask": table_by_parameter("mask_radius_px", "radius of the mask, px"),
+    "band": table_by_parameter("align_resolution_A", "information to, Å"),
     "threads": threads,
     "workers": shared,
-    "many": by("particles", "particles"),
+    "many": table_by_parameter("particles", "particles"),
     "memory": memory,
     "startup": startup,
     "reading": reading,

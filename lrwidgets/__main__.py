@@ -2,6 +2,6 @@
 
 import sys
 
-from lrwidgets.cli import main
+from lrwidgets.cli._main import main
 
 sys.exit(main())

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrcore import io
-from lrcore.backend import pick
+from lrcore.compute.backend import get_backend
 from lrcore.errors import InputError
-from lrcore.reconstruct import reconstruct
 from lrcore.records import Particles, Volume
-from lrcore.simulate import flexible_particle
+from lrcore.refinement.reconstruction import reconstruct
+from lrcore.simulation.data_set import simulate_flexible_particle
 
 PARTICLES, BOX, PIXEL_A = 800, 72, 2.6
 SNR, HINGE_SD_DEG = 0.07, 4.0
@@ -57,7 +57,7 @@ class Example:
         return self.folder / "half1.mrc", self.folder / "half2.mrc"
 
 
-def example(folder: str | Path = "example", particles: int = PARTICLES) -> Example:
+def make_example(folder: str | Path = "example", particles: int = PARTICLES) -> Example:
     """The example in a folder, made there in a few seconds unless it is there already; always the same.
 
     Raises InputError if the folder cannot be written, or holds something else.
@@ -69,7 +69,7 @@ def example(folder: str | Path = "example", particles: int = PARTICLES) -> Examp
         return found
     partial = Example(found.folder.with_name(f".{found.folder.name}.partial"))
     shutil.rmtree(partial.folder, ignore_errors=True)
-    made = flexible_particle(
+    made = simulate_flexible_particle(
         partial.folder, n=particles, box=BOX, pixel_size_A=PIXEL_A, snr=SNR, hinge_sd_deg=HINGE_SD_DEG
     )
     for half, path in enumerate(partial.half_maps, 1):
@@ -79,10 +79,10 @@ def example(folder: str | Path = "example", particles: int = PARTICLES) -> Examp
 
 
 def _half_map(particles: Particles, half: int) -> Volume:
-    *_, volume = reconstruct(particles, half, "C1", pick("cpu"))
+    *_, volume = reconstruct(particles, half, "C1", get_backend("cpu"))
     assert isinstance(volume, Volume)
     return volume
 
 
 if __name__ == "__main__":
-    example()
+    make_example()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alone import swept, turn
+from tests.exclusive import remove_lock_files, wait_for_turn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,7 +18,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, min(4, len(os.sched_getaff
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-LONGEST_FIRST = ("validation", "jupyter", "session", "interop")
+LONGEST_FIRST = ("validation", "lrwidgets/jupyter", "lrwidgets/cli", "lrwidgets/session", "lrcore/io")
 """Folders whose files take minutes; the last process to end should not have begun one of them last."""
 
 
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, in every process in the same order."""
 
     def late(item: pytest.Item) -> int:
-        folder = item.path.parent.name
+        folder = item.path.parent.relative_to(ROOT / "tests").as_posix()
         return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=late)
@@ -78,7 +78,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """The process that started the others takes the files away by which they took turns."""
     nodes = getattr(config.pluginmanager.get_plugin("dsession"), "nodemanager", None)
     if nodes is not None:
-        swept(nodes.testrunuid)
+        remove_lock_files(nodes.testrunuid)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -87,5 +87,5 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     workers = getattr(item.config, "workerinput", None)
     if workers is None:
         return (yield)
-    with turn(workers["testrunuid"], item.get_closest_marker("alone") is not None):
+    with wait_for_turn(workers["testrunuid"], item.get_closest_marker("alone") is not None):
         return (yield)

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lrcore.heldout import HeldOut, judged
+from lrcore.analysis.held_out_likelihood import HeldOut, compare_scores
 from lrcore.records import (
     OTHER_MODES,
     Expectation,
     Fsc,
     HalfMaps,
-    Held,
-    Images,
+    ImageSource,
+    IterationSummary,
     Optics,
     Particles,
     Poses,
     Progress,
+    SearchSettings,
     Step,
-    Summary,
     Volume,
 )
-from lrcore.refine import Job
-from lrcore.spec import RefineSpec
+from lrcore.refinement.job import Job
+from lrcore.refinement.parameters import RefineSpec
 
 BOX, PIXEL = 12, 2.5
 CHUNKS = 3
@@ -45,7 +45,7 @@ def make_particles(n: int = 10, seed: int = 0, path: Path = Path("particles.star
         phase_shift_rad=np.zeros(n),
         bfactor_A2=np.zeros(n),
         scale=np.ones(n),
-        images=Images((Path("s.mrcs"),), np.zeros(n, np.int32), np.arange(n), np.ones(n, np.float32)),
+        images=ImageSource((Path("s.mrcs"),), np.zeros(n, np.int32), np.arange(n), np.ones(n, np.float32)),
         path=path,
     )
 
@@ -97,33 +97,33 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         history=(*(last.history if last else ()), make_summary(iteration, random)),
         converged=iteration >= 4,
         intensity=(0.9,),
-        held=None if last is None else make_held(job, random),
+        search=None if last is None else make_search_settings(job, random),
     )
 
 
-def make_held(job: Job, random: np.random.Generator) -> Held:
+def make_search_settings(job: Job, random: np.random.Generator) -> SearchSettings:
     """What the spec says, but for the fulcrum."""
     spec, (x, y, z) = job.spec, (float(v) for v in random.uniform(1, 9, 3))
     free, recentred = spec.prior == "none", spec.recenter_rotations or spec.recenter_shifts
     sd = (np.inf, np.inf) if free else (spec.rotation_prior_sd_deg, spec.shift_prior_sd_A)
     root = random.normal(size=(6, 6))
     covariance = tuple((root @ root.T).ravel().tolist()) if spec.prior == "motion" else None
-    return Held((x, y, z), *sd, spec.rotation_limit_deg, spec.shift_limit_A, recentred, covariance)
+    return SearchSettings((x, y, z), *sd, spec.rotation_limit_deg, spec.shift_limit_A, recentred, covariance)
 
 
-def make_summary(iteration: int, random: np.random.Generator) -> Summary:
-    plain = [f.name for f in fields(Summary) if f.name not in ("iteration", "seconds", "particles_per_s")]
+def make_summary(iteration: int, random: np.random.Generator) -> IterationSummary:
+    plain = [f.name for f in fields(IterationSummary) if f.name not in ("iteration", "seconds", "particles_per_s")]
     numbers: dict[str, Any] = dict(zip(plain, random.uniform(0, 10, len(plain)), strict=True))
     numbers["skipped"] = 0
     seconds = {"search": float(random.uniform(1, 2)), "insert": 0.5} if iteration else {"start": 3.0}
-    return Summary(
+    return IterationSummary(
         iteration, seconds=seconds, particles_per_s={k: 10 / v for k, v in seconds.items() if k != "start"}, **numbers
     )
 
 
 @dataclass
 class FakeEngine:
-    """Stands in for lrcore.refine. `gate`: a permit for each chunk, when given. `fails_at`: iteration that breaks."""
+    """Replace the numerics in tests. `gate`: a permit for each chunk, when given. `fails_at`: iteration that breaks."""
 
     gate: threading.Semaphore | None = None
     fails_at: int | None = None
@@ -132,9 +132,9 @@ class FakeEngine:
     specs: list[RefineSpec] = field(default_factory=list)
     particles: list[int] = field(default_factory=list)
     masks: list[Volume] = field(default_factory=list)
-    under_masks: list[Volume] = field(default_factory=list)
+    adopted_masks: list[Volume] = field(default_factory=list)
 
-    def pick(self, name: str, threads: int | None = None) -> Any:
+    def get_backend(self, name: str, threads: int | None = None) -> Any:
         return name
 
     def start(self, job: Job, backend: Any) -> Iterator[Progress | Step]:
@@ -154,8 +154,8 @@ class FakeEngine:
                 last = event if isinstance(event, Step) else last
                 yield event
 
-    def under(self, job: Job, made: Job, first: Step, step: Step, backend: Any) -> Step:
-        self.under_masks.append(job.mask)
+    def adopt_step(self, job: Job, made: Job, first: Step, step: Step, backend: Any) -> Step:
+        self.adopted_masks.append(job.mask)
         return step
 
     def held_out(self, first: Step, a: Any, b: Any, backend: Any, n: int) -> HeldOut:
@@ -163,7 +163,7 @@ class FakeEngine:
         rows, half = np.arange(len(b[0].particles)), b[0].particles.half
         more = float(not same_bits(a[1].expectation.poses, b[1].expectation.poses))
         base = np.random.default_rng(0).normal(50, 9, len(rows))
-        return judged(rows, half, np.stack([base, base + more * (1 + 0.01 * base)]))
+        return compare_scores(rows, half, np.stack([base, base + more * (1 + 0.01 * base)]))
 
     def _chunked(self, job: Job, iteration: int, stage: str) -> Iterator[Progress]:
         for done in range(1, CHUNKS + 1):
@@ -188,7 +188,7 @@ def same_bits(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def other_bits(step: Step) -> Step:
+def with_flipped_bit(step: Step) -> Step:
     """The step with one bit of one half map turned."""
     data = step.half_maps.second.data.copy()
     data.view(np.uint32)[0, 0, 0] ^= 1

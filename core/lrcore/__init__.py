@@ -1,37 +1,56 @@
-"""lrcore: the numerical core of local refinement. No user interface, no global state.
+"""Numerical core of local refinement: no user interface and no global state.
 
-The names below are the public API; each is imported when it is first used.
+The names in `__all__` are the public API. Each is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Backend": "backend",
+    "Backend": "compute.backend",
+    "DaskWorkers": "compute.workers",
+    "ExecutorWorkers": "compute.workers",
     "HalfMaps": "records",
     "InputError": "errors",
-    "Job": "refine",
+    "Job": "refinement.job",
+    "LocalWorkers": "compute.workers",
     "Particles": "records",
     "Poses": "records",
     "Progress": "records",
-    "RefineSpec": "spec",
+    "RefineSpec": "refinement.parameters",
     "Step": "records",
-    "Store": "store",
+    "Store": "results.zarr_store",
     "Volume": "records",
-    "advance": "refine",
-    "final_map": "refine",
-    "iterate": "refine",
-    "pick": "backend",
+    "estimate_motion": "analysis.motion_estimate",
+    "final_map": "refinement.density",
+    "fulcrum_A": "refinement.geometry",
+    "get_backend": "compute.backend",
+    "held_out": "analysis.held_out_likelihood",
+    "iterate": "refinement.iteration",
+    "local_resolution": "maps.local_resolution",
+    "map_with_surroundings": "refinement.density",
+    "pose_differences": "imaging.poses",
+    "principal_motions": "analysis.motion_estimate",
     "read_particles": "io",
     "read_volume": "io",
-    "start": "refine",
-    "whole_map": "refine",
+    "reconstruct": "refinement.reconstruction",
+    "run_iteration": "refinement.iteration",
+    "start": "refinement.start",
+    "uncertainty": "analysis.pose_uncertainty",
+    "write_particles": "io",
+    "write_volume": "io",
 }
+_SUBMODULES = ("io", "maps", "masks", "simulation", "testing")
+_OLD_NAMES = {"advance": "run_iteration", "pick": "get_backend", "whole_map": "map_with_surroundings"}
+"""Names of earlier versions that still work."""
 
-__all__ = list(_HOME)
+__all__ = [*_HOME, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"lrcore.{name}")
+    name = _OLD_NAMES.get(name, name)
     if name not in _HOME:
         raise AttributeError(f"module 'lrcore' has no attribute {name!r}")
     return getattr(import_module(f"lrcore.{_HOME[name]}"), name)

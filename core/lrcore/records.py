@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.html import table
-
-Float64 = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.integer]
+from lrcore.arrays import Float32, Float64, IntArray
+from lrcore.html_repr import html_table
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Poses:
 
 
 @dataclass(frozen=True)
-class Points:
+class WeightedPoses:
     """Where images go into a map: P poses for each, with their shares of the image.
 
     rotation: (n, P, 3, 3), A. origin_A: (n, P, 2), o. share: (n, P) float32, of sum 1 for an image; 0 for no pose.
@@ -61,13 +58,13 @@ class Points:
     share: Float32
 
     @classmethod
-    def of(cls, poses: Poses) -> "Points":
+    def from_poses(cls, poses: Poses) -> "WeightedPoses":
         """One point for each image: its pose."""
         return cls(poses.rotation[:, None], poses.origin_A[:, None], np.ones((len(poses), 1), np.float32))
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageSource:
     """Where the images are: `stacks[stack[i]]`, slice `index[i]` (0-based), times `sign[i]`. Nothing is read."""
 
     stacks: tuple[Path, ...]
@@ -96,7 +93,7 @@ class Particles:
     phase_shift_rad: Float64
     bfactor_A2: Float64
     scale: Float64
-    images: Images
+    images: ImageSource
     path: Path
     source: Any = field(repr=False, default=None)
     subtracted: bool = False
@@ -160,7 +157,7 @@ class Volume:
         if low >= 0 and 0.5 < high <= 1:
             inside = float((self.data > 0.5).sum()) * self.pixel_size_A**3
             rows["above 0.5"] = f"{inside:,.0f} Å³, {100 * float((self.data > 0.5).mean()):.2g} % of the box"
-        return table("Map", rows)
+        return html_table("Map", rows)
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ FLAG_NAMES = {
 
 
 OTHER_MODES = 3
-"""Modes of a posterior that are kept beside the reported one: `kernels.newton.KEPT` less one."""
+"""Modes of a posterior that are kept beside the reported one: `kernels.find_posterior_modes.KEPT` less one."""
 
 
 @dataclass(frozen=True)
@@ -214,11 +211,11 @@ class Expectation:
     other_probability: Float32
 
     @classmethod
-    def none(cls, poses: Poses) -> "Expectation":
+    def before_search(cls, poses: Poses) -> "Expectation":
         """What is known before any search."""
         n = len(poses)
         ones, nothing = np.ones(n), np.zeros(n)
-        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, np.zeros(n, np.uint8), ones, *no_other_modes(n))
+        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, np.zeros(n, np.uint8), ones, *empty_other_modes(n))
 
     def select(self, rows: IntArray) -> "Expectation":
         """Of the given rows, in their order."""
@@ -235,7 +232,7 @@ class Expectation:
         )
 
 
-def no_other_modes(n: int) -> tuple[Float32, Float32]:
+def empty_other_modes(n: int) -> tuple[Float32, Float32]:
     """`other_modes` and `other_probability` of n particles that have none."""
     return np.full((n, OTHER_MODES, 5), np.nan, np.float32), np.zeros((n, OTHER_MODES), np.float32)
 
@@ -264,7 +261,7 @@ class Fsc:
 
 
 @dataclass(frozen=True)
-class Summary:
+class IterationSummary:
     """One line of history: what an iteration did, in the numbers that convergence and the table need.
 
     skipped: particles whose images were none, so that they weigh nothing.
@@ -289,7 +286,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Held:
+class SearchSettings:
     """What the search of an iteration held: where it turned, how wide its prior was and how far it looked.
 
     fulcrum_A: (x, y, z) from the box centre. rotation_sd_deg, shift_sd_A: of the prior, infinite without one.
@@ -326,11 +323,11 @@ class Step:
     fsc: dict[str, Fsc]
     noise: Float64
     initial_lowpass_A: float
-    history: tuple[Summary, ...]
+    history: tuple[IterationSummary, ...]
     converged: bool = False
-    question: str = ""
+    search_key: str = ""
     intensity: tuple[float, ...] = ()
-    held: Held | None = None
+    search: SearchSettings | None = None
 
     def _repr_html_(self) -> str:
         now = self.history[-1]
@@ -342,7 +339,7 @@ class Step:
             "at extents": f"{100 * now.at_rotation_extent:.1f} % rotation, {100 * now.at_shift_extent:.1f} % shift",
             "particles": f"{len(self.expectation.poses):,}",
         }
-        return table(f"Iteration {self.iteration}" + (", converged" if self.converged else ""), rows)
+        return html_table(f"Iteration {self.iteration}" + (", converged" if self.converged else ""), rows)
 
 
 @dataclass(frozen=True)

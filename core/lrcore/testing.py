@@ -5,12 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.fsc import masked_correlation
-from lrcore.grids import shell_frequency
+from lrcore.arrays import Float64
+from lrcore.imaging.grids import shell_frequency
+from lrcore.imaging.rotations import relative_rotation
+from lrcore.maps.fsc import masked_fsc
 from lrcore.records import Fsc, Poses, Volume
-from lrcore.rotations import relative
-
-Float64 = npt.NDArray[np.float64]
 
 
 def numerical_gradient(function: Callable[[Float64], float], at: Float64, step: Float64) -> Float64:
@@ -37,15 +36,15 @@ def smooth_map(size: int, seed: int, radius: float | None = None, blobs: int = 4
     return out.astype(np.float32)
 
 
-def against(array: npt.NDArray[np.float32], truth: Volume, mask: Volume) -> Fsc:
+def fsc_against_truth(array: npt.NDArray[np.float32], truth: Volume, mask: Volume) -> Fsc:
     """FSC of a map against the truth inside the mask."""
     frequency = shell_frequency(truth.box, truth.pixel_size_A)
-    return Fsc("truth", frequency, masked_correlation(array, truth.data, mask.data))
+    return Fsc("truth", frequency, masked_fsc(array, truth.data, mask.data))
 
 
 def rotation_error_deg(found: Poses, truth: Poses) -> Float64:
     """Angle in degrees between found and true rotations: (n,)."""
-    return np.degrees(np.linalg.norm(relative(found.rotation, truth.rotation), axis=1))
+    return np.degrees(np.linalg.norm(relative_rotation(found.rotation, truth.rotation), axis=1))
 
 
 def shift_error_A(found: Poses, truth: Poses, point_A: Float64) -> Float64:

@@ -2,11 +2,6 @@
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.floating]
-
 DEGREE = math.pi / 180.0
 """rad per degree."""
 

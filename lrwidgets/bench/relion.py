@@ -15,15 +15,15 @@ import numpy as np
 
 from lrcore import io
 from lrcore.errors import InputError
-from lrcore.fsc import family
+from lrcore.maps.fsc import fsc_curves
 from lrcore.masks import centre_of_mass
 from lrcore.records import Fsc, HalfMaps, Particles, Volume
-from lrcore.simulate import flexible_particle
-from lrcore.testing import against, rotation_error_deg, shift_error_A
-from lrwidgets.bench.measured import Measured, Options, Skipped
-from lrwidgets.bench.process import failed, finished, lrwidgets
+from lrcore.simulation.data_set import simulate_flexible_particle
+from lrcore.testing import fsc_against_truth, rotation_error_deg, shift_error_A
+from lrwidgets.bench.measurement import BenchmarkOptions, BenchmarkSkipped, Measurement
+from lrwidgets.bench.subprocesses import command_error, run_command, run_lrwidgets
 
-SEARCH = shlex.split(
+RELION_OPTIONS = shlex.split(
     "--auto_refine --split_random_halves --ini_high 8 --ctf --flatten_solvent --zero_mask --solvent_correct_fsc"
     " --oversampling 1 --healpix_order 5 --auto_local_healpix_order 5 --sigma_ang 3 --offset_range 4 --offset_step 2"
     " --low_resol_join_halves 40 --norm --scale --pad 2 --pool 10 --preread_images --dont_combine_weights_via_disc"
@@ -35,8 +35,8 @@ RANKS = 3
 
 
 @dataclass(frozen=True)
-class Case:
-    """A simulated data set in a folder, named as `lrcore.simulate` does; maps: two half maps, one mean of them."""
+class RelionCase:
+    """A simulated data set in a folder, files named as in `lrcore.simulation`; maps: two half maps and their mean."""
 
     folder: Path
     name: str
@@ -45,7 +45,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProgramOutcome:
     """What a program made of a case. complete: it ended by itself."""
 
     seconds: float
@@ -55,55 +55,55 @@ class Outcome:
     half_maps: tuple[Path, Path]
 
 
-def refinement(options: Options) -> Iterator[Measured]:
+def compare_refinement(options: BenchmarkOptions) -> Iterator[Measurement]:
     """`lrwidgets refine` with every parameter at its default, and RELION's local search, both to their ends."""
     mpirun, program = (_program(name) for name in ("mpirun", "relion_refine_mpi"))
-    case = prepared(options)
-    options.tell(f"{case.name}: lrwidgets refine")
-    ours = _ours(case, options)
-    yield from _told("lrwidgets", case, ours, options)
-    options.tell(f"{case.name}: relion_refine_mpi, log in {LOG}")
-    theirs = _theirs([mpirun, *_permissions(mpirun), "-n", str(RANKS), program], case, options)
-    yield from _told("RELION", case, theirs, options)
+    case = prepare_case(options)
+    options.report(f"{case.name}: lrwidgets refine")
+    ours = _run_lrwidgets(case, options)
+    yield from _measurements("lrwidgets", case, ours, options)
+    options.report(f"{case.name}: relion_refine_mpi, log in {LOG}")
+    theirs = _run_relion([mpirun, *_permissions(mpirun), "-n", str(RANKS), program], case, options)
+    yield from _measurements("RELION", case, theirs, options)
     known = {"data": case.name, "relion_iterations": theirs.iterations, "relion_stopped": not theirs.complete}
     name = "RELION / lrwidgets" if theirs.complete else "RELION stopped early / lrwidgets whole"
-    yield Measured("relion", name, theirs.seconds / ours.seconds, "x", known)
+    yield Measurement("relion", name, theirs.seconds / ours.seconds, "x", known)
     if not theirs.complete and options.relion_total:
         whole = theirs.seconds / theirs.iterations * options.relion_total
         known |= {"extrapolated_to_iterations": options.relion_total}
-        yield Measured("relion", "RELION extrapolated", whole, "s", known)
-        yield Measured("relion", "RELION extrapolated / lrwidgets", whole / ours.seconds, "x", known)
+        yield Measurement("relion", "RELION extrapolated", whole, "s", known)
+        yield Measurement("relion", "RELION extrapolated / lrwidgets", whole / ours.seconds, "x", known)
 
 
-def reconstruction(options: Options) -> Iterator[Measured]:
+def compare_reconstruction(options: BenchmarkOptions) -> Iterator[Measurement]:
     """`lrwidgets reconstruct` and relion_reconstruct at the true poses: whole commands, and FSC 0.5 to the truth."""
     program = _program("relion_reconstruct")
     size: dict[str, Any] = {"n": 1000, "box": 96, "pixel_size_A": 2.0}
     if options.quick:
         size = {"n": 100, "box": 48, "pixel_size_A": 4.0}
-    folders = {"simulated": flexible_particle(options.folder / "simulated", **size).folder}
+    folders = {"simulated": simulate_flexible_particle(options.folder / "simulated", **size).folder}
     if options.data and not options.quick:
         folders[options.data.name] = options.data
     for name, data in folders.items():
-        options.tell(f"{name}: reconstruct")
+        options.report(f"{name}: reconstruct")
         maps = {who: options.folder / f"{name}-{who}.mrc" for who in ("lrwidgets", "RELION")}
         ours = ("reconstruct", str(data / "truth_b.star"), "--out", str(maps["lrwidgets"]))
         theirs = [program, "--i", "truth_b.star", "--o", str(maps["RELION"]), "--ctf", "--j", str(options.threads)]
-        lrwidgets(*ours)  # compiles
+        run_lrwidgets(*ours)  # compiles
         times = {
-            "lrwidgets": min(lrwidgets(*ours).seconds for _ in range(options.repeats)),
-            "RELION": min(finished(theirs, data).seconds for _ in range(options.repeats)),
+            "lrwidgets": min(run_lrwidgets(*ours).seconds for _ in range(options.repeats)),
+            "RELION": min(run_command(theirs, data).seconds for _ in range(options.repeats)),
         }
         known = {"data": name, "particles": len(io.read_particles(data / "truth_b.star")), "threads": options.threads}
         truth, mask = io.read_volume(data / "gt_b.mrc"), io.read_volume(data / "mask_b.mrc")
         for who, spent in times.items():
-            at = against(io.read_volume(maps[who]).data, truth, mask).resolution_A(0.5)
-            yield Measured("reconstruct", "wall time", spent, "s", {**known, "program": who})
-            yield Measured("reconstruct", "against the truth, FSC 0.5", at, "angstrom", {**known, "program": who})
-        yield Measured("reconstruct", "RELION / lrwidgets", times["RELION"] / times["lrwidgets"], "x", known)
+            at = fsc_against_truth(io.read_volume(maps[who]).data, truth, mask).resolution_A(0.5)
+            yield Measurement("reconstruct", "wall time", spent, "s", {**known, "program": who})
+            yield Measurement("reconstruct", "against the truth, FSC 0.5", at, "angstrom", {**known, "program": who})
+        yield Measurement("reconstruct", "RELION / lrwidgets", times["RELION"] / times["lrwidgets"], "x", known)
 
 
-def prepared(options: Options) -> Case:
+def prepare_case(options: BenchmarkOptions) -> RelionCase:
     """The outside data set, or where there is none (or little time) one that is simulated, in a folder to write to."""
     folder = options.folder / "case"
     if options.data and not options.quick:
@@ -115,37 +115,39 @@ def prepared(options: Options) -> Case:
         size: dict[str, Any] = {"n": 100, "box": 48, "pixel_size_A": 4.0, "snr": 0.2}
         if not options.quick:
             size = {"n": 1200, "box": 96, "pixel_size_A": 2.0, "snr": 0.05}
-        options.tell(f"simulating {size['n']} particles")
-        flexible_particle(folder, **size)
+        options.report(f"simulating {size['n']} particles")
+        simulate_flexible_particle(folder, **size)
         name = "simulated"
     halves = (folder / "consensus_half1.mrc", folder / "consensus_half2.mrc")
     for number, path in enumerate(halves, 1):
         if not path.exists():
-            lrwidgets("reconstruct", str(folder / "particles.star"), "--half", str(number), "--out", str(path))
+            run_lrwidgets("reconstruct", str(folder / "particles.star"), "--half", str(number), "--out", str(path))
     first, second = (io.read_volume(path) for path in halves)
     mean = folder / "consensus_mean.mrc"
     io.write_volume(mean, Volume(0.5 * (first.data + second.data), first.pixel_size_A, first.header_origin_A))
-    return Case(folder, name, halves, mean)
+    return RelionCase(folder, name, halves, mean)
 
 
-def _ours(case: Case, options: Options) -> Outcome:
+def _run_lrwidgets(case: RelionCase, options: BenchmarkOptions) -> ProgramOutcome:
     inputs = [str(case.folder / "particles.star"), "--mask", str(case.folder / "mask_b.mrc")]
     inputs += ["--half-maps", *map(str, case.half_maps), "--threads", str(options.threads)]
     compiles, run = options.folder / "compiles.zarr", options.folder / "run.zarr"
-    lrwidgets("refine", *inputs, "--out", str(compiles), "--iterations", "1", "--subset", "32")
-    done = lrwidgets("refine", *inputs, "--out", str(run))
-    lrwidgets("export", str(run), "--star", str(options.folder / "ours.star"), "--maps", str(options.folder / "maps"))
+    run_lrwidgets("refine", *inputs, "--out", str(compiles), "--iterations", "1", "--subset", "32")
+    done = run_lrwidgets("refine", *inputs, "--out", str(run))
+    run_lrwidgets(
+        "export", str(run), "--star", str(options.folder / "ours.star"), "--maps", str(options.folder / "maps")
+    )
     maps = (options.folder / "maps" / "half1.mrc", options.folder / "maps" / "half2.mrc")
     # A line for the start, one for each iteration, and one at the end.
-    return Outcome(done.seconds, len(done.lines) - 2, True, options.folder / "ours.star", maps)
+    return ProgramOutcome(done.seconds, len(done.lines) - 2, True, options.folder / "ours.star", maps)
 
 
-def _theirs(program: list[str], case: Case, options: Options) -> Outcome:
+def _run_relion(program: list[str], case: RelionCase, options: BenchmarkOptions) -> ProgramOutcome:
     """Raises InputError in one line if RELION fails; its log is kept."""
     out = case.folder / "relion"
     out.mkdir()
     inputs = ["--i", "particles.star", "--ref", case.mean.name, "--solvent_mask", "mask_b.mrc", "--o", "relion/run"]
-    command = [*program, *inputs, *SEARCH]
+    command = [*program, *inputs, *RELION_OPTIONS]
     last = None
     if options.relion_iterations:
         last = out / f"run_it{options.relion_iterations:03d}_optimiser.star"
@@ -161,20 +163,20 @@ def _theirs(program: list[str], case: Case, options: Options) -> Outcome:
             process.terminate()
             process.wait()
     if status not in (None, 0):
-        raise InputError(f"{failed(command, status, LOG.read_text(errors='replace'))} (all of it: {LOG})")
+        raise InputError(f"{command_error(command, status, LOG.read_text(errors='replace'))} (all of it: {LOG})")
     spent = time.time() - began
-    return _found(out, spent)
+    return _relion_outcome(out, spent)
 
 
-def _found(out: Path, spent: float) -> Outcome:
+def _relion_outcome(out: Path, spent: float) -> ProgramOutcome:
     """RELION's final files or, if it was stopped, those of its last whole iteration."""
     whole = sorted(out.glob("run_it*_optimiser.star"), key=lambda path: path.name)
     count = len(whole) - 1
     if (out / "run_data.star").exists():
         # The last pass, with all the data, has no optimiser of its own.
-        return Outcome(spent, count + 1, True, out / "run_data.star", _unfiltered(out / "run"))
+        return ProgramOutcome(spent, count + 1, True, out / "run_data.star", _unfiltered(out / "run"))
     stem = out / whole[-1].name.removesuffix("_optimiser.star")
-    return Outcome(
+    return ProgramOutcome(
         whole[-1].stat().st_mtime - (time.time() - spent), count, False, Path(f"{stem}_data.star"), _unfiltered(stem)
     )
 
@@ -183,21 +185,23 @@ def _unfiltered(stem: Path) -> tuple[Path, Path]:
     return Path(f"{stem}_half1_class001_unfil.mrc"), Path(f"{stem}_half2_class001_unfil.mrc")
 
 
-def _told(who: str, case: Case, outcome: Outcome, options: Options) -> Iterator[Measured]:
+def _measurements(
+    who: str, case: RelionCase, outcome: ProgramOutcome, options: BenchmarkOptions
+) -> Iterator[Measurement]:
     known: dict[str, Any] = {"data": case.name, "program": who, "iterations": outcome.iterations}
     if not outcome.complete:
         known["stopped"] = True
     used = options.threads if who == "lrwidgets" else RANKS - 1
-    yield Measured("relion", "wall time", outcome.seconds, "s", {**known, "cores": used})
-    for name, (value, unit) in judged(case, outcome).items():
-        yield Measured("relion", name, value, unit, known)
+    yield Measurement("relion", "wall time", outcome.seconds, "s", {**known, "cores": used})
+    for name, (value, unit) in evaluate_outcome(case, outcome).items():
+        yield Measurement("relion", name, value, unit, known)
 
 
-def judged(case: Case, outcome: Outcome) -> dict[str, tuple[float, str]]:
+def evaluate_outcome(case: RelionCase, outcome: ProgramOutcome) -> dict[str, tuple[float, str]]:
     """The same measures of both: half maps against each other, their mean and the poses against the truth."""
     mask, truth = (io.read_volume(case.folder / f"{name}.mrc") for name in ("mask_b", "gt_b"))
     first, second = (io.read_volume(path, truth.pixel_size_A) for path in outcome.half_maps)
-    curves: dict[str, Fsc] = family(first, second, mask)
+    curves: dict[str, Fsc] = fsc_curves(first, second, mask)
     maps = HalfMaps(first, second)
     mean = 0.5 * (maps.first.data + maps.second.data)
     found = _by_image(io.read_particles(outcome.particles, case.folder)).poses
@@ -207,7 +211,7 @@ def judged(case: Case, outcome: Outcome) -> dict[str, tuple[float, str]]:
     return {
         "half maps in the mask, FSC 0.143": (curves["masked"].resolution_A(), "angstrom"),
         "the same, corrected for the mask": (curves["corrected"].resolution_A(), "angstrom"),
-        "against the truth in the mask, FSC 0.5": (against(mean, truth, mask).resolution_A(0.5), "angstrom"),
+        "against the truth in the mask, FSC 0.5": (fsc_against_truth(mean, truth, mask).resolution_A(0.5), "angstrom"),
         "rotation error, median": (float(np.median(angle)), "degree"),
         "particles with more than 5°": (float(100 * np.mean(angle > 5)), "%"),
         "shift error, RMS": (float(np.sqrt(np.mean(shift**2))), "angstrom"),
@@ -222,7 +226,7 @@ def _by_image(particles: Particles) -> Particles:
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise Skipped(f"{name} is not on PATH (Debian: apt-get install relion)")
+        raise BenchmarkSkipped(f"{name} is not on PATH (Debian: apt-get install relion)")
     return path
 
 

@@ -10,7 +10,7 @@ _HOMES = {
     "PriorWidget": "prior",
     "RunWidget": "run",
     "SliceView": "slices",
-    "Studio": "panel",
+    "Studio": "studio",
     "SweepWidget": "sweep",
 }
 

@@ -10,9 +10,9 @@ from typing import Any
 import ipywidgets as w
 from psygnal import SignalInstance
 
-from lrwidgets.jupyter.subshell import listen
-from lrwidgets.mishaps import DEBUG, is_internal, sentence
-from lrwidgets.threads import Latest, Publisher
+from lrwidgets.gui.threads import LatestTasks, Publisher
+from lrwidgets.jupyter.subshell import route_to_subshell
+from lrwidgets.text.errors import DEBUG_VARIABLE, error_message, is_internal
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +29,29 @@ class Panel:
 
     def __init__(self) -> None:
         self.message = w.HTML().add_class("lrw-message")
-        self.publisher = Publisher(self.tell)
-        self.latest = Latest(self.publisher, self.tell)
+        self.publisher = Publisher(self.show_error)
+        self.latest = LatestTasks(self.publisher, self.show_error)
         self._heard = False
         self._connected: list[tuple[SignalInstance, Callable[..., Any]]] = []
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if not self._heard:
             self._heard = True
-            listen(self.widget)
+            route_to_subshell(self.widget)
         return self.widget._repr_mimebundle_(**options)
 
-    def say(self, text: str, colour: str = GOOD) -> None:
+    def show_message(self, text: str, colour: str = GOOD) -> None:
         """Show a line in place of the last one; an empty text clears it. On any thread."""
         shown = f'<span style="color: {colour}">{html.escape(text)}</span>' if text else ""
         self.publisher.publish(self.message, lambda: setattr(self.message, "value", shown))
 
-    def tell(self, error: Exception) -> None:
+    def show_error(self, error: Exception) -> None:
         """Show an error as a sentence. One of ours goes to the log as well when LRW_DEBUG is set."""
-        if is_internal(error) and os.environ.get(DEBUG):
+        if is_internal(error) and os.environ.get(DEBUG_VARIABLE):
             log.error("in a widget", exc_info=error)
-        self.say(sentence(error), BAD)
+        self.show_message(error_message(error), BAD)
 
-    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+    def catch_errors(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, whose errors are told in the panel instead of lost in a log."""
 
         @functools.wraps(callback)
@@ -59,7 +59,7 @@ class Panel:
             try:
                 callback(*arguments)
             except Exception as error:
-                self.tell(error)
+                self.show_error(error)
 
         return call
 

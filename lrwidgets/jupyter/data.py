@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import ipywidgets as w
 
-from lrwidgets import doors
+from lrwidgets.gui import file_actions
 from lrwidgets.jupyter.base import Panel
-from lrwidgets.session import Session
+from lrwidgets.session.session import Session
 
 STYLE = {"description_width": "110px"}
 
@@ -17,7 +17,7 @@ class DataWidget(Panel):
     def __init__(self, opened: Callable[[Session], None], session: Session | None = None) -> None:
         super().__init__()
         self._opened = opened
-        self.fields = {name: self._field(*words) for name, *words in doors.FILES}
+        self.fields = {name: self._field(*words) for name, *words in file_actions.FILES}
         for name, field in self.fields.items():
             field.add_class(f"lrw-data-{name}")
         self.load = self._button("Load", "lrw-data-load", "read and check these files", self._load, "primary")
@@ -40,25 +40,25 @@ class DataWidget(Panel):
 
     def _button(self, text: str, css: str, tip: str, act: Callable[[], None], style: str = "") -> w.Button:
         made = w.Button(description=text, tooltip=tip, button_style=style).add_class(css)
-        made.on_click(self.guarded(lambda _: act()))
+        made.on_click(self.catch_errors(lambda _: act()))
         return made
 
     def _load(self) -> None:
         words = {name: str(field.value) for name, field in self.fields.items()}
-        self._ask("reading …", lambda: doors.load(words))
+        self._ask("reading …", lambda: file_actions.load_session(words))
 
     def _open(self) -> None:
         path = str(self.fields["run"].value)
-        self._ask("opening …", lambda: doors.open_run(path))
+        self._ask("opening …", lambda: file_actions.open_run(path))
 
     def _demo(self) -> None:
-        self._ask("simulating a flexible particle …", doors.demo)
+        self._ask("simulating a flexible particle …", file_actions.open_example)
 
     def _ask(self, words: str, make: Callable[[], Session]) -> None:
-        self.say(words, "inherit")
-        self.latest.ask(make, self._take, "data")
+        self.show_message(words, "inherit")
+        self.latest.submit(make, self._take, "data")
 
     def _take(self, session: Session) -> None:
         self.describe(session)
-        self.say("loaded")
+        self.show_message("loaded")
         self._opened(session)

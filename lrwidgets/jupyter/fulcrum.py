@@ -9,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore import masks
+from lrcore.arrays import Float64
 from lrcore.errors import InputError
-from lrcore.motion import Hinge
-from lrcore.records import Float64, Volume
-from lrcore.soundness import doubts
-from lrcore.spec import FULCRUM_PATTERN, NAMED_POINTS, RefineSpec, fulcrum_point
+from lrcore.motion.model import FulcrumEstimate
+from lrcore.records import Volume
+from lrcore.refinement.parameter_checks import parameter_warnings
+from lrcore.refinement.parameters import FULCRUM_PATTERN, NAMED_POINTS, RefineSpec, fulcrum_point
+from lrwidgets.gui.threads import LatestTasks
 from lrwidgets.jupyter.base import BAD, GOOD, Panel
-from lrwidgets.jupyter.slices import Point, Silence, SliceView
-from lrwidgets.present import hinge_of, map_of
-from lrwidgets.session import Session
-from lrwidgets.threads import Latest
+from lrwidgets.jupyter.slices import Point, ProgrammaticChange, SliceView
+from lrwidgets.session.session import Session
+from lrwidgets.session.step_analysis import current_fulcrum_estimate, current_map
 
 UNITS = (
     ("px from the corner", "px"),
@@ -42,19 +43,19 @@ class FulcrumWidget(Panel):
         super().__init__()
         self.session = session
         self.view = SliceView(tools=("cross", "point"))
-        self._silent = Silence()
+        self._silent = ProgrammaticChange()
         self._text = session.spec.fulcrum
         self._estimate: Point | None = None
-        self._look_at(session.job.mask)
+        self._use_mask(session.job.mask)
         self._build()
         self.connect(session.spec_changed, self._spec_changed)
         self.connect(session.mask_changed, self._mask_changed)
         self.connect(session.step_done, self._stepped)
         self._has_map = False
-        self._slow = Latest(self.publisher, self.tell)
+        self._slow = LatestTasks(self.publisher, self.show_error)
         self._show()
         self.load()
-        self._look_for_hinge()
+        self._request_estimate()
 
     @property
     def text(self) -> str:
@@ -74,21 +75,25 @@ class FulcrumWidget(Panel):
         """
         if not isinstance(where, str):
             x, y, z = (float(a) for a in np.asarray(where, float))
-            where = self.written((x, y, z))
+            where = self.format_point((x, y, z))
         self._text = self._read(where)
-        self.say("")
+        self.show_message("")
         self._show()
 
-    def written(self, point_A: Point) -> str:
+    def format_point(self, point_A: Point) -> str:
         """A point (Å from the box centre) in the unit that is chosen."""
         mask, unit = self._mask, self._unit.value
         apix = mask.pixel_size_A
         if unit == "centre":
-            return _said(point_A, "centre")
+            return _format_point(point_A, "centre")
         corner = np.array(point_A) + mask.box // 2 * apix
         if unit == "px":
-            return _said(corner / apix, "px")
-        return _said(corner + np.array(mask.header_origin_A), "map") if unit == "map" else _said(corner, "A")
+            return _format_point(corner / apix, "px")
+        return (
+            _format_point(corner + np.array(mask.header_origin_A), "map")
+            if unit == "map"
+            else _format_point(corner, "A")
+        )
 
     def suggest(self, point_A: npt.ArrayLike, covariance_A2: npt.ArrayLike) -> None:
         """Show an estimate, with its ellipse, and a button that goes there. covariance_A2: (3, 3), Å²."""
@@ -102,12 +107,12 @@ class FulcrumWidget(Panel):
         """Have the session use it, and say what is unwise. Raises InputError as `Session.edit` does."""
         spec = self.session.edit(fulcrum=self._text)
         self._show()
-        unwise = "; ".join(doubts(self._mask, spec))
-        self.say(unwise or f"the next iteration rotates about {self._text}", BAD if unwise else GOOD)
+        unwise = "; ".join(parameter_warnings(self._mask, spec))
+        self.show_message(unwise or f"the next iteration rotates about {self._text}", BAD if unwise else GOOD)
 
     def load(self) -> None:
         """Take the newest map of the session."""
-        self.latest.ask(self._take, lambda _: self._show(), "map")
+        self.latest.submit(self._take, lambda _: self._show(), "map")
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything asked for is computed and written: whether it is."""
@@ -125,15 +130,15 @@ class FulcrumWidget(Panel):
         wide = w.Layout(width="99%")
         style = {"description_width": "84px"}
         self._field = w.Text(description="fulcrum", continuous_update=False, style=style, layout=wide)
-        self._field.add_class("lrw-fulcrum-text").observe(self.guarded(self._typed), "value")
+        self._field.add_class("lrw-fulcrum-text").observe(self.catch_errors(self._typed), "value")
         units = UNITS if any(self._mask.header_origin_A) else UNITS[:3]
         self._unit = w.Dropdown(description="written in", options=units, style=style, layout=wide)
-        self._unit.add_class("lrw-fulcrum-unit").observe(self.guarded(self._unit_chosen), "value")
+        self._unit.add_class("lrw-fulcrum-unit").observe(self.catch_errors(self._unit_chosen), "value")
         angle = min(max(self.session.spec.rotation_prior_sd_deg, 1.0), 45.0)
         self._angle = w.FloatSlider(
             angle, description="a turn of, °", min=0, max=45, step=0.5, style=style, layout=wide
         )
-        self._angle.add_class("lrw-fulcrum-angle").observe(self.guarded(lambda _: self._show()), "value")
+        self._angle.add_class("lrw-fulcrum-angle").observe(self.catch_errors(lambda _: self._show()), "value")
         self._readout = w.HTML().add_class("lrw-fulcrum-readout")
         self._meaning = w.HTML().add_class("lrw-fulcrum-meaning")
         self._to_estimate = self._button(
@@ -149,7 +154,7 @@ class FulcrumWidget(Panel):
         ]
         self.view.slices.point_fixed = False
         self.view.slices.tool = "point"
-        self.view.on("point", self._dragged)
+        self.view.observe_trait("point", self._dragged)
         left = [self._field, self._unit, w.HBox(buttons, layout=w.Layout(flex_flow="row wrap"))]
         right = [self._readout, self._angle, self._meaning]
         columns = [w.VBox(part, layout=w.Layout(flex="1 1 320px", min_width="300px")) for part in (left, right)]
@@ -159,20 +164,20 @@ class FulcrumWidget(Panel):
 
     def _button(self, name: str, act: Any, tooltip: str, text: str = "", style: str = "") -> w.Button:
         button = w.Button(description=text or name, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
-        button.on_click(self.guarded(lambda _: act()))
+        button.on_click(self.catch_errors(lambda _: act()))
         return button.add_class(f"lrw-fulcrum-{name}")
 
     # --- what a person does
 
     def _dragged(self, point: list[float]) -> None:
-        if self._silent.here or len(point) != 3:
+        if self._silent.is_active or len(point) != 3:
             return
-        self._text = self._read(self.written(self.view.to_A(point)))
-        self.say("")
+        self._text = self._read(self.format_point(self.view.to_A(point)))
+        self.show_message("")
         self._show(moved=False)
 
     def _typed(self, change: Any) -> None:
-        if not self._silent.here:
+        if not self._silent.is_active:
             self.set(change["new"])
 
     def _unit_chosen(self, _: Any) -> None:
@@ -186,7 +191,7 @@ class FulcrumWidget(Panel):
         try:
             if found := CENTRE_PATTERN.match(text):
                 corner = np.array([float(a) for a in found.groups()]) + self._mask.box // 2 * self._mask.pixel_size_A
-                return _said(corner, "A")
+                return _format_point(corner, "A")
             if text in NAMED_POINTS:
                 return text
             if FULCRUM_PATTERN.match(text):
@@ -207,32 +212,32 @@ class FulcrumWidget(Panel):
         self._show()
 
     def _mask_changed(self, mask: Volume) -> None:
-        self._look_at(mask)
-        self.latest.ask(lambda: self.view.show_mask(mask), lambda _: self._show(), "mask")
+        self._use_mask(mask)
+        self.latest.submit(lambda: self.view.show_mask(mask), lambda _: self._show(), "mask")
 
     def _stepped(self, *_: object) -> None:
         """A session without half maps has a map from its first step on, and every step tells of the hinge."""
         if not self._has_map:
             self.load()
-        self._look_for_hinge()
+        self._request_estimate()
 
-    def _look_for_hinge(self) -> None:
-        self._slow.ask(lambda: hinge_of(self.session), self._found)
+    def _request_estimate(self) -> None:
+        self._slow.submit(lambda: current_fulcrum_estimate(self.session), self._show_estimate)
 
-    def _found(self, hinge: Hinge | None) -> None:
+    def _show_estimate(self, hinge: FulcrumEstimate | None) -> None:
         if hinge is not None:
             self.suggest(hinge.fulcrum_A, hinge.covariance_A2)
 
     # --- shown
 
-    def _look_at(self, mask: Volume) -> None:
+    def _use_mask(self, mask: Volume) -> None:
         x, y, z = (float(a) for a in masks.centre_of_mass(mask.data) * mask.pixel_size_A)
         self._mask, self._middle_A = mask, (x, y, z)
         self._ends_A = masks.row_ends(mask.data) * mask.pixel_size_A
 
     def _take(self) -> None:
         """The newest map; without one, the mask stands for it."""
-        volume = map_of(self.session)
+        volume = current_map(self.session)
         self._has_map = volume is not None
         self.view.show(volume or self._mask, names=("map" if volume else "mask", ""))
         self.view.show_mask(self._mask)
@@ -245,9 +250,9 @@ class FulcrumWidget(Panel):
         point_A = self.point_A
         with self._silent():
             centred = self._unit.value == "centre" and self._text not in NAMED_POINTS
-            self._field.value = self.written(point_A) if centred else self._text
-            self._readout.value = self._described(point_A)
-            self._meaning.value, arc = self._turned(point_A)
+            self._field.value = self.format_point(point_A) if centred else self._text
+            self._readout.value = self._describe_point(point_A)
+            self._meaning.value, arc = self._describe_turn(point_A)
             if self.view.volume is None:
                 return
             slices, point = self.view.slices, self.view.to_voxel(point_A)
@@ -258,27 +263,29 @@ class FulcrumWidget(Panel):
                     slices.point = point
                     slices.position = [int(np.clip(round(v), 0, self._mask.box - 1)) for v in point]
 
-    def _described(self, point_A: Point) -> str:
+    def _describe_point(self, point_A: Point) -> str:
         """The point in every frame, and whether the session knows it."""
         mask = self._mask
         apix = mask.pixel_size_A
         corner = np.array(point_A) + mask.box // 2 * apix
         lines = [
-            _said(corner / apix, "px from the corner"),
-            _said(corner, "Å from the corner"),
-            _said(point_A, "Å from the centre"),
+            _format_point(corner / apix, "px from the corner"),
+            _format_point(corner, "Å from the corner"),
+            _format_point(point_A, "Å from the centre"),
         ]
         if any(mask.header_origin_A):
-            lines.append(_said(corner + np.array(mask.header_origin_A), "Å in the map's frame"))
+            lines.append(_format_point(corner + np.array(mask.header_origin_A), "Å in the map's frame"))
         if self._estimate is not None:
             place = np.array(self._estimate) / apix + mask.box // 2
             widest = float(np.sqrt(np.linalg.eigvalsh(self._covariance).max()))
-            lines.append(f"the motion puts it at {_said(place, 'px')}, SD {widest:.1f} Å where it is least known")
+            lines.append(
+                f"the motion puts it at {_format_point(place, 'px')}, SD {widest:.1f} Å where it is least known"
+            )
         used = self.session.spec.fulcrum
         lines.append("is the session's" if used == self._text else f"the session has {used}: apply to use this one")
         return "".join(f'<div style="line-height: 1.4">{html.escape(line)}</div>' for line in lines)
 
-    def _turned(self, point_A: Point) -> tuple[str, dict[str, Any]]:
+    def _describe_turn(self, point_A: Point) -> tuple[str, dict[str, Any]]:
         """What the turn moves, in words and for the slices."""
         angle = float(self._angle.value)
         away = self._ends_A - np.array(point_A)
@@ -298,5 +305,5 @@ class FulcrumWidget(Panel):
         return [{"centre": self.view.to_voxel(self._estimate), "covariance": covariance, "sds": ELLIPSE_SDS}]
 
 
-def _said(point: npt.ArrayLike, unit: str) -> str:
+def _format_point(point: npt.ArrayLike, unit: str) -> str:
     return ", ".join(f"{a:.1f}" for a in np.asarray(point, float)) + f" {unit}"

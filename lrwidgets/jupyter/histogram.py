@@ -5,7 +5,7 @@ import ipywidgets as w
 import numpy as np
 import traitlets as t
 
-from lrcore.records import Float32
+from lrcore.arrays import Float32
 from lrwidgets.jupyter.slices import HERE
 
 BINS = 128
@@ -24,7 +24,7 @@ class Histogram(anywidget.AnyWidget):
     value = t.Float(0.0).tag(sync=True)
 
 
-def bars(filtered: Float32) -> tuple[list[int], tuple[float, float]]:
+def histogram_counts(filtered: Float32) -> tuple[list[int], tuple[float, float]]:
     """Numbers of voxels by value, from where most of them are to the highest one, and both ends."""
     few = filtered.reshape(-1)[:: max(1, filtered.size // COUNTED)]
     low, high = float(np.quantile(few[::8], 0.01)), float(filtered.max())
@@ -34,7 +34,7 @@ def bars(filtered: Float32) -> tuple[list[int], tuple[float, float]]:
     return [int(count) for count in counts], (low, high)
 
 
-def reach_to(slider: w.FloatSlider, low: float, high: float) -> None:
+def set_slider_range(slider: w.FloatSlider, low: float, high: float) -> None:
     """Set both ends of a slider, in an order in which they never cross."""
     if low > slider.max:
         slider.max, slider.min = high, low

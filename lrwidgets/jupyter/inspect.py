@@ -7,30 +7,31 @@ from typing import Any
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from lrcore.compare import Comparison
+from lrcore.analysis.comparison import Comparison
 from lrcore.errors import InputError
-from lrcore.locres import LocalResolution
+from lrcore.maps.local_resolution import LocalResolution
 from lrcore.records import Progress, Step, Volume
-from lrcore.refine import Job, final_map
-from lrcore.results import mask_dataset
+from lrcore.refinement.density import final_map
+from lrcore.refinement.job import Job
+from lrcore.results.tree import mask_dataset
 from lrwidgets import plots
-from lrwidgets.gallery import FIGURES, UNCERTAINTY, beside, data_of
+from lrwidgets.gui.motion_surface import MotionSurfaces, motion_surfaces_of
+from lrwidgets.gui.threads import LatestTasks
 from lrwidgets.jupyter.base import Panel
-from lrwidgets.jupyter.figures import FigureView
-from lrwidgets.jupyter.slices import Silence, SliceView
-from lrwidgets.jupyter.surface import surface, swinging
-from lrwidgets.present import before_and_after, local_of, motion_of, start_of, swing_of
-from lrwidgets.session import Session
-from lrwidgets.state import RunState
-from lrwidgets.swing import Swing
-from lrwidgets.threads import Latest
-from lrwidgets.view import resolve
+from lrwidgets.jupyter.figure_view import FigureView
+from lrwidgets.jupyter.slices import ProgrammaticChange, SliceView
+from lrwidgets.jupyter.surface import motion_player, surface_view
+from lrwidgets.plots.catalogue import FIGURES, UNCERTAINTY, before_after_slices, data_code
+from lrwidgets.session.session import Session
+from lrwidgets.session.state import RunState
+from lrwidgets.session.step_analysis import local_resolution_of, maps_before_and_after, motion_plot_data, start_node
+from lrwidgets.session.view_state import make_view_state
 
 PRESENT = ""
 """The choice of whatever step is the present one."""
 
 
-MOTION_CODE = "from lrwidgets.present import motion_of\nmotions, whole, mask = motion_of(session, {})"
+MOTION_CODE = "from lrwidgets.session.step_analysis import motion_of\nmotions, whole, mask = motion_of(session, {})"
 MAPS = ("before / after", "half A / half B", "by local resolution")
 ASK = "draw from every posterior with the map of the other half set, which has not seen the image: takes a while"
 SPECIAL = ("Before / after", "Motion", "Motion in 3D", "Local resolution", "Slices", "Surface", "Compare")
@@ -42,10 +43,10 @@ class InspectWidget(Panel):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self._slow = Latest(self.publisher, self.tell)
+        self._slow = LatestTasks(self.publisher, self.show_error)
         self._tree: object = None
         self._comparison: Comparison | None = None
-        self._silent = Silence()
+        self._silent = ProgrammaticChange()
         self._wish = 0
         self._build()
         self.connect(session.state_changed, self._changed)
@@ -74,14 +75,14 @@ class InspectWidget(Panel):
             control.add_class(f"lrw-inspect-{css}")
         self.ask = w.Button(description="ask the other half", tooltip=ASK, layout=w.Layout(width="160px"))
         self.ask.add_class("lrw-inspect-ask")
-        self.ask.on_click(self.guarded(lambda _: self._ask_uncertainty(self._node())))
+        self.ask.on_click(self.catch_errors(lambda _: self._ask_uncertainty(self._node())))
         self.figure = FigureView(self).add_class("lrw-inspect-figure")
         self.view = SliceView()
         self.body = w.VBox([self.figure]).add_class("lrw-inspect-body")
         self.choices = w.HBox([self.step])
         self.widget = w.VBox([self.what, self.choices, self.body, self.message]).add_class("lrw-inspect")
         for control in (self.what, self.step, self.other, self.maps, self.number):
-            control.observe(self.guarded(lambda _: None if self._silent.here else self._draw()), "value")
+            control.observe(self.catch_errors(lambda _: None if self._silent.is_active else self._draw()), "value")
 
     def _changed(self, state: RunState) -> None:
         if (state.tree, state.node) == self._tree:
@@ -94,7 +95,7 @@ class InspectWidget(Panel):
 
     def _list_steps(self) -> None:
         """Both lists of steps; what is chosen stays chosen."""
-        shown = resolve(self.session.spec, self.session.state).tree
+        shown = make_view_state(self.session.spec, self.session.state).tree
         options = [(branch.label, branch.node) for branch in shown]
         for control, more in ((self.step, [("the present step", PRESENT)]), (self.other, [])):
             chosen = control.value
@@ -112,45 +113,51 @@ class InspectWidget(Panel):
         """Have shown what is chosen; the work is done by the panel's threads."""
         self._wish += 1
         if self.session.state.node is None:
-            self.say("nothing to see yet: run a step", "inherit")
+            self.show_message("nothing to see yet: run a step", "inherit")
             return
         what, node = self.what.value, self._node()
-        self.say("")
+        self.show_message("")
         shown = repr(self.step.value) if self.step.value else ""
         if what in FIGURES:
             make, title, _ = FIGURES[what]
             results = cache(lambda: self.session.results(node))  # once, for the figure and its code
             self._figure(
-                lambda: make(results()), title, lambda: f"session.results({shown}){data_of(what, results())}"
+                lambda: make(results()), title, lambda: f"session.results({shown}){data_code(what, results())}"
             )  # fmt: skip
             if what == UNCERTAINTY:
                 self.choices.children = [self.step, self.ask]
         elif what == "Before / after":
-            start = start_of(self.session, node)
+            start = start_node(self.session, node)
             self._figure(
-                lambda: beside(self.session.results(node), self.session.results(start)),
+                lambda: before_after_slices(self.session.results(node), self.session.results(start)),
                 "Maps before and after", f'session.results({shown})["volumes"]',
             )  # fmt: skip
         elif what == "Motion":
             self._figure(
-                lambda: plots.motion(*motion_of(self.session, node)),
+                lambda: plots.motion(*motion_plot_data(self.session, node)),
                 "Fulcrum and principal motions", MOTION_CODE.format(shown or "session.state.node"),
             )  # fmt: skip
         elif what == "Motion in 3D":
             self._put([self.step, self.number], [])
             number = int(self.number.value)
-            self.latest.ask(lambda: swing_of(self.session, node, number), self._if_still(self._show_swing), "swing")
+            self.latest.submit(
+                lambda: motion_surfaces_of(self.session, node, number),
+                self._unless_changed(self._show_motion_surfaces),
+                "swing",
+            )
         elif what == "Compare":
             self._put([self.step, self.other], [self.figure])
             other = self.other.value
             if other:
-                self.latest.ask(lambda: self.session.compare(node, other), self._if_still(self.compare), "compare")
+                self.latest.submit(
+                    lambda: self.session.compare(node, other), self._unless_changed(self.compare), "compare"
+                )
         elif what == "Slices":
             self._put([self.step, self.maps], [self.view.widget])
             if self.maps.value == MAPS[2]:
                 self._ask_local(node, self._show_local_slices)
             else:
-                self.latest.ask(lambda: self._pair(node), self._if_still(self._show_pair), "slices")
+                self.latest.submit(lambda: self._pair(node), self._unless_changed(self._show_pair), "slices")
         elif what == "Surface":
             self._put([self.step], [])
             self._ask_local(node, self._show_surface)
@@ -163,7 +170,7 @@ class InspectWidget(Panel):
 
     def _figure(self, make: Callable[[], Figure], title: str, code: str | Callable[[], str]) -> None:
         self._put([self.step], [self.figure])
-        self.figure.ask(make, title, title.lower().replace(" ", "_"), code)
+        self.figure.show_figure(make, title, title.lower().replace(" ", "_"), code)
 
     def _show_comparison(self) -> None:
         """Choose *Compare* and draw what was compared last."""
@@ -177,10 +184,10 @@ class InspectWidget(Panel):
             for control, name in zip((self.step, self.other), found.names, strict=True):
                 control.value = name if name in known else control.value
         self._put([self.step, self.other], [self.figure])
-        self.say(found.told)
-        self.figure.ask(lambda: plots.compare(found), found.summary, "compare", 'session.compare("…").fsc')
+        self.show_message(found.summary_line)
+        self.figure.show_figure(lambda: plots.compare(found), found.summary, "compare", 'session.compare("…").fsc')
 
-    def _if_still(self, show: Callable[[Any], None]) -> Callable[[Any], None]:
+    def _unless_changed(self, show: Callable[[Any], None]) -> Callable[[Any], None]:
         """Show a result unless something else has been chosen meanwhile."""
         wish = self._wish
         return lambda result: show(result) if self._wish == wish else None
@@ -194,11 +201,11 @@ class InspectWidget(Panel):
             _, step = self.session.load_step(node)
             halves = (step.half_maps.first, step.half_maps.second)
             return halves, {"names": ("half A", "half B"), "mode": "flicker"}
-        maps = before_and_after(self.session, node)
+        maps = maps_before_and_after(self.session, node)
         return maps, {"names": ("before", "after"), "mode": "blend"}
 
-    def _show_swing(self, shown: Swing) -> None:
-        self.body.children = [swinging(shown)]
+    def _show_motion_surfaces(self, shown: MotionSurfaces) -> None:
+        self.body.children = [motion_player(shown)]
 
     def _ask_uncertainty(self, node: str) -> None:
         """Draw from the posteriors, which takes a while, and show what the draws say."""
@@ -206,32 +213,36 @@ class InspectWidget(Panel):
         def tell(at: Progress) -> None:
             self._measuring(f"draws from the posterior of particle {at.done} of {at.total} …")
 
-        self._slow.ask(lambda: self.session.uncertainty(node, tell), self._if_still(lambda _: self._draw()), "sure")
+        self._slow.submit(
+            lambda: self.session.uncertainty(node, tell), self._unless_changed(lambda _: self._draw()), "sure"
+        )
 
     # --- local resolution: slow, so on a thread of its own, and once for a step ---
 
     def _ask_local(self, node: str, show: "Show") -> None:
         def measured() -> tuple[LocalResolution, Job, Step]:
-            local = local_of(self.session, node, self._measuring)
+            local = local_resolution_of(self.session, node, self._measuring)
             found, step = self.session.load_step(node)
             return local, self.session.job_of(found), step
 
-        self._slow.ask(measured, self._if_still(lambda result: show(*result)), "local")
+        self._slow.submit(measured, self._unless_changed(lambda result: show(*result)), "local")
 
     def _measuring(self, text: str) -> None:
-        self.say(text, "inherit")
+        self.show_message(text, "inherit")
 
     def _show_local(self, found: LocalResolution, job: Job, _: Step) -> None:
         data = mask_dataset(job.mask)
         local = data["mask"].copy(data=found.map.data)
-        self.figure.ask(lambda: plots.local_resolution(local, data["mask"]), "Local resolution", "local_resolution")
+        self.figure.show_figure(
+            lambda: plots.local_resolution(local, data["mask"]), "Local resolution", "local_resolution"
+        )
 
     def _show_local_slices(self, found: LocalResolution, job: Job, step: Step) -> None:
         self.view.show(final_map(job, step), found.map, names=("map", "local resolution, Å"), mode="colour")
 
     def _show_surface(self, found: LocalResolution, job: Job, step: Step) -> None:
         volume = final_map(job, step)
-        self.body.children = [surface(volume.data, found.map.data, job.mask.data, volume.pixel_size_A)]
+        self.body.children = [surface_view(volume.data, found.map.data, job.mask.data, volume.pixel_size_A)]
 
 
 Show = Callable[[LocalResolution, Job, Step], None]

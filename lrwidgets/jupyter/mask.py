@@ -13,17 +13,18 @@ from typing import Any
 import ipywidgets as w
 
 from lrcore import io, masks
+from lrcore.arrays import Float32
 from lrcore.errors import InputError
-from lrcore.io.checks import check_alike
-from lrcore.io.files import require_folder
-from lrcore.records import Float32, Volume
+from lrcore.io.checks import require_same_grid
+from lrcore.io.paths import require_parent_folder
+from lrcore.records import Volume
+from lrwidgets.gui.mask_settings import REGIONS, MaskSettings
 from lrwidgets.jupyter.base import GOOD, Panel
-from lrwidgets.jupyter.histogram import STEPS, Histogram, bars, reach_to
-from lrwidgets.jupyter.mask_words import facts, listed
-from lrwidgets.jupyter.slices import Silence, SliceView, coordinates, overlay
-from lrwidgets.mask_settings import REGIONS, Settings
-from lrwidgets.present import map_of
-from lrwidgets.session import Session
+from lrwidgets.jupyter.histogram import STEPS, Histogram, histogram_counts, set_slider_range
+from lrwidgets.jupyter.mask_report import mask_facts_html, mask_parts_html
+from lrwidgets.jupyter.slices import ProgrammaticChange, SliceView, overlay_traits, parse_coordinates
+from lrwidgets.session.session import Session
+from lrwidgets.session.step_analysis import current_map
 
 COARSE = 128
 """Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
@@ -50,16 +51,16 @@ class MaskWidget(Panel):
         self._lock = threading.RLock()
         self._asked = threading.Condition()
         self._changes = 0
-        self._silent = Silence()
-        self._settings = Settings(resolution_A=resolution_A or 0.0)
+        self._silent = ProgrammaticChange()
+        self._settings = MaskSettings(resolution_A=resolution_A or 0.0)
         self._first = self._settings
         self._history, self._place = [self._settings], 0
         self._volume: Volume | None = None
         self._coarse: Volume | None = None
-        self._coarse_others: dict[masks.Joined, masks.Joined] = {}
+        self._coarse_others: dict[masks.CombinedMask, masks.CombinedMask] = {}
         self._counted: Float32 | None = None  # the low-passed map that the histogram is of
-        self._small: masks.Made | None = None
-        self._whole: masks.Made | None = None
+        self._small: masks.MaskResult | None = None
+        self._whole: masks.MaskResult | None = None
         self._build()
         self._given = mask
         if isinstance(source, Volume):
@@ -76,16 +77,16 @@ class MaskWidget(Panel):
         return self._settings.recipe()
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> MaskSettings:
         """What the controls say."""
         return self._settings
 
     @property
     def mask(self) -> Volume:
         """The mask of these settings, whole. Raises InputError if they leave nothing, or there is no map yet."""
-        if self._untouched and self._given is not None:
+        if self._is_untouched and self._given is not None:
             return self._given
-        made = self._made()
+        made = self._make_full_mask()
         return Volume(made.mask, made.volume.pixel_size_A, made.volume.header_origin_A)
 
     def set(self, **changes: Any) -> None:
@@ -93,30 +94,32 @@ class MaskWidget(Panel):
         self._change(**changes)
         self._show_settings()
 
-    def say(self, text: str, colour: str = GOOD) -> None:
+    def show_message(self, text: str, colour: str = GOOD) -> None:
         """Show a line in place of the last one, and know whether there is one."""
         self._told = bool(text)
-        super().say(text, colour)
+        super().show_message(text, colour)
 
     def undo(self) -> None:
         """Go back to the settings before the last change."""
-        self._travel(-1)
+        self._move_in_history(-1)
 
     def redo(self) -> None:
         """Take the last `undo` back."""
-        self._travel(1)
+        self._move_in_history(1)
 
     def load(self) -> None:
         """Take the newest map of the session."""
-        self.latest.ask(lambda: self._take(self._newest()), key="map")
+        self.latest.submit(lambda: self._take(self._newest()), key="map")
 
     def apply(self) -> None:
         """Have the session use this mask from the next iteration on."""
         session = self.session
         if session is None:
             raise InputError("there is no session that could use the mask: save it, or take `mask`")
-        self.latest.ask(
-            lambda: session.use_mask(self.mask), lambda _: self.say("the next iteration uses this mask"), "apply"
+        self.latest.submit(
+            lambda: session.use_mask(self.mask),
+            lambda _: self.show_message("the next iteration uses this mask"),
+            "apply",
         )
 
     def save(self, path: str | Path) -> None:
@@ -124,12 +127,12 @@ class MaskWidget(Panel):
         target = Path(path)
         if not target.name:
             raise InputError("write a path for the mask, such as mask.mrc")
-        require_folder(target)
+        require_parent_folder(target)
 
         def write() -> None:
             io.write_volume(target, self.mask)
 
-        self.latest.ask(write, lambda _: self.say(f"wrote {target}"), "save")
+        self.latest.submit(write, lambda _: self.show_message(f"wrote {target}"), "save")
 
     def add_model(self, path: str | Path, selection: str = "", radius_A: float = 5.0) -> None:
         """Add what lies near the atoms of a model to the shapes."""
@@ -138,18 +141,18 @@ class MaskWidget(Panel):
         def read() -> masks.Atoms:
             return masks.Atoms(masks.read_atoms(str(path).strip(), selection.strip()), radius_A, name)
 
-        self.latest.ask(read, self._add_atoms, "model")
+        self.latest.submit(read, self._add_atoms, "model")
 
-    def join(self, word: masks.Word, path: str | Path) -> None:
+    def join(self, word: masks.MaskOperation, path: str | Path) -> None:
         """Join another mask: and, or, subtract."""
 
-        def read() -> masks.Joined:
+        def read() -> masks.CombinedMask:
             volume, other = self._map(), io.read_volume(str(path).strip())
-            check_alike(volume, other)
-            data = masks.checked(other, volume.box, volume.pixel_size_A).data
-            return masks.Joined(word, data, Path(path).name)
+            require_same_grid(volume, other)
+            data = masks.validate_mask(other, volume.box, volume.pixel_size_A).data
+            return masks.CombinedMask(word, data, Path(path).name)
 
-        self.latest.ask(read, lambda one: self.set(joined=(*self._settings.joined, one)), "join")
+        self.latest.submit(read, lambda one: self.set(joined=(*self._settings.joined, one)), "join")
 
     def close(self) -> None:
         """Let go of the session and end the threads."""
@@ -164,7 +167,7 @@ class MaskWidget(Panel):
         self.histogram = Histogram().add_class("lrw-mask-histogram")
         tick = {"indent": False, "layout": w.Layout(width="auto", margin="0 12px 0 0")}
         self._at_cross = w.Checkbox(description="the one at the crosshair", **tick).add_class("lrw-mask-at")
-        self._at_cross.observe(self.guarded(self._at_changed), "value")
+        self._at_cross.observe(self.catch_errors(self._at_changed), "value")
         slider = {"continuous_update": True, "style": STYLE, "layout": WIDE}
         threshold = self._control("threshold", w.FloatSlider(description="threshold", readout_format=".3g", **slider))
         w.jslink((threshold, "value"), (self.histogram, "value"))
@@ -192,7 +195,7 @@ class MaskWidget(Panel):
         self.facts = w.HTML().add_class("lrw-mask-facts")
         columns = [level, edges, self._others()]
         boxes = [w.VBox(column, layout=w.Layout(flex="1 1 240px", min_width="230px")) for column in columns]
-        self.view.on("shapes", self._shapes_drawn)
+        self.view.observe_trait("shapes", self._shapes_drawn)
         self.view.widget.layout.flex, self.facts.layout.flex = "4 1 560px", "1 1 220px"
         wrapped = w.Layout(flex_flow="row wrap")
         picture = w.HBox([self.view.widget, self.facts], layout=wrapped)
@@ -231,7 +234,7 @@ class MaskWidget(Panel):
         """A control of one setting; a threshold that is moved is no longer a found one."""
 
         def changed(change: Any) -> None:
-            if self._silent.here or (field == "threshold" and self._is_echo(change["new"])):
+            if self._silent.is_active or (field == "threshold" and self._is_echo(change["new"])):
                 return
             more = {"found": False} if field == "threshold" else {}
             self._change(**{field: change["new"]}, **more)
@@ -240,7 +243,7 @@ class MaskWidget(Panel):
                     self._controls["found"].value = False
 
         widget.add_class(f"lrw-mask-{name or field.removesuffix('_A')}")
-        widget.observe(self.guarded(changed), "value")
+        widget.observe(self.catch_errors(changed), "value")
         self._controls[field] = widget
         return widget
 
@@ -252,7 +255,7 @@ class MaskWidget(Panel):
 
     def _button(self, text: str, name: str, act: Any, tooltip: str, style: str = "") -> w.Button:
         button = w.Button(description=text, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
-        button.on_click(self.guarded(lambda _: act()))
+        button.on_click(self.catch_errors(lambda _: act()))
         return button.add_class(f"lrw-mask-{name}")
 
     # --- what a person does
@@ -267,7 +270,7 @@ class MaskWidget(Panel):
 
     def _shapes_drawn(self, drawn: Sequence[dict[str, Any]]) -> None:
         """Shapes came from the slices; the first ones are what the person wants to see used."""
-        if self._silent.here:
+        if self._silent.is_active:
             return
         shapes = tuple(self._from_view(shape) for shape in drawn)
         first = shapes and not self._settings.drawn and self._settings.region == "dense"
@@ -279,7 +282,7 @@ class MaskWidget(Panel):
         self.set(atoms=(*now.atoms, atoms), region="within" if now.region == "dense" else now.region)
 
     def _at_changed(self, change: Any) -> None:
-        if not self._silent.here:
+        if not self._silent.is_active:
             self._change(at_A=self.view.to_A(self.view.slices.position) if change["new"] else None)
 
     def _rule(self) -> None:
@@ -290,7 +293,7 @@ class MaskWidget(Panel):
     def _clear(self) -> None:
         self.set(drawn=(), atoms=(), joined=(), region="dense")
 
-    def _travel(self, by: int) -> None:
+    def _move_in_history(self, by: int) -> None:
         with self._lock:
             self._remember()
             self._place = min(max(self._place + by, 0), len(self._history) - 1)
@@ -316,33 +319,33 @@ class MaskWidget(Panel):
                     continue
                 value = getattr(settings, field)
                 if isinstance(control, w.FloatSlider):
-                    reach_to(control, min(value, control.min), max(value, control.max))
+                    set_slider_range(control, min(value, control.min), max(value, control.max))
                 control.value = value
             self._at_cross.value = settings.at_A is not None
             if self.view.volume is not None:
                 self.view.slices.shapes = [self._to_view(shape) for shape in settings.drawn]
-            self._list.value = listed(settings)
+            self._list.value = mask_parts_html(settings)
 
-    def _to_view(self, shape: masks.Sphere | masks.Block) -> dict[str, Any]:
+    def _to_view(self, shape: masks.Sphere | masks.Cuboid) -> dict[str, Any]:
         apix = self._map().pixel_size_A
         centre = self.view.to_voxel(shape.centre_A)
         if isinstance(shape, masks.Sphere):
             return {"kind": "sphere", "centre": centre, "radius": shape.radius_A / apix}
         return {"kind": "box", "centre": centre, "size": [a / apix for a in shape.size_A]}
 
-    def _from_view(self, drawn: dict[str, Any]) -> masks.Sphere | masks.Block:
+    def _from_view(self, drawn: dict[str, Any]) -> masks.Sphere | masks.Cuboid:
         apix, centre = self._map().pixel_size_A, self.view.to_A(drawn.get("centre"))
         if drawn.get("kind") == "sphere":
-            return masks.Sphere(centre, coordinates([drawn.get("radius")], 1)[0] * apix)
-        x, y, z = (a * apix for a in coordinates(drawn.get("size")))
-        return masks.Block(centre, (x, y, z))
+            return masks.Sphere(centre, parse_coordinates([drawn.get("radius")], 1)[0] * apix)
+        x, y, z = (a * apix for a in parse_coordinates(drawn.get("size")))
+        return masks.Cuboid(centre, (x, y, z))
 
     # --- the work, on the thread of `latest`
 
     def _ask(self) -> None:
         self._notice()
         if self._volume is not None:
-            self.latest.ask(self._work)
+            self.latest.submit(self._work)
 
     def _notice(self) -> None:
         """Wake up who waits for the controls to rest."""
@@ -355,7 +358,7 @@ class MaskWidget(Panel):
         with self._asked:
             changes = self._changes
         recipe = self._settings.recipe()
-        self._small = masks.make(self._coarse or self._map(), self._coarsened(recipe), self._small)
+        self._small = masks.make_mask(self._coarse or self._map(), self._coarsen_recipe(recipe), self._small)
         self._publish(self._small)
         self._count(self._small)
         if self._coarse is self._volume:
@@ -363,60 +366,62 @@ class MaskWidget(Panel):
         with self._asked:
             if self._asked.wait_for(lambda: self._changes != changes, QUIET_S):
                 return
-        made = self._made()
+        made = self._make_full_mask()
         self._publish(made)
         self._remember()
-        given = self._given if self._untouched else None
-        checks = made.checks() if given is None else masks.inspect(given.data, given.pixel_size_A, recipe.resolution_A)
-        words = facts(made, given, checks)
+        given = self._given if self._is_untouched else None
+        checks = (
+            made.checks() if given is None else masks.check_mask(given.data, given.pixel_size_A, recipe.resolution_A)
+        )
+        words = mask_facts_html(made, given, checks)
         self.publisher.publish("facts", lambda: setattr(self.facts, "value", words))
 
     @property
-    def _untouched(self) -> bool:
+    def _is_untouched(self) -> bool:
         """Whether nothing has been set yet, so that the mask is the given one."""
         return self._given is not None and self._settings is self._first
 
-    def _made(self) -> masks.Made:
-        self._whole = masks.make(self._map(), self._settings.recipe(), self._whole, workers=2)
+    def _make_full_mask(self) -> masks.MaskResult:
+        self._whole = masks.make_mask(self._map(), self._settings.recipe(), self._whole, workers=2)
         return self._whole
 
-    def _coarsened(self, recipe: masks.MaskRecipe) -> masks.MaskRecipe:
+    def _coarsen_recipe(self, recipe: masks.MaskRecipe) -> masks.MaskRecipe:
         """The recipe with other masks on the coarse grid, each of which is made only once."""
         if self._coarse is self._volume:
             return recipe
         for one in recipe.joined:
             if one not in self._coarse_others:
-                other = masks.coarse(replace(self._map(), data=one.data), COARSE)
+                other = masks.downsample_volume(replace(self._map(), data=one.data), COARSE)
                 self._coarse_others[one] = replace(one, data=other.data.clip(0, 1))
         return replace(recipe, joined=tuple(self._coarse_others[one] for one in recipe.joined))
 
-    def _publish(self, made: masks.Made) -> None:
+    def _publish(self, made: masks.MaskResult) -> None:
         """Have the mask and its threshold shown."""
-        mask = self._given if self._untouched and self._given else Volume(made.mask, made.volume.pixel_size_A)
-        shown = overlay(mask, self._map())
+        mask = self._given if self._is_untouched and self._given else Volume(made.mask, made.volume.pixel_size_A)
+        shown = overlay_traits(mask, self._map())
 
         def write() -> None:
-            self.view.slices.send(**shown)
+            self.view.slices.set_and_redraw(**shown)
             with self._silent():
                 self._show_found(made.threshold)
 
         self.publisher.publish("mask", write)
         if self._told:  # after the mask, which would wait for the next round
-            self.say("")
+            self.show_message("")
 
-    def _count(self, made: masks.Made) -> None:
+    def _count(self, made: masks.MaskResult) -> None:
         """Have the histogram shown, if it is another one than before."""
-        if made.filtered is None or made.filtered is self._counted:
+        if made.lowpassed is None or made.lowpassed is self._counted:
             return
-        self._counted = made.filtered
-        counts, (low, high) = bars(made.filtered)
+        self._counted = made.lowpassed
+        counts, (low, high) = histogram_counts(made.lowpassed)
 
         def write() -> None:
             self.histogram.counts, self.histogram.range = counts, [low, high]
             slider = self._controls["threshold"]
             # Ends, step and value in one message: the browser answers each of them with what fits into the others.
             with self._silent(), slider.hold_sync():
-                reach_to(slider, low, high)
+                set_slider_range(slider, low, high)
                 slider.step = (high - low) / STEPS
                 self._show_found(made.threshold)
 
@@ -433,13 +438,13 @@ class MaskWidget(Panel):
 
     def _mask_changed(self, mask: Volume) -> None:
         """The session has another mask: shown if nothing has been set yet; else undo leads back to the one before."""
-        if self._untouched:
+        if self._is_untouched:
             self._given = mask
             self._ask()
 
     def _newest(self) -> Volume:
         assert self.session is not None
-        volume = map_of(self.session)
+        volume = current_map(self.session)
         if volume is None:
             raise InputError("there is no map yet: the first step makes one of the input poses, or give half maps")
         return volume
@@ -447,7 +452,7 @@ class MaskWidget(Panel):
     def _take(self, volume: Volume) -> None:
         """A map has come: show it, with the mask that was given until something is set."""
         self.view.show(volume, names=("map", "map"))
-        self._coarse, self._volume = masks.coarse(volume, COARSE, workers=2), volume
+        self._coarse, self._volume = masks.downsample_volume(volume, COARSE, workers=2), volume
         self._coarse_others = {}
         self._counted = None
         self._small = self._whole = None

@@ -4,15 +4,15 @@ import html
 
 import ipywidgets as w
 
-from lrcore.spec import RefineSpec
+from lrcore.refinement.parameters import RefineSpec
 from lrwidgets import plots
+from lrwidgets.gui.threads import LatestTasks
 from lrwidgets.jupyter.base import BAD, Panel
-from lrwidgets.jupyter.fields import Form
-from lrwidgets.jupyter.figures import FigureView
-from lrwidgets.present import Widths, learned, moved
-from lrwidgets.session import Session
-from lrwidgets.state import RunState
-from lrwidgets.threads import Latest
+from lrwidgets.jupyter.figure_view import FigureView
+from lrwidgets.jupyter.parameter_form import ParameterForm
+from lrwidgets.session.session import Session
+from lrwidgets.session.state import RunState
+from lrwidgets.session.step_analysis import MotionWidths, changes_from_search_centres, current_motion_widths
 
 NAMES = (
     "prior", "rotation_prior_sd_deg", "shift_prior_sd_A", "rotation_extent_deg", "shift_extent_A",
@@ -28,15 +28,15 @@ class PriorWidget(Panel):
         super().__init__()
         self.session = session
         self._node: str | None = None
-        self._learned: Widths | None = None
-        self._slow = Latest(self.publisher, self.tell)
-        self.form = Form(self, session, NAMES, "prior")
+        self._learned: MotionWidths | None = None
+        self._slow = LatestTasks(self.publisher, self.show_error)
+        self.form = ParameterForm(self, session, NAMES, "prior")
         self.figure = FigureView(self).add_class("lrw-prior-figure")
         self.warning = w.HTML().add_class("lrw-prior-warning")
         self.learned = w.HTML().add_class("lrw-prior-learned")
         tip = "make the prior as wide as the motion of the last step was"
         self.use = w.Button(description="Use learned widths", tooltip=tip, disabled=True)
-        self.use.add_class("lrw-prior-learned-apply").on_click(self.guarded(lambda _: self._use()))
+        self.use.add_class("lrw-prior-learned-apply").on_click(self.catch_errors(lambda _: self._use()))
         self.figure.layout = w.Layout(flex="1 1 auto", min_width="0")
         fixed = w.Layout(flex="0 0 auto", max_width="375px")
         more = [self.learned, self.use, self.warning, self.message]
@@ -59,9 +59,9 @@ class PriorWidget(Panel):
         if state.node != self._node:
             self._node = state.node
             self._draw()
-            self._slow.ask(lambda: learned(self.session), self._show_learned, "learned")
+            self._slow.submit(lambda: current_motion_widths(self.session), self._show_learned, "learned")
 
-    def _show_learned(self, found: Widths | None) -> None:
+    def _show_learned(self, found: MotionWidths | None) -> None:
         self._learned, self.use.disabled = found, found is None
         self.learned.value = str(found or "")
         self._draw()
@@ -69,16 +69,18 @@ class PriorWidget(Panel):
     def _use(self) -> None:
         """Make the prior as wide as the motion was."""
         if self._learned is not None:
-            self.session.edit(**self._learned.settings)
+            self.session.edit(**self._learned.prior_settings)
 
     def _draw(self) -> None:
         session = self.session
-        self.publisher.publish("warning", lambda: setattr(self.warning, "value", warned(session.spec)))
+        self.publisher.publish("warning", lambda: setattr(self.warning, "value", recentring_warning_html(session.spec)))
         title = "Prior, extents and how far the particles have moved"
-        self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned), title, "prior", CODE)
+        self.figure.show_figure(
+            lambda: plots.prior(session.spec, changes_from_search_centres(session), self._learned), title, "prior", CODE
+        )
 
 
-def warned(spec: RefineSpec) -> str:
+def recentring_warning_html(spec: RefineSpec) -> str:
     """What to know of re-centring, as HTML; empty without it."""
     if not (spec.recenter_rotations or spec.recenter_shifts):
         return ""

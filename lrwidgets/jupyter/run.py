@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 import ipywidgets as w
 from psygnal import Signal
 
-from lrcore.advice import Advice
-from lrcore.compare import Comparison
+from lrcore.analysis.advice.finding import Finding
+from lrcore.analysis.comparison import Comparison
 from lrcore.errors import InputError
-from lrcore.records import Summary
-from lrcore.spec import RefineSpec
-from lrwidgets import table
-from lrwidgets.advising import findings, follow
-from lrwidgets.gallery import EVIDENCE
+from lrcore.records import IterationSummary
+from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.jupyter.base import BAD, Panel
-from lrwidgets.jupyter.fields import Form
-from lrwidgets.jupyter.slices import Silence
-from lrwidgets.session import Session
-from lrwidgets.state import RunState
-from lrwidgets.view import ViewState, number, resolve
+from lrwidgets.jupyter.parameter_form import ParameterForm
+from lrwidgets.jupyter.slices import ProgrammaticChange
+from lrwidgets.plots.catalogue import FIGURE_OF_FINDING
+from lrwidgets.session.advice import apply_finding, findings
+from lrwidgets.session.session import Session
+from lrwidgets.session.state import RunState
+from lrwidgets.session.view_state import ViewState, make_view_state, number
+from lrwidgets.text import formatting
 
 Act = Callable[[], None]
 INDENT = "\N{NO-BREAK SPACE}" * 4
@@ -36,14 +36,14 @@ class RunWidget(Panel):
     compared: emitted with what *compare* found. wanted: with the name of a figure that somebody asks to see.
     """
 
-    compared = Signal(Comparison)
-    wanted = Signal(str)
+    comparison_done = Signal(Comparison)
+    figure_requested = Signal(str)
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
         self._shown: ViewState | None = None
-        self._silent = Silence()
+        self._silent = ProgrammaticChange()
         self._here: str | None = None
         self._advised: str | None = None
         self._build()
@@ -76,7 +76,7 @@ class RunWidget(Panel):
         self.history = w.HTML().add_class("lrw-run-history")
         self.tree = w.Select(options=[], rows=9, layout=w.Layout(width="300px")).add_class("lrw-run-tree")
         self.advice = w.VBox([]).add_class("lrw-run-advice")
-        self.form = Form(self, self.session, SPEC_FIELDS, "run")
+        self.form = ParameterForm(self, self.session, SPEC_FIELDS, "run")
         drive = w.HBox([self.step, self.run, self.count, self.pause, self.stop, self.preview], layout=ROW)
         how_far = w.HBox([self.status, self.bar, self.progress], layout=ROW)
         choices = w.HBox([self.rewind, self.branch, self.compare])
@@ -90,12 +90,12 @@ class RunWidget(Panel):
 
     def _button(self, text: str, css: str, tip: str, act: Act, style: str = "") -> w.Button:
         made = w.Button(description=text, tooltip=tip, button_style=style, layout=AUTO).add_class(css)
-        made.on_click(self.guarded(lambda _: act()))
+        made.on_click(self.catch_errors(lambda _: act()))
         return made
 
     def _toggle(self, text: str, css: str, tip: str, act: Act) -> w.ToggleButton:
         made = w.ToggleButton(description=text, tooltip=tip, disabled=True, layout=AUTO).add_class(css)
-        made.observe(self.guarded(lambda _: None if self._silent.here else act()), "value")
+        made.observe(self.catch_errors(lambda _: None if self._silent.is_active else act()), "value")
         return made
 
     def _run(self) -> None:
@@ -125,19 +125,19 @@ class RunWidget(Panel):
 
     def _compare(self) -> None:
         chosen = self._chosen()
-        self.say("comparing …")
-        self.latest.ask(lambda: self.session.compare(chosen), self._tell_comparison, "compare")
+        self.show_message("comparing …")
+        self.latest.submit(lambda: self.session.compare(chosen), self._show_comparison, "compare")
 
-    def _tell_comparison(self, found: Comparison) -> None:
-        self.say(found.told)
-        self.compared.emit(found)
+    def _show_comparison(self, found: Comparison) -> None:
+        self.show_message(found.summary_line)
+        self.comparison_done.emit(found)
 
-    def _apply(self, advice: Advice) -> None:
+    def _apply(self, advice: Finding) -> None:
         """Branch as the advice says."""
         node = self.session.state.node
         assert node is not None  # advice is on a step
-        follow(self.session, node, advice)
-        self.say(f"branched: {advice.remedy}; step or run to see what it does")
+        apply_finding(self.session, node, advice)
+        self.show_message(f"branched: {advice.remedy}; step or run to see what it does")
 
     # --- what is shown ---
 
@@ -148,7 +148,7 @@ class RunWidget(Panel):
         self._publish()
 
     def _publish(self) -> None:
-        self.publisher.publish("state", lambda: self.show(resolve(self.session.spec, self.session.state)))
+        self.publisher.publish("state", lambda: self.show(make_view_state(self.session.spec, self.session.state)))
 
     def show(self, state: ViewState) -> None:
         """Show the state; on the publisher's thread."""
@@ -160,11 +160,13 @@ class RunWidget(Panel):
         with self._silent():
             self.pause.value = state.paused
             self.stop.value = self.stop.value and state.busy
-        self.unrun.value = f"<i>from the next iteration on: {html.escape(state.unrun)}</i>" if state.unrun else ""
-        if before is None or before.trouble != state.trouble:
-            self.say(state.trouble, BAD)
+        self.unrun.value = (
+            f"<i>from the next iteration on: {html.escape(state.pending_changes)}</i>" if state.pending_changes else ""
+        )
+        if before is None or before.failure != state.failure:
+            self.show_message(state.failure, BAD)
         if before is None or before.rows != state.rows:
-            self.history.value = lines(state.rows)
+            self.history.value = history_html(state.rows)
         if before is None or before.tree != state.tree:
             self._show_tree(state)
         self._advise(state)
@@ -187,35 +189,35 @@ class RunWidget(Panel):
         self._advised = here = self._here
         self.advice.children = ()  # what was found in another step is not for this one
         if here is not None:
-            self.latest.ask(lambda: self._findings(here), self._show_advice, "advice")
+            self.latest.submit(lambda: self._findings(here), self._show_advice, "advice")
 
-    def _findings(self, node: str) -> tuple[Advice, ...]:
+    def _findings(self, node: str) -> tuple[Finding, ...]:
         return findings(self.session, node)
 
-    def _show_advice(self, found: tuple[Advice, ...]) -> None:
+    def _show_advice(self, found: tuple[Finding, ...]) -> None:
         self.advice.children = [self._one(i, advice) for i, advice in enumerate(found)]
 
-    def _one(self, i: int, advice: Advice) -> w.Widget:
+    def _one(self, i: int, advice: Finding) -> w.Widget:
         remedy = f"<br><b>{html.escape(advice.remedy)}</b>" if advice.remedy else ""
         text = w.HTML(f"{html.escape(advice.finding)}{remedy}", layout=w.Layout(flex="1 1 auto"))
-        buttons, figure = [], EVIDENCE.get(advice.name)
-        if advice.mends:
+        buttons, figure = [], FIGURE_OF_FINDING.get(advice.name)
+        if advice.has_fix:
             tip = "go on from this step with the change; the other way is kept"
             name = f"lrw-run-advice-apply-{i}"
             buttons.append(self._button("Apply as branch", name, tip, lambda: self._apply(advice), "info"))
-        if figure and len(self.wanted):
+        if figure and len(self.figure_requested):
             name, tip = f"lrw-run-advice-show-{i}", f"the figure that shows it: {figure}"
-            buttons.append(self._button("Show", name, tip, lambda: self.wanted.emit(figure)))
+            buttons.append(self._button("Show", name, tip, lambda: self.figure_requested.emit(figure)))
         for button in buttons:
             button.layout = w.Layout(width="auto", flex="0 0 auto")
         return w.HBox([*buttons, text], layout=w.Layout(align_items="center"))
 
 
-def lines(rows: Sequence[Summary]) -> str:
+def history_html(rows: Sequence[IterationSummary]) -> str:
     """The history as the command line prints it, as HTML; empty before the start."""
     if not rows:
         return ""
-    text = html.escape("\n".join([table.HEADER, *map(table.line, rows)]))
+    text = html.escape("\n".join([formatting.HISTORY_HEADER, *map(formatting.format_iteration, rows)]))
     return (
         f'<pre style="line-height: 1.25; margin: 0; font-size: 11px; white-space: pre; overflow-x: auto">{text}</pre>'
     )

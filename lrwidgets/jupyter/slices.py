@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import traitlets as t
 
+from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
 from lrcore.masks.distance import bounds
-from lrcore.records import Float32, Float64, Volume
+from lrcore.records import Volume
 from lrwidgets.jupyter.base import Panel
 
 HERE = Path(__file__).parent
 Point = tuple[float, float, float]
 Range = tuple[float, float]
-UInt8 = npt.NDArray[np.uint8]
 
 LEVELS = 254
 """Bytes 1 … 255 are values of a map; 0 is where there is none."""
@@ -37,7 +37,7 @@ SAMPLES = 500_000
 """Voxels that tell these values."""
 
 
-class Silence:
+class ProgrammaticChange:
     """Tells what a program sets from what a person does: callbacks run on the thread that sets a trait."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Silence:
                 self._thread = before
 
     @property
-    def here(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it lasts on this thread."""
         return self._thread == threading.get_ident()
 
@@ -99,7 +99,7 @@ class Slices(anywidget.AnyWidget):
     marks = t.List(t.Dict()).tag(sync=True)
     seq = t.Int(0).tag(sync=True)
 
-    def send(self, **traits: Any) -> None:
+    def set_and_redraw(self, **traits: Any) -> None:
         """Set traits in one message, and have all drawn anew."""
         with self.hold_sync():
             for name, value in traits.items():
@@ -150,9 +150,9 @@ class SliceView(Panel):
         """
         if second is not None and second.box != volume.box:
             raise InputError(f"the maps have boxes of {volume.box} and {second.box} voxels: give two of the same box")
-        ranges = [levels(volume.data, SHARES)]
-        ranges.append(ranges[0] if second is None else levels(second.data, SHARES))
-        colours = second_range or (ranges[1] if second is None else levels(second.data, COLOUR_SHARES))
+        ranges = [density_quantiles(volume.data, SHARES)]
+        ranges.append(ranges[0] if second is None else density_quantiles(second.data, SHARES))
+        colours = second_range or (ranges[1] if second is None else density_quantiles(second.data, COLOUR_SHARES))
         traits: dict[str, Any] = {
             "box": volume.box,
             "apix": volume.pixel_size_A,
@@ -170,15 +170,15 @@ class SliceView(Panel):
             if self.volume is None or self.volume.box != volume.box:
                 traits["position"] = [volume.box // 2] * 3
             self.volume = volume
-            self.slices.send(**traits)
+            self.slices.set_and_redraw(**traits)
 
     def show_mask(self, mask: Volume | None) -> None:
         """Show a mask over the map, or none. Its grid may be another one about the same centre. On any thread."""
         with self._lock:
             if mask is None or self.volume is None:
-                self.slices.send(overlay=b"")
+                self.slices.set_and_redraw(overlay=b"")
             else:
-                self.slices.send(**overlay(mask, self.volume))
+                self.slices.set_and_redraw(**overlay_traits(mask, self.volume))
 
     def to_voxel(self, point_A: npt.ArrayLike) -> list[float]:
         """(x, y, z) in Å from the box centre → voxels of the map."""
@@ -188,12 +188,12 @@ class SliceView(Panel):
     def to_A(self, voxel: Any) -> Point:
         """Voxels of the map → (x, y, z) in Å from the box centre."""
         volume = self._shown()
-        x, y, z = ((a - volume.box // 2) * volume.pixel_size_A for a in coordinates(voxel))
+        x, y, z = ((a - volume.box // 2) * volume.pixel_size_A for a in parse_coordinates(voxel))
         return (x, y, z)
 
-    def on(self, name: str, callback: Callable[[Any], None]) -> None:
+    def observe_trait(self, name: str, callback: Callable[[Any], None]) -> None:
         """Have `callback(value)` called when the trait `name` changes; its errors are told in the panel."""
-        self.slices.observe(self.guarded(lambda change: callback(change["new"])), name)
+        self.slices.observe(self.catch_errors(lambda change: callback(change["new"])), name)
 
     def _shown(self) -> Volume:
         if self.volume is None:
@@ -201,7 +201,7 @@ class SliceView(Panel):
         return self.volume
 
 
-def coordinates(given: Any, count: int = 3) -> list[float]:
+def parse_coordinates(given: Any, count: int = 3) -> list[float]:
     """So many coordinates as a browser gives them. Raises InputError for anything else: it can send what it likes."""
     try:
         found = [float(a) for a in given]
@@ -212,7 +212,7 @@ def coordinates(given: Any, count: int = 3) -> list[float]:
     return found
 
 
-def levels(data: Float32, shares: Range) -> Range:
+def density_quantiles(data: Float32, shares: Range) -> Range:
     """The values of a map (n, n, n) below which these shares of its voxels lie, by every so-manieth voxel."""
     few = data.reshape(-1)[:: max(1, data.size // SAMPLES)]
     few = few[np.isfinite(few)]
@@ -238,7 +238,7 @@ def to_bytes(data: Float32, between: Range) -> bytes:
     return out.tobytes()
 
 
-def overlay(mask: Volume, on: Volume) -> dict[str, Any]:
+def overlay_traits(mask: Volume, on: Volume) -> dict[str, Any]:
     """The traits of a mask over a map: the block of it that is not 0, and where that lies."""
     block = bounds(mask.data > 0.5 / 255, 1)
     part = np.rint(mask.data[block] * np.float32(255)).clip(0, 255).astype(np.uint8)

@@ -20,7 +20,7 @@ REPLY_S = 10.0
 """How long the kernel may take to answer; it does so within milliseconds, or has no subshells."""
 
 
-def listen(widget: w.Widget) -> None:
+def route_to_subshell(widget: w.Widget) -> None:
     """Have a widget, and all that is or comes to be in it, heard at any time. Nothing changes without subshells."""
     found = _subshell()
     _route(widget, found, set())

@@ -6,10 +6,10 @@ from typing import Any
 import ipywidgets as w
 import numpy as np
 
+from lrcore.arrays import Float32
 from lrcore.errors import InputError
-from lrcore.records import Float32
-from lrwidgets.mesh import mesh
-from lrwidgets.swing import Swing
+from lrwidgets.gui.isosurface import local_resolution_surface
+from lrwidgets.gui.motion_surface import MotionSurfaces
 
 HEIGHT = 420
 FRAME_MS = 90
@@ -18,13 +18,13 @@ NEAR, FROM_DEG = 0.7, (25.0, 15.0)
 BODY, REST = 0xE69F00, 0x9AA5B1
 
 
-def surface(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float) -> w.Widget:
+def surface_view(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float) -> w.Widget:
     """A widget that shows a map (n, n, n) inside a mask, coloured by its local resolution in Å.
 
     Raises InputError if the libraries for it are not installed, or the map has no surface.
     """
     k3d = _k3d()
-    vertices, faces, values = mesh(data, local_A, mask, pixel_size_A)
+    vertices, faces, values = local_resolution_surface(data, local_A, mask, pixel_size_A)
     low, high = (float(value) for value in np.quantile(values, (0.02, 0.98)))
     plot = _plot(k3d)
     colours = k3d.matplotlib_color_maps.Viridis_r
@@ -39,7 +39,7 @@ def surface(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float)
     return plot
 
 
-def swinging(shown: Swing) -> w.Widget:
+def motion_player(shown: MotionSurfaces) -> w.Widget:
     """A widget that plays the swing of a body, to and fro; it plays in the browser alone.
 
     Raises InputError if the libraries for it are not installed.

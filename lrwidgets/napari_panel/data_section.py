@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton
 
-from lrwidgets import doors
-from lrwidgets.napari_panel.sample_data import made
+from lrwidgets.gui import file_actions
+from lrwidgets.napari_panel.sample_data import make_sample_files
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.session import Session
+from lrwidgets.session.session import Session
 
 FOLDERS = ("images", "run")
 """Fields that name a folder that is there."""
@@ -21,7 +21,7 @@ class DataSection(Section):
         self._opened = opened
         self.fields: dict[str, QLineEdit] = {}
         form = QFormLayout()
-        for name, label, tip in doors.FILES:
+        for name, label, tip in file_actions.FILES:
             form.addRow(label, self._field(name, tip))
         self.rows.addLayout(form)
         self.row(
@@ -48,7 +48,7 @@ class DataSection(Section):
         browse = QPushButton("…")
         browse.setFixedWidth(28)
         browse.setToolTip("choose in the file system")
-        browse.clicked.connect(self.guarded(lambda *_: self._browse(name)))
+        browse.clicked.connect(self.catch_errors(lambda *_: self._browse(name)))
         line = QHBoxLayout()
         line.addWidget(field)
         line.addWidget(browse)
@@ -66,20 +66,20 @@ class DataSection(Section):
 
     def _load(self) -> None:
         words = {name: field.text() for name, field in self.fields.items()}
-        self._ask("reading …", lambda: doors.load(words))
+        self._ask("reading …", lambda: file_actions.load_session(words))
 
     def _open(self) -> None:
         path = self.fields["run"].text()
-        self._ask("opening …", lambda: doors.open_run(path))
+        self._ask("opening …", lambda: file_actions.open_run(path))
 
     def _demo(self) -> None:
-        self._ask("simulating a flexible particle …", lambda: doors.demo(made().folder))
+        self._ask("simulating a flexible particle …", lambda: file_actions.open_example(make_sample_files().folder))
 
     def _ask(self, words: str, make: Callable[[], Session]) -> None:
-        self.say(words, "")
-        self.latest.ask(make, self._take, "data")
+        self.show_message(words, "")
+        self.latest.submit(make, self._take, "data")
 
     def _take(self, session: Session) -> None:
         self.describe(session)
-        self.say("loaded")
+        self.show_message("loaded")
         self._opened(session)

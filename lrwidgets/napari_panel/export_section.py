@@ -4,9 +4,9 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QCheckBox, QLineEdit
 
-from lrwidgets import doors
+from lrwidgets.gui import file_actions
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.session import Session
+from lrwidgets.session.session import Session
 
 
 class ExportSection(Section):
@@ -20,9 +20,9 @@ class ExportSection(Section):
         self.folder.setToolTip("folder to write; it is made if it is not there yet")
         self.rows.addWidget(self.folder)
         self.kinds: dict[str, QCheckBox] = {}
-        for name, words in doors.KINDS:
+        for name, words in file_actions.EXPORT_KINDS:
             box = QCheckBox(words)
-            box.setChecked(name not in doors.OFF)
+            box.setChecked(name not in file_actions.OFF)
             self.kinds[name] = box
             self.rows.addWidget(box)
         self.rows.addWidget(self.button("export-go", "Export", "write the present step", self._ask))
@@ -31,8 +31,10 @@ class ExportSection(Section):
 
     def _ask(self) -> None:
         folder, chosen = self.folder.text(), [name for name, box in self.kinds.items() if box.isChecked()]
-        self.say("writing …", "")
-        self.latest.ask(lambda: doors.export(self.session, folder, chosen), self._told, "export")
+        self.show_message("writing …", "")
+        self.latest.submit(lambda: file_actions.export_step(self.session, folder, chosen), self._show_written, "export")
 
-    def _told(self, paths: list[Path]) -> None:
-        self.say(f"wrote {', '.join(map(str, paths))}" if paths else "nothing is chosen, so nothing was written")
+    def _show_written(self, paths: list[Path]) -> None:
+        self.show_message(
+            f"wrote {', '.join(map(str, paths))}" if paths else "nothing is chosen, so nothing was written"
+        )

@@ -6,11 +6,11 @@ import numpy as np
 from napari.layers import Points
 from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton
 
-from lrcore.motion import Hinge
+from lrcore.motion.model import FulcrumEstimate
 from lrcore.records import Volume
-from lrcore.results import fulcrum_A
-from lrcore.soundness import doubts
-from lrcore.spec import RefineSpec
+from lrcore.refinement.geometry import fulcrum_A
+from lrcore.refinement.parameter_checks import parameter_warnings
+from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.napari_panel.layers import (
     ESTIMATE,
     FULCRUM,
@@ -21,11 +21,11 @@ from lrwidgets.napari_panel.layers import (
     fulcrum_text,
     to_world,
 )
-from lrwidgets.napari_panel.picking import picked
-from lrwidgets.napari_panel.scene import Scene
+from lrwidgets.napari_panel.picking import pick_surface_point
 from lrwidgets.napari_panel.section import BAD, GOOD, Section
-from lrwidgets.present import hinge_of
-from lrwidgets.session import Session
+from lrwidgets.napari_panel.viewer_layers import ViewerLayers
+from lrwidgets.session.session import Session
+from lrwidgets.session.step_analysis import current_fulcrum_estimate
 
 SAME_A = 0.02
 """Two points are one if they are so near: what is written is rounded to 0.01 Å."""
@@ -34,16 +34,16 @@ SAME_A = 0.02
 class FulcrumSection(Section):
     """Moves the session's fulcrum with the point, and the point with the session's fulcrum."""
 
-    def __init__(self, session: Session, scene: Scene) -> None:
+    def __init__(self, session: Session, scene: ViewerLayers) -> None:
         super().__init__()
         self.session, self.scene = session, scene
-        self._hinge: Hinge | None = None
+        self._hinge: FulcrumEstimate | None = None
         self._silent = False
         self._listening: Points | None = None
         self.text = QLineEdit()
         self.text.setObjectName("lrw-fulcrum-text")
         self.text.setToolTip("mask, box, or x, y, z followed by px or A (from the corner of the box) or map")
-        self.text.editingFinished.connect(self.guarded(self._typed))
+        self.text.editingFinished.connect(self.catch_errors(self._typed))
         self.rows.addWidget(self.text)
         button = self.button
         self.pick = QPushButton("Pick on the surface")
@@ -67,18 +67,18 @@ class FulcrumSection(Section):
         self.rows.addStretch(1)
         self.connect(session.spec_changed, lambda _: self._publish())
         self.connect(session.mask_changed, lambda _: self._publish())
-        self.connect(session.step_done, lambda *_: self._look_for_hinge())
+        self.connect(session.step_done, lambda *_: self._request_estimate())
         scene.viewer.mouse_drag_callbacks.append(self._pressed)
         scene.viewer.layers.events.removed.connect(self._removed)
         self._show()
-        self._look_for_hinge()
+        self._request_estimate()
 
     @property
     def point_A(self) -> Point:
         """The session's fulcrum (x, y, z) in Å from the box centre."""
         return fulcrum_A(self.session.job)
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """Let go of the session and the viewer."""
         callbacks = self.scene.viewer.mouse_drag_callbacks
         if self._pressed in callbacks:
@@ -87,7 +87,7 @@ class FulcrumSection(Section):
         if self._listening is not None:
             self._listening.events.data.disconnect(self._moved)
             self._listening = None
-        super().leave()
+        super().shut_down()
 
     # --- what a person does
 
@@ -102,8 +102,8 @@ class FulcrumSection(Section):
         except Exception:
             self._publish()
             raise
-        unwise = "; ".join(doubts(self.session.mask, spec))
-        self.say(unwise or f"the next iteration rotates about {text}", BAD if unwise else GOOD)
+        unwise = "; ".join(parameter_warnings(self.session.mask, spec))
+        self.show_message(unwise or f"the next iteration rotates about {text}", BAD if unwise else GOOD)
 
     def _moved(self, _: Any) -> None:
         """The layer's data have changed: by a person unless we are at it."""
@@ -114,19 +114,19 @@ class FulcrumSection(Section):
             self._publish()
             return
         volume, place = self.session.mask, np.asarray(layer.data[-1])
-        if len(layer.data) > 1 or _apart(from_world(volume, place), self.point_A) > SAME_A:
-            self.guarded(self._edit)(fulcrum_text(volume, place))
+        if len(layer.data) > 1 or _distance_A(from_world(volume, place), self.point_A) > SAME_A:
+            self.catch_errors(self._edit)(fulcrum_text(volume, place))
 
     def _pressed(self, viewer: Any, event: Any) -> None:
         """A click on a map while *pick* is down."""
         if not self.pick.isChecked():
             return
-        place = picked(viewer, event)
+        place = pick_surface_point(viewer, event)
         if place is None:
-            self.say("there is no map's surface under the mouse: click where there is", BAD)
+            self.show_message("there is no map's surface under the mouse: click where there is", BAD)
             return
         self.pick.setChecked(False)
-        self.guarded(self._edit)(fulcrum_text(self.session.mask, place))
+        self.catch_errors(self._edit)(fulcrum_text(self.session.mask, place))
 
     def _use_estimate(self) -> None:
         if self._hinge is not None:
@@ -143,10 +143,10 @@ class FulcrumSection(Section):
     def _publish(self) -> None:
         self.relay.publish("fulcrum", self._show)
 
-    def _look_for_hinge(self) -> None:
-        self.latest.ask(lambda: hinge_of(self.session), self._show_hinge, "hinge")
+    def _request_estimate(self) -> None:
+        self.latest.submit(lambda: current_fulcrum_estimate(self.session), self._show_hinge, "hinge")
 
-    def _show_hinge(self, hinge: Hinge | None) -> None:
+    def _show_hinge(self, hinge: FulcrumEstimate | None) -> None:
         self._hinge = hinge
         self.estimate.setEnabled(hinge is not None)
         if self.isVisible():
@@ -169,7 +169,7 @@ class FulcrumSection(Section):
         """Text, readout and point follow the session."""
         session, point_A = self.session, self.point_A
         self.text.setText(session.spec.fulcrum)
-        self.readout.setText("\n".join(self._words(session.mask, session.spec, point_A)))
+        self.readout.setText("\n".join(self._readout_lines(session.mask, session.spec, point_A)))
         layer = self.scene.find(FULCRUM)
         place = np.array([to_world(session.mask, point_A)])
         self._silent = True
@@ -182,25 +182,25 @@ class FulcrumSection(Section):
             layer.events.data.connect(self._moved)
             self._listening = layer
 
-    def _words(self, volume: Volume, spec: RefineSpec, point_A: Point) -> list[str]:
+    def _readout_lines(self, volume: Volume, spec: RefineSpec, point_A: Point) -> list[str]:
         """The point in every notation, and the estimate."""
         corner = np.array(point_A) + volume.box // 2 * volume.pixel_size_A
         lines = [
-            f"{_said(corner / volume.pixel_size_A)} px, {_said(corner)} Å from the corner",
-            f"{_said(np.array(point_A))} Å from the centre of the box",
+            f"{_format_point(corner / volume.pixel_size_A)} px, {_format_point(corner)} Å from the corner",
+            f"{_format_point(np.array(point_A))} Å from the centre of the box",
         ]
         if any(volume.header_origin_A):
-            lines.append(f"{_said(corner + np.array(volume.header_origin_A))} Å in the map's frame")
+            lines.append(f"{_format_point(corner + np.array(volume.header_origin_A))} Å in the map's frame")
         if self._hinge is not None:
             sd = float(np.sqrt(np.linalg.eigvalsh(self._hinge.covariance_A2).max()))
-            away = _apart(point_A, self._hinge.fulcrum_A)
+            away = _distance_A(point_A, self._hinge.fulcrum_A)
             lines.append(f"the motion puts it {away:.1f} Å away, SD {sd:.1f} Å where it is least known")
         return lines
 
 
-def _apart(a: Any, b: Any) -> float:
+def _distance_A(a: Any, b: Any) -> float:
     return float(np.linalg.norm(np.subtract(a, b)))
 
 
-def _said(point: Any) -> str:
+def _format_point(point: Any) -> str:
     return ", ".join(f"{a:.1f}" for a in point)

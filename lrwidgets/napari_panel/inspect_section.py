@@ -6,19 +6,19 @@ from napari.layers.utils._link_layers import link_layers
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox
 
-from lrcore.compare import Comparison
+from lrcore.analysis.comparison import Comparison
 from lrcore.records import Progress, Volume
-from lrcore.refine import final_map
+from lrcore.refinement.density import final_map
 from lrwidgets import plots
-from lrwidgets.gallery import FIGURES, MOTION, UNCERTAINTY
-from lrwidgets.napari_panel.figure import FigureBox
-from lrwidgets.napari_panel.layers import LayerData, local_layer, map_layer, swing_layers
-from lrwidgets.napari_panel.scene import Scene
+from lrwidgets.gui.motion_surface import MotionSurfaces, motion_surfaces_of
+from lrwidgets.napari_panel.figure_box import FigureBox
+from lrwidgets.napari_panel.layers import LayerData, local_resolution_layer, map_layer, motion_surface_layers
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.present import before_and_after, local_of, motion_of, swing_of
-from lrwidgets.session import Session
-from lrwidgets.state import RunState
-from lrwidgets.swing import Swing
+from lrwidgets.napari_panel.viewer_layers import ViewerLayers
+from lrwidgets.plots.catalogue import FIGURES, MOTION, UNCERTAINTY
+from lrwidgets.session.session import Session
+from lrwidgets.session.state import RunState
+from lrwidgets.session.step_analysis import local_resolution_of, maps_before_and_after, motion_plot_data
 
 LINKED = ("contrast_limits", "gamma", "iso_threshold", "rendering")
 BEFORE, AFTER = "before", "after"
@@ -27,22 +27,24 @@ BEFORE, AFTER = "before", "after"
 class InspectSection(Section):
     """Shows the present step of a session."""
 
-    def __init__(self, session: Session, scene: Scene) -> None:
+    def __init__(self, session: Session, scene: ViewerLayers) -> None:
         super().__init__()
         self.session, self.scene = session, scene
         self._node: str | None = None
         self.what = QComboBox()
         self.what.setObjectName("lrw-inspect-what")
         self.what.addItems([*FIGURES, MOTION])
-        self.what.currentTextChanged.connect(self.guarded(lambda _: self._draw()))
+        self.what.currentTextChanged.connect(self.catch_errors(lambda _: self._draw()))
         self.rows.addWidget(self.what)
         self.row(
-            self.button("inspect-maps", "Maps before / after", "as layers with linked contrast", self.maps),
-            self.button("inspect-local", "Local resolution", "as a coloured surface", self.local),
+            self.button("inspect-maps", "Maps before / after", "as layers with linked contrast", self.load_maps),
+            self.button("inspect-local", "Local resolution", "as a coloured surface", self.load_local_resolution),
         )
         self.row(
-            self.button("inspect-swing", "Motion in 3D", "the body moved along its motion", self.swing),
-            self.button("inspect-sure", "How sure", "draw from every posterior with the other half's map", self.sure),
+            self.button("inspect-swing", "Motion in 3D", "the body moved along its motion", self.load_motion_surfaces),
+            self.button(
+                "inspect-sure", "How sure", "draw from every posterior with the other half's map", self.draw_uncertainty
+            ),
         )
         self.figure = FigureBox(self)
         self.rows.addWidget(self.message)
@@ -55,53 +57,55 @@ class InspectSection(Section):
         """Show two steps side by side, until a figure is chosen or there is another step."""
         with QSignalBlocker(self.what):
             self.what.setCurrentIndex(-1)
-        self.figure.ask(lambda: plots.compare(found))
-        self.say(found.told)
+        self.figure.show_figure(lambda: plots.compare(found))
+        self.show_message(found.summary_line)
 
-    def maps(self) -> None:
+    def load_maps(self) -> None:
         """The map at the start and the present one, as two layers."""
         node = self._present()
         if node:
-            self.latest.ask(lambda: before_and_after(self.session, node), self._show_maps, "maps")
+            self.latest.submit(lambda: maps_before_and_after(self.session, node), self._show_maps, "maps")
 
-    def local(self) -> None:
+    def load_local_resolution(self) -> None:
         """The surface of the present map, coloured by local resolution."""
         node = self._present()
         if node:
-            self.say("local resolution …", "")
-            self.latest.ask(lambda: self._local(node), self._show_local, "local")
+            self.show_message("local resolution …", "")
+            self.latest.submit(lambda: self._local(node), self._show_local, "local")
 
-    def swing(self) -> None:
+    def load_motion_surfaces(self) -> None:
         """The body, moved along its first principal motion, as a surface with a slider."""
         node = self._present()
         if node:
-            self.latest.ask(lambda: swing_of(self.session, node, 1), self._show_swing, "swing")
+            self.latest.submit(lambda: motion_surfaces_of(self.session, node, 1), self._show_motion_surfaces, "swing")
 
-    def _show_swing(self, shown: Swing) -> None:
-        layers = [self.scene.put(one) for one in swing_layers(self.session.mask, shown) if one is not None]
+    def _show_motion_surfaces(self, shown: MotionSurfaces) -> None:
+        layers = [self.scene.put(one) for one in motion_surface_layers(self.session.mask, shown) if one is not None]
         for other in self.scene.viewer.layers:
             other.visible = other in layers
         self.scene.viewer.dims.ndisplay = 3
-        self.say("the slider below moves the body along its first principal motion; its arrow plays it")
+        self.show_message("the slider below moves the body along its first principal motion; its arrow plays it")
 
-    def sure(self) -> None:
+    def draw_uncertainty(self) -> None:
         """How far the poses of the present step may be off, by draws; then the figure shows it."""
         node = self._present()
         if node:
-            self.say("draws from the posteriors …", "")
-            self.latest.ask(lambda: self.session.uncertainty(node, self._tell_draws), self._show_sure, "sure")
+            self.show_message("draws from the posteriors …", "")
+            self.latest.submit(
+                lambda: self.session.uncertainty(node, self._show_draw_progress), self._show_uncertainty, "sure"
+            )
 
-    def _tell_draws(self, at: Progress) -> None:
-        self.say(f"draws from the posterior of particle {at.done} of {at.total} …", "")
+    def _show_draw_progress(self, at: Progress) -> None:
+        self.show_message(f"draws from the posterior of particle {at.done} of {at.total} …", "")
 
-    def _show_sure(self, _: object) -> None:
+    def _show_uncertainty(self, _: object) -> None:
         self.what.setCurrentText(UNCERTAINTY)
         self._draw()
 
     def _present(self) -> str | None:
         node = self.session.state.node
         if node is None:
-            self.say("nothing to see yet: run a step", "")
+            self.show_message("nothing to see yet: run a step", "")
         return node
 
     def _changed(self, state: RunState) -> None:
@@ -113,15 +117,17 @@ class InspectSection(Section):
         node = self._present()
         if node is None:
             return
-        self.say("")
+        self.show_message("")
         if self.what.currentIndex() < 0:
             self.what.setCurrentIndex(0)  # which draws
             return
         if self.what.currentText() == MOTION:
-            self.figure.ask(lambda: plots.motion(*motion_of(self.session, node)))
+            self.figure.show_figure(lambda: plots.motion(*motion_plot_data(self.session, node)))
             return
         make, *_ = FIGURES[self.what.currentText()]
-        self.figure.ask(lambda: make(self.session.results(node), narrow=True), lambda: make(self.session.results(node)))
+        self.figure.show_figure(
+            lambda: make(self.session.results(node), narrow=True), lambda: make(self.session.results(node))
+        )
 
     def _show_maps(self, pair: tuple[Volume, Volume]) -> None:
         layers = [self.scene.put(map_layer(volume, name)) for name, volume in zip((BEFORE, AFTER), pair, strict=True)]
@@ -129,13 +135,13 @@ class InspectSection(Section):
         first.visible, last.visible = False, True
         last.contrast_limits = first.contrast_limits
         link_layers(layers, LINKED)
-        self.say("before is hidden: click its eye to see it; the contrast of both is one")
+        self.show_message("before is hidden: click its eye to see it; the contrast of both is one")
 
     def _local(self, node: str) -> LayerData:
-        found = local_of(self.session, node, lambda text: self.say(text, ""))
+        found = local_resolution_of(self.session, node, lambda text: self.show_message(text, ""))
         at, step = self.session.load_step(node)
         job = self.session.job_of(at)
-        return local_layer(final_map(job, step), found.map.data, job.mask.data)
+        return local_resolution_layer(final_map(job, step), found.map.data, job.mask.data)
 
     def _show_local(self, layer: LayerData) -> None:
         shown: Any = self.scene.put(layer)

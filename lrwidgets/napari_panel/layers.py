@@ -11,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lrcore import masks
+from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
-from lrcore.records import Float32, Float64, Volume
-from lrwidgets.mesh import mesh
-from lrwidgets.swing import Swing
+from lrcore.records import Volume
+from lrwidgets.gui.isosurface import local_resolution_surface
+from lrwidgets.gui.motion_surface import MotionSurfaces
 
 LayerData = tuple[Any, dict[str, Any], str]
 Point = tuple[float, float, float]
 
 AXES = ("z", "y", "x")
 UNITS = ("angstrom",) * 3
-SWING, STILL = "motion", "rest of the particle"
+MOTION, REST = "motion", "rest of the particle"
 MAP, MASK, NEW_MASK, FULCRUM, ESTIMATE, LOCAL = "map", "mask", "new mask", "fulcrum", "estimate", "local resolution"
 """Names of the layers that are ours."""
 ELLIPSOID_SDS = 2.0
@@ -37,7 +38,7 @@ class ImageLike(Protocol):
     name: str
 
 
-def frame(volume: Volume) -> dict[str, Any]:
+def layer_placement(volume: Volume) -> dict[str, Any]:
     """Where the voxels of a map lie in the world."""
     x, y, z = volume.header_origin_A
     return {"scale": (volume.pixel_size_A,) * 3, "translate": (z, y, x), "units": UNITS, "axis_labels": AXES}
@@ -53,7 +54,7 @@ def map_layer(volume: Volume, name: str = MAP, **more: Any) -> LayerData:
         "iso_threshold": surface_level(volume),
         "metadata": {"lrwidgets": "map"},
     }
-    return volume.data, frame(volume) | shown | more, "image"
+    return volume.data, layer_placement(volume) | shown | more, "image"
 
 
 def mask_layer(volume: Volume, name: str = MASK, **more: Any) -> LayerData:
@@ -68,7 +69,7 @@ def mask_layer(volume: Volume, name: str = MASK, **more: Any) -> LayerData:
         "iso_threshold": 0.5,
         "metadata": {"lrwidgets": "mask"},
     }
-    return volume.data, frame(volume) | shown | more, "image"
+    return volume.data, layer_placement(volume) | shown | more, "image"
 
 
 def fulcrum_layer(volume: Volume, point_A: Point) -> LayerData:
@@ -115,9 +116,9 @@ def ellipsoid_layer(volume: Volume, point_A: Point, covariance_A2: Float64) -> L
     return (vertices, faces, np.ones(len(vertices))), shown, "surface"
 
 
-def local_layer(volume: Volume, local_A: Float32, mask: Float32) -> LayerData:
+def local_resolution_layer(volume: Volume, local_A: Float32, mask: Float32) -> LayerData:
     """The map's surface inside a mask, coloured by local resolution. local_A, mask: (n, n, n)."""
-    vertices, faces, values = mesh(volume.data, local_A, mask, volume.pixel_size_A)
+    vertices, faces, values = local_resolution_surface(volume.data, local_A, mask, volume.pixel_size_A)
     low, high = (float(q) for q in np.quantile(values, (0.02, 0.98)))
     middle = np.array(to_world(volume, (0.0, 0.0, 0.0)))
     shown = {
@@ -132,7 +133,7 @@ def local_layer(volume: Volume, local_A: Float32, mask: Float32) -> LayerData:
     return (middle + vertices[:, ::-1], faces, values), shown, "surface"
 
 
-def swing_layers(volume: Volume, shown: Swing) -> tuple[LayerData, LayerData | None]:
+def motion_surface_layers(volume: Volume, shown: MotionSurfaces) -> tuple[LayerData, LayerData | None]:
     """A body that swings, as a surface with a slider of its own, and the rest of the particle, if any, which stays.
 
     volume: whose frame it is.
@@ -143,11 +144,11 @@ def swing_layers(volume: Volume, shown: Swing) -> tuple[LayerData, LayerData | N
     vertices = np.concatenate([time, middle + shown.body.reshape(-1, 3)[:, ::-1]], axis=1)
     faces = np.concatenate([shown.faces.astype(np.int64) + count * i for i in range(frames)])
     axes = {"units": ("pixel", *UNITS), "axis_labels": ("place", *AXES)}
-    body = {"name": SWING, "colormap": "bop orange", "shading": "smooth", "metadata": {"lrwidgets": "swing"}} | axes
+    body = {"name": MOTION, "colormap": "bop orange", "shading": "smooth", "metadata": {"lrwidgets": "swing"}} | axes
     moving: LayerData = ((vertices, faces, np.ones(len(vertices))), body, "surface")
     if len(shown.rest) == 0:
         return moving, None
-    rest = {"name": STILL, "colormap": "gray", "opacity": 0.5, "shading": "smooth", "metadata": {"lrwidgets": "still"}}
+    rest = {"name": REST, "colormap": "gray", "opacity": 0.5, "shading": "smooth", "metadata": {"lrwidgets": "still"}}
     here = (middle + shown.rest[:, ::-1], shown.rest_faces, np.full(len(shown.rest), 0.7))
     return moving, (here, rest | {"units": UNITS, "axis_labels": AXES, "contrast_limits": (0.0, 1.0)}, "surface")
 
@@ -172,7 +173,7 @@ def fulcrum_text(volume: Volume, world: npt.ArrayLike) -> str:
     return ", ".join(f"{a:.2f}" for a in corner) + " A"
 
 
-def volume_of(layer: ImageLike) -> Volume:
+def volume_from_layer(layer: ImageLike) -> Volume:
     """The map that an image layer shows. Raises InputError for one that is no cubic map with cubic voxels."""
     data, (scale, translate) = np.asarray(layer.data), (np.asarray(a, float) for a in (layer.scale, layer.translate))
     if data.ndim != 3 or len(set(data.shape)) != 1:
@@ -195,12 +196,12 @@ def origin_A(translate: npt.ArrayLike) -> Point:
     return x, y, z
 
 
-def drawn_shapes(volume: Volume, shapes: Any) -> tuple[masks.Sphere | masks.Block, ...]:
+def shapes_from_layer(volume: Volume, shapes: Any) -> tuple[masks.Sphere | masks.Cuboid, ...]:
     """Ellipses and rectangles of a Shapes layer, drawn in slices, as spheres and boxes that are as deep as wide.
 
     Raises InputError for other shapes.
     """
-    found: list[masks.Sphere | masks.Block] = []
+    found: list[masks.Sphere | masks.Cuboid] = []
     for corners, kind in zip(shapes.data, map(str, shapes.shape_type), strict=True):
         if kind not in ("ellipse", "rectangle"):
             raise InputError(f"layer {shapes.name}: holds a {kind}: draw ellipses (spheres) and rectangles (boxes)")
@@ -211,7 +212,7 @@ def drawn_shapes(volume: Volume, shapes: Any) -> tuple[masks.Sphere | masks.Bloc
             found.append(masks.Sphere(centre, 0.5 * deep))
         else:
             x, y, z = (float(side) if side > 0.01 * deep else deep for side in size)
-            found.append(masks.Block(centre, (x, y, z)))
+            found.append(masks.Cuboid(centre, (x, y, z)))
     return tuple(found)
 
 

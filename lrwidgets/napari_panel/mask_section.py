@@ -15,11 +15,19 @@ from lrcore import masks
 from lrcore.errors import InputError
 from lrcore.masks import soft_edge
 from lrcore.records import Volume
-from lrwidgets.mask_settings import REGIONS, Settings, facts, listed
-from lrwidgets.napari_panel.layers import MASK, NEW_MASK, drawn_shapes, frame, mask_layer, origin_A, voxel_A
-from lrwidgets.napari_panel.scene import Scene
+from lrwidgets.gui.mask_settings import REGIONS, MaskSettings, describe_mask, describe_parts
+from lrwidgets.napari_panel.layers import (
+    MASK,
+    NEW_MASK,
+    layer_placement,
+    mask_layer,
+    origin_A,
+    shapes_from_layer,
+    voxel_A,
+)
 from lrwidgets.napari_panel.section import BAD, Section
-from lrwidgets.session import Session
+from lrwidgets.napari_panel.viewer_layers import ViewerLayers
+from lrwidgets.session.session import Session
 
 PAINT, SHAPES = "mask paint", "mask shapes"
 SLIDERS = {
@@ -35,14 +43,14 @@ COARSE = 128
 class MaskSection(Section):
     """Shapes a mask on a map layer, shown as the layer `NEW_MASK`; *apply* has the session use it."""
 
-    def __init__(self, session: Session, scene: Scene) -> None:
+    def __init__(self, session: Session, scene: ViewerLayers) -> None:
         super().__init__()
         self.session, self.scene = session, scene
-        self.settings = Settings()
+        self.settings = MaskSettings()
         self._silent = False
         self._volume: Volume | None = None
         self._coarse: Volume | None = None
-        self._made: masks.Made | None = None
+        self._made: masks.MaskResult | None = None
         self._painted: Volume | None = None
         self.controls: dict[str, QWidget] = {}
         self._build()
@@ -61,12 +69,12 @@ class MaskSection(Section):
         self.region = QComboBox()
         for words, value in REGIONS:
             self.region.addItem(words, value)
-        self.region.currentIndexChanged.connect(self.guarded(lambda _: self.set(region=self.region.currentData())))
+        self.region.currentIndexChanged.connect(self.catch_errors(lambda _: self.set(region=self.region.currentData())))
         form.addRow("region", self.region)
         self.parts = QSpinBox()
         self.parts.setRange(0, 999)
         self.parts.setToolTip("the largest parts to keep; 0: all")
-        self.parts.valueChanged.connect(self.guarded(lambda value: self.set(components=value)))
+        self.parts.valueChanged.connect(self.catch_errors(lambda value: self.set(components=value)))
         form.addRow("parts", self.parts)
         ticks = [self._tick(name, words) for name, words in TICKS.items()]
         self.row(*ticks)
@@ -103,14 +111,14 @@ class MaskSection(Section):
         slider.setRange(low, high)
         slider.setObjectName(f"lrw-mask-{name}")
         more = {"found": False} if name == "threshold" else {}
-        slider.valueChanged.connect(self.guarded(lambda value: self.set(**{name: float(value)}, **more)))
+        slider.valueChanged.connect(self.catch_errors(lambda value: self.set(**{name: float(value)}, **more)))
         self.controls[name] = slider
         return slider
 
     def _tick(self, name: str, words: str) -> QCheckBox:
         box = QCheckBox(words)
         box.setObjectName(f"lrw-mask-{name}")
-        box.toggled.connect(self.guarded(lambda on: self.set(**{name: on})))
+        box.toggled.connect(self.catch_errors(lambda on: self.set(**{name: on})))
         self.controls[name] = box
         return box
 
@@ -126,21 +134,21 @@ class MaskSection(Section):
 
     def make(self) -> None:
         """A mask of the selected map. Raises InputError if no layer shows one."""
-        self._take(self.scene.map_here())
+        self._take(self.scene.current_map())
         self._painted = None
         self._ask()
 
     def paint(self) -> None:
         """Put the mask into a Labels layer, with the brush in hand."""
-        self.latest.ask(self._whole(), self._show_brush, "brush")
+        self.latest.submit(self._whole(), self._show_brush, "brush")
 
     def _show_brush(self, mask: Volume) -> None:
         self._drop(PAINT)
-        labels = Labels((mask.data > 0.5).astype(np.uint8), name=PAINT, opacity=0.5, **frame(mask))
+        labels = Labels((mask.data > 0.5).astype(np.uint8), name=PAINT, opacity=0.5, **layer_placement(mask))
         self.scene.viewer.add_layer(labels)
         self.scene.viewer.dims.ndisplay = 2
         labels.n_edit_dimensions, labels.brush_size, labels.mode = 3, 5, "paint"
-        self.say("paint with 1, erase with 0; then Soften paint", "")
+        self.show_message("paint with 1, erase with 0; then Soften paint", "")
 
     def soften(self) -> None:
         """Take what is painted as the mask, with the soft edge. Raises InputError if nothing is."""
@@ -153,7 +161,7 @@ class MaskSection(Section):
         def softened() -> Volume:
             return Volume(soft_edge(inside, pixel, width), pixel, place)
 
-        self.latest.ask(softened, self._show_painted, "paint")
+        self.latest.submit(softened, self._show_painted, "paint")
 
     def draw(self) -> None:
         """A Shapes layer to draw ellipses and rectangles in."""
@@ -168,7 +176,7 @@ class MaskSection(Section):
     def use_shapes(self) -> None:
         """Take the drawn shapes. Raises InputError if there are none."""
         layer = self._layer(SHAPES, Shapes, "press Draw shapes first")
-        found = drawn_shapes(self.session.mask, layer)
+        found = shapes_from_layer(self.session.mask, layer)
         self.set(drawn=found, region="within" if self.settings.region == "dense" else self.settings.region)
 
     def clear(self) -> None:
@@ -182,13 +190,13 @@ class MaskSection(Section):
         if self._painted is None and self._volume is None:
             raise InputError("there is no new mask yet: press From the map, or paint one")
         make, session = self._whole(), self.session
-        self.say("making the whole mask …", "")
-        self.latest.ask(lambda: session.use_mask(make()), lambda _: self._applied(), "apply")
+        self.show_message("making the whole mask …", "")
+        self.latest.submit(lambda: session.use_mask(make()), lambda _: self._applied(), "apply")
 
     def _applied(self) -> None:
         self._drop(PAINT)
         self.scene.drop(NEW_MASK)
-        self.say("the next iteration uses this mask")
+        self.show_message("the next iteration uses this mask")
 
     def _add_model(self) -> None:
         path, selection = self.model.text().strip(), self.selection.text().strip()
@@ -196,7 +204,7 @@ class MaskSection(Section):
         def read() -> masks.Atoms:
             return masks.Atoms(masks.read_atoms(path, selection), 5.0, f"{Path(path).name} {selection}".strip())
 
-        self.latest.ask(read, self._add_atoms, "model")
+        self.latest.submit(read, self._add_atoms, "model")
 
     def _add_atoms(self, atoms: masks.Atoms) -> None:
         region = "within" if self.settings.region == "dense" else self.settings.region
@@ -205,44 +213,44 @@ class MaskSection(Section):
     # --- the mask
 
     def _take(self, volume: Volume) -> None:
-        self._volume, self._coarse, self._made = volume, masks.coarse(volume, COARSE, workers=2), None
+        self._volume, self._coarse, self._made = volume, masks.downsample_volume(volume, COARSE, workers=2), None
 
     def _ask(self) -> None:
         """Have the mask of these settings made and shown."""
         if self._volume is None:
-            self._take(self.scene.map_here())
+            self._take(self.scene.current_map())
         coarse, settings = self._coarse, self.settings
         assert coarse is not None
 
-        def made() -> masks.Made:
-            return masks.make(coarse, settings.recipe(), self._made, workers=2)
+        def made() -> masks.MaskResult:
+            return masks.make_mask(coarse, settings.recipe(), self._made, workers=2)
 
-        self.latest.ask(made, self._show_made, "mask")
+        self.latest.submit(made, self._show_made, "mask")
 
-    def _show_made(self, made: masks.Made) -> None:
+    def _show_made(self, made: masks.MaskResult) -> None:
         self._made = made
         self._show_new(replace(made.volume, data=made.mask))
-        if made.filtered is not None:
-            low, high = float(np.median(made.filtered)), float(made.filtered.max())
-            with _Quiet(self):
+        if made.lowpassed is not None:
+            low, high = float(np.median(made.lowpassed)), float(made.lowpassed.max())
+            with _ProgrammaticChange(self):
                 self.threshold.setRange(low, high)
                 self.threshold.setDecimals(4 if high < 10 else 2)
                 if self.settings.found and made.threshold is not None:
                     self.threshold.setValue(made.threshold)
-        self._tell_facts(facts(made))
+        self._show_facts(describe_mask(made))
 
     def _show_painted(self, mask: Volume) -> None:
         self._painted = mask
         self._show_new(mask)
-        checks = masks.inspect(mask.data, mask.pixel_size_A, None)
-        self._tell_facts(
+        checks = masks.check_mask(mask.data, mask.pixel_size_A, None)
+        self._show_facts(
             [("✓ " * check.passed + "⚠ " * (not check.passed) + check.sentence, check.passed) for check in checks]
         )
 
-    def _tell_facts(self, lines: list[tuple[str, bool]]) -> None:
+    def _show_facts(self, lines: list[tuple[str, bool]]) -> None:
         words = [line if passed else f'<span style="color: {BAD}">{line}</span>' for line, passed in lines]
-        self.facts.setText("<br>".join([*words, *listed(self.settings)]))
-        self.say("")
+        self.facts.setText("<br>".join([*words, *describe_parts(self.settings)]))
+        self.show_message("")
 
     def _whole(self) -> Callable[[], Volume]:
         """What makes the mask at work on, on any thread: the painted one, that of the settings, or the session's."""
@@ -251,7 +259,7 @@ class MaskSection(Section):
         def make() -> Volume:
             if painted is not None or volume is None:
                 return given if painted is None else painted
-            made = masks.make(volume, settings.recipe(), workers=2)
+            made = masks.make_mask(volume, settings.recipe(), workers=2)
             return Volume(made.mask, volume.pixel_size_A, volume.header_origin_A)
 
         return make
@@ -269,7 +277,7 @@ class MaskSection(Section):
     # --- what is shown
 
     def _show_settings(self) -> None:
-        with _Quiet(self):
+        with _ProgrammaticChange(self):
             for name, control in self.controls.items():
                 value = getattr(self.settings, name)
                 if isinstance(control, QCheckBox):
@@ -291,7 +299,7 @@ class MaskSection(Section):
             self.scene.viewer.layers.remove(name)
 
 
-class _Quiet:
+class _ProgrammaticChange:
     """While this lasts, what changes in the controls is no person's doing."""
 
     def __init__(self, section: MaskSection) -> None:

@@ -8,8 +8,9 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from lrcore.compare import Comparison
-from lrcore.refine import final_map
+from lrcore.analysis.comparison import Comparison
+from lrcore.refinement.density import final_map
+from lrwidgets.gui.threads import LatestTasks
 from lrwidgets.napari_panel.data_section import DataSection
 from lrwidgets.napari_panel.export_section import ExportSection
 from lrwidgets.napari_panel.fulcrum_section import FulcrumSection
@@ -17,19 +18,18 @@ from lrwidgets.napari_panel.inspect_section import InspectSection
 from lrwidgets.napari_panel.layers import MAP, LayerData, map_layer
 from lrwidgets.napari_panel.mask_section import MaskSection
 from lrwidgets.napari_panel.prior_section import PriorSection
-from lrwidgets.napari_panel.relay import Relay
+from lrwidgets.napari_panel.qt_updates import QtPublisher
 from lrwidgets.napari_panel.run_section import RunSection
-from lrwidgets.napari_panel.scene import Scene
 from lrwidgets.napari_panel.section import Section
 from lrwidgets.napari_panel.sweep_section import SweepSection
-from lrwidgets.present import map_of
-from lrwidgets.session import Session
-from lrwidgets.state import RunState
-from lrwidgets.threads import Latest
-from lrwidgets.view import resolve
+from lrwidgets.napari_panel.viewer_layers import ViewerLayers
+from lrwidgets.session.session import Session
+from lrwidgets.session.state import RunState
+from lrwidgets.session.step_analysis import current_map
+from lrwidgets.session.view_state import make_view_state
 
 WIDTH = 420
-_LEFT: dict[int, Session] = {}
+_RESUMABLE_SESSIONS: dict[int, Session] = {}
 """Sessions whose panel was closed, by the viewer's id: a new panel there takes them up again."""
 
 
@@ -42,12 +42,12 @@ class SessionPanel(QWidget):
 
     def __init__(self, viewer: Viewer, session: Session | None = None) -> None:
         super().__init__()
-        self.scene = Scene(viewer)
+        self.scene = ViewerLayers(viewer)
         self.session: Session | None = None
         self.sections: dict[str, Section] = {}
         self.setMinimumWidth(WIDTH)
-        self.relay = Relay(self._tell, self)
-        self.latest = Latest(self.relay, self._tell)
+        self.relay = QtPublisher(self._show_error, self)
+        self.latest = LatestTasks(self.relay, self._show_error)
         self.head = QLabel()
         self.head.setObjectName("lrw-head")
         self.head.setWordWrap(True)
@@ -61,10 +61,10 @@ class SessionPanel(QWidget):
         self._node: str | None = None
         self._left = False
         self._guard = _CloseGuard(self)
-        session = session or _LEFT.pop(id(viewer), None)
+        session = session or _RESUMABLE_SESSIONS.pop(id(viewer), None)
         if session is not None:
             self.open(session)
-        self.destroyed.connect(_leaver(self))
+        self.destroyed.connect(_shut_down_callback(self))
 
     def open(self, session: Session) -> None:
         """Show a session in place of the one before, which goes on without a view."""
@@ -82,8 +82,8 @@ class SessionPanel(QWidget):
         }
         for name, section in self.sections.items():
             self._add(name, section)
-        self.sections["Run"].wanted.connect(self._wanted)
-        self.sections["Run"].compared.connect(self._compared)
+        self.sections["Run"].wanted.connect(self._show_requested_figure)
+        self.sections["Run"].compared.connect(self._show_comparison)
         session.state_changed.connect(self._changed)
         self.tabs.setCurrentIndex(self._index("Run" if session.state.tree else "Mask"))
         self._changed(session.state)
@@ -95,18 +95,18 @@ class SessionPanel(QWidget):
         if not self._left:
             self._guard.watch()
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """Let go of session, viewer and threads; the session goes on."""
         if self._left:
             return
         self._left = True
-        self._guard.leave()
+        self._guard.stop_watching()
         if self.session is not None:
             viewer = self.scene.viewer
-            _LEFT[id(viewer)] = self.session
-            weakref.finalize(viewer, _LEFT.pop, id(viewer), None)
+            _RESUMABLE_SESSIONS[id(viewer)] = self.session
+            weakref.finalize(viewer, _RESUMABLE_SESSIONS.pop, id(viewer), None)
         self._forget()
-        self.data.leave()
+        self.data.shut_down()
         self.latest.close()
         self.relay.close()
         self.scene.viewer = None  # or a panel that Qt still holds would hold the viewer
@@ -121,7 +121,7 @@ class SessionPanel(QWidget):
         if self.session is not None:
             self.session.state_changed.disconnect(self._changed, missing_ok=True)
         for section in self.sections.values():
-            section.leave()
+            section.shut_down()
         while self.tabs.count() > 1:
             page = self.tabs.widget(1)
             self.tabs.removeTab(1)
@@ -139,10 +139,10 @@ class SessionPanel(QWidget):
     def _index(self, name: str) -> int:
         return next(i for i in range(self.tabs.count()) if self.tabs.tabText(i) == name)
 
-    def _wanted(self, figure: str) -> None:
+    def _show_requested_figure(self, figure: str) -> None:
         self._inspect().what.setCurrentText(figure)
 
-    def _compared(self, found: Comparison) -> None:
+    def _show_comparison(self, found: Comparison) -> None:
         self._inspect().compare(found)
 
     def _inspect(self) -> InspectSection:
@@ -161,7 +161,7 @@ class SessionPanel(QWidget):
     def _show_head(self) -> None:
         """One line above the tabs, whichever is open."""
         if self.session is not None:
-            shown = resolve(self.session.spec, self.session.state)
+            shown = make_view_state(self.session.spec, self.session.state)
             words = [self.session.summary(), shown.status, shown.progress]
             self.head.setText(" · ".join(word for word in words if word))
 
@@ -169,7 +169,7 @@ class SessionPanel(QWidget):
         """Have the map of the present step shown."""
         session = self.session
         if session is not None:
-            self.latest.ask(lambda: newest(session), self._show_map, "map")
+            self.latest.submit(lambda: newest_map_layer(session), self._show_map, "map")
 
     def _show_map(self, layer: LayerData | None) -> None:
         if layer is None:
@@ -181,16 +181,16 @@ class SessionPanel(QWidget):
             layers.move(layers.index(shown), 0)
             self.scene.viewer.reset_view()
 
-    def _tell(self, error: Exception) -> None:
-        self.data.tell(error)
+    def _show_error(self, error: Exception) -> None:
+        self.data.show_error(error)
 
 
-def newest(session: Session) -> LayerData | None:
+def newest_map_layer(session: Session) -> LayerData | None:
     """The map of the present step, filtered by its FSC; before it the mean of the half maps; None without any."""
     if session.state.node is not None:
         node, step = session.load_step()
         return map_layer(final_map(session.job_of(node), step))
-    volume = map_of(session)
+    volume = current_map(session)
     return None if volume is None else map_layer(volume)
 
 
@@ -208,12 +208,12 @@ class _CloseGuard(QObject):
         while found is not None and not isinstance(found, QMainWindow):
             found = found.parentWidget()
         if found is not self._window:
-            self.leave()
+            self.stop_watching()
             self._window = found
             if found is not None:
                 found.installEventFilter(self)
 
-    def leave(self) -> None:
+    def stop_watching(self) -> None:
         """Watch no longer."""
         if self._window is not None:
             self._window.removeEventFilter(self)
@@ -225,7 +225,7 @@ class _CloseGuard(QObject):
             if not self._may_close():
                 event.ignore()
                 return True
-            self._panel.leave()
+            self._panel.shut_down()
         return False
 
     def _may_close(self) -> bool:
@@ -240,7 +240,7 @@ class _CloseGuard(QObject):
         return True
 
 
-def _leaver(panel: SessionPanel) -> Any:
+def _shut_down_callback(panel: SessionPanel) -> Any:
     """For when the dock is thrown away: Qt's half of the panel is gone by then, so that only ours is let go of."""
     found = weakref.ref(panel)
 
@@ -248,6 +248,6 @@ def _leaver(panel: SessionPanel) -> Any:
         ours = found()
         if ours is not None:
             with contextlib.suppress(RuntimeError):  # a wrapped C++ object has been deleted
-                ours.leave()
+                ours.shut_down()
 
     return leave

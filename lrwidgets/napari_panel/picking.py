@@ -10,7 +10,7 @@ from lrwidgets.napari_panel.layers import Point
 STEPS_PER_VOXEL = 2
 
 
-def picked(viewer: Any, event: Any) -> Point | None:
+def pick_surface_point(viewer: Any, event: Any) -> Point | None:
     """(z, y, x) in the world of what lies under the mouse; None where there is nothing.
 
     In 3D it is the first voxel along the line of sight that is above the threshold of a visible map's surface.
@@ -25,7 +25,7 @@ def picked(viewer: Any, event: Any) -> Point | None:
                 event.position, event.view_direction, list(event.dims_displayed), world=True
             )
             if near is not None:
-                place = along(np.asarray(layer.data), float(layer.iso_threshold), near, far)
+                place = first_point_above(np.asarray(layer.data), float(layer.iso_threshold), near, far)
                 if place is not None:
                     hits.append(np.asarray(layer.data_to_world(place)))
     if not hits:
@@ -35,7 +35,7 @@ def picked(viewer: Any, event: Any) -> Point | None:
     return z, y, x
 
 
-def along(data: np.ndarray, level: float, near: np.ndarray, far: np.ndarray) -> np.ndarray | None:
+def first_point_above(data: np.ndarray, level: float, near: np.ndarray, far: np.ndarray) -> np.ndarray | None:
     """The first point (3,) from `near` to `far`, in voxels, at which the map is above a level; None if nowhere."""
     near, far = np.asarray(near, float), np.asarray(far, float)
     count = int(np.ceil(np.linalg.norm(far - near) * STEPS_PER_VOXEL)) + 1

@@ -2,14 +2,14 @@
 
 from qtpy.QtWidgets import QLabel
 
-from lrcore.spec import RefineSpec
+from lrcore.refinement.parameters import RefineSpec
 from lrwidgets import plots
-from lrwidgets.napari_panel.controls import Form
-from lrwidgets.napari_panel.figure import FigureBox
+from lrwidgets.napari_panel.figure_box import FigureBox
+from lrwidgets.napari_panel.parameter_form import ParameterFormLayout
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.present import Widths, learned, moved
-from lrwidgets.session import Session
-from lrwidgets.state import RunState
+from lrwidgets.session.session import Session
+from lrwidgets.session.state import RunState
+from lrwidgets.session.step_analysis import MotionWidths, changes_from_search_centres, current_motion_widths
 
 NAMES = (
     "prior", "rotation_prior_sd_deg", "shift_prior_sd_A", "rotation_extent_deg", "shift_extent_A",
@@ -24,8 +24,8 @@ class PriorSection(Section):
         super().__init__()
         self.session = session
         self._node: str | None = None
-        self._learned: Widths | None = None
-        self.form = Form(self, session, NAMES)
+        self._learned: MotionWidths | None = None
+        self.form = ParameterFormLayout(self, session, NAMES)
         self.rows.addLayout(self.form)
         self.words = QLabel()
         self.words.setWordWrap(True)
@@ -51,9 +51,9 @@ class PriorSection(Section):
         if state.node != self._node:
             self._node = state.node
             self._draw()
-            self.latest.ask(lambda: learned(self.session), self._show_learned, "learned")
+            self.latest.submit(lambda: current_motion_widths(self.session), self._show_learned, "learned")
 
-    def _show_learned(self, found: Widths | None) -> None:
+    def _show_learned(self, found: MotionWidths | None) -> None:
         self._learned = found
         self.use.setEnabled(found is not None)
         self.words.setText(str(found or ""))
@@ -62,8 +62,10 @@ class PriorSection(Section):
     def _use(self) -> None:
         """Make the prior as wide as the motion was."""
         if self._learned is not None:
-            self.session.edit(**self._learned.settings)
+            self.session.edit(**self._learned.prior_settings)
 
     def _draw(self) -> None:
         session = self.session
-        self.figure.ask(lambda: plots.prior(session.spec, moved(session), self._learned, narrow=True))
+        self.figure.show_figure(
+            lambda: plots.prior(session.spec, changes_from_search_centres(session), self._learned, narrow=True)
+        )

@@ -8,10 +8,11 @@ import numpy as np
 
 from lrcore import io
 from lrcore.errors import InputError
-from lrcore.io.stack import StackReader
+from lrcore.io.image_stacks import StackReader
 from lrcore.records import Particles, Step
-from lrcore.refine import Job, final_map, whole_map
-from lrcore.results import fulcrum_A
+from lrcore.refinement.density import final_map, map_with_surroundings
+from lrcore.refinement.geometry import fulcrum_A
+from lrcore.refinement.job import Job
 from lrwidgets.napari_panel.layers import AXES, UNITS, LayerData, fulcrum_layer, map_layer, mask_layer
 
 Paths = str | Sequence[str]
@@ -23,19 +24,19 @@ CHUNK = 16
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
     """The reader of these files, or None if they are not ours."""
-    return read if all(_kind(Path(each)) is not None for each in _listed(path)) else None
+    return read if all(_reader_for(Path(each)) is not None for each in _as_path_list(path)) else None
 
 
 def read(paths: Paths) -> list[LayerData]:
     """Layers of files. Raises InputError for one that cannot be shown."""
-    return [layer for path in _listed(paths) for layer in _read(Path(path))]
+    return [layer for path in _as_path_list(paths) for layer in _read(Path(path))]
 
 
-def _listed(paths: Paths) -> list[str]:
+def _as_path_list(paths: Paths) -> list[str]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
-def _kind(path: Path) -> Callable[[Path], list[LayerData]] | None:
+def _reader_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
     suffix = path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
     if path.suffix == RUN and path.is_dir():
         return _run
@@ -47,7 +48,7 @@ def _kind(path: Path) -> Callable[[Path], list[LayerData]] | None:
 
 
 def _read(path: Path) -> list[LayerData]:
-    reader = _kind(path)
+    reader = _reader_for(path)
     if reader is None:
         raise InputError(f"{path}: is no map, stack, particle table or run: choose .mrc, .star, .cs or RUN.zarr")
     return reader(path)
@@ -111,7 +112,7 @@ def _images(data: object, name: str, pixel_size_A: float, particles: Particles |
 
 def _run(path: Path) -> list[LayerData]:
     """The newest step of a run."""
-    from lrwidgets.session import Session
+    from lrwidgets.session.session import Session
 
     with Session.open(path, write=False) as session:
         node, step = session.load_step()
@@ -124,7 +125,7 @@ def step_layers(job: Job, first: Step, step: Step) -> list[LayerData]:
     maps, shown = step.half_maps, f"iteration {step.iteration}"
     final = final_map(job, step)
     return [
-        map_layer(whole_map(job, first, step), f"whole, {shown}", visible=False),
+        map_layer(map_with_surroundings(job, first, step), f"whole, {shown}", visible=False),
         map_layer(maps.first, f"half 1, {shown}", visible=False),
         map_layer(maps.second, f"half 2, {shown}", visible=False),
         map_layer(final, f"map, {shown}"),

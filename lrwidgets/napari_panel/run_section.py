@@ -17,16 +17,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lrcore.advice import Advice
-from lrcore.compare import Comparison
+from lrcore.analysis.advice.finding import Finding
+from lrcore.analysis.comparison import Comparison
 from lrcore.errors import InputError
-from lrwidgets import table
-from lrwidgets.advising import findings, follow
-from lrwidgets.gallery import EVIDENCE, MAPS
-from lrwidgets.napari_panel.controls import Form
+from lrwidgets.napari_panel.parameter_form import ParameterFormLayout
 from lrwidgets.napari_panel.section import BAD, Section
-from lrwidgets.session import Session
-from lrwidgets.view import ViewState, number, resolve
+from lrwidgets.plots.catalogue import FIGURE_OF_FINDING, MAPS
+from lrwidgets.session.advice import apply_finding, findings
+from lrwidgets.session.session import Session
+from lrwidgets.session.view_state import ViewState, make_view_state, number
+from lrwidgets.text import formatting
 
 FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
 PREVIEWED = 500
@@ -39,8 +39,8 @@ class RunSection(Section):
     compared: emitted with what *Compare* found. wanted: with the name of a figure that somebody asks to see.
     """
 
-    compared = Signal(object)
-    wanted = Signal(str)
+    comparison_done = Signal(object)
+    figure_requested = Signal(str)
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -52,18 +52,18 @@ class RunSection(Section):
         self._drive()
         self._progress()
         self._steps()
-        self.form = Form(self, session, FIELDS)
+        self.form = ParameterFormLayout(self, session, FIELDS)
         self.rows.addLayout(self.form)
         self.rows.addWidget(self.message)
         self.rows.addStretch(1)
         self.connect(session.state_changed, lambda _: self._publish())
         self.connect(session.spec_changed, lambda _: self._publish())
-        self.show_state(resolve(session.spec, session.state))
+        self.show_state(make_view_state(session.spec, session.state))
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """Let go of the session, and end the threads."""
         self._follow(None)
-        super().leave()
+        super().shut_down()
 
     # --- the controls
 
@@ -146,24 +146,24 @@ class RunSection(Section):
 
     def _compare(self) -> None:
         chosen = self._chosen()
-        self.say("comparing …", "")
-        self.latest.ask(lambda: self.session.compare(chosen), self._tell_comparison, "compare")
+        self.show_message("comparing …", "")
+        self.latest.submit(lambda: self.session.compare(chosen), self._show_comparison, "compare")
 
-    def _tell_comparison(self, found: Comparison) -> None:
-        self.say(found.told)
-        self.compared.emit(found)
+    def _show_comparison(self, found: Comparison) -> None:
+        self.show_message(found.summary_line)
+        self.comparison_done.emit(found)
 
-    def _apply(self, advice: Advice) -> None:
+    def _apply(self, advice: Finding) -> None:
         """Branch as the advice says."""
         node = self.session.state.node
         assert node is not None  # advice is on a step
-        follow(self.session, node, advice)
-        self.say(f"branched: {advice.remedy}; step or run to see what it does")
+        apply_finding(self.session, node, advice)
+        self.show_message(f"branched: {advice.remedy}; step or run to see what it does")
 
     # --- what is shown
 
     def _publish(self) -> None:
-        self.relay.publish("state", lambda: self.show_state(resolve(self.session.spec, self.session.state)))
+        self.relay.publish("state", lambda: self.show_state(make_view_state(self.session.spec, self.session.state)))
 
     def show_state(self, state: ViewState) -> None:
         """Show the state."""
@@ -176,13 +176,13 @@ class RunSection(Section):
         self.pause.setEnabled(state.busy)
         self.pause.setText("Resume" if state.paused else "Pause")
         self.stop.setEnabled(state.busy)
-        self.unrun.setText(f"from the next iteration on: {state.unrun}" if state.unrun else "")
-        self.unrun.setVisible(bool(state.unrun))
+        self.unrun.setText(f"from the next iteration on: {state.pending_changes}" if state.pending_changes else "")
+        self.unrun.setVisible(bool(state.pending_changes))
         self._follow(state)
-        if before is None or before.trouble != state.trouble:
-            self.say(state.trouble, BAD)
+        if before is None or before.failure != state.failure:
+            self.show_message(state.failure, BAD)
         if before is None or before.rows != state.rows:
-            lines = [table.HEADER, *map(table.line, state.rows)] if state.rows else []
+            lines = [formatting.HISTORY_HEADER, *map(formatting.format_iteration, state.rows)] if state.rows else []
             self.history.setPlainText("\n".join(lines))
         if before is None or before.tree != state.tree:
             self._show_tree(state)
@@ -230,9 +230,9 @@ class RunSection(Section):
         self._advised = here = self._here
         self._show_advice(())  # what was found in another step is not for this one
         if here is not None:
-            self.latest.ask(lambda: findings(self.session, here), self._show_advice, "advice")
+            self.latest.submit(lambda: findings(self.session, here), self._show_advice, "advice")
 
-    def _show_advice(self, found: tuple[Advice, ...]) -> None:
+    def _show_advice(self, found: tuple[Finding, ...]) -> None:
         while self.advice.count():
             old = self.advice.takeAt(0).widget()
             old.setParent(None)
@@ -240,22 +240,22 @@ class RunSection(Section):
         for i, advice in enumerate(found):
             self.advice.addWidget(self._one(i, advice))
 
-    def _one(self, i: int, advice: Advice) -> QWidget:
+    def _one(self, i: int, advice: Finding) -> QWidget:
         box = QWidget()
         line = QHBoxLayout(box)
         line.setContentsMargins(0, 0, 0, 0)
         text = QLabel(f"{advice.finding}\n{advice.remedy}".strip())
         text.setWordWrap(True)
         line.addWidget(text, 1)
-        if advice.mends:
+        if advice.has_fix:
             tip = "go on from this step with the change; the other way is kept"
-            line.addWidget(self.button(f"run-advice-{i}", "Apply as branch", tip, _bound(self._apply, advice)))
-        figure = EVIDENCE.get(advice.name, MAPS)
+            line.addWidget(self.button(f"run-advice-{i}", "Apply as branch", tip, _apply_callback(self._apply, advice)))
+        figure = FIGURE_OF_FINDING.get(advice.name, MAPS)
         if figure != MAPS:  # which lie in the viewer
             tip = f"the figure that shows it: {figure}"
-            line.addWidget(self.button(f"run-advice-show-{i}", "Show", tip, lambda: self.wanted.emit(figure)))
+            line.addWidget(self.button(f"run-advice-show-{i}", "Show", tip, lambda: self.figure_requested.emit(figure)))
         return box
 
 
-def _bound(act: Callable[[Advice], None], advice: Advice) -> Callable[[], None]:
+def _apply_callback(act: Callable[[Finding], None], advice: Finding) -> Callable[[], None]:
     return lambda: act(advice)

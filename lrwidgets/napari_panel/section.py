@@ -9,9 +9,9 @@ from typing import Any
 from psygnal import SignalInstance
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from lrwidgets.mishaps import DEBUG, is_internal, sentence
-from lrwidgets.napari_panel.relay import Relay
-from lrwidgets.threads import Latest
+from lrwidgets.gui.threads import LatestTasks
+from lrwidgets.napari_panel.qt_updates import QtPublisher
+from lrwidgets.text.errors import DEBUG_VARIABLE, error_message, is_internal
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,14 @@ class Section(QWidget):
         super().__init__()
         self.message = QLabel()
         self.message.setWordWrap(True)
-        self.relay = Relay(self.tell, self)
-        self.latest = Latest(self.relay, self.tell)
+        self.relay = QtPublisher(self.show_error, self)
+        self.latest = LatestTasks(self.relay, self.show_error)
         self.rows = QVBoxLayout(self)
         self.rows.setContentsMargins(6, 6, 6, 6)
         self.rows.setSpacing(6)
         self._connected: list[tuple[SignalInstance, Callable[..., Any]]] = []
 
-    def say(self, text: str, colour: str = GOOD) -> None:
+    def show_message(self, text: str, colour: str = GOOD) -> None:
         """Show a line in place of the last one; an empty text clears it. On any thread."""
 
         def write() -> None:
@@ -42,13 +42,13 @@ class Section(QWidget):
 
         self.relay.publish("message", write)
 
-    def tell(self, error: Exception) -> None:
+    def show_error(self, error: Exception) -> None:
         """Show an error as a sentence. One of ours goes to the log as well when LRW_DEBUG is set."""
-        if is_internal(error) and os.environ.get(DEBUG):
+        if is_internal(error) and os.environ.get(DEBUG_VARIABLE):
             log.error("in the panel", exc_info=error)
-        self.say(sentence(error), BAD)
+        self.show_message(error_message(error), BAD)
 
-    def guarded(self, callback: Callable[..., Any]) -> Callable[..., None]:
+    def catch_errors(self, callback: Callable[..., Any]) -> Callable[..., None]:
         """The callback, whose errors are told in the panel."""
 
         @functools.wraps(callback)
@@ -56,7 +56,7 @@ class Section(QWidget):
             try:
                 callback(*arguments)
             except Exception as error:
-                self.tell(error)
+                self.show_error(error)
 
         return call
 
@@ -65,7 +65,7 @@ class Section(QWidget):
         made = QPushButton(text)
         made.setObjectName(f"lrw-{name}")
         made.setToolTip(tip)
-        made.clicked.connect(self.guarded(lambda *_: act()))
+        made.clicked.connect(self.catch_errors(lambda *_: act()))
         return made
 
     def row(self, *widgets: QWidget) -> QHBoxLayout:
@@ -86,7 +86,7 @@ class Section(QWidget):
         """Wait until everything asked for is computed and written: whether it is. On Qt's thread."""
         return self.latest.flush(timeout) and self.relay.flush(timeout)
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """Let go of the session, and end the threads."""
         for signal, slot in self._connected:
             signal.disconnect(slot, missing_ok=True)

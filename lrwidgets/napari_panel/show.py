@@ -1,10 +1,9 @@
 """The viewer with the panel, on a session or a run."""
 
-from argparse import Namespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lrcore.errors import InputError
-from lrwidgets.session import Session
+from lrwidgets.session.session import Session
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -13,7 +12,7 @@ NAME = "Local refinement"
 """Title of the dock."""
 
 
-def show(session: Session | None = None, viewer: "Viewer | None" = None) -> "Viewer":
+def show_napari(session: Session | None = None, viewer: "Viewer | None" = None) -> "Viewer":
     """A viewer with the panel on a session, without one asking for data; the viewer given, or a new one.
 
     Raises InputError if napari or Qt is not installed.
@@ -30,19 +29,3 @@ def show(session: Session | None = None, viewer: "Viewer | None" = None) -> "Vie
     getattr(overlays, "overlays", viewer).scale_bar.visible = True
     viewer.window.add_dock_widget(SessionPanel(viewer, session), name=NAME)
     return viewer
-
-
-def napari(arguments: Namespace, **_: Any) -> None:
-    """Open the viewer on a run, or on nothing, and stay until it is closed."""
-    if arguments.run is None:
-        _stay(None)
-        return
-    with Session.open(arguments.run, write=not arguments.read_only) as session:
-        _stay(session)
-
-
-def _stay(session: Session | None) -> None:
-    show(session)
-    from napari import run
-
-    run()

@@ -3,13 +3,20 @@
 import xarray as xr
 from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QProgressBar
 
-from lrwidgets import form, plots
-from lrwidgets.napari_panel.figure import FigureBox
+from lrwidgets import plots
+from lrwidgets.gui.sweep_runner import (
+    DEFAULT_SUBSET,
+    SWEEP_PARAMETERS,
+    SweepRunner,
+    apply_ranked_settings,
+    suggested_values,
+)
+from lrwidgets.gui.threads import LatestTasks
+from lrwidgets.napari_panel.figure_box import FigureBox
 from lrwidgets.napari_panel.section import Section
-from lrwidgets.session import Session
-from lrwidgets.threads import Latest
-from lrwidgets.trials import ranked
-from lrwidgets.trying import NAMES, SUBSET, Trying, offered, used
+from lrwidgets.session.session import Session
+from lrwidgets.session.sweep import ranking_lines
+from lrwidgets.text import fields
 
 ROWS = 2
 NONE = "and …"
@@ -26,8 +33,8 @@ class SweepSection(Section):
         super().__init__()
         self.session = session
         self.found: xr.Dataset | None = None
-        self._slow = Latest(self.relay, self._failed)
-        self._trying = Trying(session, self._progress)
+        self._slow = LatestTasks(self.relay, self._failed)
+        self._trying = SweepRunner(session, self._progress)
         self.params = [self._row(i) for i in range(ROWS)]
         self._drive()
         self.rows.addWidget(self.message)
@@ -49,11 +56,11 @@ class SweepSection(Section):
         """Wait until everything asked for is computed and written: whether it is. On Qt's thread."""
         return self._slow.flush(timeout) and super().flush(timeout)
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """End what is being tried, let go of the session, and end the threads."""
         self._trying.stop()
         self._slow.close()
-        super().leave()
+        super().shut_down()
 
     def _row(self, i: int) -> tuple[QComboBox, QLineEdit]:
         """A parameter and its values. The first one has to be there."""
@@ -62,20 +69,20 @@ class SweepSection(Section):
         name.setFixedWidth(WIDTH_PX)
         if i > 0:
             name.addItem(NONE, "")
-        for one in NAMES:
-            name.addItem(form.field(one).title, one)
+        for one in SWEEP_PARAMETERS:
+            name.addItem(fields.parameter_field(one).title, one)
         typed.setObjectName(f"lrw-sweep-values-{i}")
         typed.setPlaceholderText("values, with commas between them")
-        name.currentIndexChanged.connect(self.guarded(lambda _: self._offer(i)))
+        name.currentIndexChanged.connect(self.catch_errors(lambda _: self._offer(i)))
         self.row(name, typed)
         return name, typed
 
     def _offer(self, i: int) -> None:
         name, typed = self.params[i]
-        typed.setText(offered(self.session.spec, name.currentData()) if name.currentData() else "")
+        typed.setText(suggested_values(self.session.spec, name.currentData()) if name.currentData() else "")
 
     def _drive(self) -> None:
-        self.subset = QLineEdit(f"{SUBSET}")
+        self.subset = QLineEdit(f"{DEFAULT_SUBSET}")
         self.subset.setFixedWidth(60)
         tip = "one iteration under each combination, from the present step; the run stays as it is"
         self.start = self.button("sweep-start", "Sweep", tip, self._begin)
@@ -93,10 +100,10 @@ class SweepSection(Section):
 
     def _begin(self) -> None:
         rows = [(name.currentData(), typed.text()) for name, typed in self.params if name.currentData()]
-        work = self._trying.begin(rows, self.subset.text())
-        self.say("")
+        work = self._trying.prepare(rows, self.subset.text())
+        self.show_message("")
         self._busy(True)
-        self._slow.ask(work, self._show, "sweep")
+        self._slow.submit(work, self._show, "sweep")
 
     def _busy(self, busy: bool) -> None:
         self.start.setEnabled(not busy)
@@ -114,21 +121,21 @@ class SweepSection(Section):
 
     def _failed(self, error: Exception) -> None:
         self.relay.publish("progress", lambda: self._busy(False))
-        self.tell(error)
+        self.show_error(error)
 
     def _show(self, found: xr.Dataset | None) -> None:
         self.relay.publish("progress", lambda: self._busy(False))
         if found is None:
-            self.say("stopped: nothing was added to the run")
+            self.show_message("stopped: nothing was added to the run")
             return
         self.found = found
         self.best.clear()
-        self.best.addItems(ranked(found))
+        self.best.addItems(ranking_lines(found))
         for widget in (self.best, self.use):
             widget.setVisible(True)
-        self.figure.ask(lambda: plots.sweep(found, narrow=True))
+        self.figure.show_figure(lambda: plots.sweep(found, narrow=True))
 
     def _use(self) -> None:
         """Take over the chosen settings."""
         if self.found is not None:
-            self.say(used(self.session, self.found, self.best.currentIndex() + 1))
+            self.show_message(apply_ranked_settings(self.session, self.found, self.best.currentIndex() + 1))

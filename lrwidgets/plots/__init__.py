@@ -1,11 +1,12 @@
 """Figures of results: from the xarray tree (docs/results.md) to a matplotlib Figure; never pyplot, so on any thread."""
 
-from lrwidgets.plots.both import compare, overview
-from lrwidgets.plots.curves import conical, fsc, guinier, history
-from lrwidgets.plots.dress import save
-from lrwidgets.plots.learned import motion, sweep
-from lrwidgets.plots.maps import filtered_map, local_resolution, slices
-from lrwidgets.plots.poses import changes, directions, prior, uncertainty
+from lrwidgets.plots._comparison import compare, overview
+from lrwidgets.plots._curves import conical, fsc, guinier, history
+from lrwidgets.plots._maps import filtered_map, local_resolution, slices
+from lrwidgets.plots._motion import motion
+from lrwidgets.plots._poses import changes, directions, prior, uncertainty
+from lrwidgets.plots._style import save
+from lrwidgets.plots._sweep import sweep
 
 __all__ = [
     "changes",

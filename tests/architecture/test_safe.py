@@ -33,7 +33,7 @@ MODULES = {
     "socketserver",
     "http.server",
 }
-DATES = {"core/lrcore/io/cryosparc.py", "lrwidgets/bench/relion.py"}
+DATES = {"core/lrcore/io/cs_particles.py", "lrwidgets/bench/relion.py"}
 """Where the time of day is meant: in a file's date of making, and beside those of another program's files."""
 METHODS = {"listen", "bind", "serve_forever"}
 """Of sockets and servers; no other object here has them."""

@@ -15,18 +15,16 @@ import numpy.typing as npt
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from lrcore.backend import Backend
-from lrcore.fsc import masked_correlation
-from lrcore.io import mrc
+from lrcore.arrays import Float32, Float64
+from lrcore.compute.backend import Backend
+from lrcore.io import mrc_maps
+from lrcore.maps.fsc import masked_fsc
 from lrcore.masks import centre_of_mass, cosine_edge
-from lrcore.reconstruct import reconstruct
-from lrcore.records import HalfMaps, Images, Particles, Poses, Step, Volume
-from lrcore.refine import Job
-from lrcore.simulate import FlexibleParticle, flexible_particle
-from lrcore.spec import RefineSpec
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
+from lrcore.records import HalfMaps, ImageSource, Particles, Poses, Step, Volume
+from lrcore.refinement.job import Job
+from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.reconstruction import reconstruct
+from lrcore.simulation.data_set import FlexibleParticle, simulate_flexible_particle
 
 BOX, PIXEL_A = 48, 3.5
 EDGE_A = 24.0
@@ -69,8 +67,8 @@ class World:
     def curve(self, step: Step) -> Float64:
         """FSC of the map against the true body, inside the true mask."""
         both = 0.5 * (step.half_maps.first.data + step.half_maps.second.data)
-        mask = mrc.read_volume(self.truth.map("mask_b")).data
-        return masked_correlation(both, self.gt_b.data, mask)
+        mask = mrc_maps.read_volume(self.truth.map("mask_b")).data
+        return masked_fsc(both, self.gt_b.data, mask)
 
 
 @dataclass(frozen=True)
@@ -97,15 +95,15 @@ def world(folder: Path, seed: int, data: dict[str, Any], backend: Backend) -> Wo
         "n": int(rng.integers(700, 1000)), "snr": float(rng.uniform(0.07, 0.15)), "bfactor_A2": 200.0,
         **data, "hinge_sd_deg": turn, "hinge_shift_sd_A": slide,
     }  # fmt: skip
-    truth = flexible_particle(folder, box=BOX, pixel_size_A=PIXEL_A, seed=seed, **chosen)
+    truth = simulate_flexible_particle(folder, box=BOX, pixel_size_A=PIXEL_A, seed=seed, **chosen)
     spec = RefineSpec(
         fulcrum=from_corner(truth.phantom.fulcrum_A),
         rotation_prior_sd_deg=round(float(np.sqrt(np.mean(np.square(turn)))) * rng.uniform(0.8, 1.25), 2),
         shift_prior_sd_A=round(float(np.hypot(slide, 0.6)) * rng.uniform(0.8, 1.25), 2),
     )
-    soft = with_edge(mrc.read_volume(truth.map("mask_b")).data, EDGE_A / PIXEL_A)
+    soft = with_edge(mrc_maps.read_volume(truth.map("mask_b")).data, EDGE_A / PIXEL_A)
     job = Job(truth.particles, Volume(soft, PIXEL_A), spec)
-    return World(truth, job, mrc.read_volume(truth.map("gt_b")), rng, backend)
+    return World(truth, job, mrc_maps.read_volume(truth.map("gt_b")), rng, backend)
 
 
 def from_corner(point_A: Float64) -> str:
@@ -156,30 +154,30 @@ def _ball(radius_A: float, towards: float = 0.0) -> Callable[[World], World]:
         middle = centre_of_mass(world.job.mask.data) * PIXEL_A
         away = middle - world.truth.phantom.fulcrum_A
         at = (middle + towards * away / np.linalg.norm(away)) / PIXEL_A
-        return cosine_edge(_from(at), radius_A, 18.0)
+        return cosine_edge(_distance_A(at), radius_A, 18.0)
 
     return _mask(make)
 
 
-def _from(at: Float64) -> Float64:
+def _distance_A(at: Float64) -> Float64:
     """How far each voxel is from a point (x, y, z), px from the box centre: Å."""
     z, y, x = np.meshgrid(*3 * (np.arange(BOX) - BOX // 2,), indexing="ij")
     return np.asarray(np.sqrt((x - at[0]) ** 2 + (y - at[1]) ** 2 + (z - at[2]) ** 2) * PIXEL_A, dtype=np.float64)
 
 
-def _reaching(radius_A: float, into_A: float) -> Callable[[World], World]:
+def _mask_reaching_into_rest(radius_A: float, into_A: float) -> Callable[[World], World]:
     """The mask, and a ball beyond the hinge, so far in the body that does not move."""
 
     def make(world: World) -> npt.NDArray[np.float32]:
         hinge = world.truth.phantom.fulcrum_A
         rest = world.truth.phantom.body_a.mean(axis=0) - hinge
         at = (hinge + into_A * rest / np.linalg.norm(rest)) / PIXEL_A
-        return np.maximum(world.job.mask.data, cosine_edge(_from(at) - radius_A + EDGE_A / 2, 0.0, EDGE_A))
+        return np.maximum(world.job.mask.data, cosine_edge(_distance_A(at) - radius_A + EDGE_A / 2, 0.0, EDGE_A))
 
     return _mask(make)
 
 
-def _two(*makers: Callable[[World], World]) -> Callable[[World], World]:
+def _combine(*makers: Callable[[World], World]) -> Callable[[World], World]:
     def make(world: World) -> World:
         for one in makers:
             world = one(world)
@@ -264,7 +262,7 @@ def _with_copies(particles: Particles, rows: npt.NDArray[np.int64], by: npt.NDAr
     origin[n:] -= by[:, ::-1] * PIXEL_A
     half = both.half.copy()
     half[n:] = 3 - half[n:]
-    images = Images((path,), np.zeros(n + m, np.int32), np.arange(n + m), np.ones(n + m, np.float32))
+    images = ImageSource((path,), np.zeros(n + m, np.int32), np.arange(n + m), np.ones(n + m, np.float32))
     uid = np.arange(1, n + m + 1, dtype=np.uint64)
     return replace(both, uid=uid, half=half, poses=Poses(both.poses.rotation, origin), images=images)
 
@@ -296,7 +294,7 @@ def _displaced(offset_A: float) -> Callable[[World], World]:
     return make
 
 
-def _as_it_is(world: World) -> World:
+def _unchanged(world: World) -> World:
     return world
 
 
@@ -322,9 +320,9 @@ def scenarios() -> tuple[Scenario, ...]:
         fault("rotation prior wide", "15° for 3°", "rotation_prior_wide", _spec(rotation_prior_sd_deg=15),
               hinge_sd_deg=3.0),
         fault("shift prior wide", "8 Å for 1 Å", "shift_prior_wide", _spec(shift_prior_sd_A=8), hinge_shift_sd_A=1.0),
-        fault("one width for all axes", "8° about one, 0.5°", "prior_uneven", _as_it_is,
+        fault("one width for all axes", "8° about one, 0.5°", "prior_uneven", _unchanged,
               hinge_sd_deg=(8.0, 0.5, 0.5), hinge_axes=TILTED),
-        fault("one width for all axes", "6° about one, 2°", "prior_uneven", _as_it_is,
+        fault("one width for all axes", "6° about one, 2°", "prior_uneven", _unchanged,
               hinge_sd_deg=(6.0, 2.0, 2.0), hinge_axes=TILTED),
         fault("initial low-pass", "40 Å", "initial_lowpass", _spec(initial_lowpass_A=40)),
         fault("initial low-pass", "60 Å", "initial_lowpass", _spec(initial_lowpass_A=60)),
@@ -334,7 +332,7 @@ def scenarios() -> tuple[Scenario, ...]:
         fault("mask too small", "a ball of 15 Å", "mask_small", _ball(12.0, 6.0)),
         fault("mask too small", "a ball of 18 Å, aside", "mask_small", _ball(18.0, 12.0)),
         fault("overfitting", "no prior, 40°, small mask", "overfitting",
-              _two(_ball(10.0), _spec(prior="none", rotation_extent_deg=40, shift_extent_A=10)), snr=0.04),
+              _combine(_ball(10.0), _spec(prior="none", rotation_extent_deg=40, shift_extent_A=10)), snr=0.04),
         fault("overfitting", "no prior, 30°, few particles", "overfitting",
               _spec(prior="none", rotation_extent_deg=30, shift_extent_A=12), snr=0.02, n=500),
         fault("drift", "re-centred, no prior", "drift_of_rotations drift_of_shifts",
@@ -352,15 +350,15 @@ def scenarios() -> tuple[Scenario, ...]:
         fault("recentred badly", "5 Å in the image", "off_centre", _misplaced((4.0, -3.0))),
         fault("recentred badly", "half a pixel", "off_centre", _misplaced((1.75, 1.75))),
         fault("recentred badly", "5 Å in the map", "off_centre", _displaced(5.0)),
-        fault("mask holds what stays", "a third of what it holds", "mask_still", _reaching(24.0, 22.0)),
-        fault("mask holds what stays", "half of it", "mask_still", _reaching(30.0, 30.0)),
+        fault("mask holds what stays", "a third of what it holds", "mask_still", _mask_reaching_into_rest(24.0, 22.0)),
+        fault("mask holds what stays", "half of it", "mask_still", _mask_reaching_into_rest(30.0, 30.0)),
     )  # fmt: skip
 
 
-def sound() -> tuple[Scenario, ...]:
+def sound_scenarios() -> tuple[Scenario, ...]:
     """Runs in which nothing is wrong."""
 
-    def well(severity: str, make: Callable[[World], World] = _as_it_is, **data: Any) -> Scenario:
+    def well(severity: str, make: Callable[[World], World] = _unchanged, **data: Any) -> Scenario:
         return Scenario("sound", severity, frozenset(), data, make)
 
     return (

@@ -14,16 +14,19 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lrcore.advice import Advice
-from lrcore.advise import advise
-from lrcore.audit import audit
-from lrcore.backend import pick
-from lrcore.estimate import estimate
-from lrcore.heldout import held_out
+from lrcore.analysis.advice.advise import advise_on_step
+from lrcore.analysis.advice.finding import Finding
+from lrcore.analysis.held_out_likelihood import held_out
+from lrcore.analysis.input_audit import audit_input
+from lrcore.analysis.motion_estimate import estimate_motion
+from lrcore.compute.backend import get_backend
 from lrcore.records import Step
-from lrcore.refine import Job, advance, start, under
-from lrwidgets.advising import LOOKS
-from tests.validation.advice_scenarios import Scenario, World, scenarios, sound, world
+from lrcore.refinement.density import adopt_step
+from lrcore.refinement.iteration import run_iteration
+from lrcore.refinement.job import Job
+from lrcore.refinement.start import start
+from lrwidgets.session.advice import HELD_OUT_IMAGES
+from tests.validation.advice_scenarios import Scenario, World, scenarios, sound_scenarios, world
 from tests.validation.judge import last_step
 
 BEFORE, AFTER = 4, 3
@@ -39,13 +42,13 @@ class Run:
     world: World
     steps: tuple[Step, ...]
 
-    def further(self, job: Job, count: int) -> Step:
+    def continue_with(self, job: Job, count: int) -> Step:
         """The last step after more iterations with this job."""
         backend, step = self.world.backend, self.steps[-1]
         if job.mask is not self.world.job.mask or job.spec.mask_mode != self.world.job.spec.mask_mode:
-            step = under(job, self.world.job, self.steps[0], step, backend)
+            step = adopt_step(job, self.world.job, self.steps[0], step, backend)
         for _ in range(count):
-            step = last_step(advance(job, self.steps[0], step, backend))
+            step = last_step(run_iteration(job, self.steps[0], step, backend))
         return step
 
 
@@ -53,19 +56,21 @@ def run(made: World, count: int = BEFORE) -> Run:
     """A refinement of so many iterations."""
     steps = [last_step(start(made.job, made.backend))]
     for _ in range(count):
-        steps.append(last_step(advance(made.job, steps[0], steps[-1], made.backend)))
+        steps.append(last_step(run_iteration(made.job, steps[0], steps[-1], made.backend)))
     return Run(made, tuple(steps))
 
 
-def advice_on(done: Run) -> tuple[Advice, ...]:
+def find_advice(done: Run) -> tuple[Finding, ...]:
     """What is found in the last step."""
     job, steps = done.world.job, done.steps
-    motion, backend = estimate(job, steps[-1], steps[-2]), done.world.backend
-    worth = held_out(steps[0], (job, steps[0]), (job, steps[-1]), backend, LOOKS)
-    return advise(job, steps[0], steps[-1], motion, audit(job, steps[0], backend).followed(steps[1]), worth)
+    motion, backend = estimate_motion(job, steps[-1], steps[-2]), done.world.backend
+    worth = held_out(steps[0], (job, steps[0]), (job, steps[-1]), backend, HELD_OUT_IMAGES)
+    return advise_on_step(
+        job, steps[0], steps[-1], motion, audit_input(job, steps[0], backend).with_first_iteration(steps[1]), worth
+    )
 
 
-def followed(done: Run, advice: Advice) -> Step | None:
+def follow_advice(done: Run, advice: Finding) -> Step | None:
     """The last step of a branch that does what is advised; None where that is to look at the particles."""
     made, job = done.world, done.world.job
     if advice.name == "halves_share":
@@ -73,15 +78,15 @@ def followed(done: Run, advice: Advice) -> Step | None:
     if advice.name in WITHOUT_HALF_MAPS:
         return run(replace(made, job=replace(job, half_maps=None)), BEFORE + AFTER).steps[-1]
     if advice.mask is not None:
-        return done.further(replace(job, mask=advice.mask), AFTER)
+        return done.continue_with(replace(job, mask=advice.mask), AFTER)
     changed = made.with_spec(**advice.changes)
     if advice.from_start:
         return run(changed, BEFORE + AFTER).steps[-1]
-    return done.further(changed.job, AFTER)
+    return done.continue_with(changed.job, AFTER)
 
 
 @dataclass(frozen=True)
-class Row:
+class ScenarioRow:
     """What came of a scenario. quality: mean FSC to the truth, of the run and of the branch that followed `name`."""
 
     fault: str
@@ -98,23 +103,23 @@ class Row:
         return f"| {self.fault} | {self.severity} | {self.seed} | {names} | {mended} |"
 
 
-def row(number: int, seed: int) -> Row:
+def row(number: int, seed: int) -> ScenarioRow:
     """Scenario `number` of sound() and scenarios(), made from this seed."""
     warnings.simplefilter("ignore")
-    case, backend = (*sound(), *scenarios())[number], pick("cpu")
+    case, backend = (*sound_scenarios(), *scenarios())[number], get_backend("cpu")
     with tempfile.TemporaryDirectory() as folder:
         return row_of(case, seed, case.make(world(Path(folder), 100 * seed + number, case.data, backend)))
 
 
-def row_of(case: Scenario, seed: int, made: World) -> Row:
+def row_of(case: Scenario, seed: int, made: World) -> ScenarioRow:
     """The same of a world with the fault in it."""
     done = run(made)
-    found = [one for one in advice_on(done) if one.name != "nothing"]
+    found = [one for one in find_advice(done) if one.name != "nothing"]
     right = [one for one in found if one.name in case.expected]
     quality = None
-    if right and (step := followed(done, right[0])) is not None:
-        quality = made.quality(done.further(made.job, AFTER)), made.quality(step)
-    return Row(
+    if right and (step := follow_advice(done, right[0])) is not None:
+        quality = made.quality(done.continue_with(made.job, AFTER)), made.quality(step)
+    return ScenarioRow(
         case.fault,
         case.severity,
         case.sound,
@@ -125,9 +130,9 @@ def row_of(case: Scenario, seed: int, made: World) -> Row:
     )
 
 
-def rows(seeds: list[int]) -> Iterator[Row]:
+def rows(seeds: list[int]) -> Iterator[ScenarioRow]:
     """All scenarios of all seeds, in order."""
-    count = len(sound()) + len(scenarios())
+    count = len(sound_scenarios()) + len(scenarios())
     wanted = [(number, seed) for number in range(count) for seed in seeds]
     with ProcessPoolExecutor(2) as pool:
         yield from pool.map(row, *zip(*wanted, strict=True))

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lrcore.backend import Backend, pick
-from lrcore.heldout import HeldOut, held_out
+from lrcore.analysis.held_out_likelihood import HeldOut, held_out
+from lrcore.compute.backend import Backend, get_backend
 from lrcore.records import Step
-from lrcore.refine import Job, advance, start
-from lrcore.spec import RefineSpec
-from tests.validation.judge import Case, last_step, load
+from lrcore.refinement.iteration import run_iteration
+from lrcore.refinement.job import Job
+from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.start import start
+from tests.validation.judge import SimulatedCase, last_step, load_case
 
 ITERATIONS = 3
 SEEDS, FULCRA = 20, 10
@@ -26,31 +28,31 @@ def branch(first: Step, job: Job, backend: Backend) -> tuple[Job, Step]:
     """So many iterations from the start."""
     step = first
     for _ in range(ITERATIONS):
-        step = last_step(advance(job, first, step, backend))
+        step = last_step(run_iteration(job, first, step, backend))
     return job, step
 
 
-def told(one: HeldOut) -> str:
+def format_score(one: HeldOut) -> str:
     """In a line."""
     which = "no difference" if one.better is None else f"{('the first', 'the second')[one.better]} is better"
     return f"{which}: {one.gain:+.2f} ± {one.error:.2f}"
 
 
-def from_corner(case: Case, point_A: np.ndarray) -> str:
+def from_corner(case: SimulatedCase, point_A: np.ndarray) -> str:
     """A point in Å from the box centre, as a spec has it."""
     return ", ".join(f"{x:.2f}" for x in point_A + case.mask.box // 2 * case.mask.pixel_size_A) + " A"
 
 
 def main(folder: Path, backend: Backend) -> None:
     """Print each verdict, and how many are right."""
-    case, rng = load(folder), np.random.default_rng(5)
+    case, rng = load_case(folder), np.random.default_rng(5)
     hinge = np.load(folder / "truth.npz")["fulcrum"]
     first = last_step(start(case.job(), backend))
     base, alike, right = branch(first, case.job(), backend), 0, 0
     for seed in range(1, SEEDS + 1):
         verdict = held_out(first, base, branch(first, case.job(RefineSpec(seed=seed)), backend), backend)
         alike += verdict.better is None
-        print(f"seed 0, seed {seed}: {told(verdict)}", flush=True)
+        print(f"seed 0, seed {seed}: {format_score(verdict)}", flush=True)
     good = branch(first, case.job(RefineSpec(fulcrum=from_corner(case, hinge))), backend)
     for _ in range(FULCRA):
         aside = rng.normal(size=3)
@@ -58,9 +60,9 @@ def main(folder: Path, backend: Backend) -> None:
         spec = RefineSpec(fulcrum=from_corner(case, hinge + aside))
         verdict = held_out(first, good, branch(first, case.job(spec), backend), backend)
         right += verdict.better == 0
-        print(f"the hinge, a point {np.linalg.norm(aside):.0f} Å away: {told(verdict)}", flush=True)
+        print(f"the hinge, a point {np.linalg.norm(aside):.0f} Å away: {format_score(verdict)}", flush=True)
     print(f"no difference: {alike} of {SEEDS}; the hinge is better: {right} of {FULCRA}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), pick("auto"))
+    main(Path(sys.argv[1]), get_backend("auto"))

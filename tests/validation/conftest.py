@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lrcore.backend import Backend, pick
+from lrcore.compute.backend import Backend, get_backend
 from lrcore.records import Step
-from tests.validation.judge import Case, load, refined_once
+from tests.validation.judge import SimulatedCase, load_case, refine_once
 
 
 @pytest.fixture(scope="session")
 def backend() -> Backend:
-    return pick("cpu")
+    return get_backend("cpu")
 
 
 @pytest.fixture(scope="session")
@@ -24,22 +24,22 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def two_body(test_data: Callable[[str], Path]) -> Case:
-    return load(test_data("two_body"))
+def two_body(test_data: Callable[[str], Path]) -> SimulatedCase:
+    return load_case(test_data("two_body"))
 
 
 @pytest.fixture(scope="session")
-def pol2_stalk(test_data: Callable[[str], Path]) -> Case:
-    return load(test_data("pol2_stalk"))
+def pol2_stalk(test_data: Callable[[str], Path]) -> SimulatedCase:
+    return load_case(test_data("pol2_stalk"))
 
 
 @pytest.fixture(scope="session")
-def two_body_run(two_body: Case, kept: Path, backend: Backend) -> tuple[Step, Step]:
+def two_body_run(two_body: SimulatedCase, kept: Path, backend: Backend) -> tuple[Step, Step]:
     """The start and the end of a refinement of two_body with every parameter at its default."""
-    return refined_once(kept / "two_body.zarr", two_body.job(), backend)
+    return refine_once(kept / "two_body.zarr", two_body.job(), backend)
 
 
 @pytest.fixture(scope="session")
-def pol2_run(pol2_stalk: Case, kept: Path, backend: Backend) -> tuple[Step, Step]:
+def pol2_run(pol2_stalk: SimulatedCase, kept: Path, backend: Backend) -> tuple[Step, Step]:
     """The start and the end of a refinement of pol2_stalk with every parameter at its default."""
-    return refined_once(kept / "pol2_stalk.zarr", pol2_stalk.job(), backend)
+    return refine_once(kept / "pol2_stalk.zarr", pol2_stalk.job(), backend)

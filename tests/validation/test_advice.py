@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from lrcore.audit import audit
-from lrcore.backend import Backend
-from lrcore.refine import start
-from tests.validation.advice_scenarios import Scenario, scenarios, sound, world
+from lrcore.analysis.input_audit import audit_input
+from lrcore.compute.backend import Backend
+from lrcore.refinement.start import start
+from tests.validation.advice_scenarios import Scenario, scenarios, sound_scenarios, world
 from tests.validation.advice_table import row_of
-from tests.validation.judge import last_step, tell
+from tests.validation.judge import last_step, print_measurement
 
 SEED = 1
 
 
 def chosen(fault: str, severity: str) -> Scenario:
-    (found,) = [one for one in (*scenarios(), *sound()) if (one.fault, one.severity) == (fault, severity)]
+    (found,) = [one for one in (*scenarios(), *sound_scenarios()) if (one.fault, one.severity) == (fault, severity)]
     return found
 
 
@@ -30,7 +30,7 @@ def chosen(fault: str, severity: str) -> Scenario:
 def test_a_fault_is_found_and_mended(backend: Backend, tmp_path: Path, fault: str, severity: str, gain: float) -> None:
     case = chosen(fault, severity)
     row = row_of(case, SEED, case.make(world(tmp_path, SEED, case.data, backend)))
-    tell(str(row))
+    print_measurement(str(row))
     assert row.right
     assert row.quality is not None
     before, after = row.quality
@@ -56,11 +56,11 @@ def test_of_a_sound_run_nothing_is_said(backend: Backend, tmp_path: Path, severi
 def test_the_start_tells_of_its_input(backend: Backend, tmp_path: Path, fault: str, severity: str) -> None:
     case = chosen(fault, severity)
     made = case.make(world(tmp_path, SEED, case.data, backend))
-    seen = audit(made.job, last_step(start(made.job, backend)), backend)
-    tell(f"{fault}, {severity}: {seen}")
+    seen = audit_input(made.job, last_step(start(made.job, backend)), backend)
+    print_measurement(f"{fault}, {severity}: {seen}")
     assert (seen.shared > 0.15) == (fault == "halves share images")
-    if seen.fit is not None:
-        assert (seen.fit.mirror_gain > 50) == (fault == "other hand")
-        assert seen.fit.mirror == "along z" or fault != "other hand"
+    if seen.hand_and_scale is not None:
+        assert (seen.hand_and_scale.mirror_gain > 50) == (fault == "other hand")
+        assert seen.hand_and_scale.mirror == "along z" or fault != "other hand"
         if fault != "other hand":
-            assert seen.fit.scale == pytest.approx(1.04 if fault == "other magnification" else 1.0)
+            assert seen.hand_and_scale.scale == pytest.approx(1.04 if fault == "other magnification" else 1.0)

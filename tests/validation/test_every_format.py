@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrcore.backend import Backend
-from lrcore.fsc import masked_correlation
+from lrcore.arrays import Float64
+from lrcore.compute.backend import Backend
 from lrcore.io import read_particles
-from lrcore.records import Float64, Particles, Step
-from lrcore.spec import RefineSpec
+from lrcore.maps.fsc import masked_fsc
+from lrcore.records import Particles, Step
+from lrcore.refinement.parameters import RefineSpec
 from lrcore.testing import rotation_error_deg
-from lrwidgets.cli import main
+from lrwidgets.cli._main import main
 from tests.fakes import same_bits
-from tests.validation.judge import Case, mean_map, refined, tell
+from tests.validation.judge import SimulatedCase, mean_map, print_measurement, refine
 
 ITERATIONS = 2
 CLOSE_DEG, CLOSE_A = 1e-3, 1e-3
@@ -36,7 +37,7 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def folder(two_body: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(two_body: SimulatedCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """two_body's files and what `lrwidgets convert` makes of them."""
     folder = tmp_path_factory.mktemp("formats")
     for name in ("particles.star", "particles.mrcs"):
@@ -56,7 +57,7 @@ def folder(two_body: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ended(two_body: Case, folder: Path, backend: Backend) -> dict[str, Ended]:
+def ended(two_body: SimulatedCase, folder: Path, backend: Backend) -> dict[str, Ended]:
     """A refinement from each file."""
     names = ["particles.star", "J42/P1_J42_particles.csg", "J42/J42_010_particles.cs", "from_star.cs"]
     names += ["from_star_and_back.star", "from_csg.star", "from_csg_and_back.cs"]
@@ -65,14 +66,14 @@ def ended(two_body: Case, folder: Path, backend: Backend) -> dict[str, Ended]:
         particles = read_particles(folder / name)
         job = replace(two_body, particles=particles).job()
         job = replace(job, spec=RefineSpec(max_iterations=ITERATIONS))
-        found[Path(name).name] = Ended(particles, refined(job, backend)[1])
+        found[Path(name).name] = Ended(particles, refine(job, backend)[1])
     return found
 
 
 def apart(one: Ended, other: Ended) -> tuple[Float64, Float64, float]:
     """Differences of the poses, in degrees and Å (n,), and of the maps: 1 − FSC in the worst shell."""
     poses = [e.step.expectation.poses.select(np.argsort(e.particles.images.index)) for e in (one, other)]
-    alike = masked_correlation(mean_map(one.step), mean_map(other.step), None)
+    alike = masked_fsc(mean_map(one.step), mean_map(other.step), None)
     shift = np.linalg.norm(poses[0].origin_A - poses[1].origin_A, axis=1)
     return rotation_error_deg(*poses), shift, float(1 - alike[1:].min())
 
@@ -83,8 +84,10 @@ def apart(one: Ended, other: Ended) -> tuple[Float64, Float64, float]:
 )
 def test_every_file_ends_at_the_same_poses_and_map(ended: dict[str, Ended], name: str) -> None:
     turn, shift, maps = apart(ended["particles.star"], ended[name])
-    tell(f"particles.star and {name}: poses differ by {turn.max():.1e}° and {shift.max():.1e} Å at most, in the")
-    tell(f"middle {np.median(turn):.1e}° and {np.median(shift):.1e} Å; maps by {maps:.1e}")
+    print_measurement(
+        f"particles.star and {name}: poses differ by {turn.max():.1e}° and {shift.max():.1e} Å at most, in the"
+    )
+    print_measurement(f"middle {np.median(turn):.1e}° and {np.median(shift):.1e} Å; maps by {maps:.1e}")
     assert np.quantile(turn, 0.99) < CLOSE_DEG
     assert np.quantile(shift, 0.99) < CLOSE_A
     assert turn.max() < FAR_DEG

@@ -5,19 +5,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from lrcore.advise import advise
-from lrcore.backend import Backend
-from lrcore.heldout import held_out
+from lrcore.analysis.advice.advise import advise_on_step
+from lrcore.analysis.held_out_likelihood import held_out
+from lrcore.compute.backend import Backend
+from lrcore.imaging.poses import pose_differences
 from lrcore.masks import centre_of_mass, soft_sphere
-from lrcore.poses import changes
+from lrcore.particles.subsets import draw_balanced_subset
 from lrcore.records import Volume
-from lrcore.reference import geometry
-from lrcore.refine import advance, start
-from lrcore.spec import RefineSpec
-from lrcore.subset import half_balanced
-from lrcore.testing import against, rotation_error_deg
-from lrwidgets.advising import LOOKS
-from tests.validation.judge import Case, last_step, mean_map, tell
+from lrcore.refinement.geometry import search_geometry
+from lrcore.refinement.iteration import run_iteration
+from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.start import start
+from lrcore.testing import fsc_against_truth, rotation_error_deg
+from lrwidgets.session.advice import HELD_OUT_IMAGES
+from tests.validation.judge import SimulatedCase, last_step, mean_map, print_measurement
 
 WIDE = {"prior": "none", "rotation_extent_deg": 40.0, "shift_extent_A": 15.0}
 
@@ -40,12 +41,12 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def small(pol2_stalk: Case) -> Case:
+def small(pol2_stalk: SimulatedCase) -> SimulatedCase:
     """400 particles of pol2_stalk, and a ball of 19 Å in the middle of the stalk, with an edge of 10 Å, as the mask."""
     mask = pol2_stalk.mask
     middle = np.rint(centre_of_mass(mask.data)).astype(int)[::-1]
     ball = soft_sphere(mask.box, 19 / mask.pixel_size_A, 10 / mask.pixel_size_A)
-    rows = half_balanced(pol2_stalk.particles.half, 400, 0)
+    rows = draw_balanced_subset(pol2_stalk.particles.half, 400, 0)
     return replace(
         pol2_stalk,
         particles=pol2_stalk.particles.select(rows),
@@ -60,17 +61,19 @@ def promised(halves: np.ndarray) -> np.ndarray:
     return np.sqrt(2 * fsc / (1 + fsc))
 
 
-def outcome(case: Case, backend: Backend, **settings: object) -> Outcome:
+def outcome(case: SimulatedCase, backend: Backend, **settings: object) -> Outcome:
     job = case.job(RefineSpec(**settings))
     first = last = last_step(start(job, backend))
     for _ in range(2):
-        last = last_step(advance(job, first, last, backend))
-    truth = [against(mean_map(step), case.gt_full, case.mask) for step in (first, last)]
+        last = last_step(run_iteration(job, first, last, backend))
+    truth = [fsc_against_truth(mean_map(step), case.gt_full, case.mask) for step in (first, last)]
     halves = [step.fsc["corrected"] for step in (first, last)]
     seen = (truth[0].frequency > 1 / 30) & (truth[0].frequency < 1 / 4)
     excess = [float((promised(h.value) - t.value)[seen].mean()) for h, t in zip(halves, truth, strict=True)]
-    angle, _ = changes(case.particles.poses, last.expectation.poses, geometry(job.mask, job.spec).fulcrum_A)
-    worth = held_out(first, (job, first), (job, last), backend, LOOKS)
+    angle, _ = pose_differences(
+        case.particles.poses, last.expectation.poses, search_geometry(job.mask, job.spec).fulcrum_A
+    )
+    worth = held_out(first, (job, first), (job, last), backend, HELD_OUT_IMAGES)
     found = Outcome(
         halves_A=(halves[0].resolution_A(), halves[1].resolution_A()),
         truth_A=(truth[0].resolution_A(0.5), truth[1].resolution_A(0.5)),
@@ -78,18 +81,24 @@ def outcome(case: Case, backend: Backend, **settings: object) -> Outcome:
         error_deg=float(np.median(rotation_error_deg(last.expectation.poses, case.truth))),
         moved=angle / job.spec.rotation_limit_deg,
         gain=worth.gain,
-        advice={one.name for one in advise(job, first, last, worth=worth)},
+        advice={one.name for one in advise_on_step(job, first, last, worth=worth)},
     )
     histogram = np.histogram(found.moved, np.linspace(0, 1, 11))[0] / len(found.moved)
     (claimed, claim), (before, after) = found.halves_A, found.truth_A
-    tell(f"{settings or 'default'}: half maps {claimed:.2f} → {claim:.2f} Å, truth {before:.2f} → {after:.2f} Å")
-    tell(f"  FSC promised above that to the truth by {excess[0]:.3f} → {excess[1]:.3f}; error {found.error_deg:.1f}°")
-    tell(f"  changes, in tenths of the extent: {' '.join(f'{share:.2f}' for share in histogram)}")
-    tell(f"  held-out images: {worth.gain:+.2f} ± {worth.error:.2f} an image over the start; advice: {found.advice}")
+    print_measurement(
+        f"{settings or 'default'}: half maps {claimed:.2f} → {claim:.2f} Å, truth {before:.2f} → {after:.2f} Å"
+    )
+    print_measurement(
+        f"  FSC promised above that to the truth by {excess[0]:.3f} → {excess[1]:.3f}; error {found.error_deg:.1f}°"
+    )
+    print_measurement(f"  changes, in tenths of the extent: {' '.join(f'{share:.2f}' for share in histogram)}")
+    print_measurement(
+        f"  held-out images: {worth.gain:+.2f} ± {worth.error:.2f} an image over the start; advice: {found.advice}"
+    )
     return found
 
 
-def test_wide_extents_without_a_prior_overfit_a_small_mask(small: Case, backend: Backend) -> None:
+def test_wide_extents_without_a_prior_overfit_a_small_mask(small: SimulatedCase, backend: Backend) -> None:
     held, wide = outcome(small, backend), outcome(small, backend, **WIDE)
     # With the prior the half maps claim what is so, and less too much than the input; without, nearly twice what is.
     assert held.truth_A[1] / held.halves_A[1] < 1.12

@@ -10,33 +10,34 @@ import numpy.typing as npt
 import pytest
 import starfile
 
-from lrcore.backend import Backend
-from lrcore.ctf import particle_ctf
-from lrcore.fourier import from_map
-from lrcore.grids import ft, half_plane, ift, resize
+from lrcore.arrays import FloatArray
+from lrcore.compute.backend import Backend
+from lrcore.imaging.ctf import particle_ctf
+from lrcore.imaging.fourier_volume import map_to_fourier_volume
+from lrcore.imaging.grids import ft, half_plane, ift, resize
+from lrcore.imaging.rotations import from_euler
 from lrcore.io import read_particles, read_volume, write_particles, write_volume
-from lrcore.kernels.model.reference import complete_column
+from lrcore.kernels.model_images.reference import make_column_hermitian
 from lrcore.records import Poses, Volume
-from lrcore.rotations import from_euler
-from lrcore.simulate import noise_particles, random_rotations
+from lrcore.simulation.data_set import random_rotations, simulate_noise_particles
 from lrcore.testing import smooth_map
-from tests.validation.judge import model_images, tell
-
-Images = npt.NDArray[np.floating]
+from tests.validation.judge import model_images, print_measurement
 
 
-def projected(volume: Volume, poses: Poses, backend: Backend) -> Images:
+def projected(volume: Volume, poses: Poses, backend: Backend) -> FloatArray:
     """Images of the map at poses, with their origins: (n, box, box), no CTF."""
     n = volume.box
     samples = half_plane(n, (float((n - 1) // 2),))
-    planes = model_images(from_map(volume.data, (n - 1) // 2), poses, samples, volume.pixel_size_A, backend)
+    planes = model_images(
+        map_to_fourier_volume(volume.data, (n - 1) // 2), poses, samples, volume.pixel_size_A, backend
+    )
     spectra = np.zeros((len(poses), n, n // 2 + 1), np.complex64)
     spectra[:, samples.ky, samples.kx] = planes
-    complete_column(spectra, samples)
+    make_column_hermitian(spectra, samples)
     return ift(spectra, n, 2)
 
 
-def correlations(first: Images, second: Images) -> npt.NDArray[np.float64]:
+def correlations(first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
     return np.array([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(first, second, strict=True)])
 
 
@@ -56,7 +57,7 @@ def test_four_images_of_a_ribosome(
     poses = Poses(from_euler(angles), table[origins].to_numpy(float))
     images = mrcfile.read(folder / f"rln_proj_64_{name}.mrcs")
     found = correlations(resize(projected(volume, poses, backend), 64, 2), images)
-    tell(f"{name} projections of the ribosome: correlation {found.round(4).tolist()}")
+    print_measurement(f"{name} projections of the ribosome: correlation {found.round(4).tolist()}")
     assert len(found) == 4
     assert found.min() > 0.99
 
@@ -69,7 +70,7 @@ def test_relion_projects_as_we_do(
     program = relion("relion_project")
     rng = np.random.default_rng(box)
     poses = Poses(random_rotations(12, rng), rng.normal(0.0, 6.0, (12, 2)))
-    particles = noise_particles(tmp_path, n=12, box=box, pixel_size_A=3.0, groups=2)
+    particles = simulate_noise_particles(tmp_path, n=12, box=box, pixel_size_A=3.0, groups=2)
     write_particles(tmp_path / "poses.star", particles, poses)
     volume = Volume(smooth_map(box, seed=box), 3.0)
     write_volume(tmp_path / "map.mrc", volume)
@@ -84,6 +85,8 @@ def test_relion_projects_as_we_do(
     if ctf:
         ours = ift(ft(ours, 2) * particle_ctf(particles, np.arange(12)), box, 2)
     found, gain = correlations(ours, made), ours.std(axis=(1, 2)) / made.std(axis=(1, 2))
-    tell(f"relion_project, box {box}, CTF {ctf}: correlation {found.min():.6f} at least, amplitude {gain.mean():.4f}")
+    print_measurement(
+        f"relion_project, box {box}, CTF {ctf}: correlation {found.min():.6f} at least, amplitude {gain.mean():.4f}"
+    )
     assert found.min() > 0.9998
     assert np.abs(gain - 1).max() < 0.005

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lrcore.backend import Backend
+from lrcore.compute.backend import Backend
 from lrcore.io import read_particles, read_volume
-from lrcore.reconstruct import reconstruct
-from lrcore.testing import against
-from tests.validation.judge import Case, tell
+from lrcore.refinement.reconstruction import reconstruct
+from lrcore.testing import fsc_against_truth
+from tests.validation.judge import SimulatedCase, print_measurement
 
 
 def timed(command: list[str], folder: Path) -> float:
@@ -22,7 +22,7 @@ def timed(command: list[str], folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def work(case: Case, backend: Backend) -> float:
+def work(case: SimulatedCase, backend: Backend) -> float:
     """Seconds from the STAR file to the map in memory, in a process that has all its code loaded."""
     for _ in range(2):
         began = time.perf_counter()
@@ -31,7 +31,7 @@ def work(case: Case, backend: Backend) -> float:
 
 
 def test_no_shell_is_worse_than_with_relion(
-    root: Path, two_body: Case, backend: Backend, relion: Callable[[str], str], tmp_path: Path
+    root: Path, two_body: SimulatedCase, backend: Backend, relion: Callable[[str], str], tmp_path: Path
 ) -> None:
     theirs, ours = tmp_path / "theirs.mrc", tmp_path / "ours.mrc"
     program = [relion("relion_reconstruct"), "--i", "truth_b.star", "--o", str(theirs), "--ctf", "--j", "2"]
@@ -39,14 +39,18 @@ def test_no_shell_is_worse_than_with_relion(
     command += ["--out", str(ours)]
     timed(command, root)  # the first time may have to compile
     seconds = [timed(command, root), timed(program, two_body.folder)]
-    curves = [against(read_volume(path).data, two_body.gt_b, two_body.mask) for path in (ours, theirs)]
+    curves = [fsc_against_truth(read_volume(path).data, two_body.gt_b, two_body.mask) for path in (ours, theirs)]
     lead = (curves[0].value - curves[1].value)[1:]
     at = [curve.resolution_A(0.5) for curve in curves]
-    tell(f"FSC to the truth, ours less RELION's: {lead.min():+.4f} (shell {1 + lead.argmin()}) to {lead.max():+.4f}")
-    tell(f"FSC 0.5 against the truth: {at[0]:.2f} Å, RELION {at[1]:.2f} Å")
-    tell(f"whole commands: {seconds[0]:.1f} s, RELION {seconds[1]:.1f} s, ratio {seconds[0] / seconds[1]:.2f}")
+    print_measurement(
+        f"FSC to the truth, ours less RELION's: {lead.min():+.4f} (shell {1 + lead.argmin()}) to {lead.max():+.4f}"
+    )
+    print_measurement(f"FSC 0.5 against the truth: {at[0]:.2f} Å, RELION {at[1]:.2f} Å")
+    print_measurement(
+        f"whole commands: {seconds[0]:.1f} s, RELION {seconds[1]:.1f} s, ratio {seconds[0] / seconds[1]:.2f}"
+    )
     alone = work(two_body, backend)
-    tell(f"without the start of Python: {alone:.2f} s, ratio {alone / seconds[1]:.2f}")
+    print_measurement(f"without the start of Python: {alone:.2f} s, ratio {alone / seconds[1]:.2f}")
     assert len(lead) == two_body.mask.box // 2
     assert lead.min() > -0.01
     assert np.mean(lead) > 0

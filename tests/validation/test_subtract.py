@@ -5,19 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from lrcore.backend import Backend
-from lrcore.fsc import masked_correlation
-from lrcore.grids import shell_frequency
+from lrcore.compute.backend import Backend
+from lrcore.imaging.grids import shell_frequency
 from lrcore.io import read_particles, write_particles
-from lrcore.io.stack_writer import write_batches
+from lrcore.io.image_stack_writer import write_image_stack
+from lrcore.maps.fsc import masked_fsc
 from lrcore.masks import inscribed_sphere
-from lrcore.reconstruct import reconstruct
 from lrcore.records import Particles, Step, Volume
-from lrcore.refine import Job, advance, start, under
-from lrcore.spec import RefineSpec
-from lrcore.subtract import kept_share, rewritten, subtracted_images
+from lrcore.refinement.density import adopt_step
+from lrcore.refinement.iteration import run_iteration
+from lrcore.refinement.job import Job
+from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.reconstruction import reconstruct
+from lrcore.refinement.start import start
+from lrcore.refinement.subtraction import power_share_in_mask, subtracted_images, with_subtracted_images
 from lrcore.testing import rotation_error_deg, shift_error_A
-from tests.validation.judge import Case, body_centre_A, last_step, tell
+from tests.validation.judge import SimulatedCase, body_centre_A, last_step, print_measurement
 
 SPEC = RefineSpec(max_iterations=1)
 
@@ -31,12 +34,12 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(two_body: Case, backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Both:
+def both(two_body: SimulatedCase, backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Both:
     folder, job = tmp_path_factory.mktemp("subtracted"), two_body.job(SPEC)
     first = last_step(start(job, backend))
     table, stack = folder / "particles.star", folder / "particles.mrcs"
-    out = rewritten(job.particles, table, stack)
-    write_batches(stack, len(out), out.box, out.pixel_size_A, subtracted_images(job, first, first, backend))
+    out = with_subtracted_images(job.particles, table, stack)
+    write_image_stack(stack, len(out), out.box, out.pixel_size_A, subtracted_images(job, first, first, backend))
     write_particles(table, out, out.poses)
     return Both(first, read_particles(table))
 
@@ -45,7 +48,7 @@ def path(job: Job, first: Step, n: int, backend: Backend) -> list[Step]:
     """`first` and n iterations on top of it."""
     steps = [first]
     for _ in range(n):
-        steps.append(last_step(advance(job, first, steps[-1], backend)))
+        steps.append(last_step(run_iteration(job, first, steps[-1], backend)))
     return steps
 
 
@@ -53,13 +56,17 @@ def same_poses(a: Step, b: Step, degrees: float, angstrom: float, mask: Volume, 
     turn = rotation_error_deg(a.expectation.poses, b.expectation.poses)
     shift = shift_error_A(a.expectation.poses, b.expectation.poses, body_centre_A(mask))
     sd = np.degrees(np.sqrt(np.diagonal(a.expectation.covariance, axis1=1, axis2=2)[:, :3])).mean()
-    tell(f"on the fly and in writing, {name}: median {np.median(turn):.1e}° and {np.median(shift):.1e} Å,")
-    tell(f"95 %: {np.quantile(turn, 0.95):.1e}° and {np.quantile(shift, 0.95):.1e} Å (the poses' SD: {sd:.1f}°)")
+    print_measurement(f"on the fly and in writing, {name}: median {np.median(turn):.1e}° and {np.median(shift):.1e} Å,")
+    print_measurement(
+        f"95 %: {np.quantile(turn, 0.95):.1e}° and {np.quantile(shift, 0.95):.1e} Å (the poses' SD: {sd:.1f}°)"
+    )
     assert np.median(turn) < degrees
     assert np.median(shift) < angstrom
 
 
-def test_a_refinement_of_the_written_images_is_that_on_the_fly(two_body: Case, both: Both, backend: Backend) -> None:
+def test_a_refinement_of_the_written_images_is_that_on_the_fly(
+    two_body: SimulatedCase, both: Both, backend: Backend
+) -> None:
     """Four iterations from a start of its own, which measures scale and noise anew; one from the same start."""
     job = Job(both.written, two_body.mask, SPEC, two_body.half_maps)
     with pytest.warns(UserWarning, match="subtract_outside does nothing"):
@@ -70,35 +77,36 @@ def test_a_refinement_of_the_written_images_is_that_on_the_fly(two_body: Case, b
     for a, b in zip(fly[1:], path(job, own, 4, backend)[1:], strict=True):
         same_poses(a, b, 0.02, 0.02, two_body.mask, f"iteration {a.iteration}")
         worth = [np.median(rotation_error_deg(step.expectation.poses, two_body.truth)) for step in (a, b)]
-        tell(f"rotation error {worth[0]:.3f}° and {worth[1]:.3f}°")
+        print_measurement(f"rotation error {worth[0]:.3f}° and {worth[1]:.3f}°")
         assert worth[0] == pytest.approx(worth[1], rel=0.02)
 
 
-def test_maps_made_whole_again_show_what_was_subtracted(two_body: Case, both: Both, backend: Backend) -> None:
+def test_maps_made_whole_again_show_what_was_subtracted(two_body: SimulatedCase, both: Both, backend: Backend) -> None:
     """What another mask takes up: outside of the old one it is the start's, filtered, and inside as it was.
 
     Images that nothing was subtracted from make such a map as well.
     """
     job, whole = two_body.job(SPEC), two_body.job(SPEC.model_copy(update={"subtract_outside": False}))
     _, step = path(job, both.first, 1, backend)
-    made = under(whole, job, both.first, step, backend).half_maps
+    made = adopt_step(whole, job, both.first, step, backend).half_maps
     inside, outside = two_body.mask.data == 1, (1 - two_body.mask.data) * inscribed_sphere(two_body.mask.box)
     shells = shell_frequency(two_body.mask.box, two_body.mask.pixel_size_A) < 1 / 10
     for half in (1, 2):
         maps = {"start": both.first.half_maps, "subtracted": step.half_maps, "made whole": made}
         truth = two_body.gt_full.data
         fsc = {
-            name: masked_correlation(each.half(half).data, truth, outside, 2)[shells][1:].mean()
-            for name, each in maps.items()
+            name: masked_fsc(each.half(half).data, truth, outside, 2)[shells][1:].mean() for name, each in maps.items()
         }
-        tell(f"half {half}, FSC to the truth outside, to 10 Å: " + ", ".join(f"{k} {v:.3f}" for k, v in fsc.items()))
+        print_measurement(
+            f"half {half}, FSC to the truth outside, to 10 Å: " + ", ".join(f"{k} {v:.3f}" for k, v in fsc.items())
+        )
         assert fsc["subtracted"] < 0.3
         assert fsc["made whole"] > fsc["start"] - 0.02
         assert np.array_equal(made.half(half).data[inside], step.half_maps.half(half).data[inside])
-    assert under(whole, whole, both.first, step, backend).half_maps.first.data is step.half_maps.first.data
+    assert adopt_step(whole, whole, both.first, step, backend).half_maps.first.data is step.half_maps.first.data
 
 
-def test_nothing_is_left_outside(two_body: Case, both: Both, backend: Backend) -> None:
+def test_nothing_is_left_outside(two_body: SimulatedCase, both: Both, backend: Backend) -> None:
     """Power on which reconstructions of the half sets agree, Σ h₁ h₂ (1 − m)²: noise adds nothing to it."""
     maps = {}
     for name, particles in (("whole", two_body.particles), ("subtracted", both.written)):
@@ -110,9 +118,12 @@ def test_nothing_is_left_outside(two_body: Case, both: Both, backend: Backend) -
         for name, (a, b) in maps.items()
     }
     outside, inside = (power["subtracted"][i] / power["whole"][i] for i in (0, 1))
-    tell(f"power left outside of the mask {outside:.2%}, inside {inside:.1%}")
+    print_measurement(f"power left outside of the mask {outside:.2%}, inside {inside:.1%}")
     total = [float((a**2 * (1 - keep) ** 2 * sphere).sum(dtype=np.float64)) for a, _ in maps.values()]
-    tell(f"with the noise of a half map: {total[1] / total[0]:.1%}; kept: {kept_share(both.first, two_body.mask):.1%}")
+    print_measurement(
+        f"with the noise of a half map: {total[1] / total[0]:.1%}; "
+        f"kept: {power_share_in_mask(both.first, two_body.mask):.1%}"
+    )
     assert outside < 0.05
     assert inside == pytest.approx(1, abs=0.1)
 

@@ -6,22 +6,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrcore.backend import Backend
-from lrcore.expand import expand
-from lrcore.framing import frame_at, framed, framed_images, framed_map, returned_poses
-from lrcore.grids import ift
-from lrcore.io.stack_writer import write_batches
+from lrcore.compute.backend import Backend
+from lrcore.imaging.grids import ift
+from lrcore.imaging.rotations import rotation_exp
+from lrcore.imaging.symmetry import symmetry_operators
+from lrcore.io.image_stack_writer import write_image_stack
 from lrcore.masks import centre_of_mass
-from lrcore.phantom import Motion, Phantom, two_body
+from lrcore.particles.recentring import (
+    recentre_images,
+    recentre_map,
+    recentre_particles,
+    recentring_at,
+    undo_pose_recentring,
+)
+from lrcore.particles.symmetry_expansion import expand_symmetry
 from lrcore.records import HalfMaps, Particles, Poses, Volume
-from lrcore.refine import Job
-from lrcore.rotations import exp
-from lrcore.simulate import flexible_particle, make_particles, random_rotations, soft_mask
-from lrcore.spec import RefineSpec
-from lrcore.symmetry import operators
-from lrcore.synthesis import noise_ft, project, write_stack
+from lrcore.refinement.job import Job
+from lrcore.refinement.parameters import RefineSpec
+from lrcore.simulation.data_set import make_particles, random_rotations, simulate_flexible_particle, soft_mask
+from lrcore.simulation.images import noise_ft, project, write_stack
+from lrcore.simulation.phantom import Phantom, SimulatedMotion, make_two_body_phantom
 from lrcore.testing import rotation_error_deg, shift_error_A
-from tests.validation.judge import load, refined, tell
+from tests.validation.judge import load_case, print_measurement, refine
 
 PIXEL, BOX = 3.0, 64
 BFACTOR_A2 = 120.0
@@ -39,18 +45,19 @@ class Symmetric:
 def symmetric_particle(folder: Path, group: str, n: int, radius_A: float, offset_A: float, snr: float) -> Symmetric:
     """Images of copies of a small body at every operator of the group, its middle `offset_A` from the centre."""
     folder.mkdir(exist_ok=True)
-    body = two_body(3, radius_A, radius_A).body_b
+    body = make_two_body_phantom(3, radius_A, radius_A).body_b
     away = np.array([0.8, 0.45, 0.4]) / np.linalg.norm([0.8, 0.45, 0.4]) * offset_A
     one = body - body.mean(axis=0) + away
-    atoms = (operators(group) @ one.T).transpose(0, 2, 1).reshape(-1, 3)
+    atoms = (symmetry_operators(group) @ one.T).transpose(0, 2, 1).reshape(-1, 3)
     rng = np.random.default_rng([5, n])
     truth = Poses(random_rotations(n, rng), rng.normal(0, 4, (n, 2)))
     wrong = Poses(
-        truth.rotation @ exp(np.radians(rng.normal(0, 2.0, (n, 3)))), truth.origin_A + rng.normal(0, 1.5, (n, 2))
+        truth.rotation @ rotation_exp(np.radians(rng.normal(0, 2.0, (n, 3)))),
+        truth.origin_A + rng.normal(0, 1.5, (n, 2)),
     )
     particles = make_particles(folder, wrong, BOX, PIXEL, (8000.0, 15000.0), 1, rng)
     still, whole = (
-        Motion(np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(3)),
+        SimulatedMotion(np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(3)),
         Phantom(atoms, np.zeros((0, 3)), np.zeros(3)),
     )
     first = next(project(whole, particles, truth, still, BFACTOR_A2))
@@ -62,7 +69,9 @@ def symmetric_particle(folder: Path, group: str, n: int, radius_A: float, offset
 
 def error_deg(found: Poses, truth: Poses, group: str) -> np.ndarray:
     """Rotation error up to the symmetry: (n,)."""
-    turned = [rotation_error_deg(replace(found, rotation=found.rotation @ turn), truth) for turn in operators(group)]
+    turned = [
+        rotation_error_deg(replace(found, rotation=found.rotation @ turn), truth) for turn in symmetry_operators(group)
+    ]
     return np.min(turned, axis=0)
 
 
@@ -74,17 +83,19 @@ def test_symmetric_and_expanded_refinements_are_one(
 ) -> None:
     made = symmetric_particle(tmp_path / group, group, n, radius_A, offset_A, snr)
     spec = RefineSpec(max_iterations=2)
-    first, under = refined(Job(made.particles, made.mask, spec.model_copy(update={"symmetry": group})), backend)
-    copies = expand(made.particles, group)
-    start, alone = refined(Job(copies, made.mask, spec), backend)
+    first, under = refine(Job(made.particles, made.mask, spec.model_copy(update={"symmetry": group})), backend)
+    copies = expand_symmetry(made.particles, group)
+    start, alone = refine(Job(copies, made.mask, spec), backend)
     at = {name: step.fsc["masked"].resolution_A() for name, step in (("0", first), ("sym", under), ("C1", alone))}
-    none = refined(Job(made.particles, made.mask, spec), backend)[1].fsc["masked"].resolution_A()
+    none = refine(Job(made.particles, made.mask, spec), backend)[1].fsc["masked"].resolution_A()
     errors = [np.median(error_deg(p, made.truth, group)) for p in (made.particles.poses, under.expectation.poses)]
-    m = len(operators(group))
+    m = len(symmetry_operators(group))
     truth = Poses(np.repeat(made.truth.rotation, m, axis=0), np.repeat(made.truth.origin_A, m, axis=0))
     errors.append(np.median(error_deg(alone.expectation.poses, truth, group)))
-    tell(f"{group}, {n} particles: {at['0']:.2f} → {at['sym']:.2f} Å; {len(copies)} expanded in C1: {at['C1']:.2f} Å")
-    tell(
+    print_measurement(
+        f"{group}, {n} particles: {at['0']:.2f} → {at['sym']:.2f} Å; {len(copies)} expanded in C1: {at['C1']:.2f} Å"
+    )
+    print_measurement(
         f"without symmetry: {none:.2f} Å; rotation error {errors[0]:.2f}° → {errors[1]:.2f}°, expanded {errors[2]:.2f}°"
     )
     assert start.fsc["masked"].resolution_A() == pytest.approx(at["0"], rel=1e-3)
@@ -101,26 +112,37 @@ def test_a_recentred_refinement_is_the_same(box: int, far: float, backend: Backe
 
     far: bound of 95 % of the particles, in degrees.
     """
-    flexible_particle(tmp_path, n=60, box=128, pixel_size_A=3.0, seed=4, snr=2.0, hinge_sd_deg=2.0, noise="white",
-                      radius_a_A=30.0, radius_b_A=24.0, bfactor_A2=150.0)  # fmt: skip
-    case, spec = load(tmp_path), RefineSpec(max_iterations=1)
+    simulate_flexible_particle(
+        tmp_path,
+        n=60,
+        box=128,
+        pixel_size_A=3.0,
+        seed=4,
+        snr=2.0,
+        hinge_sd_deg=2.0,
+        noise="white",
+        radius_a_A=30.0,
+        radius_b_A=24.0,
+        bfactor_A2=150.0,
+    )
+    case, spec = load_case(tmp_path), RefineSpec(max_iterations=1)
     whole = case.gt_full
-    frame = frame_at(centre_of_mass(case.mask.data) * whole.pixel_size_A, box, 128, whole.pixel_size_A)
+    frame = recentring_at(centre_of_mass(case.mask.data) * whole.pixel_size_A, box, 128, whole.pixel_size_A)
     (tmp_path / "new").mkdir()
     table, stack = tmp_path / "new" / "p.star", tmp_path / "new" / "p.mrcs"
-    moved, cut = framed(case.particles, frame, table, stack)
-    write_batches(stack, len(moved), box, frame.pixel_size_A, framed_images(case.particles, frame, cut))
+    moved, cut = recentre_particles(case.particles, frame, table, stack)
+    write_image_stack(stack, len(moved), box, frame.pixel_size_A, recentre_images(case.particles, frame, cut))
     jobs = [
         Job(case.particles, case.mask, spec, HalfMaps(whole, whole)),
-        Job(moved, framed_map(case.mask, frame), spec, HalfMaps(*[framed_map(whole, frame)] * 2)),
+        Job(moved, recentre_map(case.mask, frame), spec, HalfMaps(*[recentre_map(whole, frame)] * 2)),
     ]
-    found = [refined(job, backend)[1].expectation for job in jobs]
-    here, back = found[0].poses, returned_poses(found[1].poses, frame, cut)
+    found = [refine(job, backend)[1].expectation for job in jobs]
+    here, back = found[0].poses, undo_pose_recentring(found[1].poses, frame, cut)
     turn, shift = rotation_error_deg(here, back), shift_error_A(here, back, frame.point_A)
     sd = np.degrees(np.sqrt(np.diagonal(found[0].covariance, axis1=1, axis2=2)[:, :3])).mean()
     worst = f"95 %: {np.quantile(turn, 0.95):.3f}° and {np.quantile(shift, 0.95):.4f} Å"
-    tell(f"box 128 → {box}: median {np.median(turn):.4f}° and {np.median(shift):.4f} Å, {worst}")
-    tell(f"the poses' own SD: {sd:.2f}° an axis")
+    print_measurement(f"box 128 → {box}: median {np.median(turn):.4f}° and {np.median(shift):.4f} Å, {worst}")
+    print_measurement(f"the poses' own SD: {sd:.2f}° an axis")
     assert len(np.unique(cut, axis=0)) > 30
     assert np.median(turn) < 0.02
     assert np.quantile(turn, 0.95) < far

@@ -7,22 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from lrcore.backend import Backend
-from lrcore.fsc import masked_correlation
+from lrcore.compute.backend import Backend
 from lrcore.io import read_particles, read_volume
-from lrcore.reconstruct import reconstruct
+from lrcore.maps.fsc import masked_fsc
 from lrcore.records import Poses, Step, Volume
-from lrcore.results import to_step, to_tree, validate
-from lrcore.testing import against, rotation_error_deg, shift_error_A
-from lrwidgets import export
+from lrcore.refinement.reconstruction import reconstruct
+from lrcore.results.schema import validate
+from lrcore.results.tree import to_step, to_tree
+from lrcore.testing import fsc_against_truth, rotation_error_deg, shift_error_A
+from lrwidgets.export import step_files
 from tests.fakes import same_bits
-from tests.validation.judge import (
-    Case,
-    body_centre_A,
-    mean_map,
-    refined,
-    tell,
-)
+from tests.validation.judge import SimulatedCase, body_centre_A, mean_map, print_measurement, refine
 
 Run = tuple[Step, Step]
 
@@ -30,34 +25,34 @@ Run = tuple[Step, Step]
 def test_the_half_maps_agree_to_4_35_angstrom(two_body_run: Run) -> None:
     first, last = two_body_run
     at = [step.fsc["masked"].resolution_A() for step in (first, last)]
-    tell(f"half-map FSC 0.143 inside the mask: {at[0]:.2f} → {at[1]:.2f} Å in {last.iteration} iterations")
-    tell(f"corrected for the mask: {last.fsc['corrected'].resolution_A():.2f} Å")
+    print_measurement(f"half-map FSC 0.143 inside the mask: {at[0]:.2f} → {at[1]:.2f} Å in {last.iteration} iterations")
+    print_measurement(f"corrected for the mask: {last.fsc['corrected'].resolution_A():.2f} Å")
     assert at[0] > 7.0
     assert at[1] <= 4.35
 
 
-def test_the_map_is_true_to_4_4_angstrom(two_body: Case, two_body_run: Run) -> None:
-    at = [against(mean_map(step), two_body.gt_b, two_body.mask).resolution_A(0.5) for step in two_body_run]
-    tell(f"FSC 0.5 against the truth inside the mask: {at[0]:.2f} → {at[1]:.2f} Å")
+def test_the_map_is_true_to_4_4_angstrom(two_body: SimulatedCase, two_body_run: Run) -> None:
+    at = [fsc_against_truth(mean_map(step), two_body.gt_b, two_body.mask).resolution_A(0.5) for step in two_body_run]
+    print_measurement(f"FSC 0.5 against the truth inside the mask: {at[0]:.2f} → {at[1]:.2f} Å")
     assert at[1] <= 4.4
 
 
-def test_the_body_is_found_where_it_is(two_body: Case, two_body_run: Run) -> None:
+def test_the_body_is_found_where_it_is(two_body: SimulatedCase, two_body_run: Run) -> None:
     centre = body_centre_A(two_body.mask)
     wrong, misplaced = [], []
     for step in two_body_run:
         wrong.append(rotation_error_deg(step.expectation.poses, two_body.truth))
         misplaced.append(np.sqrt(np.mean(shift_error_A(step.expectation.poses, two_body.truth, centre) ** 2)))
     median, far = np.median(wrong, axis=1), np.mean(np.array(wrong) > 5.0, axis=1)
-    tell(f"rotation error, median: {median[0]:.2f} → {median[1]:.2f}°")
-    tell(f"share above 5°: {far[0]:.1%} → {far[1]:.1%}")
-    tell(f"shift error at the body's centre, RMS: {misplaced[0]:.2f} → {misplaced[1]:.2f} Å")
+    print_measurement(f"rotation error, median: {median[0]:.2f} → {median[1]:.2f}°")
+    print_measurement(f"share above 5°: {far[0]:.1%} → {far[1]:.1%}")
+    print_measurement(f"shift error at the body's centre, RMS: {misplaced[0]:.2f} → {misplaced[1]:.2f} Å")
     assert median[1] <= 2.7
     assert far[1] <= 0.08
     assert misplaced[1] <= 0.7
 
 
-def test_results_keep_to_the_schema(two_body: Case, two_body_run: Run) -> None:
+def test_results_keep_to_the_schema(two_body: SimulatedCase, two_body_run: Run) -> None:
     last = two_body_run[1]
     tree = to_tree(two_body.job(), [last])
     validate(tree)
@@ -67,31 +62,35 @@ def test_results_keep_to_the_schema(two_body: Case, two_body_run: Run) -> None:
 
 
 def test_relion_reads_the_export(
-    two_body: Case, two_body_run: Run, backend: Backend, relion: Callable[[str], str], tmp_path: Path
+    two_body: SimulatedCase, two_body_run: Run, backend: Backend, relion: Callable[[str], str], tmp_path: Path
 ) -> None:
     program, star = relion("relion_reconstruct"), tmp_path / "refined.star"
-    export.particles(star, two_body.job(), two_body_run[1])
+    step_files.write_step_particles(star, two_body.job(), two_body_run[1])
     command = [program, "--i", star.name, "--o", "theirs.mrc", "--ctf"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     theirs = read_volume(tmp_path / "theirs.mrc")
     ours = next(
         e for e in reconstruct(read_particles(star, two_body.folder), None, "C1", backend) if isinstance(e, Volume)
     )
-    alike = masked_correlation(ours.data, theirs.data, two_body.mask.data)
+    alike = masked_fsc(ours.data, theirs.data, two_body.mask.data)
     known = np.nonzero(two_body_run[1].fsc["masked"].value > 0.5)[0][1:]
-    tell(f"our map and RELION's of the export: FSC {alike[known].min():.4f} at least in the {len(known)} shells up to")
-    tell(f"{known.max()} where the half maps' is above 0.5; {alike[1:].min():.4f} at least in all {len(alike) - 1}")
+    print_measurement(
+        f"our map and RELION's of the export: FSC {alike[known].min():.4f} at least in the {len(known)} shells up to"
+    )
+    print_measurement(
+        f"{known.max()} where the half maps' is above 0.5; {alike[1:].min():.4f} at least in all {len(alike) - 1}"
+    )
     assert len(known) > 25
     assert alike[known].min() > 0.99
 
 
-def test_the_same_poses_from_cryosparc_files(two_body: Case, two_body_run: Run, backend: Backend) -> None:
+def test_the_same_poses_from_cryosparc_files(two_body: SimulatedCase, two_body_run: Run, backend: Backend) -> None:
     particles = read_particles(two_body.folder / "J42" / "P1_J42_particles.csg")
-    found = refined(replace(two_body, particles=particles).job(), backend)[1].expectation.poses
+    found = refine(replace(two_body, particles=particles).job(), backend)[1].expectation.poses
     here, there = np.argsort(two_body.particles.images.index), np.argsort(particles.images.index)
     expected, found = two_body_run[1].expectation.poses.select(here), found.select(there)
     turn, shift = difference(expected, found)
-    tell(f"STAR and .csg, largest difference of a pose: {turn:.1e}° and {shift:.1e} Å")
+    print_measurement(f"STAR and .csg, largest difference of a pose: {turn:.1e}° and {shift:.1e} Å")
     assert turn < 1e-3
     assert shift < 1e-3
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lrcore.backend import Backend, pick
+from lrcore.compute.backend import Backend, get_backend
 from lrcore.records import Step
-from lrcore.spec import RefineSpec
+from lrcore.refinement.parameters import RefineSpec
 from tests.validation.advice_scenarios import World, from_corner, world
 from tests.validation.advice_table import run
-from tests.validation.judge import errors
+from tests.validation.judge import pose_errors
 
 FACTORS = (0.5, 1.0, 2.0)
 GRID = tuple(product(FACTORS, FACTORS))
@@ -34,7 +34,7 @@ ITERATIONS = 6
 
 
 @dataclass(frozen=True)
-class Row:
+class WidthRow:
     """A refinement judged by the truth.
 
     name: of the prior. error_deg: median of the poses. fsc: mean over the shells, of the map to the true body. widths:
@@ -55,7 +55,7 @@ class Row:
 
 def true_widths(made: World) -> tuple[float, float]:
     """SD per axis of the motion from the input poses about the hinge, ° and Å."""
-    moved = errors(made.truth.particles.poses, made.truth.poses_b, made.truth.phantom.fulcrum_A)
+    moved = pose_errors(made.truth.particles.poses, made.truth.poses_b, made.truth.phantom.fulcrum_A)
     turn, shift = (float(np.sqrt((part**2).mean())) for part in (moved[:, :3], moved[:, 3:]))
     return float(np.degrees(turn)), shift
 
@@ -70,12 +70,12 @@ def specs(made: World, grid: tuple[tuple[float, float], ...] = GRID) -> Iterator
         yield f"{a:g}, {b:g}", fixed
 
 
-def judged(made: World, name: str, step: Step) -> Row:
+def evaluate_step(made: World, name: str, step: Step) -> WidthRow:
     """How near to the truth a step is."""
-    turns = errors(step.expectation.poses, made.truth.poses_b, made.truth.phantom.fulcrum_A)[:, :3]
-    true, held = true_widths(made), step.held
+    turns = pose_errors(step.expectation.poses, made.truth.poses_b, made.truth.phantom.fulcrum_A)[:, :3]
+    true, held = true_widths(made), step.search
     assert held is not None
-    return Row(
+    return WidthRow(
         name,
         float(np.degrees(np.median(np.linalg.norm(turns, axis=1)))),
         made.quality(step),
@@ -83,21 +83,21 @@ def judged(made: World, name: str, step: Step) -> Row:
     )
 
 
-def rows(made: World, grid: tuple[tuple[float, float], ...] = GRID, iterations: int = ITERATIONS) -> Iterator[Row]:
+def rows(made: World, grid: tuple[tuple[float, float], ...] = GRID, iterations: int = ITERATIONS) -> Iterator[WidthRow]:
     """Each refinement, judged as it ends."""
     for name, spec in specs(made, grid):
         job = replace(made.job, spec=spec)
-        yield judged(made, name, run(replace(made, job=job), iterations).steps[-1])
+        yield evaluate_step(made, name, run(replace(made, job=job), iterations).steps[-1])
 
 
-def compared(found: list[Row]) -> dict[str, tuple[float, float]]:
+def compare_with_grid(found: list[WidthRow]) -> dict[str, tuple[float, float]]:
     """Of either learned prior: its error over the least of the grid, and its FSC less the best of the grid."""
     fixed = [row for row in found if row.name not in (LEARNED, ALL_LEARNED)]
     least, best = min(row.error_deg for row in fixed), max(row.fsc for row in fixed)
     return {row.name: (row.error_deg / least, row.fsc - best) for row in found if row.name in (LEARNED, ALL_LEARNED)}
 
 
-def hinged(seed: int) -> dict[str, Any]:
+def hinge_data(seed: int) -> dict[str, Any]:
     """Data of a body that turns about one axis above all, in any direction."""
     rng = np.random.default_rng([seed, 78])
     across = rng.uniform(0.3, 1.2, 2)
@@ -107,17 +107,17 @@ def hinged(seed: int) -> dict[str, Any]:
 
 def main(seeds: list[int], backend: Backend, hinge: bool = False) -> None:
     """Print the rows of each seed, and their means."""
-    every: list[list[Row]] = []
+    every: list[list[WidthRow]] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            made = world(Path(folder), seed, hinged(seed) if hinge else {}, backend)
+            made = world(Path(folder), seed, hinge_data(seed) if hinge else {}, backend)
             turn, shift = true_widths(made)
             print(f"seed {seed}: {len(made.truth.particles)} particles, motion {turn:.1f}°, {shift:.1f} Å", flush=True)
             every.append([])
             for row in rows(made):
                 every[-1].append(row)
                 print(f"  {row}", flush=True)
-        print(f"  {compared(every[-1])}", flush=True)
+        print(f"  {compare_with_grid(every[-1])}", flush=True)
     for same in zip(*every, strict=True):
         error, fsc = np.mean([row.error_deg for row in same]), np.mean([row.fsc for row in same])
         print(f"{same[0].name}: {error:.3f}°, FSC {fsc:.4f}")
@@ -125,4 +125,4 @@ def main(seeds: list[int], backend: Backend, hinge: bool = False) -> None:
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    main([int(word) for word in words if word != "hinge"], pick("auto"), "hinge" in words)
+    main([int(word) for word in words if word != "hinge"], get_backend("auto"), "hinge" in words)

@@ -7,28 +7,24 @@ from typing import Any
 import numpy.typing as npt
 
 from lrcore.errors import InputError
-from lrcore.io import cryosparc, mrc, stack, star
-from lrcore.io.checks import question
-from lrcore.io.cryosparc import read_half_maps
+from lrcore.io import cs_particles, star_particles
+from lrcore.io.checks import warn_implausible_optics
+from lrcore.io.cs_particles import read_half_maps
 from lrcore.io.cs_table import CsSource
-from lrcore.io.derive import own_columns, text_column
-from lrcore.io.facts import info
-from lrcore.io.mrc import read_volume, write_volume
-from lrcore.io.reframe import SUBTRACTED
-from lrcore.io.stack import StackReader, check_stacks
+from lrcore.io.derived_particles import lrw_columns, text_column
+from lrcore.io.file_info import describe_file
+from lrcore.io.image_stacks import StackReader, check_stacks
+from lrcore.io.mrc_maps import read_volume, write_volume
+from lrcore.io.replaced_images import SUBTRACTED_COLUMN
 from lrcore.records import Particles, Poses
 
 __all__ = [
     "StackReader",
     "check_stacks",
-    "cryosparc",
-    "info",
-    "mrc",
+    "describe_file",
     "read_half_maps",
     "read_particles",
     "read_volume",
-    "stack",
-    "star",
     "write_particles",
     "write_volume",
 ]
@@ -41,11 +37,11 @@ def read_particles(path: str | Path, images_dir: str | Path | None = None, split
     """
     path = Path(path)
     folder = None if images_dir is None else Path(images_dir)
-    read = cryosparc.read_particles if _is_cryosparc(path) else star.read_particles
+    read = cs_particles.read_particles if _is_cryosparc(path) else star_particles.read_particles
     particles = read(path, folder, split)
     check_stacks(particles)
-    question(particles)
-    return replace(particles, subtracted=text_column(particles, SUBTRACTED) is not None)
+    warn_implausible_optics(particles)
+    return replace(particles, subtracted=text_column(particles, SUBTRACTED_COLUMN) is not None)
 
 
 def write_particles(
@@ -56,12 +52,12 @@ def write_particles(
     Of the columns of a file of the other kind, those of our own (lrw…) are written too.
     """
     path = Path(path)
-    writers = {".star": star.write_particles, ".cs": cryosparc.write_particles}
+    writers = {".star": star_particles.write_particles, ".cs": cs_particles.write_particles}
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise InputError(f"{path}: particles are written as .star or .cs: choose a name that ends so")
     if isinstance(particles.source, CsSource) == (path.suffix.lower() == ".star"):
-        extra = own_columns(particles) | (extra or {})
+        extra = lrw_columns(particles) | (extra or {})
     writer(path, particles, poses, extra)
 
 

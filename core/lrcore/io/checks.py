@@ -7,22 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from lrcore.errors import InputError
-from lrcore.io.derive import rows_in_table
+from lrcore.io.derived_particles import rows_in_table
 from lrcore.records import Optics, Particles, Volume
 
-USUAL = {
+USUAL_RANGES = {
     "voltage": ("voltage_kV", 60.0, 400.0, "kV"),
     "spherical aberration": ("cs_mm", 0.0, 10.0, "mm"),
     "amplitude contrast": ("amplitude_contrast", 0.0, 0.5, ""),
     "pixel size": ("pixel_size_A", 0.2, 20.0, "A"),
 }
 """What an optics group says, its field, and between which values any microscope's lies."""
-FARTHEST_DEFOCUS_A = 1e5
-NEAREST_DEFOCUS_A = 100.0
+MAX_DEFOCUS_A = 1e5
+MIN_MEDIAN_DEFOCUS_A = 100.0
 """Half of the particles nearer than this are defocused in another unit (µm) or not at all."""
 
 
-def require_one_size(path: Path, optics: tuple[Optics, ...]) -> None:
+def require_single_box_and_pixel_size(path: Path, optics: tuple[Optics, ...]) -> None:
     """Raise InputError unless all groups share one box and one pixel size."""
     for field, what in (("box", "boxes"), ("pixel_size_A", "pixel sizes")):
         values = sorted({getattr(group, field) for group in optics})
@@ -50,14 +50,14 @@ def check_optics(path: Path, optics: Optics) -> Optics:
     return optics
 
 
-def question(particles: Particles) -> None:
+def warn_implausible_optics(particles: Particles) -> None:
     """Warn, a line for each, of constants that are possible but that no microscope has: units, mostly."""
-    for doubt in (*_doubted_optics(particles), *_doubted_defocus(particles)):
+    for doubt in (*_implausible_optics(particles), *_implausible_defocus(particles)):
         warnings.warn(f"{particles.path}: {doubt}", stacklevel=2)
 
 
-def _doubted_optics(particles: Particles) -> Iterator[str]:
-    for what, (field, low, high, unit) in USUAL.items():
+def _implausible_optics(particles: Particles) -> Iterator[str]:
+    for what, (field, low, high, unit) in USUAL_RANGES.items():
         odd = [one for one in particles.optics if not low <= getattr(one, field) <= high]
         if odd:
             more = f" (and {len(odd) - 1} more groups)" if len(odd) > 1 else ""
@@ -67,22 +67,22 @@ def _doubted_optics(particles: Particles) -> Iterator[str]:
             )
 
 
-def _doubted_defocus(particles: Particles) -> Iterator[str]:
+def _implausible_defocus(particles: Particles) -> Iterator[str]:
     mean = particles.defocus_A.mean(axis=1)
     if not len(mean):
         return
-    for odd, what in ((np.abs(mean) > FARTHEST_DEFOCUS_A, "is absurd"), (mean < 0, "is overfocus")):
+    for odd, what in ((np.abs(mean) > MAX_DEFOCUS_A, "is absurd"), (mean < 0, "is overfocus")):
         if odd.any():
             row = int(np.argmax(odd))
             yield (
                 f"row {rows_in_table(particles)[row] + 1}: defocus of {mean[row]:g} A {what} ({int(odd.sum())} of "
                 f"{len(mean)} particles): underfocus is positive and in A; estimate the CTF again, or leave them out"
             )
-    if np.median(np.abs(mean)) < NEAREST_DEFOCUS_A and not particles.phase_shift_rad.any():
+    if np.median(np.abs(mean)) < MIN_MEDIAN_DEFOCUS_A and not particles.phase_shift_rad.any():
         yield f"defocus is {np.median(np.abs(mean)):g} A in the middle, nearly in focus: it must be in A, not in µm"
 
 
-def check_alike(first: Volume, second: Volume) -> None:
+def require_same_grid(first: Volume, second: Volume) -> None:
     """Raise InputError unless both maps have the same box and voxel size."""
     if first.box != second.box:
         raise InputError(

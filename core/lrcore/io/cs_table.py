@@ -12,16 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from lrcore.arrays import StructuredArray, UInt64
 from lrcore.errors import InputError
-from lrcore.io.files import folders_above, is_astray, is_below
-
-Table = npt.NDArray[np.void]
-Uid = npt.NDArray[np.uint64]
+from lrcore.io.paths import folders_above, is_below, may_leave_folder
 
 NPY_MAGIC = b"\x93NUMPY"
 PRIMARY = ("alignments3D", "alignments3D_multi", "ctf", "blob")
 NUMBERS = "iuf"
-FORMS: dict[str, tuple[str, tuple[int, ...] | None]] = {
+FIELD_TYPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "path": ("SU", ()),
     "idx": ("iu", ()),
     "shape": ("iu", (2,)),
@@ -38,9 +36,9 @@ FORMS: dict[str, tuple[str, tuple[int, ...] | None]] = {
     **dict.fromkeys(("location/center_x_frac", "location/center_y_frac", "location/micrograph_psize_A"), (NUMBERS, ())),
 }
 """Field (of the slots that we read) → kinds of its type, and its axes (after that of classes); None for any."""
-OURS = ("lrw", "star", "star_optics")
+OWN_SLOTS = ("lrw", "star", "star_optics")
 """Slots of our own, which CryoSPARC does not know: a .csg does not list them."""
-DAMAGED = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, OverflowError)
+DAMAGE_ERRORS = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, OverflowError)
 """What NumPy raises of a header that makes no sense, and `tokenize` beneath it."""
 JOB = re.compile(r"J\d+")
 
@@ -55,9 +53,9 @@ class CsSource:
     """
 
     path: Path
-    table: Table
+    table: StructuredArray
     slots: dict[str, str]
-    absent: dict[str, Path]
+    missing_files: dict[str, Path]
     files: tuple[Path, ...]
     version: str
 
@@ -75,7 +73,7 @@ def read_source(path: Path) -> CsSource:
     return _read_group(path) if path.suffix.lower() == ".csg" else _read_single(path)
 
 
-def read_array(path: Path) -> Table:
+def read_array(path: Path) -> StructuredArray:
     """A .cs file as a structured array. Raises InputError if it is none, or holds pickled objects."""
     try:
         with path.open("rb") as file:
@@ -83,7 +81,7 @@ def read_array(path: Path) -> Table:
         table = np.load(path, allow_pickle=False) if magic == NPY_MAGIC else None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
-    except (*DAMAGED, tokenize.TokenError) as error:
+    except (*DAMAGE_ERRORS, tokenize.TokenError) as error:
         pickled = "Object arrays" in str(error)
         reason = "holds pickled Python objects, which are never loaded" if pickled else "is truncated or damaged"
         raise InputError(f"{path}: {reason}: export it from CryoSPARC again") from error
@@ -94,11 +92,11 @@ def read_array(path: Path) -> Table:
     ordered = np.sort(table["uid"])
     if (ordered[1:] == ordered[:-1]).any():
         raise InputError(f"{path}: some uid stand twice, so rows cannot be told apart: remove duplicates first")
-    _require_forms(path, table)
+    _require_field_types(path, table)
     return table
 
 
-def absent_files(path: Path, absent: dict[str, Path]) -> InputError:
+def missing_files_error(path: Path, absent: dict[str, Path]) -> InputError:
     """Say in one line which files of a .csg are missing, and which slots are in them."""
     by_file: dict[Path, list[str]] = {}
     for slot, file in absent.items():
@@ -107,7 +105,7 @@ def absent_files(path: Path, absent: dict[str, Path]) -> InputError:
     return InputError(f"{path}: metafile not there: {listed}: copy it beside the .csg")
 
 
-def rows_of(table_uid: Uid, wanted: Uid) -> npt.NDArray[np.int64]:
+def find_rows(table_uid: UInt64, wanted: UInt64) -> npt.NDArray[np.int64]:
     """Row of each wanted uid in a table, −1 where there is none: (len(wanted),)."""
     order = np.argsort(table_uid, kind="stable")
     place = np.minimum(np.searchsorted(table_uid, wanted, sorter=order), len(order) - 1)
@@ -115,9 +113,9 @@ def rows_of(table_uid: Uid, wanted: Uid) -> npt.NDArray[np.int64]:
     return np.where(table_uid[rows] == wanted, rows, -1)
 
 
-def with_columns(table: Table, columns: dict[str, npt.NDArray[Any]]) -> Table:
+def with_columns(table: StructuredArray, columns: dict[str, npt.NDArray[Any]]) -> StructuredArray:
     """The table with columns replaced or added; a replaced one keeps its type unless it is text that needs room."""
-    replaced = {name: _fitting(table, name, column) for name, column in columns.items()}
+    replaced = {name: _cast_to_column(table, name, column) for name, column in columns.items()}
     fields = {name: table[name] for name in table.dtype.names or ()} | replaced
     dtype = [(name, column.dtype, column.shape[1:]) for name, column in fields.items()]
     out = np.zeros(len(table), dtype)
@@ -126,7 +124,7 @@ def with_columns(table: Table, columns: dict[str, npt.NDArray[Any]]) -> Table:
     return out
 
 
-def integers(path: Path, table: Table, name: str) -> npt.NDArray[np.int64]:
+def integer_field(path: Path, table: StructuredArray, name: str) -> npt.NDArray[np.int64]:
     """A field of whole numbers, (n,). Raises InputError naming the first row that has none."""
     values = table[name]
     with np.errstate(invalid="ignore"):
@@ -137,7 +135,7 @@ def integers(path: Path, table: Table, name: str) -> npt.NDArray[np.int64]:
     return np.asarray(found)
 
 
-def finite(source: CsSource, name: str) -> npt.NDArray[Any]:
+def finite_field(source: CsSource, name: str) -> npt.NDArray[Any]:
     """A field. Raises InputError naming the row of a value that is not finite, or the field if it is not there."""
     if name not in source.fields:
         raise InputError(f"{source.path}: no field {name}: export the particles from CryoSPARC again")
@@ -150,22 +148,22 @@ def finite(source: CsSource, name: str) -> npt.NDArray[Any]:
     return values
 
 
-def texts(column: npt.NDArray[Any]) -> list[str]:
+def decode_text(column: npt.NDArray[Any]) -> list[str]:
     """A text column of a .cs file, without the `>` that CryoSPARC puts before exported paths."""
     return [(text.decode() if isinstance(text, bytes) else str(text)).lstrip(">") for text in column.tolist()]
 
 
-def stack_names(source: CsSource, uid: Uid) -> list[str]:
+def stack_names(source: CsSource, uid: UInt64) -> list[str]:
     """(len(uid),) the stack's path as the table has it."""
-    return texts(source.table["blob/path"][rows_of(source.table["uid"], uid)])
+    return decode_text(source.table["blob/path"][find_rows(source.table["uid"], uid)])
 
 
-def micrographs(source: CsSource, uid: Uid) -> dict[str, list[str]]:
+def micrograph_columns(source: CsSource, uid: UInt64) -> dict[str, list[str]]:
     """RELION's micrograph name and coordinates (px) of the given particles, as far as the table has them."""
-    rows = source.table[rows_of(source.table["uid"], uid)]
+    rows = source.table[find_rows(source.table["uid"], uid)]
     out = {}
     if "location/micrograph_path" in source.fields:
-        out["rlnMicrographName"] = texts(rows["location/micrograph_path"])
+        out["rlnMicrographName"] = decode_text(rows["location/micrograph_path"])
     if {"location/micrograph_shape", "location/center_x_frac", "location/center_y_frac"} <= source.fields:
         height, width = rows["location/micrograph_shape"].T
         # CryoSPARC counts y from the bottom of the micrograph, RELION from the first row of the file.
@@ -174,12 +172,12 @@ def micrographs(source: CsSource, uid: Uid) -> dict[str, list[str]]:
     return out
 
 
-def _require_forms(path: Path, table: Table) -> None:
+def _require_field_types(path: Path, table: StructuredArray) -> None:
     """Raise InputError naming a field that is of another type or shape than CryoSPARC's, or text that is none."""
     for name in table.dtype.names or ():
         column = table[name]
         slot, _, end = name.rpartition("/")
-        kinds, last = FORMS.get(end if slot in PRIMARY else name, ("biufSU" if slot else "biufSUV", None))
+        kinds, last = FIELD_TYPES.get(end if slot in PRIMARY else name, ("biufSU" if slot else "biufSUV", None))
         several = slot == "alignments3D_multi" and column.ndim == len(last or ()) + 2
         if column.dtype.kind not in kinds or last not in (None, column.shape[2 if several else 1 :]):
             kind = f"{column.dtype.str[1:]} {column.shape[1:] or ''}".strip()
@@ -226,13 +224,13 @@ def _read_group(path: Path) -> CsSource:
             raise InputError(f"{path}: results/{slot} names no metafile: export the group from CryoSPARC again")
         name = entry["metafile"].lstrip(">")
         files[slot] = path.parent / name
-        if is_astray(name) and not is_below(files[slot], folders_above(path.parent)[-1:]):
+        if may_leave_folder(name) and not is_below(files[slot], folders_above(path.parent)[-1:]):
             raise InputError(f"{path}: results/{slot} names {name}, outside its project: copy it beside the .csg")
         slots[slot] = str(entry.get("type", f"particle.{slot}"))
     absent = {slot: file for slot, file in files.items() if not os.path.isfile(file)}
     present = {slot: file for slot, file in files.items() if slot not in absent}
     if not present:
-        raise absent_files(path, absent)
+        raise missing_files_error(path, absent)
     arrays = {file: read_array(file) for file in dict.fromkeys(present.values())}
     first = next((slot for slot in PRIMARY if slot in present), next(iter(present)))
     primary = arrays[present[first]]
@@ -243,7 +241,7 @@ def _read_group(path: Path) -> CsSource:
             raise InputError(f"{path}: slot {slot} has no field in {file}: export the group from CryoSPARC again")
         table = _join(table, arrays[file], fields, file, path)
     for file, array in arrays.items():
-        ours = {name for slot in OURS for name in _fields(array, slot)} - set(table.dtype.names or ())
+        ours = {name for slot in OWN_SLOTS for name in _fields(array, slot)} - set(table.dtype.names or ())
         table = _join(table, array, [name for name in array.dtype.names or () if name in ours], file, path)
     slots = {slot: slots[slot] for slot in present}
     return CsSource(path, table, slots, absent, (path, *arrays), str(group.get("version", "")))
@@ -261,8 +259,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return group
 
 
-def _join(table: Table, more: Table, fields: list[str], file: Path, path: Path) -> Table:
-    rows = rows_of(more["uid"], table["uid"])
+def _join(table: StructuredArray, more: StructuredArray, fields: list[str], file: Path, path: Path) -> StructuredArray:
+    rows = find_rows(more["uid"], table["uid"])
     if (rows < 0).any():
         missing = int((rows < 0).sum())
         raise InputError(
@@ -272,20 +270,20 @@ def _join(table: Table, more: Table, fields: list[str], file: Path, path: Path) 
     return with_columns(table, {name: more[name][rows] for name in fields})
 
 
-def _slots(table: Table) -> list[str]:
+def _slots(table: StructuredArray) -> list[str]:
     return list(dict.fromkeys(name.partition("/")[0] for name in table.dtype.names or () if "/" in name))
 
 
-def _fields(table: Table, slot: str) -> list[str]:
+def _fields(table: StructuredArray, slot: str) -> list[str]:
     return [name for name in table.dtype.names or () if name.startswith(slot + "/")]
 
 
-def _types(table: Table) -> dict[str, str]:
+def _types(table: StructuredArray) -> dict[str, str]:
     # Columns of our own are in no slot, since CryoSPARC would not know it.
-    return {slot: f"particle.{slot}" for slot in _slots(table) if slot not in OURS}
+    return {slot: f"particle.{slot}" for slot in _slots(table) if slot not in OWN_SLOTS}
 
 
-def _fitting(table: Table, name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _cast_to_column(table: StructuredArray, name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if name not in (table.dtype.names or ()) or table.dtype[name].base.kind in "SU":
         return np.asarray(column)
     return np.asarray(column).astype(table.dtype[name].base)

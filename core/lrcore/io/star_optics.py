@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lrcore.arrays import Int32
 from lrcore.errors import InputError
-from lrcore.io.alike import alike
 from lrcore.io.checks import check_optics
-from lrcore.io.star_table import StarSource, numbers, whole
+from lrcore.io.row_groups import group_identical_rows
+from lrcore.io.star_table import StarSource, float_column, integer_column
 from lrcore.records import Optics
-
-Int32 = npt.NDArray[np.int32]
 
 GROUP = "rlnOpticsGroup"
 NAME = "rlnOpticsGroupName"
@@ -28,7 +27,7 @@ MAGNIFICATION = ["rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"]
 ODD, EVEN = "rlnOddZernike", "rlnEvenZernike"
 PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
 DETECTOR = ["rlnDetectorPixelSize", "rlnMagnification"]
-MOVED = [*MICROSCOPE, *TILT, PIXEL, "rlnPixelSize", *DETECTOR]
+RELION_30_OPTICS_COLUMNS = [*MICROSCOPE, *TILT, PIXEL, "rlnPixelSize", *DETECTOR]
 """Columns of a RELION 3.0 table that RELION 3.1 keeps in its table of optics groups."""
 
 BoxOf = Callable[[int], int]
@@ -41,9 +40,9 @@ def read_groups(source: StarSource, box_of: BoxOf) -> tuple[Int32, tuple[Optics,
     Raises InputError naming the group and field, or the row whose group is not in the table.
     """
     if source.optics is None:
-        group, table = _groups_of_old(source)
+        group, table = _groups_of_relion_30(source)
     else:
-        group, table = _groups_of_new(source)
+        group, table = _groups_of_relion_31(source)
     used, first, compact = np.unique(group, return_index=True, return_inverse=True)
     boxes = [partial(box_of, int(row)) for row in first]
     optics = tuple(_optics(source.path, table, int(row), box) for row, box in zip(used, boxes, strict=True))
@@ -54,10 +53,10 @@ def pixel_sizes(path: Path, table: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Pixel size in Å of every row of a table, whichever columns give it."""
     column = next((name for name in (PIXEL, "rlnPixelSize") if name in table.columns), None)
     if column is not None:
-        return numbers(path, table, column)
+        return float_column(path, table, column)
     if not set(DETECTOR) <= set(table.columns):
         raise InputError(f"{path}: no column {PIXEL} (nor {' and '.join(DETECTOR)}): add the pixel size")
-    size, magnification = (numbers(path, table, name) for name in DETECTOR)
+    size, magnification = (float_column(path, table, name) for name in DETECTOR)
     if (magnification <= 0).any():
         row = int(np.argmax(magnification <= 0)) + 1
         raise InputError(f"{path}: row {row}: rlnMagnification must be above 0: correct it")
@@ -78,14 +77,14 @@ def optics_table(optics: tuple[Optics, ...]) -> pd.DataFrame:
     return table
 
 
-def _groups_of_old(source: StarSource) -> tuple[Int32, pd.DataFrame]:
+def _groups_of_relion_30(source: StarSource) -> tuple[Int32, pd.DataFrame]:
     """RELION 3.0: rows that agree in everything of the microscope are a group, in order of appearance."""
     path, table = source.path, source.table
     _require(path, table, MICROSCOPE)
-    columns = {name: numbers(path, table, name) for name in MICROSCOPE}
+    columns = {name: float_column(path, table, name) for name in MICROSCOPE}
     columns[PIXEL] = pixel_sizes(path, table)
-    columns |= {name: numbers(path, table, name) for name in TILT if name in table.columns}
-    first, group = alike(columns.values())
+    columns |= {name: float_column(path, table, name) for name in TILT if name in table.columns}
+    first, group = group_identical_rows(columns.values())
     appearance = np.argsort(first)
     optics = pd.DataFrame({name: column[first[appearance]] for name, column in columns.items()})
     optics[NAME] = [f"opticsGroup{number + 1}" for number in range(len(optics))]
@@ -93,13 +92,13 @@ def _groups_of_old(source: StarSource) -> tuple[Int32, pd.DataFrame]:
     return rank[group].astype(np.int32), optics
 
 
-def _groups_of_new(source: StarSource) -> tuple[Int32, pd.DataFrame]:
+def _groups_of_relion_31(source: StarSource) -> tuple[Int32, pd.DataFrame]:
     """RELION 3.1 and later: rows of data_optics by their number."""
     path, table, optics = source.path, source.table, source.blocks[source.optics or ""]
     _require(path, optics, [GROUP, *MICROSCOPE])
     _require(path, table, [GROUP])
-    wanted = numbers(path, table, GROUP)
-    listed = numbers(path, optics, GROUP)
+    wanted = float_column(path, table, GROUP)
+    listed = float_column(path, optics, GROUP)
     known = {number: row for row, number in enumerate(listed)}
     if len(known) < len(listed):
         again = next(number for row, number in enumerate(listed) if known[number] != row)
@@ -121,7 +120,7 @@ def _optics(path: Path, table: pd.DataFrame, row: int, box: Callable[[], int]) -
     one = table.iloc[[row]]
 
     def number(column: str, default: float) -> float:
-        return float(numbers(path, one, column)[0]) if column in one.columns else default
+        return float(float_column(path, one, column)[0]) if column in one.columns else default
 
     return check_optics(
         path,
@@ -131,7 +130,7 @@ def _optics(path: Path, table: pd.DataFrame, row: int, box: Callable[[], int]) -
             cs_mm=number(MICROSCOPE[1], 0.0),
             amplitude_contrast=number(MICROSCOPE[2], 0.0),
             pixel_size_A=float(pixel_sizes(path, one)[0]),
-            box=int(whole(path, one, SIZE)[0]) if SIZE in one.columns else box(),
+            box=int(integer_column(path, one, SIZE)[0]) if SIZE in one.columns else box(),
             beam_tilt_mrad=(number(TILT[0], 0.0), number(TILT[1], 0.0)),
             odd_zernike=_coefficients(path, one, ODD),
             even_zernike=_coefficients(path, one, EVEN),

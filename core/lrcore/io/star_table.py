@@ -10,11 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lrcore.arrays import Float64, Int64
 from lrcore.errors import InputError
-from lrcore.io.star_text import arrow, read_blocks, series
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from lrcore.io.star_text import read_blocks, to_arrow, to_series
 
 IMAGE = "rlnImageName"
 STACK_SUFFIX = ":mrcs"
@@ -50,15 +48,15 @@ def read_source(path: Path) -> StarSource:
     if blocks[particles].empty:
         raise InputError(f"{path}: the table data_{particles} has no rows: give a STAR file with particles")
     optics = "optics" if "optics" in blocks else None
-    index, name = image_names(path, blocks[particles])
+    index, name = parse_image_names(path, blocks[particles])
     return StarSource(path, blocks, particles, optics, _unique_ids(index, name))
 
 
-def numbers(path: Path, table: pd.DataFrame, column: str) -> Float64:
+def float_column(path: Path, table: pd.DataFrame, column: str) -> Float64:
     """A column as (n,) float64. Raises InputError naming the row of the first value that is no finite number."""
     if column not in table.columns:
         raise InputError(f"{path}: no column {column}: add it")
-    values = _as_float(arrow(table[column]))
+    values = _as_float(to_arrow(table[column]))
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))
@@ -66,9 +64,9 @@ def numbers(path: Path, table: pd.DataFrame, column: str) -> Float64:
     return values
 
 
-def whole(path: Path, table: pd.DataFrame, column: str, least: int = 0) -> Int64:
+def integer_column(path: Path, table: pd.DataFrame, column: str, least: int = 0) -> Int64:
     """A column of whole numbers from `least` on as (n,) int64. Raises InputError naming the first row that has none."""
-    values = numbers(path, table, column)
+    values = float_column(path, table, column)
     bad = (values != np.floor(values)) | (values < least) | (values >= 2**31)
     if bad.any():
         row = int(np.argmax(bad))
@@ -77,12 +75,12 @@ def whole(path: Path, table: pd.DataFrame, column: str, least: int = 0) -> Int64
     return values.astype(np.int64)
 
 
-def image_names(path: Path, table: pd.DataFrame) -> tuple[Int64, "pd.Series[str]"]:
+def parse_image_names(path: Path, table: pd.DataFrame) -> tuple[Int64, "pd.Series[str]"]:
     """Slice (n,), 0-based, and stack name (n,), categories, of each row's `slice@stack`.
 
     Raises InputError naming the row.
     """
-    text = arrow(table[IMAGE])
+    text = to_arrow(table[IMAGE])
     parts = pc.split_pattern(text, "@", max_splits=1)
     two = pc.equal(pc.list_value_length(parts), 2)
     parts = parts if pc.all(two).as_py() else pc.if_else(two, parts, pa.scalar(["0", ""], parts.type))
@@ -100,7 +98,7 @@ def image_names(path: Path, table: pd.DataFrame) -> tuple[Int64, "pd.Series[str]
     )
 
 
-def as_stack(name: str) -> str:
+def relion_stack_name(name: str) -> str:
     """The name by which RELION reads a stack: `.mrc` alone would be a map to it."""
     return name + STACK_SUFFIX if name.endswith(".mrc") else name
 
@@ -110,7 +108,7 @@ def _as_float(text: pa.Array) -> Float64:
     try:
         return pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
-        return pd.to_numeric(series(text), errors="coerce").to_numpy(dtype=np.float64)
+        return pd.to_numeric(to_series(text), errors="coerce").to_numpy(dtype=np.float64)
 
 
 def _unique_ids(index: Int64, name: "pd.Series[str]") -> npt.NDArray[np.uint64]:

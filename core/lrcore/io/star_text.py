@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from lrcore.errors import InputError
-from lrcore.io.files import written_whole
+from lrcore.io.paths import atomic_write
 
-PIECE = 1 << 24
+PIECE_BYTES = 1 << 24
 """Bytes of a table that are split at once."""
 ROWS = 100_000
 """Rows of a table that are written at once."""
@@ -66,31 +66,31 @@ def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame | dict[str, str]]
 
     The same tables give the same bytes. Raises InputError if the system refuses, or a value has no room in quotes.
     """
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(HEAD)
         for name, table in blocks.items():
             if isinstance(table, dict):
-                values = _bare(path, pa.array(table.values(), pa.large_string())).to_pylist()
+                values = _quote_column(path, pa.array(table.values(), pa.large_string())).to_pylist()
                 lines = (f"_{label}\t\t\t{value}\n" for label, value in zip(table, values, strict=True))
                 file.write(f"data_{name}\n\n{''.join(lines)}\n\n")
                 continue
             labels = (f"_{column} #{number}\n" for number, column in enumerate(table.columns, start=1))
             file.write(f"data_{name}\n\nloop_\n{''.join(labels)}")
-            columns = [_bare(path, arrow(table[column])) for column in table.columns]
+            columns = [_quote_column(path, to_arrow(table[column])) for column in table.columns]
             for first in range(0, len(table) if columns else 0, ROWS):
                 lines = pc.binary_join_element_wise(*(column.slice(first, ROWS) for column in columns), TAB)
                 file.write("\n".join(lines.to_pylist()) + "\n")
             file.write("\n\n")
 
 
-def arrow(values: "pd.Series[Any]") -> pa.Array:
+def to_arrow(values: "pd.Series[Any]") -> pa.Array:
     """A column as one Arrow array, text as it is kept here."""
     found = pa.array(values, from_pandas=False)
     found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
     return found.cast(pa.large_string())
 
 
-def series(values: pa.Array) -> "pd.Series[str]":
+def to_series(values: pa.Array) -> "pd.Series[str]":
     """An Arrow array of text as a column."""
     return pd.Series(pd.array(values, dtype=TEXT))
 
@@ -122,7 +122,7 @@ def _frame(path: Path, name: str, labels: list[str], columns: Columns) -> pd.Dat
         raise InputError(f"{path}: data_{name} has two columns {twice}: keep one of them")
     if not columns:
         return pd.DataFrame(columns=labels, dtype=TEXT)
-    return pd.DataFrame({label: series(column) for label, column in zip(labels, columns, strict=True)})
+    return pd.DataFrame({label: to_series(column) for label, column in zip(labels, columns, strict=True)})
 
 
 def _body(path: Path, name: str, width: int, raw: bytes, at: int, end: int) -> Columns:
@@ -130,7 +130,11 @@ def _body(path: Path, name: str, width: int, raw: bytes, at: int, end: int) -> C
     parts: list[Columns] = [[] for _ in range(width)]
     row, end = 0, _end_of_rows(raw, at, end)
     while at < end:
-        last = end if end - at <= PIECE else raw.rfind(b"\n", at, at + PIECE) + 1 or _next(raw, at + PIECE, end)
+        last = (
+            end
+            if end - at <= PIECE_BYTES
+            else raw.rfind(b"\n", at, at + PIECE_BYTES) + 1 or _next_line_start(raw, at + PIECE_BYTES, end)
+        )
         found = _split(path, name, width, raw[at:last], row)
         for part, column in zip(parts, found, strict=True):
             part.append(column)
@@ -188,16 +192,16 @@ def _words(line: str) -> list[str]:
     return [next(text for text in groups if text is not None) for groups in found if groups[2] is None]
 
 
-def _bare(path: Path, column: pa.Array) -> pa.Array:
+def _quote_column(path: Path, column: pa.Array) -> pa.Array:
     """Values quoted where they would not be read back as they are."""
     special = pc.match_substring_regex(column, SPECIAL)
     if not pc.any(special).as_py():
         return column
     pairs = zip(column.to_pylist(), special.to_pylist(), strict=True)
-    return pa.array([_quoted(path, text) if odd else text for text, odd in pairs], pa.large_string())
+    return pa.array([_quote_value(path, text) if odd else text for text, odd in pairs], pa.large_string())
 
 
-def _quoted(path: Path, text: str) -> str:
+def _quote_value(path: Path, text: str) -> str:
     """In the quotes that do not end within it. Raises InputError if there are none such."""
     text = text.replace("\n", " ")
     quote = next((quote for quote in "\"'" if not re.search(rf"{quote}\s", text, re.ASCII)), None)
@@ -210,11 +214,11 @@ def _quoted(path: Path, text: str) -> str:
 
 def _lines(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
     while at < end:
-        after = _next(raw, at, end)
+        after = _next_line_start(raw, at, end)
         yield at, after
         at = after
 
 
-def _next(raw: bytes, at: int, end: int) -> int:
+def _next_line_start(raw: bytes, at: int, end: int) -> int:
     """Where the line after the one at `at` begins."""
     return raw.find(b"\n", at, end) + 1 or end

@@ -32,7 +32,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, VECTOR)
 
 
-def _spread(builder: Any, value: Any) -> Any:
+def _broadcast(builder: Any, value: Any) -> Any:
     """The LLVM vector of a scalar, or the vector itself."""
     if value.type == VECTOR:
         return value
@@ -54,7 +54,7 @@ def load(context, array, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def fetch(context, array, at):  # type: ignore[no-untyped-def]
+def prefetch_line(context, array, at):  # type: ignore[no-untyped-def]
     """Ask for array[at] of a flat float32 array to be brought near; harmless wherever `at` points."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -76,7 +76,7 @@ def store(context, array, at, a):  # type: ignore[no-untyped-def]
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         data = ctx.make_array(signature.args[0])(ctx, builder, arguments[0]).data
         pointer = builder.bitcast(builder.gep(data, [arguments[1]]), VECTOR.as_pointer())
-        builder.store(_spread(builder, arguments[2]), pointer, align=4)
+        builder.store(_broadcast(builder, arguments[2]), pointer, align=4)
         return ctx.get_dummy_value()
 
     return types.void(array, at, a), generate
@@ -97,11 +97,11 @@ def constant(context, values):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def times(context, a, b):  # type: ignore[no-untyped-def]
+def multiply(context, a, b):  # type: ignore[no-untyped-def]
     """Product a · b; either may be a float32."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.fmul(*(_spread(builder, x) for x in arguments), flags=FAST)
+        return builder.fmul(*(_broadcast(builder, x) for x in arguments), flags=FAST)
 
     return vector(a, b), generate
 
@@ -111,7 +111,7 @@ def fma(context, a, b, c):  # type: ignore[no-untyped-def]
     """Sum a · b + c; each may be a float32."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        x, y, z = (_spread(builder, value) for value in arguments)
+        x, y, z = (_broadcast(builder, value) for value in arguments)
         return builder.fadd(builder.fmul(x, y, flags=FAST), z, flags=FAST)
 
     return vector(a, b, c), generate

@@ -3,82 +3,102 @@
 Lengths are Å, points (x, y, z) in Å from the box centre, voxel n // 2. Every function is pure.
 """
 
-from lrcore.masks.basics import (
-    SUPPORT,
+from lrcore.masks.atomic_model import read_atoms, voxels_near_atoms
+from lrcore.masks.checks import (
+    EDGE_PER_RESOLUTION,
+    MaskCheck,
+    MaskSize,
+    check_mask,
+    edge_width,
+    mass_kDa,
+    measure_mask,
+    require_mask_fits,
+    validate_mask,
+)
+from lrcore.masks.combine import intersect_masks, invert_mask, subtract_mask, unite_masks
+from lrcore.masks.distance import squared_distance
+from lrcore.masks.dynamic import dynamic_mask
+from lrcore.masks.geometry import (
+    SUPPORT_THRESHOLD,
     centre_of_mass,
     cosine_edge,
+    farthest_voxel_distance,
     inscribed_sphere,
-    reach,
     row_ends,
     soft_sphere,
 )
-from lrcore.masks.combine import both, either, inverse, without
-from lrcore.masks.density import above, automatic_threshold, lowpass
-from lrcore.masks.distance import squared_distance
-from lrcore.masks.dynamic import dynamic_mask
-from lrcore.masks.model import around_atoms, read_atoms
-from lrcore.masks.quality import (
-    EDGE_PER_RESOLUTION,
-    Check,
-    Measured,
-    checked,
-    edge_width,
-    inspect,
-    mass_kDa,
-    measured,
-    require_fit,
+from lrcore.masks.recipe import (
+    Atoms,
+    CombinedMask,
+    Cuboid,
+    Cylinder,
+    MaskOperation,
+    MaskRecipe,
+    MaskResult,
+    Shape,
+    Sphere,
+    downsample_volume,
+    make_mask,
 )
-from lrcore.masks.recipe import Atoms, Block, Cylinder, Joined, Made, MaskRecipe, Shape, Sphere, Word, coarse, make
-from lrcore.masks.regions import component_at, components, dilated, eroded, filled, grown, soft_edge
-from lrcore.masks.shapes import box, cylinder, sphere
+from lrcore.masks.regions import (
+    component_at,
+    dilate,
+    erode,
+    fill_holes,
+    largest_components,
+    mask_from_region,
+    soft_edge,
+)
+from lrcore.masks.shapes import box_mask, cylinder_mask, sphere_mask
+from lrcore.masks.threshold import automatic_threshold, lowpass, voxels_above_threshold
 
 __all__ = [
     "EDGE_PER_RESOLUTION",
-    "SUPPORT",
+    "SUPPORT_THRESHOLD",
     "Atoms",
-    "Block",
-    "Check",
+    "CombinedMask",
+    "Cuboid",
     "Cylinder",
-    "Joined",
-    "Made",
+    "MaskCheck",
+    "MaskOperation",
     "MaskRecipe",
-    "Measured",
+    "MaskResult",
+    "MaskSize",
     "Shape",
     "Sphere",
-    "Word",
-    "above",
-    "around_atoms",
     "automatic_threshold",
-    "both",
-    "box",
+    "box_mask",
     "centre_of_mass",
-    "checked",
-    "coarse",
+    "check_mask",
     "component_at",
-    "components",
     "cosine_edge",
-    "cylinder",
-    "dilated",
+    "cylinder_mask",
+    "dilate",
+    "downsample_volume",
     "dynamic_mask",
     "edge_width",
-    "either",
-    "eroded",
-    "filled",
-    "grown",
+    "erode",
+    "farthest_voxel_distance",
+    "fill_holes",
     "inscribed_sphere",
-    "inspect",
-    "inverse",
+    "intersect_masks",
+    "invert_mask",
+    "largest_components",
     "lowpass",
-    "make",
+    "make_mask",
+    "mask_from_region",
     "mass_kDa",
-    "measured",
-    "reach",
+    "measure_mask",
     "read_atoms",
-    "require_fit",
+    "require_mask_fits",
     "row_ends",
     "soft_edge",
     "soft_sphere",
-    "sphere",
+    "sphere_mask",
     "squared_distance",
-    "without",
+    "subtract_mask",
+    "unite_masks",
+    "validate_mask",
+    "voxels_above_threshold",
+    "voxels_near_atoms",
 ]

@@ -6,24 +6,24 @@ share one.
 
 import numpy as np
 
-from lrcore.grids import Float32
+from lrcore.arrays import Float32
 
 
-def both(first: Float32, second: Float32) -> Float32:
+def intersect_masks(first: Float32, second: Float32) -> Float32:
     """What lies in both masks: min(a, b); any shape."""
     return np.minimum(first, second)
 
 
-def either(first: Float32, second: Float32) -> Float32:
+def unite_masks(first: Float32, second: Float32) -> Float32:
     """What lies in one mask or the other: max(a, b); any shape."""
     return np.maximum(first, second)
 
 
-def inverse(mask: Float32) -> Float32:
+def invert_mask(mask: Float32) -> Float32:
     """What lies outside: 1 − a; any shape."""
     return (1.0 - mask).astype(np.float32)
 
 
-def without(first: Float32, second: Float32) -> Float32:
+def subtract_mask(first: Float32, second: Float32) -> Float32:
     """What lies in the first mask and not in the second: min(a, 1 − b); any shape."""
-    return both(first, inverse(second))
+    return intersect_masks(first, invert_mask(second))

@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.grids import Float32
+from lrcore.arrays import Bool, Float32
 
-Bool = npt.NDArray[np.bool_]
 Slices = tuple[slice, ...]
 
 
@@ -60,7 +59,7 @@ def bounds(inside: Bool, margin: int = 0) -> Slices:
     return tuple(out)
 
 
-def by_distance(inside: Bool, table: Float32) -> Float32:
+def apply_distance_table(inside: Bool, table: Float32) -> Float32:
     """(z, y, x) bool → table[d²] with d² the squared distance in voxels; 0 beyond the table's reach.
 
     table: (reach² + 2,), of the squared distances 0 … reach² + 1; its last must be 0.

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from lrcore.arrays import Float32
 from lrcore.errors import InputError
-from lrcore.grids import Float32
-from lrcore.masks.density import lowpass
 from lrcore.masks.regions import soft_edge
+from lrcore.masks.threshold import lowpass
 
 
 def dynamic_mask(

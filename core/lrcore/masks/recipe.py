@@ -6,26 +6,30 @@ from typing import Literal
 
 import numpy as np
 
+from lrcore.arrays import Bool, Float32, Float64
 from lrcore.errors import InputError
-from lrcore.grids import Float32, cropped_ft, ft, ift
-from lrcore.masks.basics import SUPPORT
-from lrcore.masks.combine import both, either, inverse, without
-from lrcore.masks.density import above, automatic_threshold, lowpass
-from lrcore.masks.distance import Bool
-from lrcore.masks.model import around_atoms
-from lrcore.masks.quality import EDGE_PER_RESOLUTION, Check, inspect
-from lrcore.masks.regions import component_at, components, grown
-from lrcore.masks.shapes import box, cylinder, sphere
-from lrcore.records import Float64, Volume
+from lrcore.imaging.grids import crop_ft, ft, ift
+from lrcore.masks.atomic_model import voxels_near_atoms
+from lrcore.masks.checks import EDGE_PER_RESOLUTION, MaskCheck, check_mask
+from lrcore.masks.combine import intersect_masks, invert_mask, subtract_mask, unite_masks
+from lrcore.masks.geometry import SUPPORT_THRESHOLD
+from lrcore.masks.regions import component_at, largest_components, mask_from_region
+from lrcore.masks.shapes import box_mask, cylinder_mask, sphere_mask
+from lrcore.masks.threshold import automatic_threshold, lowpass, voxels_above_threshold
+from lrcore.records import Volume
 
 Point = tuple[float, float, float]
-Word = Literal["and", "or", "subtract"]
+MaskOperation = Literal["and", "or", "subtract"]
 
-DILATE_A = 3.0
+DEFAULT_DILATION_A = 3.0
 """Of a thresholded map: its threshold lies within the density, not around it."""
-SOFT_A = 15.0
+DEFAULT_SOFT_EDGE_A = 15.0
 """Where no resolution is given: what the rule asks for at 3 Å."""
-JOIN: dict[Word, Callable[[Float32, Float32], Float32]] = {"and": both, "or": either, "subtract": without}
+MASK_OPERATIONS: dict[MaskOperation, Callable[[Float32, Float32], Float32]] = {
+    "and": intersect_masks,
+    "or": unite_masks,
+    "subtract": subtract_mask,
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Sphere:
 
 
 @dataclass(frozen=True)
-class Block:
+class Cuboid:
     """A box of full size (x, y, z) along the axes."""
 
     centre_A: Point
@@ -64,15 +68,15 @@ class Atoms:
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class CombinedMask:
     """Another mask, (n, n, n), and how it is joined. name: what a person calls it."""
 
-    word: Word
+    operation: MaskOperation
     data: Float32
     name: str = "mask"
 
 
-Shape = Sphere | Block | Cylinder | Atoms
+Shape = Sphere | Cuboid | Cylinder | Atoms
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class MaskRecipe:
     fill: bool = False
     soft_A: float | None = None
     resolution_A: float | None = None
-    joined: tuple[Joined, ...] = ()
+    joined: tuple[CombinedMask, ...] = ()
     invert: bool = False
 
     @property
@@ -105,14 +109,14 @@ class MaskRecipe:
     @property
     def edges_A(self) -> tuple[float, float]:
         """Dilation and width of the soft edge in force."""
-        dilate = self.dilate_A if self.dilate_A is not None else DILATE_A * self.dense
+        dilate = self.dilate_A if self.dilate_A is not None else DEFAULT_DILATION_A * self.dense
         if self.soft_A is not None:
             return dilate, self.soft_A
-        return dilate, SOFT_A if self.resolution_A is None else EDGE_PER_RESOLUTION * self.resolution_A
+        return dilate, DEFAULT_SOFT_EDGE_A if self.resolution_A is None else EDGE_PER_RESOLUTION * self.resolution_A
 
 
 @dataclass(frozen=True)
-class Made:
+class MaskResult:
     """A mask with all that it came from; arrays are (n, n, n).
 
     filtered: the low-passed map, and `dense` what is above `threshold`; None for a map without any voxel above 0, of
@@ -122,60 +126,60 @@ class Made:
 
     volume: Volume
     recipe: MaskRecipe
-    filtered: Float32 | None
+    lowpassed: Float32 | None
     threshold: float | None
-    dense: Bool | None
+    above_threshold: Bool | None
     shapes: Bool | None
     region: Bool
-    parts: int
-    grown: Float32
+    component_count: int
+    uncombined_mask: Float32
     mask: Float32
 
     @property
     def density(self) -> Float32 | None:
         """The low-passed map, 0 below its threshold."""
-        if self.filtered is None or self.dense is None:
+        if self.lowpassed is None or self.above_threshold is None:
             return None
-        return np.where(self.dense, self.filtered, np.float32(0))
+        return np.where(self.above_threshold, self.lowpassed, np.float32(0))
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing is inside."""
-        return not self.mask.max() > SUPPORT
+        return not self.mask.max() > SUPPORT_THRESHOLD
 
-    def checks(self) -> tuple[Check, ...]:
+    def checks(self) -> tuple[MaskCheck, ...]:
         """What to know of the mask before it is used."""
-        return inspect(self.mask, self.volume.pixel_size_A, self.recipe.resolution_A, self.density)
+        return check_mask(self.mask, self.volume.pixel_size_A, self.recipe.resolution_A, self.density)
 
 
-def make(volume: Volume, recipe: MaskRecipe, last: Made | None = None, workers: int = 1) -> Made:
+def make_mask(volume: Volume, recipe: MaskRecipe, last: MaskResult | None = None, workers: int = 1) -> MaskResult:
     """The mask of a map (or mean of two half maps) by a recipe.
 
     last: what was made before; of the same map, every stage is taken from it whose settings are the same. Raises
     InputError for a threshold that holds nothing or everything, or for shapes, parts or edges that leave nothing.
     """
     last = last if last is not None and last.volume is volume else None
-    same = _Same(last, recipe)
+    same = _UnchangedSettings(last, recipe)
     filtered, threshold, dense = _density(volume, recipe, same, workers)
-    shapes = last.shapes if last and same("shapes") else _drawn(volume, recipe.shapes)
-    unmoved = last is not None and last.dense is dense and last.shapes is shapes
+    shapes = last.shapes if last and same("shapes") else _draw_shapes(volume, recipe.shapes)
+    unmoved = last is not None and last.above_threshold is dense and last.shapes is shapes
     if last and unmoved and same("dense", "components", "at_A"):
-        region, parts = last.region, last.parts
+        region, parts = last.region, last.component_count
     else:
         region, parts = _region(volume, recipe, threshold, dense, shapes)
     if last and last.region is region and same("edges_A", "fill"):
-        mask = last.grown
+        mask = last.uncombined_mask
     else:
-        mask = grown(region, volume.pixel_size_A, *recipe.edges_A, recipe.fill)
-    whole = _joined(mask, recipe)
-    return Made(volume, recipe, filtered, threshold, dense, shapes, region, parts, mask, whole)
+        mask = mask_from_region(region, volume.pixel_size_A, *recipe.edges_A, recipe.fill)
+    whole = _combine_masks(mask, recipe)
+    return MaskResult(volume, recipe, filtered, threshold, dense, shapes, region, parts, mask, whole)
 
 
 @dataclass(frozen=True)
-class _Same:
+class _UnchangedSettings:
     """Whether settings are what they were."""
 
-    last: Made | None
+    last: MaskResult | None
     recipe: MaskRecipe
 
     def __call__(self, *names: str) -> bool:
@@ -185,42 +189,42 @@ class _Same:
 
 
 def _density(
-    volume: Volume, recipe: MaskRecipe, same: _Same, workers: int
+    volume: Volume, recipe: MaskRecipe, same: _UnchangedSettings, workers: int
 ) -> tuple[Float32 | None, float | None, Bool | None]:
     """The low-passed map, the threshold, and what is above it."""
     last = same.last
-    if last and last.filtered is not None and same("lowpass_A"):
-        filtered = last.filtered
+    if last and last.lowpassed is not None and same("lowpass_A"):
+        filtered = last.lowpassed
     elif recipe.dense or volume.data.max() > 0:
         filtered = lowpass(volume.data, volume.pixel_size_A, recipe.lowpass_A, workers)
     else:
         return None, None, None
     threshold = recipe.threshold
     if threshold is None or threshold == "auto":
-        kept = last and last.filtered is filtered and last.recipe.threshold in (None, "auto")
+        kept = last and last.lowpassed is filtered and last.recipe.threshold in (None, "auto")
         threshold = last.threshold if last and kept else automatic_threshold(filtered)
-    if last and last.filtered is filtered and last.threshold == threshold:
-        return filtered, threshold, last.dense
+    if last and last.lowpassed is filtered and last.threshold == threshold:
+        return filtered, threshold, last.above_threshold
     assert threshold is not None
-    return filtered, threshold, above(filtered, threshold)
+    return filtered, threshold, voxels_above_threshold(filtered, threshold)
 
 
-def _drawn(volume: Volume, shapes: tuple[Shape, ...]) -> Bool | None:
+def _draw_shapes(volume: Volume, shapes: tuple[Shape, ...]) -> Bool | None:
     """All shapes together; None if there are none."""
-    return np.logical_or.reduce([_one(volume, shape) for shape in shapes]) if shapes else None
+    return np.logical_or.reduce([_draw_shape(volume, shape) for shape in shapes]) if shapes else None
 
 
-def _one(volume: Volume, shape: Shape) -> Bool:
+def _draw_shape(volume: Volume, shape: Shape) -> Bool:
     grid = (volume.box, volume.pixel_size_A)
     match shape:
         case Sphere():
-            return sphere(*grid, shape.centre_A, shape.radius_A) > 0
-        case Block():
-            return box(*grid, shape.centre_A, shape.size_A) > 0
+            return sphere_mask(*grid, shape.centre_A, shape.radius_A) > 0
+        case Cuboid():
+            return box_mask(*grid, shape.centre_A, shape.size_A) > 0
         case Cylinder():
-            return cylinder(*grid, shape.centre_A, shape.axis, shape.radius_A, shape.length_A) > 0
+            return cylinder_mask(*grid, shape.centre_A, shape.axis, shape.radius_A, shape.length_A) > 0
         case Atoms():
-            return around_atoms(volume, shape.places_A, shape.radius_A)
+            return voxels_near_atoms(volume, shape.places_A, shape.radius_A)
 
 
 def _region(
@@ -236,23 +240,23 @@ def _region(
         if not within.any():
             raise InputError(f"threshold {threshold:.4g}: nothing above it lies in the shapes: lower it or move them")
     if recipe.at_A is not None:
-        _, parts = components(within, 0)
+        _, parts = largest_components(within, 0)
         return component_at(within, volume.pixel_size_A, recipe.at_A), parts
-    return components(within, int(recipe.dense) if recipe.components is None else recipe.components)
+    return largest_components(within, int(recipe.dense) if recipe.components is None else recipe.components)
 
 
-def _joined(mask: Float32, recipe: MaskRecipe) -> Float32:
+def _combine_masks(mask: Float32, recipe: MaskRecipe) -> Float32:
     for other in recipe.joined:
-        mask = JOIN[other.word](mask, other.data)
-    return inverse(mask) if recipe.invert else mask
+        mask = MASK_OPERATIONS[other.operation](mask, other.data)
+    return invert_mask(mask) if recipe.invert else mask
 
 
-def coarse(volume: Volume, size: int, workers: int = 1) -> Volume:
+def downsample_volume(volume: Volume, size: int, workers: int = 1) -> Volume:
     """The map in `size` voxels instead of n ≥ `size`, without what these cannot hold: box and centre stay in place."""
     n = volume.box
     if size >= n:
         return volume
-    part = ift(cropped_ft(ft(volume.data, 3, workers), n, size) * np.float32((size / n) ** 3), size, 3, workers)
+    part = ift(crop_ft(ft(volume.data, 3, workers), n, size) * np.float32((size / n) ** 3), size, 3, workers)
     pixel = volume.pixel_size_A * n / size
     # The first voxel of the file moves, for the centre is the one that stays.
     x, y, z = (o + (n // 2) * volume.pixel_size_A - (size // 2) * pixel for o in volume.header_origin_A)

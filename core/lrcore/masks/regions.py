@@ -3,24 +3,24 @@
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.arrays import Bool, Float32
 from lrcore.errors import InputError
-from lrcore.grids import Float32
-from lrcore.masks.basics import cosine_edge
-from lrcore.masks.distance import Bool, bounds, by_distance
+from lrcore.masks.distance import apply_distance_table, bounds
+from lrcore.masks.geometry import cosine_edge
 
 
-def components(inside: Bool, count: int = 1) -> tuple[Bool, int]:
+def largest_components(inside: Bool, count: int = 1) -> tuple[Bool, int]:
     """The `count` largest parts connected by faces (0: all of them), and how many parts there are.
 
     Of equally large ones, the first in memory order is kept.
     """
-    labels, found, block = _labelled(inside)
+    labels, found, block = _label_components(inside)
     if count <= 0 or found <= count:
         return inside, found
     size = np.bincount(labels[inside[block]], minlength=found + 1)
     kept = np.zeros(found + 1, bool)
     kept[np.argsort(-size[1:], kind="stable")[:count] + 1] = True
-    return _placed(kept[labels], inside.shape, block), found
+    return _place_in_box(kept[labels], inside.shape, block), found
 
 
 def component_at(inside: Bool, pixel_size_A: float, point_A: npt.ArrayLike) -> Bool:
@@ -28,34 +28,36 @@ def component_at(inside: Bool, pixel_size_A: float, point_A: npt.ArrayLike) -> B
     n = inside.shape[-1]
     voxel = tuple(np.rint(np.asarray(point_A, float) / pixel_size_A).astype(int)[::-1] + n // 2)
     if not all(0 <= i < n for i in voxel):
-        raise InputError(f"point {_said(voxel)}: lies outside the box of {n} voxels")
+        raise InputError(f"point {_voxel_text(voxel)}: lies outside the box of {n} voxels")
     if not inside[voxel]:
-        raise InputError(f"point {_said(voxel)}: is not in the region: lower the threshold, or choose another point")
-    labels, _, block = _labelled(inside)
+        raise InputError(
+            f"point {_voxel_text(voxel)}: is not in the region: lower the threshold, or choose another point"
+        )
+    labels, _, block = _label_components(inside)
     local = tuple(i - part.start for i, part in zip(voxel, block, strict=True))
-    return _placed(labels == labels[local], inside.shape, block)
+    return _place_in_box(labels == labels[local], inside.shape, block)
 
 
-def dilated(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
+def dilate(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
     """All voxels within `radius_A` of one inside."""
     return soft_edge(inside, pixel_size_A, 0.0, radius_A) > 0
 
 
-def eroded(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
+def erode(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
     """The voxels farther than `radius_A` from every one outside; what lies beyond the box is outside."""
     block = bounds(inside)
     outside = np.pad(~inside[block], 1, constant_values=True)
-    return _placed(~dilated(outside, pixel_size_A, radius_A)[1:-1, 1:-1, 1:-1], inside.shape, block)
+    return _place_in_box(~dilate(outside, pixel_size_A, radius_A)[1:-1, 1:-1, 1:-1], inside.shape, block)
 
 
-def filled(inside: Bool) -> Bool:
+def fill_holes(inside: Bool) -> Bool:
     """With every hole that no path by faces joins to the outside."""
     from scipy.ndimage import label
 
     block = bounds(inside)
     outside = np.pad(~inside[block], 1, constant_values=True)
     labels, _ = label(outside)
-    return _placed((labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1], inside.shape, block)
+    return _place_in_box((labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1], inside.shape, block)
 
 
 def soft_edge(inside: Bool, pixel_size_A: float, width_A: float, start_A: float = 0.0) -> Float32:
@@ -68,26 +70,26 @@ def soft_edge(inside: Bool, pixel_size_A: float, width_A: float, start_A: float 
     distance = (np.sqrt(np.arange(reach * reach + 2)) * pixel_size_A - 1e-6).astype(np.float32)
     table = cosine_edge(distance, start_A, width_A) if width_A > 0 else (distance <= start_A).astype(np.float32)
     table[-1] = 0.0
-    return by_distance(inside, table)
+    return apply_distance_table(inside, table)
 
 
-def grown(inside: Bool, pixel_size_A: float, dilate_A: float, soft_A: float, fill: bool = False) -> Float32:
+def mask_from_region(inside: Bool, pixel_size_A: float, dilate_A: float, soft_A: float, fill: bool = False) -> Float32:
     """The mask of a set: dilated (negative: eroded) by `dilate_A`, holes filled if asked, edge `soft_A` wide.
 
     Dilation and edge share one distance transform, so the edge begins at `dilate_A` to a fraction of a voxel. Raises
     InputError if erosion leaves nothing.
     """
     if dilate_A < 0:
-        inside = eroded(inside, pixel_size_A, -dilate_A)
+        inside = erode(inside, pixel_size_A, -dilate_A)
         if not inside.any():
             raise InputError(f"dilate {dilate_A:g} A: nothing is left after this erosion: erode by less")
     mask = soft_edge(inside, pixel_size_A, soft_A, max(dilate_A, 0.0))
     if fill:
-        mask[filled(mask == 1)] = 1
+        mask[fill_holes(mask == 1)] = 1
     return mask
 
 
-def _labelled(inside: Bool) -> tuple[npt.NDArray[np.int32], int, tuple[slice, ...]]:
+def _label_components(inside: Bool) -> tuple[npt.NDArray[np.int32], int, tuple[slice, ...]]:
     """Labels 1 … of the parts in the block that holds them all, their number, and the block."""
     from scipy.ndimage import label
 
@@ -96,11 +98,11 @@ def _labelled(inside: Bool) -> tuple[npt.NDArray[np.int32], int, tuple[slice, ..
     return labels, int(found), block
 
 
-def _placed(part: Bool, shape: tuple[int, ...], block: tuple[slice, ...]) -> Bool:
+def _place_in_box(part: Bool, shape: tuple[int, ...], block: tuple[slice, ...]) -> Bool:
     out = np.zeros(shape, bool)
     out[block] = part
     return out
 
 
-def _said(voxel: tuple[int, ...]) -> str:
+def _voxel_text(voxel: tuple[int, ...]) -> str:
     return ", ".join(str(i) for i in voxel[::-1]) + " px"

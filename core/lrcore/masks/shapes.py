@@ -3,25 +3,25 @@
 import numpy as np
 import numpy.typing as npt
 
+from lrcore.arrays import Float32
 from lrcore.errors import InputError
-from lrcore.grids import Float32
-from lrcore.masks.basics import cosine_edge
+from lrcore.masks.geometry import cosine_edge
 
 Point = npt.ArrayLike
 """(x, y, z) in Å, from the box centre where it is a place."""
 
 
-def sphere(n: int, pixel_size_A: float, centre_A: Point, radius_A: float, soft_A: float = 0.0) -> Float32:
+def sphere_mask(n: int, pixel_size_A: float, centre_A: Point, radius_A: float, soft_A: float = 0.0) -> Float32:
     """1 within `radius_A` of the centre, 0 from `soft_A` farther on, a raised cosine between: (n, n, n).
 
     Raises InputError for a radius that is not positive, or if no voxel is inside.
     """
     _positive("sphere", radius_A)
     block, (z, y, x) = _near(n, pixel_size_A, centre_A, radius_A + soft_A)
-    return _drawn("sphere", n, block, np.sqrt(x**2 + y**2 + z**2) - np.float32(radius_A), soft_A)
+    return _mask_from_distance("sphere", n, block, np.sqrt(x**2 + y**2 + z**2) - np.float32(radius_A), soft_A)
 
 
-def box(n: int, pixel_size_A: float, centre_A: Point, size_A: Point, soft_A: float = 0.0) -> Float32:
+def box_mask(n: int, pixel_size_A: float, centre_A: Point, size_A: Point, soft_A: float = 0.0) -> Float32:
     """A box of full size (x, y, z) along the axes, its edge Euclidean, so rounded at the corners: (n, n, n).
 
     Raises InputError for a size that is not positive, or if no voxel is inside.
@@ -30,10 +30,10 @@ def box(n: int, pixel_size_A: float, centre_A: Point, size_A: Point, soft_A: flo
     _positive("box", *half)
     block, (z, y, x) = _near(n, pixel_size_A, centre_A, float(np.linalg.norm(half)) + soft_A)
     over = [np.maximum(abs(a) - np.float32(h), 0) ** 2 for a, h in zip((x, y, z), half, strict=True)]
-    return _drawn("box", n, block, np.sqrt(over[0] + over[1] + over[2]), soft_A)
+    return _mask_from_distance("box", n, block, np.sqrt(over[0] + over[1] + over[2]), soft_A)
 
 
-def cylinder(
+def cylinder_mask(
     n: int,
     pixel_size_A: float,
     centre_A: Point,
@@ -52,7 +52,7 @@ def cylinder(
     height = x * along[0] + y * along[1] + z * along[2]
     aside = np.sqrt(np.maximum(x**2 + y**2 + z**2 - height**2, 0))
     over = [np.maximum(a - np.float32(limit), 0) for a, limit in ((aside, radius_A), (abs(height), length_A / 2))]
-    return _drawn("cylinder", n, block, np.hypot(*over), soft_A)
+    return _mask_from_distance("cylinder", n, block, np.hypot(*over), soft_A)
 
 
 def _near(
@@ -68,7 +68,7 @@ def _near(
     return tuple(map(slice, low, high)), tuple(np.ix_(*axes))
 
 
-def _drawn(name: str, n: int, block: tuple[slice, ...], distance: Float32, soft_A: float) -> Float32:
+def _mask_from_distance(name: str, n: int, block: tuple[slice, ...], distance: Float32, soft_A: float) -> Float32:
     """The mask of distances in Å from the shape within a block. The tolerance is what float32 knows of a distance."""
     out = np.zeros((n, n, n), np.float32)
     distance = distance - np.float32(1e-4)

@@ -9,6 +9,7 @@ image, k² = kx² + ky²:
     scale · exp(−decay · k²) · sin 2π (xx · kx² + yy · ky² + xy · kx · ky + quartic · k⁴ + offset + table)
 
 with table = offsets[which], turns at every sample; 0 without offsets, and for an image whose `which` is below 0.
-`lrcore.ctf.waves` makes them from defocus and optics. The turns are hundreds at the rim of a strongly defocused image,
+`lrcore.imaging.ctf.ctf_kernel_parameters` makes them from defocus and optics. The turns are hundreds at the rim
+of a strongly defocused image,
 so they are float64 until the whole ones are taken off; the rest is good to 2e-6.
 """

@@ -4,11 +4,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.kernels.slice.cpu import OPTIONS
-from lrcore.kernels.turns import cos_sin
+from lrcore.kernels.numba_options import NUMBA_OPTIONS
+from lrcore.kernels.sincos import cos_sin
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**NUMBA_OPTIONS)
 def _row(wave, ky, decay, height, table, out):  # type: ignore[no-untyped-def]
     """One row of one image; decay: of the envelope along x. height: the envelope along y. table: turns, or empty."""
     yy, quartic = np.float64(ky * ky), wave[3]
@@ -24,7 +24,7 @@ def _row(wave, ky, decay, height, table, out):  # type: ignore[no-untyped-def]
         out[k] = height * decay[k] * cos_sin(out[k] - np.rint(out[k]))[1]
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(**NUMBA_OPTIONS)
 def _image(wave, table, out):  # type: ignore[no-untyped-def]
     n, width = out.shape
     decay = np.empty(width, np.float32)
@@ -36,13 +36,13 @@ def _image(wave, table, out):  # type: ignore[no-untyped-def]
         _row(wave, ky, decay, height, table[row] if len(table) else table[:0, 0], out[row])
 
 
-@numba.njit(parallel=True, **OPTIONS)
+@numba.njit(parallel=True, **NUMBA_OPTIONS)
 def _images(waves, offsets, which, out):  # type: ignore[no-untyped-def]
     for b in numba.prange(len(out)):
         _image(waves[b], offsets[which[b]] if which[b] >= 0 else offsets[0, :0], out[b])
 
 
-def ctf(
+def compute_ctf(
     waves: npt.NDArray[np.float64],
     n: int,
     offsets: npt.NDArray[np.float32] | None = None,

@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.grids import index_grid
+from lrcore.imaging.grids import index_grid
 
 
-def ctf(
+def compute_ctf(
     waves: npt.NDArray[np.float64],
     n: int,
     offsets: npt.NDArray[np.float32] | None = None,

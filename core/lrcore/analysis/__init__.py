@@ -1,0 +1,1 @@
+"""Analyse the steps of a run: uncertainty, held-out likelihood, comparison, motion, advice."""

@@ -1,0 +1,1 @@
+"""Diagnose a step: what is wrong with input, mask, prior or motion, and which change helps."""

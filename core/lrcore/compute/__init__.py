@@ -1,0 +1,1 @@
+"""Run work on the CPU, a GPU or several processes."""

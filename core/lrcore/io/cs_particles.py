@@ -1,0 +1,418 @@
+"""CryoSPARC particles and half maps: .cs and .csg read into records, and particles written back with new poses."""
+
+import datetime
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from lrcore.arrays import Float64, StructuredArray
+from lrcore.errors import InputError
+from lrcore.imaging import rotations
+from lrcore.io.checks import check_optics, require_single_box_and_pixel_size
+from lrcore.io.cs_table import (
+    CsSource,
+    decode_text,
+    find_rows,
+    finite_field,
+    missing_files_error,
+    read_source,
+    with_columns,
+)
+from lrcore.io.paths import (
+    atomic_write,
+    find_in_parent_folders,
+    find_stacks,
+    missing_stack_message,
+    refuse_to_overwrite_inputs,
+    stack_name_from_folder,
+)
+from lrcore.io.row_groups import factorize_text, group_identical_rows
+from lrcore.records import ImageSource, Optics, Particles, Poses
+
+Columns = dict[str, npt.NDArray[Any]]
+
+ALIGNMENTS, MULTI = "alignments3D", "alignments3D_multi"
+REQUIRED_FIELDS = {
+    "blob": ["blob/path", "blob/idx", "blob/shape", "blob/psize_A"],
+    "ctf": ["ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"],
+}
+GROUP_FIELDS = ["ctf/exp_group_id", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A", "blob/shape"]
+GROUP_ABERRATIONS = ["ctf/tilt_A", "ctf/anisomag"]
+NOT_APPLIED = ["ctf/trefoil_A", "ctf/tetra_A"]
+CARRIED_OPTICS_FIELDS = {
+    "odd_zernike": "star_optics/rlnOddZernike",
+    "even_zernike": "star_optics/rlnEvenZernike",
+    "ctf_premultiplied": "star_optics/rlnCtfDataAreCtfPremultiplied",
+}
+"""What CryoSPARC has no field for and a file converted from STAR carries (`convert`)."""
+SPLIT_HINT = "run a 3D refinement with half sets first, or split them here (--resplit)"
+A_PER_MM = 1e7
+"""Å per mm."""
+
+
+def read_particles(path: str | Path, images_dir: Path | None = None, split: bool = True) -> Particles:
+    """Read particles with poses, CTF and half sets from a .csg, or a .cs and the passthrough beside it.
+
+    A stack is looked for below `images_dir`, then beside the file and in the folders above it (the project folder).
+    Trefoil and tetrafoil stay in `source` and are written back, but nothing applies them: a warning says so.
+    split: False to go without half sets; all particles are then in set 1.
+    Raises InputError in one line if anything a local refinement needs is missing or makes no sense.
+    """
+    source = read_source(Path(path))
+    path, table = source.path, source.table
+    _require_slots(source)
+    slot = alignment_slot(source)
+    if slot is None:
+        raise InputError(f"{path}: no {ALIGNMENTS}/pose: the particles have no 3D poses: run a 3D refinement first")
+    half = _halves(source, slot) if split else np.ones(len(table), np.int8)
+    group, optics = read_groups(source)
+    require_single_box_and_pixel_size(path, optics)
+    _warn_not_applied(source)
+    return Particles(
+        uid=table["uid"].copy(),
+        half=half,
+        group=group,
+        optics=optics,
+        poses=_poses(source, slot),
+        defocus_A=np.stack([_numbers(source, f"ctf/{name}") for name in ("df1_A", "df2_A")], axis=1),
+        defocus_angle_rad=_numbers(source, "ctf/df_angle_rad"),
+        phase_shift_rad=_numbers(source, "ctf/phase_shift_rad", 0.0),
+        bfactor_A2=_numbers(source, "ctf/bfactor", 0.0),
+        scale=_numbers(source, "ctf/scale", 1.0),
+        images=_images(source, images_dir),
+        path=path,
+        source=source,
+    )
+
+
+def alignment_slot(source: CsSource) -> str | None:
+    """The slot with the poses: of one class, else of several (of which the likeliest counts), else None."""
+    return next((slot for slot in (ALIGNMENTS, MULTI) if f"{slot}/pose" in source.fields), None)
+
+
+def has_particles(source: CsSource) -> bool:
+    """Whether the file is about particles, and not volumes or anything else."""
+    return bool({*REQUIRED_FIELDS, ALIGNMENTS, MULTI} & {*source.slots, *source.missing_files})
+
+
+def missing_slots(source: CsSource) -> dict[str, list[str]]:
+    """What a local refinement needs and the table has not, by slot."""
+    missing = {slot: [name for name in names if name not in source.fields] for slot, names in REQUIRED_FIELDS.items()}
+    slot = alignment_slot(source)
+    missing[ALIGNMENTS] = [f"{ALIGNMENTS}/pose", f"{ALIGNMENTS}/shift"] if slot is None else []
+    if slot is None or f"{slot}/split" not in source.fields:
+        missing["half sets"] = [f"{slot or ALIGNMENTS}/split"]
+    return {slot: names for slot, names in missing.items() if names}
+
+
+def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, ...]]:
+    """Optics group (n,) of every row and the groups: rows that share exposure group and constants.
+
+    Beam tilt = asin(tilt_A / Cs) in mrad; anisomag is M − I. Raises InputError naming the group of an impossible value.
+    """
+    table = source.table
+    used = [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS, *NOT_APPLIED] if name in source.fields]
+    carried = [name for name in CARRIED_OPTICS_FIELDS.values() if name in source.fields]
+    codes = [factorize_text(table[name])[1] for name in carried]
+    first, group = group_identical_rows([*(finite_field(source, name) for name in used), *codes])
+    names: list[str] = []
+    for row in first:
+        name = f"exp_group_{int(_cell(table, 'ctf/exp_group_id', int(row), 0))}"
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    optics = tuple(_optics(source, int(row), name) for row, name in zip(first, names, strict=True))
+    return group.astype(np.int32), optics
+
+
+def read_half_maps(path: str | Path) -> tuple[Path, Path]:
+    """The two half maps of a volume .csg or .cs. Raises InputError naming the slot or map that is missing."""
+    source = read_source(Path(path))
+    path = source.path
+    found = []
+    for slot in ("map_half_A", "map_half_B"):
+        if slot in source.missing_files:
+            raise missing_files_error(path, {slot: source.missing_files[slot]})
+        if f"{slot}/path" not in source.fields:
+            raise InputError(f"{path}: has no {slot}: give the volume group of a refinement, or two half maps")
+        name = decode_text(source.table[f"{slot}/path"])[0]
+        volume = find_in_parent_folders(name, path.parent)
+        if volume is None:
+            raise InputError(f"{path}: the map {name} of slot {slot} is not there: give the two half maps themselves")
+        found.append(volume)
+    return found[0], found[1]
+
+
+def write_particles(path: str | Path, particles: Particles, poses: Poses, extra: Columns | None = None) -> None:
+    """Write a .cs with new poses, and a .csg beside it; `extra` adds fields (lrwName → lrw/Name).
+
+    Particles of CryoSPARC keep their uid and every other field; shifts are in pixels of their alignments3D/psize_A.
+    Others get the standard fields from the records. A stack's path stays as it was if it still leads there from the
+    new file's folder or one above it (the project folder); otherwise it becomes relative to the new file, after `>`.
+    Raises InputError if a file cannot be written.
+    """
+    path = Path(path)
+    group = path.with_suffix(".csg")
+    if isinstance(particles.source, CsSource):
+        source = particles.source
+        for one in (path, group):
+            refuse_to_overwrite_inputs(one, source.files)
+        table = source.table[find_rows(source.table["uid"], particles.uid)]
+        slots, version = dict(source.slots), source.version
+    else:
+        table, slots, version = _table_from_records(path, particles), {}, ""
+    fields = set(table.dtype.names or ())
+    slots |= {slot: f"particle.{slot}" for slot in ("blob", "ctf", ALIGNMENTS)}
+    columns = _pose_columns(table, particles, poses)
+    columns["blob/path"] = _blob_paths(path.parent, particles, table["blob/path"] if "blob/path" in fields else None)
+    for name, column in (extra or {}).items():
+        columns[f"lrw/{name.removeprefix('lrw')}"] = np.asarray(column)
+    write_table(path, with_columns(table, columns), slots, version)
+
+
+def write_table(path: Path, table: StructuredArray, slots: dict[str, str], version: str = "") -> None:
+    """Write a .cs and the .csg beside it, which lists the slots with their types."""
+    group = path.with_suffix(".csg")
+    with atomic_write(path) as temporary, atomic_write(group) as other:
+        with temporary.open("wb") as file:
+            np.save(file, table, allow_pickle=False)
+        other.write_text(_group_text(path.name, len(table), slots, version), encoding="utf-8")
+
+
+def slot_types(table: StructuredArray) -> dict[str, str]:
+    """Type of every slot of particles in a table; columns that only we know (lrw, star) are in no slot."""
+    names = dict.fromkeys(name.partition("/")[0] for name in table.dtype.names or () if "/" in name)
+    return {name: f"particle.{name}" for name in names if not name.startswith(("lrw", "star"))}
+
+
+def _require_slots(source: CsSource) -> None:
+    if not has_particles(source):
+        raise InputError(f"{source.path}: has no particles, only {', '.join(source.slots)}: give the particles' file")
+    needed = {slot: file for slot, file in source.missing_files.items() if slot in (*REQUIRED_FIELDS, ALIGNMENTS)}
+    if needed:
+        raise missing_files_error(source.path, needed)
+    for slot, names in REQUIRED_FIELDS.items():
+        missing = [name for name in names if name not in source.fields]
+        if missing:
+            raise InputError(
+                f"{source.path}: no field {', '.join(missing)}, and no passthrough file beside it has slot {slot}: "
+                "give the .csg of the job, or copy its passthrough .cs there"
+            )
+    for slot, file in source.missing_files.items():
+        warnings.warn(f"{source.path}: slot {slot} is in {file}, which is not there: exports lose it", stacklevel=3)
+
+
+def _numbers(source: CsSource, name: str, default: float | None = None) -> Float64:
+    """A field as float64. Raises InputError naming the row of a value that is not finite."""
+    if default is not None and name not in source.fields:
+        return np.full(len(source.table), default)
+    return finite_field(source, name).astype(np.float64)
+
+
+def _halves(source: CsSource, slot: str) -> npt.NDArray[np.int8]:
+    name = f"{slot}/split"
+    if name not in source.fields:
+        raise InputError(f"{source.path}: no {name}: the particles have no half sets: {SPLIT_HINT}")
+    split = _values_of_best_class(source, slot, "split", 0)
+    if not np.isin(split, (0, 1)).all() or len(np.unique(split)) < 2:
+        raise InputError(
+            f"{source.path}: {name} holds {sorted(set(split.tolist()))[:4]} instead of 0 and 1: {SPLIT_HINT}"
+        )
+    return (split + 1).astype(np.int8)
+
+
+def _poses(source: CsSource, slot: str) -> Poses:
+    vectors = _values_of_best_class(source, slot, "pose", 1)
+    shift = _values_of_best_class(source, slot, "shift", 1)
+    psize = f"{slot}/psize_A" in source.fields
+    pixel = _values_of_best_class(source, slot, "psize_A", 0) if psize else _numbers(source, "blob/psize_A")
+    return Poses(rotations.from_cryosparc(vectors), shift * _shortest_decimals(pixel)[:, None])
+
+
+def _values_of_best_class(source: CsSource, slot: str, name: str, ndim: int) -> Float64:
+    """A field of an alignment with `ndim` axes per particle; of several classes, that of the likeliest."""
+    values = _numbers(source, f"{slot}/{name}")
+    if values.ndim == ndim + 1:
+        return values
+    best = _numbers(source, f"{slot}/class_posterior").reshape(len(values), -1).argmax(axis=1)
+    if values.ndim != ndim + 2 or best.max() >= values.shape[1]:
+        raise InputError(f"{source.path}: {slot}/{name} is not of the classes of class_posterior: export it again")
+    return values[np.arange(len(values)), best]
+
+
+def _shortest_decimals(values: Float64) -> Float64:
+    """The shortest decimals that are these float32 values: 2.4, not 2.4000000953674316."""
+    distinct, inverse = np.unique(values.astype(np.float32), return_inverse=True)
+    return np.array([float(str(value)) for value in distinct])[inverse.reshape(values.shape)]
+
+
+def _images(source: CsSource, images_dir: Path | None) -> ImageSource:
+    table = source.table
+    names, stack = factorize_text(table["blob/path"])
+    found = find_stacks(decode_text(names), source.path.parent, images_dir)
+    if None in found:
+        number = found.index(None)
+        row = int(np.argmax(stack == number)) + 1
+        raise InputError(
+            f"{source.path}: row {row}: {missing_stack_message(decode_text(names)[number])}: "
+            "give the CryoSPARC project folder by --images DIR"
+        )
+    return ImageSource(
+        stacks=tuple(one for one in found if one is not None),
+        stack=stack.astype(np.int32),
+        index=table["blob/idx"].astype(np.int64),
+        sign=_numbers(source, "blob/sign", 1.0).astype(np.float32),
+    )
+
+
+def _cell(table: StructuredArray, name: str, row: int, default: float) -> float:
+    return float(str(table[name][row])) if name in (table.dtype.names or ()) else default
+
+
+def _vector(table: StructuredArray, name: str, row: int, size: int) -> list[float]:
+    return [float(str(value)) for value in table[name][row]] if name in (table.dtype.names or ()) else [0.0] * size
+
+
+def _optics(source: CsSource, row: int, name: str) -> Optics:
+    table = source.table
+    height, width = (int(size) for size in table["blob/shape"][row])
+    if height != width:
+        raise InputError(f"{source.path}: row {row + 1}: blob/shape is {height} x {width}: images must be square")
+    cs_mm = _cell(table, "ctf/cs_mm", row, 0)
+    tilt = _vector(table, "ctf/tilt_A", row, 2)
+    magnification = _vector(table, "ctf/anisomag", row, 4)
+    return check_optics(
+        source.path,
+        Optics(
+            name=name,
+            voltage_kV=_cell(table, "ctf/accel_kv", row, 0),
+            cs_mm=cs_mm,
+            amplitude_contrast=_cell(table, "ctf/amp_contrast", row, 0),
+            pixel_size_A=_cell(table, "blob/psize_A", row, 0),
+            box=width,
+            beam_tilt_mrad=(_tilt_mrad(source, tilt[0], cs_mm), _tilt_mrad(source, tilt[1], cs_mm)),
+            mag_matrix=(1 + magnification[0], magnification[1], magnification[2], 1 + magnification[3]),
+            odd_zernike=_carried_list(source, "odd_zernike", row),
+            even_zernike=_carried_list(source, "even_zernike", row),
+            ctf_premultiplied=_carried_list(source, "ctf_premultiplied", row) == (1.0,),
+        ),
+    )
+
+
+def _carried_list(source: CsSource, name: str, row: int) -> tuple[float, ...]:
+    field = CARRIED_OPTICS_FIELDS[name]
+    text = decode_text(source.table[field][row : row + 1])[0].strip("[] ") if field in source.fields else ""
+    try:
+        return tuple(float(value) for value in text.split(",")) if text else ()
+    except ValueError as error:
+        raise InputError(f"{source.path}: row {row + 1}: {field} is '{text}': leave it as it was") from error
+
+
+def _tilt_mrad(source: CsSource, tilt_A: float, cs_mm: float) -> float:
+    if abs(tilt_A) > cs_mm * A_PER_MM:
+        raise InputError(f"{source.path}: ctf/tilt_A of {tilt_A:g} A is impossible at Cs {cs_mm:g} mm: correct it")
+    return math.asin(tilt_A / (cs_mm * A_PER_MM)) * 1e3 if tilt_A else 0.0
+
+
+def _warn_not_applied(source: CsSource) -> None:
+    there = [name for name in NOT_APPLIED if name in source.fields and source.table[name].any()]
+    if there:
+        warnings.warn(f"{source.path}: {', '.join(there)} are kept for export but not applied", stacklevel=3)
+
+
+def _pose_columns(table: StructuredArray, particles: Particles, poses: Poses) -> Columns:
+    fields = table.dtype.names or ()
+    psize = f"{ALIGNMENTS}/psize_A"
+    pixel = _shortest_decimals(table[psize]) if psize in fields else np.full(len(particles), particles.pixel_size_A)
+    columns: Columns = {
+        f"{ALIGNMENTS}/pose": rotations.to_cryosparc(poses.rotation).astype(np.float32),
+        f"{ALIGNMENTS}/shift": (poses.origin_A / pixel[:, None]).astype(np.float32),
+    }
+    if psize not in fields:
+        columns[psize] = pixel.astype(np.float32)
+    if f"{ALIGNMENTS}/split" not in fields:
+        columns[f"{ALIGNMENTS}/split"] = (particles.half - 1).astype(np.uint32)
+    return columns
+
+
+def _blob_paths(folder: Path, particles: Particles, original: npt.NDArray[Any] | None) -> npt.NDArray[np.bytes_]:
+    """(n,) paths that lead to the stacks from `folder`; an original that does is kept, `>` and all."""
+    images = particles.images
+    names = decode_text(original) if original is not None else None
+    moved: dict[int, bytes] = {}
+    for number, row in zip(*np.unique(images.stack, return_index=True), strict=True):
+        name = names[row] if names is not None else ""
+        leads = stack_name_from_folder(folder, images.stacks[number], name)
+        kept = original is not None and leads == name
+        moved[int(number)] = _bytes(original[row]) if kept and original is not None else b">" + os.fsencode(leads)
+    return np.array([moved[number] for number in images.stack.tolist()])
+
+
+def _bytes(text: Any) -> bytes:
+    return text if isinstance(text, bytes) else str(text).encode()
+
+
+def _table_from_records(path: Path, particles: Particles) -> StructuredArray:
+    """Standard CryoSPARC fields of particles that came from elsewhere, but paths and poses."""
+    lost = [group.name for group in particles.optics if group.odd_zernike or group.even_zernike]
+    if lost:
+        warnings.warn(f"{path}: .cs has no Zernike coefficients: those of {', '.join(lost)} are left out", stacklevel=3)
+    if any(group.ctf_premultiplied for group in particles.optics):
+        warnings.warn(f"{path}: .cs cannot say that images are CTF-premultiplied: that is left out", stacklevel=3)
+    optics = [particles.optics[number] for number in particles.group]
+    table = np.zeros(len(particles), [("uid", "<u8")])
+    table["uid"] = particles.uid
+    return with_columns(table, _blob_columns(particles) | _ctf_columns(particles, optics))
+
+
+def _blob_columns(particles: Particles) -> Columns:
+    n = len(particles)
+    return {
+        "blob/idx": particles.images.index.astype(np.uint32),
+        "blob/shape": np.full((n, 2), particles.box, np.uint32),
+        "blob/psize_A": np.full(n, particles.pixel_size_A, np.float32),
+        "blob/sign": particles.images.sign.astype(np.float32),
+    }
+
+
+def _ctf_columns(particles: Particles, optics: list[Optics]) -> Columns:
+    n = len(particles)
+    tilt = np.array([np.sin(np.multiply(one.beam_tilt_mrad, 1e-3)) * one.cs_mm * A_PER_MM for one in optics])
+    columns: Columns = {
+        "accel_kv": np.array([one.voltage_kV for one in optics]),
+        "cs_mm": np.array([one.cs_mm for one in optics]),
+        "amp_contrast": np.array([one.amplitude_contrast for one in optics]),
+        "df1_A": particles.defocus_A[:, 0],
+        "df2_A": particles.defocus_A[:, 1],
+        "df_angle_rad": particles.defocus_angle_rad,
+        "phase_shift_rad": particles.phase_shift_rad,
+        "scale": particles.scale,
+        "scale_const": np.zeros(n),
+        "shift_A": np.zeros((n, 2)),
+        "tilt_A": tilt,
+        "trefoil_A": np.zeros((n, 2)),
+        "tetra_A": np.zeros((n, 4)),
+        "anisomag": np.array([one.mag_matrix for one in optics]) - [1.0, 0.0, 0.0, 1.0],
+        "bfactor": particles.bfactor_A2,
+    }
+    kinds: Columns = {
+        "ctf/type": np.full(n, b"imported"),
+        "ctf/exp_group_id": particles.group.astype(np.uint32),
+    }
+    return kinds | {f"ctf/{name}": column.astype(np.float32) for name, column in columns.items()}
+
+
+def _group_text(metafile: str, rows: int, slots: dict[str, str], version: str) -> str:
+    results = {slot: {"metafile": f">{metafile}", "num_items": rows, "type": kind} for slot, kind in slots.items()}
+    return yaml.safe_dump(
+        {
+            "created": datetime.datetime.now(datetime.UTC).replace(tzinfo=None),
+            "group": {"description": "", "name": "particles", "title": "Refined particles", "type": "particle"},
+            "results": results,
+            "version": version or "v4.0.0",
+        }
+    )

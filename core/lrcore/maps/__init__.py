@@ -1,0 +1,1 @@
+"""Compare, filter and sharpen maps: FSC, local resolution, non-uniform filter."""

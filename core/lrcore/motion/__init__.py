@@ -1,0 +1,1 @@
+"""Model how the refined body moves: fulcrum, covariance, principal motions."""

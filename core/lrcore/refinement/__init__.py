@@ -1,0 +1,1 @@
+"""Refine poses and maps step by step: E-step, M-step, noise, priors, convergence."""

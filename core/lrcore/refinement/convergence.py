@@ -1,0 +1,77 @@
+"""What an iteration did, in numbers, and whether another one is due."""
+
+import numpy as np
+
+from lrcore.compute.timing import peak_memory_MB
+from lrcore.imaging.aberrations import magnification_in_3d
+from lrcore.imaging.poses import pose_differences
+from lrcore.particles.bad_images import bad_image_mask
+from lrcore.records import FLAG_AT_ROTATION_EXTENT, FLAG_AT_SHIFT_EXTENT, IterationSummary, Particles, Step
+from lrcore.refinement.geometry import align_resolution_A
+from lrcore.refinement.parameters import RefineSpec
+
+CONVERGED_RESOLUTION_GAIN = 0.01
+"""A relative gain in resolution below this is none."""
+CONVERGED_CHANGE_IN_SD = 0.2
+"""A median pose change below this many posterior SDs is none."""
+
+
+def summarise_iteration(
+    particles: Particles,
+    spec: RefineSpec,
+    last: Step,
+    step: Step,
+    fulcrum_A: tuple[float, float, float],
+    seconds: dict[str, float],
+    lattice_share: float,
+) -> IterationSummary:
+    """The line of history of `step`, which followed `last`. particles: at their input poses. seconds: by stage."""
+    found, n = step.expectation, len(particles)
+    behind = magnification_in_3d(particles, np.arange(n))
+    angle, shift = pose_differences(particles.poses, found.poses, fulcrum_A, behind)
+    angle_last, shift_last = pose_differences(last.expectation.poses, found.poses, fulcrum_A, behind)
+    variance = np.einsum("nii->ni", found.covariance)
+    in_sd = np.sqrt(
+        np.radians(angle_last) ** 2 / np.maximum(variance[:, :3].sum(axis=1), 1e-12)
+        + shift_last**2 / np.maximum(variance[:, 3:].sum(axis=1), 1e-12)
+    )
+    fsc = step.fsc
+    rates = {k: n / s for k, s in seconds.items() if k in ("read", "window", "search", "insert") and s > 0}
+    return IterationSummary(
+        step.iteration,
+        fsc["masked"].resolution_A(),
+        fsc["corrected"].resolution_A(),
+        align_resolution_A(last.fsc["corrected"], spec, last.initial_lowpass_A),
+        float(np.median(angle)),
+        float(np.median(shift)),
+        float(np.median(angle_last)),
+        float(np.median(shift_last)),
+        float(np.median(in_sd)),
+        float(np.mean((found.flags & FLAG_AT_ROTATION_EXTENT) > 0)),
+        float(np.mean((found.flags & FLAG_AT_SHIFT_EXTENT) > 0)),
+        dict(seconds),
+        rates,
+        peak_memory_MB(),
+        lattice_share,
+        int(bad_image_mask(found.flags).sum()),
+    )
+
+
+def has_converged(history: tuple[IterationSummary, ...]) -> bool:
+    """Resolution and poses have both stalled over the last iteration."""
+    if len(history) < 3:
+        return False
+    before, now = history[-2:]
+    stalled = (
+        before.resolution_corrected_A - now.resolution_corrected_A
+        < CONVERGED_RESOLUTION_GAIN * before.resolution_corrected_A
+    )
+    return stalled and now.change_in_sd < CONVERGED_CHANGE_IN_SD
+
+
+def is_finished(spec: RefineSpec, step: Step) -> bool:
+    """No further iteration is due: converged and the extra passes done, or `max_iterations` reached."""
+    if step.iteration >= spec.max_iterations:
+        return True
+    whole = [i for i in range(3, len(step.history) + 1) if has_converged(step.history[:i])]
+    return bool(whole) and step.iteration >= step.history[whole[0] - 1].iteration + spec.extra_final_passes

@@ -1,0 +1,290 @@
+"""RefineSpec: every parameter of a local refinement with its unit, bounds and help, described once."""
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lrcore.errors import InputError
+from lrcore.html_repr import html_table
+from lrcore.imaging.symmetry import ADVICE, canonical_group_name
+
+FULCRUM_PATTERN = re.compile(
+    r"^\s*(?P<x>[-+\d.eE]+)\s*,\s*(?P<y>[-+\d.eE]+)\s*,\s*(?P<z>[-+\d.eE]+)\s*(?P<unit>px|A|map)\s*$"
+)
+
+NAMED_POINTS = ("mask", "box", "estimate")
+"""Fulcra that need no numbers."""
+
+Point = tuple[float, float, float]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _meta(label: str, unit: str = "", group: str = "search") -> dict[str, Any]:
+    return {"label": label, "unit": unit, "group": group}
+
+
+class RefineSpec(BaseModel):
+    """What to do with the particles. Frozen; names follow the vocabulary of CryoSPARC's local refinement."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    prior: Literal["gaussian", "motion", "none"] = Field(
+        "gaussian",
+        description="Softly hold each pose near the centre of its search by a Gaussian on rotation angle and shift. "
+        "motion: as wide along each axis as the motion that the last iteration found, from the second iteration on.",
+        json_schema_extra=_meta("Pose prior"),
+    )
+    rotation_prior_sd_deg: float = Field(
+        5.0,
+        gt=0,
+        le=90,
+        description="Standard deviation of the rotation prior about each axis.",
+        json_schema_extra=_meta("Rotation prior SD", "degree"),
+    )
+    shift_prior_sd_A: float = Field(
+        3.0,
+        gt=0,
+        le=200,
+        description="Standard deviation of the shift prior along each image axis.",
+        json_schema_extra=_meta("Shift prior SD", "angstrom"),
+    )
+    rotation_extent_deg: float | None = Field(
+        None,
+        ge=0,
+        le=90,
+        description="No pose further than this from the centre of the search is considered. "
+        "Empty: 3 SD of the prior; 20 without a prior.",
+        json_schema_extra=_meta("Rotation search extent", "degree"),
+    )
+    shift_extent_A: float | None = Field(
+        None,
+        ge=0,
+        le=200,
+        description="No shift longer than this is considered. Empty: 3 SD of the prior; 10 without a prior.",
+        json_schema_extra=_meta("Shift search extent", "angstrom"),
+    )
+    recenter_rotations: bool = Field(
+        False,
+        description="Centre the next iteration's search and prior on the last rotation instead of the input's.",
+        json_schema_extra=_meta("Re-centre rotations"),
+    )
+    recenter_shifts: bool = Field(
+        False,
+        description="Centre the next iteration's search and prior on the last shift instead of the input's.",
+        json_schema_extra=_meta("Re-centre shifts"),
+    )
+    fulcrum: str = Field(
+        "mask",
+        description="The point about which rotations are searched: mask (its centre of mass), box (its centre), "
+        "estimate (where the motion that was found has its hinge, from the second iteration on), "
+        "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' as a model in the mask's MRC frame.",
+        json_schema_extra=_meta("Fulcrum"),
+    )
+    max_align_resolution_A: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Use no information finer than this for the poses. Empty: from the FSC inside the mask.",
+        json_schema_extra=_meta("Alignment resolution limit", "angstrom"),
+    )
+    initial_lowpass_A: float | None = Field(
+        None,
+        gt=0,
+        le=200,
+        description="Low-pass of the reference in the first iteration. "
+        "Empty: FSC 0.5 of the half maps inside the mask, plus 1 Å.",
+        json_schema_extra=_meta("Initial low-pass", "angstrom", "reference"),
+    )
+    mask_mode: Literal["static", "dynamic"] = Field(
+        "static",
+        description="Keep the mask, or make it anew from the map of every iteration, near the mask that was given.",
+        json_schema_extra=_meta("Mask", "", "reference"),
+    )
+    dynamic_mask_threshold: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Dynamic mask: density is what exceeds this share of the map's highest value.",
+        json_schema_extra=_meta("Dynamic mask threshold", "", "reference"),
+    )
+    dynamic_mask_near_A: float = Field(
+        3.0,
+        ge=0,
+        le=100,
+        description="Dynamic mask: 1 up to this distance from density.",
+        json_schema_extra=_meta("Dynamic mask near", "angstrom", "reference"),
+    )
+    dynamic_mask_far_A: float = Field(
+        12.0,
+        ge=0,
+        le=200,
+        description="Dynamic mask: 0 from this distance on. Density further than this from the given mask is left out.",
+        json_schema_extra=_meta("Dynamic mask far", "angstrom", "reference"),
+    )
+    dynamic_mask_start_A: float = Field(
+        12.0,
+        gt=0,
+        le=200,
+        description="Dynamic mask: the given mask is kept until the half maps agree to this resolution inside it.",
+        json_schema_extra=_meta("Dynamic mask start resolution", "angstrom", "reference"),
+    )
+    non_uniform: bool = Field(
+        False,
+        description="Low-pass every voxel of the reference where one half map stops predicting the other.",
+        json_schema_extra=_meta("Non-uniform regularisation", "", "reference"),
+    )
+    non_uniform_window_factor: float = Field(
+        3.0,
+        ge=1,
+        le=20,
+        description="Non-uniform: width of the window that judges a voxel, in wavelengths of the cut-off.",
+        json_schema_extra=_meta("Non-uniform window factor", "", "reference"),
+    )
+    noise_model: Literal["coloured", "symmetric", "white"] = Field(
+        "coloured",
+        description="The noise: a spectrum for each optics group, one for all, or one number.",
+        json_schema_extra=_meta("Noise model", "", "reference"),
+    )
+    per_particle_scale: bool = Field(
+        False,
+        description="Estimate the amplitude of every image's signal, drawn towards 1, and weigh the image by it.",
+        json_schema_extra=_meta("Per-particle scale", "", "reference"),
+    )
+    subtract_outside: bool = Field(
+        True,
+        description="Subtract what lies outside the mask from each image on the fly, at its input pose.",
+        json_schema_extra=_meta("Subtract outside of mask", "", "reference"),
+    )
+    symmetry: str = Field(
+        "C1",
+        description="Point group about the box centre, whatever the fulcrum: Cn, Dn, T, O, I (as RELION's I2) or "
+        "I1 to I4. For a part that moves by itself, expand the particles instead.",
+        json_schema_extra=_meta("Symmetry", "", "reference"),
+    )
+    ewald: Literal["none", "positive", "negative"] = Field(
+        "none",
+        description="Insert images onto the Ewald sphere, whose curvature matters for large particles at high "
+        "resolution. Which sign is right depends on the handedness of the images: try both.",
+        json_schema_extra=_meta("Ewald sphere", "", "reference"),
+    )
+    max_iterations: int = Field(
+        8,
+        ge=1,
+        le=200,
+        description="Stop after this many iterations even if poses and resolution still move.",
+        json_schema_extra=_meta("Maximum iterations", "", "run"),
+    )
+    marginalize: bool = Field(
+        True,
+        description="Insert every image over the width of its posterior instead of at the best pose alone.",
+        json_schema_extra=_meta("Marginalization", "", "reference"),
+    )
+    extra_final_passes: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Iterations to run after convergence.",
+        json_schema_extra=_meta("Extra final passes", "", "run"),
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of everything random (phase randomisation, subsets).",
+        json_schema_extra=_meta("Seed", "", "run"),
+    )
+
+    def _repr_html_(self) -> str:
+        rows = {}
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            rows[name] = f"{'auto' if value is None else value}{'' if value == info.default else '  (changed)'}"
+        return html_table("Parameters", rows)
+
+    @field_validator("fulcrum")
+    @classmethod
+    def _check_fulcrum(cls, value: str) -> str:
+        found = FULCRUM_PATTERN.match(value)
+        if value in NAMED_POINTS or (found and all(map(_is_number, found.group("x", "y", "z")))):
+            return value
+        raise ValueError(
+            "write mask, box, estimate, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "
+            "or 'x, y, z map' (in Å, as in a model)"
+        )
+
+    @model_validator(mode="after")
+    def _check_mask_distances(self) -> Self:
+        if self.dynamic_mask_far_A < self.dynamic_mask_near_A:
+            raise ValueError("dynamic_mask_far_A must not be less than dynamic_mask_near_A")
+        return self
+
+    @model_validator(mode="after")
+    def _check_motion_prior(self) -> Self:
+        if self.uses_estimated_motion and (self.recenter_rotations or self.recenter_shifts):
+            raise ValueError(
+                "prior=motion and fulcrum=estimate count the motion from the input poses: leave recenter_rotations and "
+                "recenter_shifts off"
+            )
+        return self
+
+    @field_validator("symmetry")
+    @classmethod
+    def _check_symmetry(cls, value: str) -> str:
+        try:
+            return canonical_group_name(value)
+        except InputError as error:
+            raise ValueError(ADVICE) from error
+
+    @property
+    def uses_estimated_motion(self) -> bool:
+        """Whether an iteration takes its prior or its fulcrum from what the last one found."""
+        return self.prior == "motion" or self.fulcrum == "estimate"
+
+    @property
+    def rotation_limit_deg(self) -> float:
+        """The hard rotation extent in force, degree."""
+        if self.rotation_extent_deg is not None:
+            return self.rotation_extent_deg
+        return min(90.0, 3 * self.rotation_prior_sd_deg) if self.prior != "none" else 20.0
+
+    @property
+    def shift_limit_A(self) -> float:
+        """The hard shift extent in force, Å."""
+        if self.shift_extent_A is not None:
+            return self.shift_extent_A
+        return 3 * self.shift_prior_sd_A if self.prior != "none" else 10.0
+
+
+def spec_differences(a: RefineSpec, b: RefineSpec) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two specs differ: name → value in a, value in b."""
+    both = ((name, getattr(a, name), getattr(b, name)) for name in RefineSpec.model_fields)
+    return {name: (first, second) for name, first, second in both if first != second}
+
+
+def fulcrum_point(
+    text: str, box: int, pixel_size_A: float, mask_centre_A: Point, origin_A: Point = (0.0, 0.0, 0.0)
+) -> Point:
+    """Fulcrum (x, y, z) in Å from the box centre, from a spec's text; the corner is the first voxel's centre.
+
+    origin_A: where the header of the MRC file that the person looks at puts that corner.
+    """
+    if text in ("mask", "estimate"):  # an estimate begins at the mask's centre
+        return mask_centre_A
+    if text == "box":
+        return (0.0, 0.0, 0.0)
+    found = FULCRUM_PATTERN.match(text)
+    assert found is not None  # the spec was validated
+    unit = pixel_size_A if found["unit"] == "px" else 1.0
+    corner = origin_A if found["unit"] == "map" else (0.0, 0.0, 0.0)
+    x, y, z = (
+        float(found[axis]) * unit - at - (box // 2) * pixel_size_A for axis, at in zip("xyz", corner, strict=True)
+    )
+    return (x, y, z)

@@ -1,0 +1,1 @@
+"""Store the steps of a run and present them as xarray data sets."""

@@ -1,0 +1,1 @@
+"""Simulate particles of a flexible molecule, with the truth beside them."""

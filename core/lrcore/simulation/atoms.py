@@ -1,0 +1,81 @@
+"""Atoms on a grid: the Fourier transform of points, in the plane or in space, and the map that they make.
+
+It shares no code with the slice kernel, so that images made with it are an independent witness of it.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from lrcore.arrays import Float32, Float64
+from lrcore.imaging.grids import ift, index_grid
+
+OVERSAMPLING = 3
+"""Fineness of the grid that the points are spread on. It costs an error of 0.5 % at most, at the Nyquist limit."""
+
+AT_ONCE = 4096
+"""Points spread at once: few enough for their weights to stay in a cache."""
+
+
+def points_ft(points: Float64, n: int) -> npt.NDArray[np.complex128]:
+    """FT Σ exp(−2πi k·x) of points (m, d), (x, y[, z]) in pixels from the box centre: (n, ..., n // 2 + 1).
+
+    Points outside the box wrap around. For even n the Nyquist lines, which have no mate, are 0. The points are spread
+    by a cubic B-spline β³ on a finer grid, and the FT is divided by that of β³, sinc⁴.
+    """
+    ndim, fine = points.shape[1], OVERSAMPLING * n
+    shape = (fine,) * ndim
+    grid = np.zeros(fine**ndim)
+    for start in range(0, len(points), AT_ONCE):
+        grid += _splat_on_grid(points[start : start + AT_ONCE] * OVERSAMPLING, fine)
+    spectrum = scipy.fft.rfftn(grid.reshape(shape), axes=range(ndim))
+    rows = np.fft.fftfreq(n, 1.0 / n).round().astype(np.int64)
+    spectrum = spectrum[np.ix_(*[rows] * (ndim - 1), np.arange(n // 2 + 1))]
+    for k in index_grid(n, ndim):
+        spectrum *= np.where(2 * np.abs(k) < n, np.sinc(k / fine) ** -4.0, 0.0)
+    return spectrum
+
+
+def _splat_on_grid(points: Float64, size: int) -> Float64:
+    """Cubic B-spline weights of points (m, d) summed on a periodic grid with its origin at index 0: (size^d,)."""
+    axes = np.ascontiguousarray(points.T)
+    base = np.floor(axes).astype(np.int64)
+    right = axes - base
+    left = 1.0 - right
+    weights = np.stack([left**2 * left, _cubic_bspline_core(right), _cubic_bspline_core(left), right**2 * right]) / 6.0
+    places = np.stack([base % size + step for step in (-1, 0, 1, 2)])
+    places = np.where(places < 0, places + size, np.where(places >= size, places - size, places))
+    index, weight = places[:, -1], weights[:, -1]
+    for axis in reversed(range(len(axes) - 1)):
+        index = index[..., None, :] * size + places[:, axis]
+        weight = weight[..., None, :] * weights[:, axis]
+    return np.asarray(np.bincount(index.ravel(), weight.ravel(), minlength=size ** len(axes)), np.float64)
+
+
+def _cubic_bspline_core(t: Float64) -> Float64:
+    """The inner part of 6 β³, at distance 0 ≤ t ≤ 1 from its top."""
+    return 4.0 - t**2 * (6.0 - 3.0 * t)
+
+
+def bfactor_envelope(n: int, pixel_size_A: float, bfactor_A2: float, ndim: int) -> Float64:
+    """Form factor exp(−B k² / 4) of an atom on the half-complex grid: (n, ..., n // 2 + 1)."""
+    squares = np.asarray(sum((k / (n * pixel_size_A)) ** 2 for k in index_grid(n, ndim)))
+    return np.exp(-0.25 * bfactor_A2 * squares)
+
+
+def density_of_atoms(points_A: Float64, n: int, pixel_size_A: float, bfactor_A2: float) -> Float32:
+    """Map [z, y, x] of atoms (m, 3), (x, y, z) in Å from the box centre: (n, n, n); its slices are their images."""
+    spectrum = points_ft(points_A / pixel_size_A, n) * bfactor_envelope(n, pixel_size_A, bfactor_A2, 3)
+    return ift(spectrum, n, 3).astype(np.float32)
+
+
+def distance_to_atoms_A(points_A: Float64, n: int, pixel_size_A: float) -> Float32:
+    """Distance in Å of each voxel from the nearest voxel that holds an atom: (n, n, n)."""
+    from scipy.ndimage import distance_transform_edt
+
+    empty = np.ones((n,) * 3, bool)
+    index = np.rint(points_A / pixel_size_A).astype(np.int64) + n // 2
+    inside = ((index >= 0) & (index < n)).all(axis=1)
+    x, y, z = index[inside].T
+    empty[z, y, x] = False
+    return (distance_transform_edt(empty) * pixel_size_A).astype(np.float32)

@@ -1,0 +1,236 @@
+"""A flexible particle of our own: images, masks and truth of a phantom whose body B moves about a hinge."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
+from lrcore.arrays import Float32, Float64
+from lrcore.errors import InputError
+from lrcore.imaging.aberrations import magnification_in_3d
+from lrcore.imaging.grids import ift
+from lrcore.imaging.rotations import rotation_exp
+from lrcore.io import mrc_maps, star_particles
+from lrcore.io.paths import atomic_write
+from lrcore.masks import cosine_edge
+from lrcore.records import ImageSource, Optics, Particles, Poses, Volume
+from lrcore.simulation.atoms import density_of_atoms, distance_to_atoms_A
+from lrcore.simulation.images import Noise, noise_ft, premultiply_by_ctf, project, write_stack
+from lrcore.simulation.phantom import Phantom, SimulatedMotion, make_two_body_phantom
+
+MASK_REACH_A = 6.0
+MASK_EDGE_A = 10.0
+VOLTAGES_KV = (300.0, 200.0)
+
+
+@dataclass(frozen=True)
+class FlexibleParticle:
+    """What `flexible_particle` wrote to a folder, and the truth.
+
+    particles: with the poses of a consensus refinement, which knows body A, to an error. poses_a, poses_b: the true
+    ones of both bodies. gain: of the images and of the maps gt_*.mrc over `density` of the phantom.
+    """
+
+    folder: Path
+    particles: Particles
+    poses_a: Poses
+    poses_b: Poses
+    motion: SimulatedMotion
+    phantom: Phantom
+    gain: float
+
+    @property
+    def star(self) -> Path:
+        """The particles: the input of a refinement."""
+        return self.folder / "particles.star"
+
+    @property
+    def truth_b_star(self) -> Path:
+        """The particles with the true poses of body B."""
+        return self.folder / "truth_b.star"
+
+    @property
+    def truth(self) -> Path:
+        """The true poses of both bodies, the fulcrum and the motion (npz)."""
+        return self.folder / "truth.npz"
+
+    def map(self, name: str) -> Path:
+        """The map called mask_b, mask_full, gt_b or gt_full."""
+        return self.folder / f"{name}.mrc"
+
+
+def simulate_flexible_particle(
+    folder: str | Path,
+    *,
+    n: int = 1500,
+    box: int = 80,
+    pixel_size_A: float = 2.3,
+    seed: int = 0,
+    snr: float = 0.06,
+    hinge_sd_deg: float | tuple[float, float, float] = 5.0,
+    hinge_axes: npt.ArrayLike | None = None,
+    hinge_shift_sd_A: float = 1.0,
+    pose_error_deg: float = 0.7,
+    pose_error_A: float = 0.5,
+    noise: Noise = "coloured",
+    defocus_A: tuple[float, float] = (8000.0, 20000.0),
+    bfactor_A2: float = 80.0,
+    radius_a_A: float = 36.0,
+    radius_b_A: float = 30.0,
+    groups: int = 1,
+    scale_sd: float = 0.0,
+    intensities: tuple[float, ...] = (),
+    optics: Mapping[str, Any] | None = None,
+    float16: bool = False,
+    ewald: str = "none",
+) -> FlexibleParticle:
+    """Write n images (box, box) of a two-body phantom, its masks, its truth: the same seed, the same data.
+
+    SDs are per axis. hinge_axes: (3, 3), in its rows the axes that three of hinge_sd_deg are about. snr: variance of
+    the CTF-modulated signal over that of the noise, whose pixels have variance 1. noise: "coloured" or "white". groups:
+    optics groups, which differ in voltage and in the colour of their noise. scale_sd: of the images' amplitudes about
+    1, which the STAR file does not tell. intensities: of the groups' signals, neither. optics: fields of `Optics` that
+    all groups have instead of the usual ones (aberrations, images multiplied by their CTF). ewald: as in a spec; with a
+    sign, every height is seen at its own defocus. Raises InputError if the folder cannot be written.
+    """
+    folder = make_folder(folder)
+    phantom = make_two_body_phantom(seed, radius_a_A, radius_b_A)
+    rng = np.random.default_rng([seed, 2])
+    poses_a = Poses(random_rotations(n, rng), rng.normal(0.0, 1.5 * pixel_size_A, (n, 2)))
+    turns = np.radians(rng.normal(0.0, hinge_sd_deg, (n, 3)))
+    turns = turns if hinge_axes is None else turns @ np.asarray(hinge_axes, dtype=np.float64)
+    motion = SimulatedMotion(turns, rng.normal(0.0, hinge_shift_sd_A, (n, 3)), phantom.fulcrum_A)
+    error = rotation_exp(np.radians(rng.normal(0.0, pose_error_deg, (n, 3))))
+    consensus = Poses(poses_a.rotation @ error, poses_a.origin_A + rng.normal(0.0, pose_error_A, (n, 2)))
+    particles = make_particles(folder, consensus, box, pixel_size_A, defocus_A, groups, rng)
+    particles = replace(particles, optics=tuple(replace(group, **(optics or {})) for group in particles.optics))
+
+    out = FlexibleParticle(
+        folder=folder,
+        particles=particles,
+        poses_a=poses_a,
+        poses_b=motion.poses_of_b(poses_a, magnification_in_3d(particles, np.arange(n))),
+        motion=motion,
+        phantom=phantom,
+        gain=_signal_gain(snr, project(phantom, particles, poses_a, motion, bfactor_A2, ewald), box),
+    )
+    scale = np.maximum(1 + scale_sd * np.random.default_rng([seed, 4]).standard_normal(n), 0.1)
+    if intensities:
+        scale = scale * np.array(intensities)[particles.group]
+    signal = project(phantom, replace(particles, scale=scale), poses_a, motion, bfactor_A2, ewald)
+    hum = noise_ft(particles, noise, rng)
+    images = (out.gain * a + b for a, b in zip(signal, hum, strict=True))
+    write_stack(particles, premultiply_by_ctf(particles, images), float16)
+    star_particles.write_particles(out.star, particles, particles.poses)
+    star_particles.write_particles(out.truth_b_star, particles, out.poses_b)
+    _write_maps(out, bfactor_A2)
+    _write_truth(out, scale)
+    return out
+
+
+def simulate_noise_particles(
+    folder: str | Path,
+    *,
+    n: int = 500,
+    box: int = 64,
+    pixel_size_A: float = 3.0,
+    seed: int = 0,
+    noise: Noise = "coloured",
+    defocus_A: tuple[float, float] = (8000.0, 20000.0),
+    groups: int = 1,
+) -> Particles:
+    """Write n images (box, box) of noise alone, with poses and CTFs as if they showed something.
+
+    Raises InputError if the folder cannot be written.
+    """
+    folder = make_folder(folder)
+    rng = np.random.default_rng([seed, 2])
+    poses = Poses(random_rotations(n, rng), rng.normal(0.0, 1.5 * pixel_size_A, (n, 2)))
+    particles = make_particles(folder, poses, box, pixel_size_A, defocus_A, groups, rng)
+    write_stack(particles, noise_ft(particles, noise, rng), float16=False)
+    star_particles.write_particles(particles.path, particles, poses)
+    return particles
+
+
+def random_rotations(n: int, rng: np.random.Generator) -> Float64:
+    """Uniform rotations: (n, 3, 3)."""
+    return Rotation.from_quat(rng.normal(size=(n, 4))).as_matrix()
+
+
+def make_folder(folder: str | Path) -> Path:
+    """The folder, made if it was not there. Raises InputError if it cannot be."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror}): choose another folder") from error
+    return path
+
+
+def make_particles(
+    folder: Path,
+    poses: Poses,
+    box: int,
+    pixel_size_A: float,
+    defocus_A: tuple[float, float],
+    groups: int,
+    rng: np.random.Generator,
+) -> Particles:
+    """Records of particles.star and particles.mrcs in the folder: random defocus, half sets and optics groups."""
+    n = len(poses)
+    mean, half_difference = rng.uniform(*defocus_A, n), rng.uniform(0.0, 250.0, n)
+    optics = tuple(
+        Optics(f"opticsGroup{number + 1}", VOLTAGES_KV[number % 2], 2.7, 0.1, pixel_size_A, box)
+        for number in range(groups)
+    )
+    return Particles(
+        uid=np.arange(1, n + 1, dtype=np.uint64),
+        half=(rng.permutation(n) % 2 + 1).astype(np.int8),
+        group=(np.arange(n) * groups // n).astype(np.int32),
+        optics=optics,
+        poses=poses,
+        defocus_A=np.stack([mean + half_difference, mean - half_difference], axis=1),
+        defocus_angle_rad=rng.uniform(0.0, np.pi, n),
+        phase_shift_rad=np.zeros(n),
+        bfactor_A2=np.zeros(n),
+        scale=np.ones(n),
+        images=ImageSource((folder / "particles.mrcs",), np.zeros(n, np.int32), np.arange(n), np.ones(n, np.float32)),
+        path=folder / "particles.star",
+    )
+
+
+def _signal_gain(snr: float, signal: Iterator[npt.NDArray[np.complex128]], box: int) -> float:
+    """What to multiply the signal by, judged by its first batch."""
+    return float(np.sqrt(snr / ift(next(signal), box, 2).var(axis=(1, 2)).mean()))
+
+
+def _write_maps(out: FlexibleParticle, bfactor_A2: float) -> None:
+    box, pixel = out.particles.box, out.particles.pixel_size_A
+    for name, atoms in (("b", out.phantom.body_b), ("full", out.phantom.atoms)):
+        truth = (out.gain * density_of_atoms(atoms, box, pixel, bfactor_A2)).astype(np.float32)
+        mrc_maps.write_volume(out.map(f"mask_{name}"), Volume(soft_mask(atoms, box, pixel), pixel))
+        mrc_maps.write_volume(out.map(f"gt_{name}"), Volume(truth, pixel))
+
+
+def soft_mask(atoms_A: Float64, box: int, pixel_size_A: float) -> Float32:
+    """1 within MASK_REACH_A of an atom, falling by a cosine to 0 over MASK_EDGE_A: (box, box, box)."""
+    return cosine_edge(distance_to_atoms_A(atoms_A, box, pixel_size_A), MASK_REACH_A, MASK_EDGE_A)
+
+
+def _write_truth(out: FlexibleParticle, scale: Float64) -> None:
+    with atomic_write(out.truth) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            rotation_a=out.poses_a.rotation,
+            origin_a_A=out.poses_a.origin_A,
+            rotation_b=out.poses_b.rotation,
+            origin_b_A=out.poses_b.origin_A,
+            motion_rotation_rad=out.motion.rotation,
+            motion_shift_A=out.motion.shift_A,
+            fulcrum_A=out.motion.fulcrum_A,
+            scale=scale,
+        )

@@ -1,0 +1,128 @@
+"""Synthetic images: projections of a moving phantom with CTF, coloured noise, and the stack that they go to."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lrcore.arrays import Float64
+from lrcore.imaging.aberrations import magnification_in_3d, magnify_frequencies, odd_phase
+from lrcore.imaging.ctf import particle_ctf
+from lrcore.imaging.ewald import SIGNS
+from lrcore.imaging.grids import ft, hermitian_weight, ift, index_grid
+from lrcore.imaging.poses import magnified_rotation
+from lrcore.io.image_stack_writer import write_image_stack
+from lrcore.records import Optics, Particles, Poses
+from lrcore.simulation.atoms import points_ft
+from lrcore.simulation.phantom import Phantom, SimulatedMotion
+from lrcore.units import electron_wavelength_A
+
+Noise = Literal["coloured", "white"]
+
+BATCH = 64
+NOISE_PEAK = 4.0
+NOISE_PEAK_WIDTH_A = 50.0
+"""Coloured noise: white, and at low frequencies `BUMP` times as much again, falling off over 1 / `BUMP_WIDTH_A`."""
+SLAB_RAD = 0.2
+"""Phase of the CTF, at the Nyquist frequency, from one side of a slab of atoms that share a defocus to the other."""
+
+
+def project(
+    phantom: Phantom,
+    particles: Particles,
+    poses: Poses,
+    motion: SimulatedMotion,
+    bfactor_A2: float,
+    ewald: str = "none",
+) -> Iterator[npt.NDArray[np.complex128]]:
+    """FTs of the images of the moved atoms, with CTF, in batches of BATCH: (b, box, box // 2 + 1) each.
+
+    ewald: as in a spec. With a sign, atoms are seen at the defocus of their height above the middle of the particle.
+    """
+    box, pixel = particles.box, particles.pixel_size_A
+    views = magnified_rotation(poses.rotation, magnification_in_3d(particles, np.arange(len(particles))))
+    effects = [_group_transfer_function(optics, bfactor_A2) for optics in particles.optics]
+
+    def image_of(row: int) -> npt.NDArray[np.complex128]:
+        atoms = np.concatenate([phantom.body_a, motion.move(row, phantom.body_b)])
+        seen = atoms @ views[row, :2].T - poses.origin_A[row]
+        effect = effects[particles.group[row]]
+        if ewald == "none":
+            return points_ft(seen / pixel, box) * effect
+        return _image_with_depth(seen / pixel, SIGNS[ewald] * atoms @ views[row, 2], particles, row) * effect
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(particles), BATCH):
+            rows = range(start, min(start + BATCH, len(particles)))
+            through = particle_ctf(particles, rows) if ewald == "none" else 1.0
+            yield np.stack(list(pool.map(image_of, rows))) * through
+
+
+def _image_with_depth(points: Float64, nearer_A: Float64, particles: Particles, row: int) -> npt.NDArray[np.complex128]:
+    """FT of the image of points (m, 2) in pixels, with CTF, each at a defocus less by `nearer_A`: slab by slab."""
+    one, box = particles.select(np.array([row])), particles.box
+    wavelength = electron_wavelength_A(particles.optics[particles.group[row]].voltage_kV)
+    thickness = SLAB_RAD / (np.pi * wavelength * (0.5 / particles.pixel_size_A) ** 2)
+    slab = np.rint(nearer_A / thickness)
+    image = np.zeros((box, box // 2 + 1), np.complex128)
+    for number in np.unique(slab):
+        there = replace(one, defocus_A=one.defocus_A - number * thickness)
+        image += points_ft(points[slab == number], box) * particle_ctf(there, [0])[0]
+    return image
+
+
+def _group_transfer_function(optics: Optics, bfactor_A2: float) -> npt.NDArray[np.complex128]:
+    """Form factor of an atom and the odd aberrations of a group, on the half-complex grid of its images."""
+    ky, kx = (k / (optics.box * optics.pixel_size_A) for k in index_grid(optics.box, 2))
+    x, y = magnify_frequencies(optics, kx, ky)
+    return np.exp(-0.25 * bfactor_A2 * (x**2 + y**2) + 1j * odd_phase(optics, kx, ky))
+
+
+def premultiply_by_ctf(
+    particles: Particles, batches: Iterator[npt.NDArray[np.complexfloating]]
+) -> Iterator[npt.NDArray[np.complexfloating]]:
+    """FTs of images as they come, multiplied by their CTF (without scale and B-factor) where their group says so."""
+    plain = replace(particles, bfactor_A2=np.zeros(len(particles)), scale=np.ones(len(particles)))
+    wanted = np.array([optics.ctf_premultiplied for optics in particles.optics])[particles.group]
+    start = 0
+    for batch in batches:
+        rows = np.arange(start, start + len(batch))
+        mine = np.nonzero(wanted[rows])[0]
+        batch[mine] *= particle_ctf(plain, rows[mine])
+        yield batch
+        start += len(batch)
+
+
+def noise_variance(box: int, pixel_size_A: float, noise: Noise, group: int) -> Float64:
+    """Variance of the noise's Fourier samples over that of white noise, mean 1: (box, box // 2 + 1)."""
+    if noise == "white":
+        return np.ones((box, box // 2 + 1))
+    ky, kx = (k / (box * pixel_size_A) for k in index_grid(box, 2))
+    variance = 1.0 + NOISE_PEAK * (1 + group) * np.exp(-(kx**2 + ky**2) * NOISE_PEAK_WIDTH_A**2)
+    total: Float64 = (variance * hermitian_weight(box, 2)).sum()
+    return variance * box**2 / total
+
+
+def noise_ft(particles: Particles, noise: Noise, rng: np.random.Generator) -> Iterator[npt.NDArray[np.complexfloating]]:
+    """FTs of noise images whose pixels have variance 1, in batches of BATCH: (b, box, box // 2 + 1) each."""
+    box, pixel = particles.box, particles.pixel_size_A
+    shape = np.sqrt([noise_variance(box, pixel, noise, group) for group in range(len(particles.optics))])
+    for start in range(0, len(particles), BATCH):
+        group = particles.group[start : start + BATCH]
+        yield ft(rng.standard_normal((len(group), box, box)), 2) * shape[group]
+
+
+def write_stack(particles: Particles, batches: Iterator[npt.NDArray[np.complexfloating]], float16: bool) -> None:
+    """Write the images of FTs as they come. Raises InputError if the file cannot be written."""
+    write_images(particles, (ift(batch, particles.box, 2) for batch in batches), float16)
+
+
+def write_images(particles: Particles, batches: Iterator[npt.NDArray[np.floating]], float16: bool) -> None:
+    """Write images (b, box, box) as they come. Raises InputError if the file cannot be written."""
+    write_image_stack(
+        particles.images.stacks[0], len(particles), particles.box, particles.pixel_size_A, batches, float16
+    )

@@ -1,0 +1,66 @@
+"""What is asked of a step once it is there, at the reference setting: its motion, advice, uncertainty, comparisons."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from lrcore.analysis.advice.advise import advise_on_step
+from lrcore.analysis.held_out_likelihood import held_out
+from lrcore.analysis.input_audit import audit_input
+from lrcore.analysis.motion_estimate import estimate_motion
+from lrcore.analysis.pose_uncertainty import uncertainty
+from lrcore.compute.backend import Backend, get_backend
+from lrcore.records import Step
+from lrcore.refinement.iteration import run_iteration
+from lrcore.refinement.job import Job
+from lrcore.refinement.start import start
+from lrcore.simulation.benchmark_data import make_benchmark_data
+from lrwidgets.bench.iteration import last_step, warm_up, workload_parameters
+from lrwidgets.bench.kernels import SETTING
+from lrwidgets.bench.measurement import BenchmarkOptions, Measurement, median_seconds
+from lrwidgets.session.advice import HELD_OUT_IMAGES
+
+COMPARED_IMAGES = 2000
+"""Images by which `Session.compare` judges."""
+
+
+def run(options: BenchmarkOptions) -> Iterator[Measurement]:
+    """After two iterations."""
+    n = 500 if options.quick else 4000
+    options.report(f"simulating {n} particles, and two iterations")
+    job = make_benchmark_data(options.folder, n, SETTING).job
+    warm_up()
+    backend = get_backend("cpu", options.threads)
+    steps = [last_step(start(job, backend))]
+    for _ in range(2):
+        steps.append(last_step(run_iteration(job, steps[0], steps[-1], backend)))
+    known = {**workload_parameters(job), "particles": n, "threads": backend.threads}
+    for name, work in analyses_of_step(job, steps, backend).items():
+        options.report(name)
+        yield Measurement("asked", name, median_seconds(work, options.repeats), "s", known)
+    options.report("learning in an iteration")
+    learns = replace(job, spec=job.spec.model_copy(update={"prior": "motion"}))
+    spent = [last_step(run_iteration(learns, steps[0], steps[-1], backend)).history[-1] for _ in range(options.repeats)]
+    yield Measurement(
+        "asked", "learning in an iteration", statistics.median(s.seconds["learn"] for s in spent), "s", known
+    )
+
+
+def analyses_of_step(job: Job, steps: list[Step], backend: Backend) -> dict[str, Callable[[], object]]:
+    """What is asked of the last of these steps."""
+    first, before, last = steps[0], steps[-2], steps[-1]
+
+    def advice() -> object:
+        worth = held_out(first, (job, first), (job, last), backend, HELD_OUT_IMAGES)
+        return advise_on_step(
+            job, first, last, estimate_motion(job, last, before), audit_input(job, first, backend), worth
+        )
+
+    return {
+        "motion and fulcrum": lambda: estimate_motion(job, last, before),
+        "advice, all of it": advice,
+        f"comparison by {COMPARED_IMAGES:,} held-out images": lambda: held_out(
+            first, (job, before), (job, last), backend, COMPARED_IMAGES
+        ),
+        "uncertainty of all, 256 draws each": lambda: list(uncertainty(job, first, last, backend, before)),
+    }

@@ -1,0 +1,22 @@
+"""`lrwidgets expand`: write each particle once for every operator of a point group."""
+
+from argparse import Namespace
+
+from lrcore import io
+from lrcore.particles.symmetry_expansion import expand_symmetry as expanded
+from lrwidgets.cli.printer import Printer
+
+
+def expand(arguments: Namespace) -> None:
+    """Write every particle at each operator of a point group."""
+    particles = io.read_particles(arguments.particles, arguments.images)
+    out = expanded(particles, arguments.symmetry)
+    io.write_particles(arguments.out, out, out.poses)
+    copies = len(out) // len(particles)
+    Printer(arguments.json).report(
+        f"wrote {arguments.out} ({len(particles)} particles, {copies} copies of each: refine them in C1)",
+        "written",
+        path=arguments.out,
+        particles=len(particles),
+        copies=copies,
+    )

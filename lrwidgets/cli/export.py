@@ -1,0 +1,21 @@
+"""`lrwidgets export`: write a step of a run for other programs."""
+
+from argparse import Namespace
+
+from lrcore.errors import InputError
+from lrwidgets.cli.printer import Printer
+from lrwidgets.cli.run_lookup import find_node
+from lrwidgets.export.step_files import TARGET_NAMES
+from lrwidgets.session.session import Session
+
+
+def export(arguments: Namespace) -> None:
+    """Write a step for other programs."""
+    targets = {name: getattr(arguments, name) for name in TARGET_NAMES}
+    if not any(targets.values()):
+        raise InputError("nothing to write: give " + ", ".join("--" + name.replace("_", "-") for name in TARGET_NAMES))
+    printer = Printer(arguments.json)
+    with Session.open(arguments.run, write=False) as session:
+        node = find_node(session, arguments.run, arguments.iteration)
+        for path in session.export(node=node.id, **targets):
+            printer.report(f"wrote {path} (iteration {node.iteration})", "written", path=path, node=node.id)

@@ -1,0 +1,28 @@
+"""Read two half maps and check the output paths of the map commands."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from lrcore import io
+from lrcore.io.checks import require_same_grid
+from lrcore.io.paths import refuse_to_overwrite_inputs, require_parent_folder
+from lrcore.records import Volume
+
+
+def thread_count(arguments: Namespace) -> int:
+    """Threads that the command was given, or all cores of this process."""
+    return arguments.threads or len(os.sched_getaffinity(0))
+
+
+def read_matching_half_maps(first: Path, second: Path, apix: float | None) -> tuple[Volume, Volume]:
+    """Read two half maps. Raises InputError when their boxes or voxel sizes differ."""
+    a, b = (io.read_volume(path, apix) for path in (first, second))
+    require_same_grid(a, b)
+    return a, b
+
+
+def require_writable(path: Path, inputs: list[Path]) -> None:
+    """Raise InputError when `path` is one of the inputs, or its folder does not exist."""
+    refuse_to_overwrite_inputs(path, inputs)
+    require_parent_folder(path)

@@ -1,0 +1,172 @@
+"""`lrwidgets mask`: a map, shapes or a model in, a soft mask out, and a word on what was made."""
+
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrcore import io, masks
+from lrcore.arrays import Float32
+from lrcore.errors import InputError
+from lrcore.io.checks import require_same_grid
+from lrcore.io.paths import refuse_to_overwrite_inputs, require_parent_folder
+from lrcore.records import Volume
+from lrcore.refinement.parameters import FULCRUM_PATTERN, fulcrum_point
+from lrwidgets.cli.printer import Printer
+
+Point = tuple[float, float, float]
+
+AXES: dict[str, Point] = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+def mask(arguments: Namespace) -> None:
+    """Make a mask and say what was done."""
+    _check_options(arguments)
+    refuse_to_overwrite_inputs(arguments.out, _inputs(arguments))
+    volume = _mean_map(arguments.map, arguments.apix)
+    made = masks.make_mask(volume, _recipe(arguments, volume))
+    checks = made.checks()
+    if made.is_empty:
+        raise InputError(f"{arguments.out}: is not written, for the mask would be empty: look at --and and --subtract")
+    io.write_volume(arguments.out, Volume(made.mask, volume.pixel_size_A, volume.header_origin_A))
+    _print_mask(Printer(arguments.json), arguments, made, checks)
+
+
+def _check_options(arguments: Namespace) -> None:
+    if arguments.model is None and (arguments.select or arguments.radius is not None):
+        raise InputError("--select and --radius are of a model: give it by --model FILE")
+    if (arguments.components or 0) < 0:
+        raise InputError(f"--components {arguments.components}: write how many parts to keep, or 0 for all")
+    if len(arguments.map) > 2:
+        raise InputError(f"{len(arguments.map)} maps are given: give one, or two half maps")
+    require_parent_folder(arguments.out)
+
+
+def _inputs(arguments: Namespace) -> list[Path]:
+    model = [] if arguments.model is None else [arguments.model]
+    return [*arguments.map, *model, *(path for _, path in arguments.joined)]
+
+
+def _mean_map(paths: Sequence[Path], apix: float | None) -> Volume:
+    """The map, or the mean of two half maps."""
+    volumes = [io.read_volume(path, apix) for path in paths]
+    first = volumes[0]
+    for other in volumes[1:]:
+        require_same_grid(first, other)
+    data = first.data if len(volumes) == 1 else 0.5 * (first.data + volumes[1].data)
+    return Volume(data, first.pixel_size_A, first.header_origin_A, first.path)
+
+
+def _other(path: Path, volume: Volume, apix: float | None) -> Float32:
+    """A mask to join with, checked."""
+    other = io.read_volume(path, apix)
+    require_same_grid(volume, other)
+    return masks.validate_mask(other, volume.box, volume.pixel_size_A).data
+
+
+def _recipe(arguments: Namespace, volume: Volume) -> masks.MaskRecipe:
+    """The recipe that the options ask for."""
+    others = [
+        masks.CombinedMask(word, _other(path, volume, arguments.apix), str(path)) for word, path in arguments.joined
+    ]
+    return masks.MaskRecipe(
+        lowpass_A=arguments.lowpass,
+        threshold=arguments.threshold,
+        shapes=_shapes(arguments, volume),
+        components=arguments.components,
+        at_A=None if arguments.at is None else _point("--at", arguments.at, volume),
+        dilate_A=arguments.dilate,
+        fill=arguments.fill,
+        soft_A=arguments.soft,
+        resolution_A=arguments.resolution,
+        joined=tuple(others),
+        invert=arguments.invert,
+    )
+
+
+def _shapes(arguments: Namespace, volume: Volume) -> tuple[masks.Shape, ...]:
+    """All shapes, and the atoms."""
+    drawn: list[masks.Shape] = []
+    for where, radius in arguments.sphere:
+        drawn.append(masks.Sphere(_point("--sphere", where, volume), _number("--sphere", radius)))
+    for where, size in arguments.box:
+        drawn.append(masks.Cuboid(_point("--box", where, volume), _size("--box", size)))
+    for where, axis, radius, length in arguments.cylinder:
+        name = "--cylinder"
+        along = AXES.get(axis) or _three(name, axis)
+        sizes = _number(name, radius), _number(name, length)
+        drawn.append(masks.Cylinder(_point(name, where, volume), along, *sizes))
+    if arguments.model is not None:
+        radius = {} if arguments.radius is None else {"radius_A": arguments.radius}
+        drawn.append(masks.Atoms(masks.read_atoms(arguments.model, arguments.select or ""), **radius))
+    return tuple(drawn)
+
+
+def _point(name: str, text: str, volume: Volume) -> Point:
+    """(x, y, z) in Å from the box centre, written as a fulcrum is."""
+    try:
+        if text.strip() == "box" or FULCRUM_PATTERN.match(text):
+            return fulcrum_point(text.strip(), volume.box, volume.pixel_size_A, (0.0, 0.0, 0.0), volume.header_origin_A)
+    except ValueError:
+        pass
+    raise InputError(f"{name} {text!r}: write a point as box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"{name} {text!r}: is not a length in A above 0")
+    return value
+
+
+def _size(name: str, text: str) -> Point:
+    return _three(name, text) if "," in text else (_number(name, text),) * 3
+
+
+def _three(name: str, text: str) -> Point:
+    parts = re.split(r"\s*,\s*", text.strip())
+    try:
+        x, y, z = map(float, parts)
+    except ValueError:
+        x = y = z = np.nan
+    if not np.isfinite([x, y, z]).all():
+        raise InputError(f"{name} {text!r}: write three numbers, x,y,z")
+    return x, y, z
+
+
+def _print_mask(
+    printer: Printer, arguments: Namespace, made: masks.MaskResult, checks: Sequence[masks.MaskCheck]
+) -> None:
+    recipe, apix = made.recipe, made.volume.pixel_size_A
+    dilate_A, soft_A = recipe.edges_A
+    facts = asdict(masks.measure_mask(made.mask, apix))
+    kept_A3 = float(made.region.sum()) * apix**3
+    if printer.as_json:
+        found: dict[str, Any] = {}
+        if recipe.dense:
+            found = {"threshold": made.threshold, "parts": made.component_count, "density_A3": kept_A3}
+        edges = {"dilate_A": dilate_A, "soft_A": soft_A, "path": arguments.out}
+        grid = {"box": made.volume.box, "pixel_size_A": apix}
+        printer.report("", "mask", **found, **grid, **facts, **edges, checks=[asdict(check) for check in checks])
+        return
+    if recipe.dense:
+        how = "" if arguments.threshold not in (None, "auto") else ", found in the map"
+        at = f" low-passed to {arguments.lowpass:g} A" if arguments.lowpass else ""
+        printer.print_line(f"threshold {made.threshold:.4g}{how}{at}")
+        kept = f"{kept_A3:.0f} A3 ({masks.mass_kDa(kept_A3):.0f} kDa at 0.81 Da/A3)"
+        printer.print_line(f"density   {kept}, kept of {made.component_count} part{'s' * (made.component_count > 1)}")
+    filled = ", holes filled" if arguments.fill else ""
+    printer.print_line(f"edge      from {dilate_A:g} A outside, {soft_A:g} A wide{filled}")
+    centre = ", ".join(f"{x:.1f}" for x in facts["centre_px"])
+    size = f"{facts['volume_A3']:.0f} A3 (room for {facts['mass_kDa']:.0f} kDa at 0.81 Da/A3)"
+    printer.print_line(f"mask      {size}, {100 * facts['fraction']:.2g} % of the box, centre {centre} px")
+    for check in checks:
+        printer.print_line(f"{'ok' if check.passed else 'WARNING':9s} {check.sentence}")
+    printer.print_line(f"wrote {arguments.out}")

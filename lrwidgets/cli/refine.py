@@ -1,0 +1,124 @@
+"""The commands that drive a run: a Session without a view."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrcore.compute.workers import DaskWorkers, LocalWorkers, connect_scheduler
+from lrcore.errors import InputError
+from lrcore.refinement.memory import estimate_memory
+from lrcore.refinement.parameters import RefineSpec
+from lrwidgets.cli.job_folder import fill_refinement_inputs
+from lrwidgets.cli.printer import Printer
+from lrwidgets.cli.run_lookup import _print_history
+from lrwidgets.session.engine import LRCORE_ENGINE, Engine
+from lrwidgets.session.session import Session
+from lrwidgets.text.parameters import DEFAULT_SPEC, changes_from_text, changes_from_toml, edit_spec
+
+if TYPE_CHECKING:
+    pass
+
+MEMORY_NOTE_MB = 100.0
+"""Memory that an iteration takes is told of before it begins if it is more than this."""
+FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
+"""Fields that say how long to go on and change no step, so a resumed run may be given other ones."""
+
+
+def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
+    """Refine, print a line for each iteration and keep each in the run."""
+    changes = _spec_changes(arguments)
+    printer = Printer(arguments.json)
+    fill_refinement_inputs(arguments, printer)
+    with _workers(arguments) as crew, _session(arguments, changes, engine, crew) as session:
+        if arguments.resume and not printer.as_json:
+            _print_history(printer, session.state.summaries)
+        session.progress.connect(printer.show_progress)
+        session.step_done.connect(lambda node, step: printer.print_iteration(node.id, step.history[-1]))
+        memory = estimate_memory(session.job, workers=arguments.workers or 0)
+        if memory.here_MB > MEMORY_NOTE_MB:
+            printer.note(memory.sentence())
+        try:
+            session.run(wait=True)
+        except KeyboardInterrupt as stop:
+            raise type(stop)(_interruption_message(session, arguments.out)) from None
+        finally:
+            printer.close()
+        state = session.state
+    first, last = state.summaries[0], state.summaries[-1]
+    gain = f"{first.resolution_masked_A:.2f} → {last.resolution_masked_A:.2f} Å inside the mask"
+    line = f"{arguments.out}: {state.message or f'iteration {state.iteration}'}; {gain}"
+    printer.report(line, "end", run=arguments.out, node=state.node, iteration=state.iteration)
+
+
+@contextmanager
+def _workers(arguments: Namespace) -> Iterator[Any]:
+    """Who goes over the images in place of this process; None for itself."""
+    a = arguments
+    if a.workers and a.scheduler:
+        raise InputError("--workers and --scheduler: give one of them: processes here, or the workers of a scheduler")
+    if a.workers:
+        with LocalWorkers(a.workers, a.backend, a.worker_threads) as crew:
+            yield crew
+    elif a.scheduler:
+        with connect_scheduler(a.scheduler) as client:
+            yield DaskWorkers(client, a.backend, a.worker_threads or 1)
+    else:
+        yield None
+
+
+def _interruption_message(session: Session, out: Path) -> str:
+    if session.state.node is None:
+        return f"interrupted before the start was whole: there is no {out}"
+    return f"interrupted; {out} holds iterations 0 to {session.state.iteration}: go on with it by --resume"
+
+
+def _spec_changes(arguments: Namespace) -> dict[str, Any]:
+    """The fields that the person has set: --spec, then --set, then the options of their own."""
+    changes = changes_from_toml(arguments.spec) if arguments.spec else {}
+    changes |= changes_from_text(arguments.set)
+    options = {"max_iterations": arguments.iterations, "seed": arguments.seed}
+    return changes | {name: value for name, value in options.items() if value is not None}
+
+
+def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, crew: Any) -> Session:
+    a, spec = arguments, edit_spec(DEFAULT_SPEC, changes)
+    computing = {"backend": a.backend, "threads": a.threads, "workers": crew, "engine": engine}
+    if not a.resume:
+        if a.mask is None:
+            raise InputError("--mask is missing: give the soft mask of the region to refine")
+        maps = tuple(a.half_maps)
+        inputs = {"images": a.images, "apix": a.apix, "subset": a.subset, "resplit": a.resplit}
+        return Session.load(a.particles, a.mask, maps, spec=spec, out=a.out, **inputs, **computing)
+    if not a.out.exists():
+        raise InputError(f"{a.out}: there is no such run: leave out --resume to begin it")
+    inputs = {"particles": a.particles, "mask": a.mask, "half_maps": tuple(a.half_maps) or None, "images": a.images}
+    session = Session.open(a.out, **inputs, **computing)
+    try:
+        _check_resumed(session, arguments, changes, spec)
+    except InputError:
+        session.close()
+        raise
+    return session
+
+
+def _check_resumed(session: Session, arguments: Namespace, changes: dict[str, Any], spec: RefineSpec) -> None:
+    """Raise InputError for whatever is set otherwise than in the run; an equal value is welcome."""
+    source = session.source
+    for name in ("subset", "apix"):
+        given, kept = getattr(arguments, name), getattr(source, name) if source else None
+        if given is not None and given != kept:
+            raise InputError(
+                f"--{name} {given}: the run {arguments.out} has {kept}: leave it out, or use another --out"
+            )
+    if arguments.resplit and (source is None or source.resplit is None):
+        raise InputError(f"--resplit: the run {arguments.out} keeps the half sets of its file: use another --out")
+    begun = session.state.node is not None
+    for name in changes:
+        given, kept = getattr(spec, name), getattr(session.spec, name)
+        if begun and given != kept and name not in FREE_ON_RESUME:
+            raise InputError(
+                f"{name} = {given}: the run {arguments.out} has {kept}: leave it out, or use another --out"
+            )
+    session.edit(**{name: getattr(spec, name) for name in changes})

@@ -1,0 +1,55 @@
+"""Find the step of a run that a command names, and print the history of a run."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from lrcore.errors import InputError
+from lrcore.records import IterationSummary
+from lrcore.results.store import StepNode
+from lrcore.results.zarr_store import Store
+from lrwidgets.cli.printer import Printer
+from lrwidgets.session.session import Session
+from lrwidgets.text.formatting import format_fact
+from lrwidgets.text.parameters import DEFAULT_SPEC
+
+
+def _print_history(printer: Printer, history: tuple[IterationSummary, ...]) -> None:
+    for summary in history:
+        printer.print_iteration("", summary)
+
+
+def find_node(session: Session, run: Path, iteration: int | None) -> StepNode:
+    """The step of that iteration on the newest branch."""
+    path = session.path()
+    if not path:
+        raise InputError(f"{run}: has no whole step yet: go on with it by lrwidgets refine ... --resume")
+    if iteration is None:
+        return path[-1]
+    found = [node for node in path if node.iteration == iteration]
+    if not found:
+        raise InputError(f"iteration {iteration}: {run} has iterations 0 to {path[-1].iteration}")
+    return found[0]
+
+
+def print_run_info(printer: Printer, path: Path) -> None:
+    """The run's inputs, its tree, and the history of its newest branch."""
+    store = Store.open(path, write=False)
+    tree, head = store.tree(), store.head
+    history = store.history(head.id) if head else ()
+    if printer.as_json:
+        nodes = [{"node": n.id, "parent": n.parent, "iteration": n.iteration} for n in tree]
+        spec = head.spec.model_dump() if head else None
+        summaries = [asdict(summary) for summary in history]
+        printer.report("", "info", file=path, kind="run", inputs=store.inputs, spec=spec, tree=nodes, history=summaries)
+        return
+    for name, one in store.inputs.items():
+        printer.print_line(f"{name}: {one.get('path') or format_fact(one)}")
+    if head is None:
+        printer.print_line("no whole step yet")
+        return
+    changed = {k: v for k, v in head.spec.model_dump().items() if v != getattr(DEFAULT_SPEC, k)}
+    printer.print_line(f"parameters other than default: {json.dumps(changed) if changed else 'none'}")
+    leaves = len(tree) - len({node.parent for node in tree if node.parent})
+    printer.print_line(f"steps: {len(tree)}, branches: {leaves}; the newest:")
+    _print_history(printer, history)

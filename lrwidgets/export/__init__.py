@@ -1,0 +1,1 @@
+"""Write a step of a run for other programs."""

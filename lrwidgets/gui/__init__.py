@@ -1,0 +1,1 @@
+"""What the Jupyter widgets and the napari panel share; no toolkit is imported here."""

@@ -1,0 +1,63 @@
+"""A body that swings along a principal motion, as a surface: it moves, the rest of the particle stays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from lrcore.arrays import Float32, Float64, UInt32
+from lrcore.errors import InputError
+from lrcore.imaging.rotations import rotation_exp
+from lrcore.masks import automatic_threshold
+from lrcore.records import Volume
+from lrcore.units import DEGREE
+from lrwidgets.export.chimerax import MOTION_RANGE_SD
+from lrwidgets.gui.isosurface import extract_isosurface
+from lrwidgets.session.session import Session
+from lrwidgets.session.step_analysis import motion_plot_data
+
+FRAMES = 13
+"""From one end of the motion to the other."""
+
+
+@dataclass(frozen=True)
+class MotionSurfaces:
+    """Surfaces at one level. places: (F,) in SD along the motion. All vertices xyz in Å from the box centre.
+
+    body: (F, v, 3) vertices at each place, which have the same faces (f, 3). rest: (u, 3) vertices, and its faces; both
+    empty where there is nothing but the body.
+    """
+
+    positions_sd: Float64
+    body: Float32
+    faces: UInt32
+    rest: Float32
+    rest_faces: UInt32
+
+
+def motion_surfaces(motions: xr.Dataset, number: int, whole: Volume, mask: Float32) -> MotionSurfaces:
+    """The surface of a map with the body moved rigidly along a principal motion, from −2 SD to 2 SD.
+
+    motions: of `estimate.principal_motions`. mask: (n, n, n) of the body. Raises InputError for a motion that is not
+    there, and as `isosurface` does.
+    """
+    if number not in motions["motion"].values:
+        raise InputError(f"motion {number}: there are motions 1 to {motions.sizes['motion']}")
+    one, fulcrum = motions.sel(motion=number), motions["fulcrum"].values
+    level = automatic_threshold(whole.data * mask)
+    still, faces = extract_isosurface(whole.data * mask, whole.pixel_size_A, level)
+    places = np.linspace(-MOTION_RANGE_SD, MOTION_RANGE_SD, FRAMES)
+    turns = rotation_exp(places[:, None] * one["turn"].values * DEGREE)
+    body = np.einsum("fij,vj->fvi", turns, still - fulcrum) + fulcrum + places[:, None, None] * one["shift"].values
+    outside = whole.data * (1 - mask)
+    if outside.max() > level > outside.min():
+        rest, rest_faces = extract_isosurface(outside, whole.pixel_size_A, level)
+    else:
+        rest, rest_faces = still[:0], faces[:0]
+    return MotionSurfaces(places, body.astype(np.float32), faces, rest, rest_faces)
+
+
+def motion_surfaces_of(session: Session, node: str, number: int) -> MotionSurfaces:
+    """The body of a step, moved along a principal motion, as surfaces. Raises InputError as `motion_of`, `swing` do."""
+    motions, whole, mask = motion_plot_data(session, node)
+    return motion_surfaces(motions, number, Volume(whole.values, session.job.particles.pixel_size_A), mask.values)

@@ -1,0 +1,115 @@
+"""Figures of two steps: a run's two ends in one picture, and any two steps side by side."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrcore.analysis.comparison import Comparison
+from lrcore.records import Fsc
+from lrwidgets.plots._curves import FSC_STYLES, Line, draw_curves, fsc_curve
+from lrwidgets.plots._maps import draw_slices, filtered_map
+from lrwidgets.plots._poses import draw_change, draw_sd
+from lrwidgets.plots._style import (
+    BINS,
+    BLUE,
+    GREY,
+    HEADROOM,
+    ORANGE,
+    TEXT,
+    headline,
+    histogram,
+    last_iteration,
+    legend_above,
+    new_figure,
+    particle_count,
+    results_group,
+    style_axes,
+)
+
+
+def overview(before: xr.DataTree, after: xr.DataTree) -> Figure:
+    """One picture of a run: slices and FSC before and after, changes and uncertainty of the poses."""
+    figure = new_figure(10.0, 7.0)
+    grid = figure.add_gridspec(2, 2, width_ratios=(2.0, 1.0), height_ratios=(2.3, 1.0))
+    left, right, bottom = (figure.add_subfigure(part) for part in (grid[0, 0], grid[0, 1], grid[1, :]))
+    maps = {"before": filtered_map(before), "after": filtered_map(after)}
+    draw_slices(left, maps, results_group(after, "mask")["mask"])
+    lines: list[Line] = [
+        (
+            fsc_curve(results_group(tree, "fsc"), kind),
+            f"{when}, {FSC_STYLES[kind][0]}",
+            colour,
+            FSC_STYLES[kind][2],
+            width,
+        )
+        for when, tree, colour, width in (("before", before, GREY, 1.8), ("after", after, BLUE, 2.2))
+        for kind in ("masked", "corrected")
+    ]
+    ax = right.subplots()
+    draw_curves(ax, lines, columns=1)
+    ax.set_ylabel("Fourier shell correlation of the half maps", fontsize=TEXT)
+    panels = bottom.subplots(1, 3)
+    draw_change(panels[0], after, "angle", since_last=False)
+    draw_change(panels[1], after, "shift", since_last=False)
+    draw_sd(panels[2], after, "rotation")
+    first, last = (fsc_curve(results_group(tree, "fsc"), "masked").resolution_A() for tree in (before, after))
+    headline(
+        figure,
+        f"{particle_count(after)}, {last_iteration(after)} iterations: {first:.1f} Å → {last:.1f} Å inside the mask",
+    )
+    return figure
+
+
+def compare(found: Comparison) -> Figure:
+    """Two steps side by side: slices of their maps, their FSC, and by how much their poses differ."""
+    figure = new_figure(10.0, 7.0)
+    grid = figure.add_gridspec(2, 2, width_ratios=(2.0, 1.0), height_ratios=(2.3, 1.0))
+    left, right, bottom = (figure.add_subfigure(part) for part in (grid[0, 0], grid[0, 1], grid[1, :]))
+    maps = {f"{which}: {name[:9]}": found.maps["map"][row] for row, (which, name) in enumerate(_step_label(found))}
+    draw_slices(left, maps, found.maps["mask"])
+    frequency = found.fsc["frequency"].values
+    lines: list[Line] = [
+        (
+            Fsc(kind, frequency, found.fsc[kind].values[row]),
+            f"{which}, {FSC_STYLES[kind][0]}",
+            colour,
+            FSC_STYLES[kind][2],
+            width,
+        )
+        for row, (which, colour, width) in enumerate((("a", GREY, 1.8), ("b", BLUE, 2.2)))
+        for kind in ("masked", "corrected")
+        if kind in found.fsc
+    ]
+    ax = right.subplots()
+    draw_curves(ax, lines, columns=1)
+    ax.set_ylabel("Fourier shell correlation of the half maps", fontsize=TEXT)
+    panels = bottom.subplots(1, 2 if found.held_out is None else 3)
+    if found.held_out is not None:
+        _draw_held_out(panels[2], found.held_out)
+    for ax, name, words, unit in (
+        (panels[0], "angle_difference", "rotation from a to b, degrees", "°"),
+        (panels[1], "shift_difference", "shift of the fulcrum from a to b, Å", " Å"),
+    ):
+        values = found.poses[name].values
+        histogram(ax, values, np.linspace(0, 1.15 * float(np.quantile(values, 0.99)) or 1.0, BINS), unit, BLUE)
+        style_axes(ax, words, "particles")
+        legend_above(ax)
+    headline(figure, (found.verdict or found.summary).partition(" (" if found.verdict else ";")[0])
+    return figure
+
+
+def _draw_held_out(ax: Axes, scores: xr.Dataset) -> None:
+    """By how much each held-out image is more probable with b, and the mean with its error."""
+    more = np.diff(scores["log_likelihood"].values, axis=0)[0]
+    low, high = np.quantile(more, (0.01, 0.99))
+    histogram(ax, more, np.linspace(min(low, 0.0), max(high, 0.0) or 1.0, BINS), "", BLUE)
+    gain, error = scores.attrs["gain"], scores.attrs["gain_standard_error"]
+    ax.axvline(0.0, 0, 1 / HEADROOM, color=GREY, lw=1.6, ls="--", label="no difference")
+    ax.axvspan(gain - 2 * error, gain + 2 * error, 0, 1 / HEADROOM, color=ORANGE, alpha=0.5, label="mean ± 2 SE")
+    style_axes(ax, "log-likelihood, b over a", "particles")
+    legend_above(ax)
+
+
+def _step_label(found: Comparison) -> list[tuple[str, str]]:
+    return list(zip("ab", found.names, strict=True))

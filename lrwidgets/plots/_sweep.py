@@ -1,0 +1,26 @@
+"""Draw the ranking of a parameter sweep."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from lrwidgets.plots._motion import SHOWN
+from lrwidgets.plots._style import BLUE, GREY, INK, NARROW, SMALL, headline, new_figure, style_axes
+from lrwidgets.text import fields
+
+
+def sweep(found: xr.Dataset, narrow: bool = False) -> Figure:
+    """The settings of a sweep by how probable they make a held-out image, best first. narrow: for a side panel."""
+    frame = found.to_dataframe().sort_values("rank").reset_index().head(SHOWN)
+    names = [str(dim) for dim in found["rank"].dims]
+    varied = [name for name in names if found.sizes[name] > 1] or names
+    words = [fields.describe_settings({name: row[name] for name in varied}) for row in frame.to_dict("records")]
+    figure = new_figure(NARROW if narrow else 8.4, 1.4 + 0.28 * len(frame))
+    ax = figure.subplots()
+    at = np.arange(len(frame))[::-1]
+    ax.barh(at, frame["gain"], xerr=2 * frame["gain_standard_error"], color=BLUE, alpha=0.75, ecolor=INK, capsize=2)
+    ax.axvline(0.0, color=GREY, lw=1.2)
+    ax.set_yticks(at, words, fontsize=SMALL)
+    style_axes(ax, "log-likelihood of an image, over the first settings", "")
+    headline(figure, f"{found['rank'].size} settings by {found.attrs['images']} held-out images, ± 2 SE")
+    return figure

@@ -1,0 +1,1 @@
+"""Words, numbers and parameter forms that the command line and both panels share."""

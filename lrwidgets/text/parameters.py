@@ -1,0 +1,80 @@
+"""Parameters as people type them: text or TOML → RefineSpec, and refusals that name field, bound and remedy."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from lrcore.errors import InputError
+from lrcore.refinement.parameters import RefineSpec
+
+DEFAULT_SPEC = RefineSpec.model_validate({})
+SIGNS = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge"), annotated_types.Le: ("<=", "le")}
+
+
+def edit_spec(spec: RefineSpec, changes: Mapping[str, Any]) -> RefineSpec:
+    """The spec with some fields changed. Raises InputError naming the field, what was given and what is valid."""
+    for name in changes:
+        _field(name)
+    try:
+        return RefineSpec.model_validate({**spec.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:  # of several fields together, which the reason names
+            given = ", ".join(f"{name} = {value}" for name, value in changes.items())
+            raise InputError(f"{given}: {reason}") from error
+        name = str(first["loc"][0])
+        reason = reason[0].lower() + reason[1:]
+        raise InputError(f"{name} = {first['input']}: {reason}{_valid(RefineSpec.model_fields[name])}") from error
+
+
+def changes_from_text(settings: list[str]) -> dict[str, Any]:
+    """`name=value` texts as changes of a spec; an empty value, or none where it is no choice, means not set."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: write name=value")
+        name, value = name.strip(), value.strip()
+        unset = value == "" or (value.lower() == "none" and _field(name).default is None)
+        changes[name] = None if unset else value
+    return changes
+
+
+def changes_from_toml(path: Path) -> dict[str, Any]:
+    """The fields that a TOML file sets. Raises InputError if it cannot be read or names an unknown one."""
+    try:
+        with path.open("rb") as file:
+            changes = tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not TOML ({error}): write one name = value a line") from error
+    try:
+        edit_spec(DEFAULT_SPEC, changes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return changes
+
+
+def _field(name: str) -> FieldInfo:
+    fields = RefineSpec.model_fields
+    if name not in fields:
+        close = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"choose among {', '.join(fields)}"
+        raise InputError(f"{name} is no parameter: {hint}")
+    return fields[name]
+
+
+def _valid(field: FieldInfo) -> str:
+    """What a numeric field takes, such as ` (valid: > 0 and <= 90 degree)`; nothing for another."""
+    bounds = [f"{SIGNS[type(m)][0]} {getattr(m, SIGNS[type(m)][1])}" for m in field.metadata if type(m) in SIGNS]
+    extra = field.json_schema_extra
+    unit = f" {extra['unit']}" if isinstance(extra, dict) and extra.get("unit") else ""
+    return f" (valid: {' and '.join(bounds)}{unit})" if bounds else ""

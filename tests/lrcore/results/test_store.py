@@ -1,0 +1,295 @@
+"""The run on disk: whole steps or none, bit for bit, verified, branching, locked, readable by xarray alone."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from lrcore.errors import InputError
+from lrcore.records import Step
+from lrcore.refinement.job import Job
+from lrcore.refinement.parameters import RefineSpec
+from lrcore.results import zarr_store as store_module
+from lrcore.results.schema import validate
+from lrcore.results.store import MemoryStore, StepStore
+from lrcore.results.verification import verify_run
+from lrcore.results.zarr_store import Store
+from tests.fakes import make_job, make_particles, make_step, same_bits, with_flipped_bit
+
+
+@pytest.fixture
+def job() -> Job:
+    return make_job()
+
+
+@pytest.fixture
+def steps(job: Job) -> list[Step]:
+    first = make_step(job)
+    second = make_step(job, first)
+    return [first, second, make_step(job, second)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.zarr"
+
+
+def fill(store: StepStore, steps: list[Step], job: Job) -> list[str]:
+    ids: list[str] = []
+    for step in steps:
+        ids.append(store.append(step, ids[-1] if ids else None, job).id)
+    return ids
+
+
+@pytest.fixture
+def run(path: Path, job: Job, steps: list[Step]) -> list[str]:
+    store = Store.create(path, job, {"images": None})
+    ids = fill(store, steps, job)
+    store.close()
+    return ids
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_steps_come_back_bit_for_bit(path: Path, run: list[str], steps: list[Step]) -> None:
+    store = Store.open(path)
+    back = [store.load(node) for node in run]
+    store.close()
+    assert all(map(same_bits, back, steps))
+    assert np.signbit(back[0].half_maps.first.data[0, 0, 0])
+    assert not same_bits(back[0], with_flipped_bit(steps[0]))
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_a_branch_has_its_own_path_and_spec(kind: str, path: Path, job: Job, steps: list[Step]) -> None:
+    store = MemoryStore(job) if kind == "memory" else Store.create(path, job)
+    start, one, two = fill(store, steps, job)
+    other = replace(job, spec=RefineSpec(rotation_prior_sd_deg=2.0))
+    branch = store.append(make_step(other, steps[0]), start, other)
+    assert [node.id for node in store.path_to(branch.id)] == [start, branch.id]
+    assert [node.id for node in store.path_to(two)] == [start, one, two]
+    assert store.head == branch
+    assert [node.parent for node in store.tree()] == [None, start, one, start]
+    tree = store.results(branch.id)
+    validate(tree)
+    assert [s["rotation_prior_sd_deg"] for s in json.loads(tree.attrs["specs"])] == [5.0, 2.0]
+    assert same_bits(store.load(two), steps[2])
+    with pytest.raises(InputError, match="no step nowhere"):
+        store.path_to("nowhere")
+    store.close()
+
+
+def test_disk_and_memory_give_the_same_results(path: Path, run: list[str], job: Job, steps: list[Step]) -> None:
+    memory = MemoryStore(job)
+    fill(memory, steps, job)
+    expected, found = memory.results(), Store.open(path, write=False).results()
+    validate(found)
+    for name in expected.children:
+        xr.testing.assert_identical(found[name].to_dataset(), expected[name].to_dataset())
+    assert found.attrs["specs"] == expected.attrs["specs"]
+
+
+def test_results_read_maps_only_when_used(path: Path, run: list[str]) -> None:
+    tree = Store.open(path, write=False).results()
+    assert not tree["volumes"].variables["half_map"]._in_memory
+    assert tree["volumes"]["half_map"].shape == (2, 12, 12, 12)
+
+
+def test_xarray_alone_reads_a_step_and_the_run(path: Path, run: list[str], steps: list[Step]) -> None:
+    with xr.open_datatree(path / "steps" / run[1], engine="zarr", consolidated=False) as tree:
+        validate(tree)
+        assert tree.attrs["parent"] == run[0]
+        assert np.array_equal(tree["volumes"]["half_map"][1], steps[1].half_maps.second.data)
+    with xr.open_datatree(path, engine="zarr", consolidated=False) as tree:
+        assert set(tree["steps"].children) == set(run)
+        assert json.loads((path / "zarr.json").read_text())["zarr_format"] == 3
+
+
+def test_a_reopened_run_goes_on(path: Path, run: list[str], job: Job, steps: list[Step]) -> None:
+    store = Store.open(path)
+    assert store.head is not None
+    assert store.head.id == run[-1]
+    assert store.source == {"images": None}
+    fourth = store.append(make_step(job, steps[2]), run[-1], job)
+    store.close()
+    assert Store.open(path, write=False).head == fourth
+
+
+def test_a_path_that_exists_is_never_overwritten(path: Path, run: list[str], job: Job) -> None:
+    before = files(path)
+    with pytest.raises(InputError, match="exists already: go on with it by --resume"):
+        Store.create(path, job)
+    assert files(path) == before
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, job: Job) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        Store.create(tmp_path / "none" / "run.zarr", job)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="there is no folder"):
+        Store.create(tmp_path / "file" / "run.zarr", job)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run of lrwidgets"):
+        Store.open(tmp_path)
+    (tmp_path / "zarr.json").write_text('{"attributes": {"format": "other"}}')
+    with pytest.raises(InputError, match="is no run of lrwidgets"):
+        Store.open(tmp_path)
+    (tmp_path / "zarr.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        Store.open(tmp_path)
+
+
+def test_leftovers_of_a_crash_are_cleared(path: Path, run: list[str]) -> None:
+    shutil.copytree(path / "steps" / run[1], path / ".partial" / "step")
+    (path / ".partial" / "step" / "zarr.json").unlink()
+    Store.open(path, write=False)
+    assert (path / ".partial").exists()
+    assert verify_run(path).left == (str(path / ".partial"),)
+    with pytest.warns(UserWarning, match=r"run\.zarr: what an interrupted write had left was cleared"):
+        store = Store.open(path)
+    store.close()
+    assert not (path / ".partial").exists()
+    assert [node.id for node in store.tree()] == run
+
+
+@pytest.mark.parametrize("victim", ["volumes/half_map/c/0/0/0/0", "zarr.json", "particles/rotation/zarr.json"])
+def test_a_damaged_head_is_left_out(path: Path, run: list[str], victim: str) -> None:
+    damaged = path / "steps" / run[2] / victim
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.warns(UserWarning, match="damaged"):
+        store = Store.open(path, write=False)
+    assert [node.id for node in store.tree()] == run[:2]
+
+
+def test_a_damaged_step_is_not_loaded(path: Path, run: list[str]) -> None:
+    chunk = path / "steps" / run[1] / "volumes/half_map/c/0/0/0/0"
+    chunk.unlink()
+    store = Store.open(path, write=False)
+    with pytest.raises(InputError, match="is damaged"):
+        store.load(run[1])
+    store.load(run[2])
+
+
+def test_a_step_whose_parent_is_gone_is_left_out(path: Path, run: list[str]) -> None:
+    shutil.rmtree(path / "steps" / run[1])
+    with pytest.warns(UserWarning, match="its parent"):
+        store = Store.open(path, write=False)
+    assert [node.id for node in store.tree()] == run[:1]
+
+
+def test_one_writer_many_readers(path: Path, run: list[str]) -> None:
+    writer = Store.open(path)
+    with pytest.raises(InputError, match="another process is writing this run"):
+        Store.open(path)
+    assert Store.open(path, write=False).head == writer.head
+    writer.close()
+    Store.open(path).close()
+
+
+@pytest.mark.parametrize("moment", ["to_zarr", "rename"])
+def test_a_full_disk_leaves_nothing_half_written(
+    path: Path, run: list[str], job: Job, steps: list[Step], moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = Store.open(path)
+    before = files(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(*((xr.DataTree, "to_zarr") if moment == "to_zarr" else (store_module, "_rename")), full)
+        with pytest.raises(
+            InputError, match=r"step 3 cannot be written \(No space left on device\): make room and go on with --resume"
+        ):
+            store.append(make_step(job, steps[2]), run[-1], job)
+    assert files(path) == before
+    assert len(store.tree()) == 3
+    store.append(make_step(job, steps[2]), run[-1], job)
+    store.close()
+    assert len(Store.open(path, write=False).tree()) == 4
+
+
+LIMITED = """
+import resource, sys
+from lrcore.errors import InputError
+from lrcore.results.zarr_store import Store
+from tests.fakes import make_job, make_step
+job = make_job()
+store = Store.create(sys.argv[1], job)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    store.append(make_step(job), None, job)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_the_system_refuses(path: Path, root: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'core'}"}
+    command = [sys.executable, "-c", LIMITED, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert "step 0 cannot be written (File too large): make room and begin again" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert os.listdir(path / "steps") == ["zarr.json"]
+    assert not (path / ".partial").exists()
+    assert Store.open(path).head is None
+
+
+def test_only_an_empty_run_is_discarded(tmp_path: Path, path: Path, run: list[str], job: Job) -> None:
+    Store.create(tmp_path / "empty.zarr", job).discard()
+    Store.open(path).discard()
+    assert os.listdir(tmp_path) == ["run.zarr"]
+    assert len(Store.open(path).tree()) == 3
+
+
+def test_changed_inputs_are_named(path: Path, run: list[str], job: Job) -> None:
+    store = Store.open(path, write=False)
+    store.check_inputs(job)
+    store.check_inputs(replace(job, particles=replace(job.particles, path=Path("moved.star"))))
+    with pytest.raises(InputError, match="particles differ"):
+        store.check_inputs(replace(job, particles=make_particles(seed=1)))
+    changed = job.mask.data.copy()
+    changed[6, 6, 6] = 0.9
+    with pytest.raises(InputError, match="mask differ"):
+        store.check_inputs(replace(job, mask=replace(job.mask, data=changed)))
+    with pytest.raises(InputError, match="half map 1 differ"):
+        store.check_inputs(replace(job, half_maps=make_step(job).half_maps))
+
+
+def test_the_same_step_has_the_same_name(tmp_path: Path, job: Job, steps: list[Step]) -> None:
+    names = []
+    for folder in ("a", "b"):
+        store = Store.create(tmp_path / folder, job)
+        names.append(fill(store, steps, job))
+        store.close()
+    assert names[0] == names[1]
+
+
+def test_a_small_step_is_put_together_in_memory_and_has_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    written: list[dict[str, bytes]] = []
+    for name, at_once in (("small.zarr", store_module.WRITE_BATCH_BYTES), ("large.zarr", 0)):
+        monkeypatch.setattr(store_module, "WRITE_BATCH_BYTES", at_once)
+        with contextlib.closing(Store.create(tmp_path / name, job)) as store:
+            folder = tmp_path / name / "steps" / store.append(make_step(job), None, job).id
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            written.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+    small, large = written
+    assert set(small) == set(large)
+    assert [name for name in small if name != "zarr.json" and small[name] != large[name]] == []  # which has the time

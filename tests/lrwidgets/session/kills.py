@@ -1,0 +1,167 @@
+"""A real refinement killed by SIGKILL at moments drawn by a seed, and resumed.
+
+`python -m tests.lrwidgets.session.kills DIR N SEED [ITERATIONS]` prints a JSON object for each
+kill. One process loads the
+kernels once and forks a child for each life of a run. Every fourth run is killed on its way from nothing, the others
+after some whole steps.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from lrcore.io.image_stacks import StackReader
+from lrcore.refinement import expectation, half_set_pass
+from lrcore.results import zarr_store
+from lrcore.results.verification import verify_run
+from lrcore.results.zarr_store import Store
+from lrcore.simulation.data_set import simulate_flexible_particle
+from lrwidgets.cli._main import main
+from lrwidgets.session.session import Session
+
+STAGES: dict[str, tuple[Any, str, int, int]] = {
+    "read": (StackReader, "look", 16, 4),
+    "search": (expectation, "search", 2, 2),
+    "insertion": (half_set_pass, "add", 4, 2),
+    "store write": (zarr_store, "_write", 3, 1),
+    "store checksum": (zarr_store, "_digest", 2, 3),
+    "store rename": (zarr_store, "_rename", 3, 1),
+}
+"""What a run is at when it is killed, the function that it is in, and its calls: in a start and an iteration, and in an
+iteration that a resumed run makes."""
+BITS = ("particles/rotation", "particles/origin", "particles/covariance", "particles/flags", "volumes/half_map")
+"""What must come out the same."""
+DELAYS_S = (0.0, 0.001, 0.003, 0.01, 0.03)
+"""Between the beginning of that call and the kill."""
+
+
+def argv(folder: Path, out: Path, iterations: int) -> list[str]:
+    """Arguments that begin a run, or go on with it."""
+    data = [str(folder / "particles.star"), "--mask", str(folder / "mask_b.mrc")]
+    more = ["--resume"] if out.exists() else []
+    return ["refine", *data, "--iterations", str(iterations), "--threads", "1", "--out", str(out), *more]
+
+
+def signal_at_call(function: Callable[..., Any], count: list[int], wanted: int, pipe: int) -> Callable[..., Any]:
+    """The function, which says through the pipe that its call number `wanted` has begun."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        count[0] += 1
+        if count[0] == wanted:
+            os.write(pipe, b"!")
+        return function(*arguments, **named)
+
+    return call
+
+
+def run_until_killed(arguments: list[str], stage: str, wanted: int, delay_s: float) -> tuple[int, int]:
+    """Run in a child, killed `delay_s` after its call number `wanted` in a stage: its status, and steps told whole."""
+    there, here = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(there)
+        silence_output()
+        module, name = STAGES[stage][:2]
+        setattr(module, name, signal_at_call(getattr(module, name), [0], wanted, here))
+        keep = Store.append
+
+        def append(self: Store, *arguments: Any) -> Any:
+            node = keep(self, *arguments)
+            os.write(here, b".")
+            return node
+
+        Store.append = append  # type: ignore[method-assign]
+        os._exit(main(arguments))
+    os.close(here)
+    whole = 0
+    while mark := os.read(there, 1):
+        if mark == b"!":
+            time.sleep(delay_s)
+            os.kill(child, signal.SIGKILL)
+        else:
+            whole += 1
+    os.close(there)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), whole
+
+
+def silence_output() -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+
+
+def run_to_end(arguments: list[str]) -> int:
+    """Run in a child to the end: its status."""
+    child = os.fork()
+    if child == 0:
+        silence_output()
+        os._exit(main(arguments))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def last_step(out: Path) -> tuple[str, dict[str, bytes]]:
+    """Name of the newest step, and the bits of its poses and maps."""
+    step = max(name for name in os.listdir(out / "steps") if name[0].isdigit())
+    return step, {name: np.asarray(zarr.open_array(out / "steps" / step / name)[:]).tobytes() for name in BITS}
+
+
+def steps_of(out: Path) -> int:
+    return len([name for name in os.listdir(out / "steps") if name[0].isdigit()]) if out.exists() else 0
+
+
+def kill_and_resume(folder: Path, n: int, seed: int, iterations: int) -> Iterator[dict[str, Any]]:
+    """Each stage in turn, at a call and a delay drawn at random; a run that came to its end first is tried again."""
+    simulate_flexible_particle(folder, n=24, box=24, pixel_size_A=8.0, snr=0.3)
+    rng = random.Random(seed)
+    whole, begun = folder / "whole.zarr", folder / "begun.zarr"
+    for out, end in ((begun, iterations - 1), (whole, iterations)):
+        session = Session.load(folder / "particles.star", folder / "mask_b.mrc", out=out, threads=1)
+        with session:
+            session.run(end, wait=True)
+    _, expected = last_step(whole)
+    done = 0
+    while done < n:
+        fresh = done % 4 == 3
+        stage = list(STAGES)[done % len(STAGES)]
+        out = folder / f"{done}.zarr"
+        if not fresh:
+            shutil.copytree(begun, out)
+        before = steps_of(out)
+        calls = STAGES[stage][2 if fresh else 3]
+        delay_s = rng.choice(DELAYS_S)
+        status, told_whole = run_until_killed(argv(folder, out, iterations), stage, rng.randint(1, calls), delay_s)
+        if status == -signal.SIGKILL:
+            kept = steps_of(out)
+            after = run_to_end(argv(folder, out, iterations))
+            name, found = last_step(out)
+            done += 1
+            yield {
+                "stage": stage,
+                "fresh": fresh,
+                "told": before + told_whole,
+                "kept": kept,
+                "status": after,
+                "iteration": int(name.partition("-")[0]),
+                "differs": [one for one in BITS if found[one] != expected[one]],
+                "left": [path.name for path in out.iterdir() if path.name == ".partial"],
+                "damaged": len(verify_run(out).damaged),
+            }
+        shutil.rmtree(out)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    number = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    for one in kill_and_resume(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), number):
+        print(json.dumps(one), flush=True)
