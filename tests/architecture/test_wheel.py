@@ -40,7 +40,7 @@ def test_it_holds_both_packages_and_no_core(wheel: Path, root: Path) -> None:
 def test_it_names_the_command(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     entry = archive.read(f"lrwidgets-{lrwidgets.__version__}.dist-info/entry_points.txt").decode()
-    assert "lrwidgets = lrwidgets.cli.arguments:main" in entry
+    assert "lrwidgets = lrwidgets.cli:main" in entry
     assert "[napari.manifest]\nlrwidgets = lrwidgets.napari_panel:napari.yaml" in entry
 
 
