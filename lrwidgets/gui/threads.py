@@ -86,10 +86,17 @@ class _NewestTaskThread:
 
 
 class PublisherLike(Protocol):
-    """Whoever writes what a face shows, on the thread that the face wants."""
+    """Queue of writes to widgets, done on the thread that the toolkit wants."""
 
     def publish(self, key: Hashable, write: Task) -> None:
-        """Have `write` called soon, unless another of the same key comes first; never blocks."""
+        """Have `write` called soon, unless another one of the same key comes first; never blocks."""
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until nothing is queued; return whether that was so within `timeout` seconds."""
+        ...
+
+    def close(self) -> None:
+        """Drop what is queued, and write nothing more."""
 
 
 class Publisher(_NewestTaskThread):

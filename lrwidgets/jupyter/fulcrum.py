@@ -15,9 +15,9 @@ from lrcore.motion.model import FulcrumEstimate
 from lrcore.records import Volume
 from lrcore.refinement.parameter_checks import parameter_warnings
 from lrcore.refinement.parameters import FULCRUM_PATTERN, NAMED_POINTS, RefineSpec, fulcrum_point
-from lrwidgets.gui.threads import LatestTasks
-from lrwidgets.jupyter.base import BAD, GOOD, Panel
-from lrwidgets.jupyter.slices import Point, ProgrammaticChange, SliceView
+from lrwidgets.gui.panel_base import ProgrammaticChange
+from lrwidgets.jupyter.base import Panel
+from lrwidgets.jupyter.slices import Point, SliceView
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import current_fulcrum_estimate, current_map
 
@@ -52,7 +52,6 @@ class FulcrumWidget(Panel):
         self.connect(session.mask_changed, self._mask_changed)
         self.connect(session.step_done, self._stepped)
         self._has_map = False
-        self._slow = LatestTasks(self.publisher, self.show_error)
         self._show()
         self.load()
         self._request_estimate()
@@ -108,19 +107,14 @@ class FulcrumWidget(Panel):
         spec = self.session.edit(fulcrum=self._text)
         self._show()
         unwise = "; ".join(parameter_warnings(self._mask, spec))
-        self.show_message(unwise or f"the next iteration rotates about {self._text}", BAD if unwise else GOOD)
+        self.show_message(unwise or f"the next iteration rotates about {self._text}", "bad" if unwise else "good")
 
     def load(self) -> None:
         """Take the newest map of the session."""
         self.latest.submit(self._take, lambda _: self._show(), "map")
 
-    def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until everything asked for is computed and written: whether it is."""
-        return self._slow.flush(timeout) and super().flush(timeout)
-
     def close(self) -> None:
         """Let go of the session and end the threads."""
-        self._slow.close()
         super().close()
         self.view.close()
 
@@ -222,7 +216,7 @@ class FulcrumWidget(Panel):
         self._request_estimate()
 
     def _request_estimate(self) -> None:
-        self._slow.submit(lambda: current_fulcrum_estimate(self.session), self._show_estimate)
+        self.slow.submit(lambda: current_fulcrum_estimate(self.session), self._show_estimate)
 
     def _show_estimate(self, hinge: FulcrumEstimate | None) -> None:
         if hinge is not None:

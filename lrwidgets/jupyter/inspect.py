@@ -16,10 +16,10 @@ from lrcore.refinement.job import Job
 from lrcore.results.tree import mask_dataset
 from lrwidgets import plots
 from lrwidgets.gui.motion_surface import MotionSurfaces, motion_surfaces_of
-from lrwidgets.gui.threads import LatestTasks
+from lrwidgets.gui.panel_base import ProgrammaticChange
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.figure_view import FigureView
-from lrwidgets.jupyter.slices import ProgrammaticChange, SliceView
+from lrwidgets.jupyter.slices import SliceView
 from lrwidgets.jupyter.surface import motion_player, surface_view
 from lrwidgets.plots.catalogue import FIGURES, UNCERTAINTY, before_after_slices, data_code
 from lrwidgets.session.session import Session
@@ -43,7 +43,6 @@ class InspectWidget(Panel):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self._slow = LatestTasks(self.publisher, self.show_error)
         self._tree: object = None
         self._comparison: Comparison | None = None
         self._silent = ProgrammaticChange()
@@ -59,7 +58,6 @@ class InspectWidget(Panel):
 
     def close(self) -> None:
         """Let go of the session, and end the threads."""
-        self._slow.close()
         self.view.close()
         super().close()
 
@@ -113,7 +111,7 @@ class InspectWidget(Panel):
         """Have shown what is chosen; the work is done by the panel's threads."""
         self._wish += 1
         if self.session.state.node is None:
-            self.show_message("nothing to see yet: run a step", "inherit")
+            self.show_message("nothing to see yet: run a step", "neutral")
             return
         what, node = self.what.value, self._node()
         self.show_message("")
@@ -213,7 +211,7 @@ class InspectWidget(Panel):
         def tell(at: Progress) -> None:
             self._measuring(f"draws from the posterior of particle {at.done} of {at.total} …")
 
-        self._slow.submit(
+        self.slow.submit(
             lambda: self.session.uncertainty(node, tell), self._unless_changed(lambda _: self._draw()), "sure"
         )
 
@@ -225,10 +223,10 @@ class InspectWidget(Panel):
             found, step = self.session.load_step(node)
             return local, self.session.job_of(found), step
 
-        self._slow.submit(measured, self._unless_changed(lambda result: show(*result)), "local")
+        self.slow.submit(measured, self._unless_changed(lambda result: show(*result)), "local")
 
     def _measuring(self, text: str) -> None:
-        self.show_message(text, "inherit")
+        self.show_message(text, "neutral")
 
     def _show_local(self, found: LocalResolution, job: Job, _: Step) -> None:
         data = mask_dataset(job.mask)

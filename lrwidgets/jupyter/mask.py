@@ -19,10 +19,11 @@ from lrcore.io.checks import require_same_grid
 from lrcore.io.paths import require_parent_folder
 from lrcore.records import Volume
 from lrwidgets.gui.mask_settings import REGIONS, MaskSettings
-from lrwidgets.jupyter.base import GOOD, Panel
+from lrwidgets.gui.panel_base import ProgrammaticChange, Tone
+from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.histogram import STEPS, Histogram, histogram_counts, set_slider_range
 from lrwidgets.jupyter.mask_report import mask_facts_html, mask_parts_html
-from lrwidgets.jupyter.slices import ProgrammaticChange, SliceView, overlay_traits, parse_coordinates
+from lrwidgets.jupyter.slices import SliceView, overlay_traits, parse_coordinates
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import current_map
 
@@ -94,10 +95,10 @@ class MaskWidget(Panel):
         self._change(**changes)
         self._show_settings()
 
-    def show_message(self, text: str, colour: str = GOOD) -> None:
+    def show_message(self, text: str, tone: Tone = "good") -> None:
         """Show a line in place of the last one, and know whether there is one."""
         self._told = bool(text)
-        super().show_message(text, colour)
+        super().show_message(text, tone)
 
     def undo(self) -> None:
         """Go back to the settings before the last change."""

@@ -3,9 +3,8 @@
 The kernel sends each map once, as bytes; all else is drawn and dragged there, and only coordinates come back.
 """
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,29 +34,6 @@ FARTHEST_PX = 1e6
 """Coordinates beyond this are none."""
 SAMPLES = 500_000
 """Voxels that tell these values."""
-
-
-class ProgrammaticChange:
-    """Tells what a program sets from what a person does: callbacks run on the thread that sets a trait."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._thread = 0
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        """While this lasts, what changes on this thread is no person's doing."""
-        with self._lock:
-            before, self._thread = self._thread, threading.get_ident()
-            try:
-                yield
-            finally:
-                self._thread = before
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it lasts on this thread."""
-        return self._thread == threading.get_ident()
 
 
 class Slices(anywidget.AnyWidget):

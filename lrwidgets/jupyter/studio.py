@@ -62,14 +62,14 @@ class Studio(Panel):
         """Show a session in place of the one before, which goes on without a view."""
         for part in self.parts.values():
             part.close()
-        self.disconnect()
+        self.disconnect_all()
         self.session = session
         self.parts = {name: make(session) for name, make in TABS.items()}
         run, inspect = self.parts["Run"], self.parts["Inspect"]
         assert isinstance(run, RunWidget)
         assert isinstance(inspect, InspectWidget)
-        self.connect(run.comparison_done, lambda found: self._show_comparison(inspect, found))
-        self.connect(run.figure_requested, lambda figure: self._show_requested_figure(inspect, figure))
+        self.connect(run.model.comparison_done, lambda found: self._show_comparison(inspect, found))
+        self.connect(run.model.figure_requested, lambda figure: self._show_requested_figure(inspect, figure))
         self.connect(session.state_changed, self._changed)
         tabs = {"Data": self.data, **self.parts}
         self.tabs.children = [self._tab(name.lower(), part) for name, part in tabs.items()]

@@ -22,7 +22,7 @@ from lrwidgets.napari_panel.layers import (
     to_world,
 )
 from lrwidgets.napari_panel.picking import pick_surface_point
-from lrwidgets.napari_panel.section import BAD, GOOD, Section
+from lrwidgets.napari_panel.section import Section
 from lrwidgets.napari_panel.viewer_layers import ViewerLayers
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import current_fulcrum_estimate
@@ -103,7 +103,7 @@ class FulcrumSection(Section):
             self._publish()
             raise
         unwise = "; ".join(parameter_warnings(self.session.mask, spec))
-        self.show_message(unwise or f"the next iteration rotates about {text}", BAD if unwise else GOOD)
+        self.show_message(unwise or f"the next iteration rotates about {text}", "bad" if unwise else "good")
 
     def _moved(self, _: Any) -> None:
         """The layer's data have changed: by a person unless we are at it."""
@@ -123,7 +123,7 @@ class FulcrumSection(Section):
             return
         place = pick_surface_point(viewer, event)
         if place is None:
-            self.show_message("there is no map's surface under the mouse: click where there is", BAD)
+            self.show_message("there is no map's surface under the mouse: click where there is", "bad")
             return
         self.pick.setChecked(False)
         self.catch_errors(self._edit)(fulcrum_text(self.session.mask, place))
@@ -141,7 +141,7 @@ class FulcrumSection(Section):
     # --- what the session does
 
     def _publish(self) -> None:
-        self.relay.publish("fulcrum", self._show)
+        self.publisher.publish("fulcrum", self._show)
 
     def _request_estimate(self) -> None:
         self.latest.submit(lambda: current_fulcrum_estimate(self.session), self._show_hinge, "hinge")

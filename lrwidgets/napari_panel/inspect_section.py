@@ -70,7 +70,7 @@ class InspectSection(Section):
         """The surface of the present map, coloured by local resolution."""
         node = self._present()
         if node:
-            self.show_message("local resolution …", "")
+            self.show_message("local resolution …", "neutral")
             self.latest.submit(lambda: self._local(node), self._show_local, "local")
 
     def load_motion_surfaces(self) -> None:
@@ -90,13 +90,13 @@ class InspectSection(Section):
         """How far the poses of the present step may be off, by draws; then the figure shows it."""
         node = self._present()
         if node:
-            self.show_message("draws from the posteriors …", "")
+            self.show_message("draws from the posteriors …", "neutral")
             self.latest.submit(
                 lambda: self.session.uncertainty(node, self._show_draw_progress), self._show_uncertainty, "sure"
             )
 
     def _show_draw_progress(self, at: Progress) -> None:
-        self.show_message(f"draws from the posterior of particle {at.done} of {at.total} …", "")
+        self.show_message(f"draws from the posterior of particle {at.done} of {at.total} …", "neutral")
 
     def _show_uncertainty(self, _: object) -> None:
         self.what.setCurrentText(UNCERTAINTY)
@@ -105,13 +105,13 @@ class InspectSection(Section):
     def _present(self) -> str | None:
         node = self.session.state.node
         if node is None:
-            self.show_message("nothing to see yet: run a step", "")
+            self.show_message("nothing to see yet: run a step", "neutral")
         return node
 
     def _changed(self, state: RunState) -> None:
         if state.node != self._node:
             self._node = state.node
-            self.relay.publish("draw", self._draw)
+            self.publisher.publish("draw", self._draw)
 
     def _draw(self) -> None:
         node = self._present()
@@ -138,7 +138,7 @@ class InspectSection(Section):
         self.show_message("before is hidden: click its eye to see it; the contrast of both is one")
 
     def _local(self, node: str) -> LayerData:
-        found = local_resolution_of(self.session, node, lambda text: self.show_message(text, ""))
+        found = local_resolution_of(self.session, node, lambda text: self.show_message(text, "neutral"))
         at, step = self.session.load_step(node)
         job = self.session.job_of(at)
         return local_resolution_layer(final_map(job, step), found.map.data, job.mask.data)

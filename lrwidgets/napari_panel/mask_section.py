@@ -54,7 +54,7 @@ class MaskSection(Section):
         self._painted: Volume | None = None
         self.controls: dict[str, QWidget] = {}
         self._build()
-        self.connect(session.mask_changed, lambda mask: self.relay.publish("mask", lambda: self._show_mask(mask)))
+        self.connect(session.mask_changed, lambda mask: self.publisher.publish("mask", lambda: self._show_mask(mask)))
         self._show_mask(session.mask)
 
     # --- the controls
@@ -148,7 +148,7 @@ class MaskSection(Section):
         self.scene.viewer.add_layer(labels)
         self.scene.viewer.dims.ndisplay = 2
         labels.n_edit_dimensions, labels.brush_size, labels.mode = 3, 5, "paint"
-        self.show_message("paint with 1, erase with 0; then Soften paint", "")
+        self.show_message("paint with 1, erase with 0; then Soften paint", "neutral")
 
     def soften(self) -> None:
         """Take what is painted as the mask, with the soft edge. Raises InputError if nothing is."""
@@ -190,7 +190,7 @@ class MaskSection(Section):
         if self._painted is None and self._volume is None:
             raise InputError("there is no new mask yet: press From the map, or paint one")
         make, session = self._whole(), self.session
-        self.show_message("making the whole mask …", "")
+        self.show_message("making the whole mask …", "neutral")
         self.latest.submit(lambda: session.use_mask(make()), lambda _: self._applied(), "apply")
 
     def _applied(self) -> None:

@@ -82,8 +82,10 @@ class SessionPanel(QWidget):
         }
         for name, section in self.sections.items():
             self._add(name, section)
-        self.sections["Run"].wanted.connect(self._show_requested_figure)
-        self.sections["Run"].compared.connect(self._show_comparison)
+        run = self.sections["Run"]
+        assert isinstance(run, RunSection)
+        run.model.figure_requested.connect(self._show_requested_figure)
+        run.model.comparison_done.connect(self._show_comparison)
         session.state_changed.connect(self._changed)
         self.tabs.setCurrentIndex(self._index("Run" if session.state.tree else "Mask"))
         self._changed(session.state)

@@ -171,7 +171,7 @@ def test_every_step_tells_of_the_hinge_once_for_all_widgets(
             )
         )
 
-    monkeypatch.setattr("lrwidgets.session.step_analysis.estimate", estimated)
+    monkeypatch.setattr("lrwidgets.session.step_analysis.estimate_motion", estimated)
     session.step(wait=True)
     assert widget.flush()
     assert widget.text == "mask"

@@ -39,7 +39,7 @@ def inspect(session: Session) -> Iterator[InspectWidget]:
 def settle(inspect: InspectWidget) -> None:
     """Wait for all three of its threads."""
     assert inspect.publisher.flush(60)
-    assert inspect._slow.flush(60)
+    assert inspect.slow.flush(60)
     assert inspect.flush(60)
 
 

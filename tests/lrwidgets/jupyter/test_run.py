@@ -154,8 +154,7 @@ def test_rewind_and_branch_go_on_from_the_chosen_step(run: RunWidget) -> None:
     _, one, two = run.session.state.tree
     run.tree.value = one.id
     run.session.edit(rotation_prior_sd_deg=2.0)
-    assert run.flush()
-    assert "Rotation prior SD, ° 5 → 2" in run.unrun.value
+    wait_until(lambda: "Rotation prior SD, ° 5 → 2" in run.unrun.value, "the pending change")
     run.rewind.click()
     done(run, 1)
     assert run.session.state.node == one.id
@@ -171,7 +170,7 @@ def test_compare_tells_a_sentence_and_hands_on_what_it_found(run: RunWidget) -> 
     run.session.run(2, wait=True)
     assert run.flush()
     found: list[Comparison] = []
-    run.compared.connect(found.append)
+    run.model.comparison_done.connect(found.append)
     run.tree.value = run.session.state.tree[0].id
     run.compare.click()
     wait_until(lambda: found, "the comparison")

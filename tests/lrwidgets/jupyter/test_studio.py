@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lrcore.analysis.advice.finding import Finding
-from lrwidgets.gui import file_actions
+from lrwidgets.gui.export_model import EXPORT_FILE_NAMES
 from lrwidgets.jupyter import Studio
 from lrwidgets.jupyter.export import ExportWidget
 from lrwidgets.jupyter.inspect import SPECIAL
@@ -100,7 +100,7 @@ def test_the_figure_behind_an_advice_opens_in_inspect() -> None:
         session.run(2, wait=True)
         studio = Studio(session)
         run, inspect = studio.parts["Run"], studio.parts["Inspect"]
-        run._show_advice((Finding("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),))
+        run.model.show_findings((Finding("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),))
         (show,) = [one for one in all_of(run.advice) if "lrw-run-advice-show-0" in getattr(one, "_dom_classes", ())]
         show.click()
         wait_until(lambda: inspect.what.value == "Motion", "the figure")  # type: ignore[attr-defined]
@@ -128,7 +128,7 @@ def test_a_step_is_exported(tmp_path: Path) -> None:
         export.go.click()
         wait_until(lambda: "wrote" in export.message.value, "the files")
         names = {path.name for path in (tmp_path / "a" / "out").iterdir()}
-        assert names == {*file_actions.EXPORT_FILE_NAMES.values(), "particles.csg"}
+        assert names == {*EXPORT_FILE_NAMES.values(), "particles.csg"}
         export.folder.value = str(files.star)
         export.go.click()
         wait_until(lambda: "File exists" in export.message.value, "the sentence")

@@ -238,7 +238,7 @@ def try_settings(notebook: Notebook) -> None:
     wait_until(
         lambda: notebook.kernel.value("session.spec.rotation_prior_sd_deg") in (2, 8), "the width that was tried"
     )
-    notebook.wait_text("lrw-sweep", "from the next iteration on")
+    notebook.wait_text("lrw-sweep", "from the next iteration")
     notebook.kernel.value(f"str(session.edit(rotation_prior_sd_deg={given}))")
 
 
