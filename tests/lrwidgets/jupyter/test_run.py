@@ -227,7 +227,7 @@ def test_without_a_choice_there_is_a_sentence(run: RunWidget) -> None:
     for button in (run.rewind, run.branch, run.compare):
         button.click()
         assert run.flush()
-        assert "no step is chosen" in run.message.value
+        assert "no step is selected" in run.message.value
 
 
 def test_a_failure_is_told_in_the_panel_and_the_session_goes_on() -> None:
