@@ -27,14 +27,14 @@ SLIDERS = {
 SLIDER_STEP_A = 0.5
 TICKS = {"found": "automatic threshold", "fill": "fill holes", "invert": "invert"}
 """Label of each checkbox."""
+ATOM_RADIUS_A = 5.0
+"""Default distance from the atoms of a model."""
 PARTS_LABEL = "largest parts to keep (0 = all)"
 MAX_PARTS = 999
 APPLY = ("Use from next iteration", "use this mask from the next iteration")
 APPLIED = "in use from the next iteration"
 COARSE = 128
 """Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
-ATOM_RADIUS_A = 5.0
-"""Default distance from the atoms of a model."""
 
 
 @dataclass(frozen=True)

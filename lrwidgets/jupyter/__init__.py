@@ -1,4 +1,4 @@
-"""The notebook's widgets, each alone and all in one `Studio`. They are imported when they are asked for."""
+"""Provide the notebook's widgets, each alone and all in one `Studio`. They are imported on first use."""
 
 from importlib import import_module
 from typing import Any

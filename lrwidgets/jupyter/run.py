@@ -7,15 +7,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from lrwidgets.gui.run_model import (
-    RUN_FIELDS,
-    TIPS,
-    AdviceRow,
-    RunModel,
-    figure_tip,
-    pending_text,
-    tree_label,
-)
+from lrwidgets.gui.run_model import RUN_FIELDS, TIPS, AdviceRow, RunModel, figure_tip, pending_text, tree_label
 from lrwidgets.jupyter.base import AUTO, ROW, Panel
 from lrwidgets.jupyter.parameter_form import ParameterForm
 from lrwidgets.session.session import Session

@@ -1,4 +1,4 @@
-"""Studio: data → mask → fulcrum → priors → run → sweep → inspect → export, in one panel that fits a laptop's screen."""
+"""Combine all widgets in one panel: data, mask, fulcrum, priors, run, sweep, inspect, export."""
 
 from collections.abc import Callable
 
@@ -28,13 +28,18 @@ TABS: dict[str, Callable[[Session], Panel]] = {
     "Export": ExportWidget,
 }
 HEIGHT = "540px"
-"""Of a tab: with its head and JupyterLab's own bars it fits 1280 × 720."""
+"""Height of a tab: with the head and JupyterLab's own bars it fits 1280 × 720."""
 
 
 class Studio(Panel):
     """Everything about a session in one panel. Without a session it asks for data first.
 
-    session: the one shown, or None. parts: the widgets by the name of their tab.
+    Attributes
+    ----------
+    session :
+        The session shown, or None.
+    parts :
+        Widgets by the name of their tab.
     """
 
     def __init__(self, session: Session | None = None) -> None:
@@ -49,7 +54,7 @@ class Studio(Panel):
             self._open(session)
 
     def close(self) -> None:
-        """End all threads of the panel; the session goes on."""
+        """End all threads of the panel; the session continues."""
         for part in (self.data, *self.parts.values()):
             part.close()
         super().close()
@@ -59,7 +64,7 @@ class Studio(Panel):
         return w.VBox([part.widget], layout=layout).add_class(f"lrw-tab-{name}")
 
     def _open(self, session: Session) -> None:
-        """Show a session in place of the one before, which goes on without a view."""
+        """Show a session in place of the one before, which continues without a view."""
         for part in self.parts.values():
             part.close()
         self.disconnect_all()
@@ -92,7 +97,7 @@ class Studio(Panel):
         self.publisher.publish("head", self._show_head)
 
     def _show_head(self) -> None:
-        """One line above the tabs, whichever is open."""
+        """Show the state in the line above the tabs."""
         session = self.session
         if session is None:
             return

@@ -20,15 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lrwidgets.gui.run_model import (
-    RUN_FIELDS,
-    TIPS,
-    AdviceRow,
-    RunModel,
-    figure_tip,
-    pending_text,
-    tree_label,
-)
+from lrwidgets.gui.run_model import RUN_FIELDS, TIPS, AdviceRow, RunModel, figure_tip, pending_text, tree_label
 from lrwidgets.napari_panel.parameter_form import ParameterFormLayout
 from lrwidgets.napari_panel.section import Section
 from lrwidgets.plots.catalogue import MAPS

@@ -13,7 +13,10 @@ WIDTH_PX = 170
 
 
 class SweepSection(Section):
-    """Try settings from the session's present step and take one over; the run stays as it is."""
+    """Try settings from the session's present step and take one over.
+
+    The run stays as it is.
+    """
 
     def __init__(self, session: Session) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from lrcore.records import Volume
 from lrwidgets.jupyter.fulcrum import FulcrumWidget
 from lrwidgets.session.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import of_class
+from tests.lrwidgets.jupyter.widgets import of_class, opened
 
 ORIGIN = (10.0, -4.0, 2.5)
 HALF = BOX // 2 * PIXEL
@@ -31,10 +31,7 @@ def session() -> Iterator[Session]:
 
 @pytest.fixture
 def widget(session: Session) -> Iterator[FulcrumWidget]:
-    widget = FulcrumWidget(session)
-    assert widget.flush()
-    yield widget
-    widget.close()
+    yield from opened(FulcrumWidget(session))
 
 
 def drag(widget: FulcrumWidget, voxel: list[float]) -> None:

@@ -18,8 +18,7 @@ from lrwidgets.gui.prior_model import PRIOR_FIELDS
 from lrwidgets.jupyter import PriorWidget
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import MotionWidths, changes_from_search_centres
-from tests.fakes import FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import classes_of, wait_until
+from tests.lrwidgets.jupyter.widgets import classes_of, opened, wait_until
 
 WORDS = (
     "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly tell how wide the shifts are: "
@@ -28,16 +27,8 @@ WORDS = (
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(make_job(40), engine=FakeEngine()) as session:
-        yield session
-
-
-@pytest.fixture
 def prior(session: Session) -> Iterator[PriorWidget]:
-    prior = PriorWidget(session)
-    yield prior
-    prior.close()
+    yield from opened(PriorWidget(session))
 
 
 def test_every_field_has_a_control_with_help(prior: PriorWidget) -> None:

@@ -14,7 +14,7 @@ from lrwidgets.jupyter import RunWidget
 from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
 from tests.fakes import CHUNKS, FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import all_of, classes_of, is_idle, wait_until
+from tests.lrwidgets.jupyter.widgets import all_of, classes_of, is_idle, opened, wait_until
 
 NAMES = [
     "step",
@@ -51,10 +51,7 @@ def session(gate: threading.Semaphore) -> Iterator[Session]:
 
 @pytest.fixture
 def run(session: Session) -> Iterator[RunWidget]:
-    run = RunWidget(session)
-    assert run.flush()
-    yield run
-    run.close()
+    yield from opened(RunWidget(session))
 
 
 def close_the_gate(gate: threading.Semaphore) -> None:

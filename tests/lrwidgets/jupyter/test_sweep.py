@@ -8,22 +8,15 @@ import pytest
 from lrwidgets.jupyter import SweepWidget
 from lrwidgets.session.session import Session
 from lrwidgets.session.sweep import settings_of_rank
-from tests.fakes import FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import wait_until
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(make_job(40), engine=FakeEngine()) as made:
-        yield made
+from tests.fakes import FakeEngine
+from tests.lrwidgets.jupyter.widgets import opened, wait_until
 
 
 @pytest.fixture
 def sweep(session: Session) -> Iterator[SweepWidget]:
     widget = SweepWidget(session)
     widget.model.runner.engine = FakeEngine()
-    yield widget
-    widget.close()
+    yield from opened(widget)
 
 
 def settle(sweep: SweepWidget) -> None:

@@ -103,7 +103,7 @@ def test_the_ellipsoid_reaches_two_sds(volume: Volume) -> None:
     centre = np.array(layers.to_world(volume, (4.0, -3.0, 2.0)))
     away = (vertices - centre)[:, ::-1]
     distance = np.einsum("ni,ni->n", away, np.linalg.solve(covariance, away.T).T)
-    assert np.allclose(distance, layers.ELLIPSOID_SDS**2)
+    assert np.allclose(distance, layers.ELLIPSE_SDS**2)
     assert faces.max() == len(vertices) - 1
     assert kind == "surface"
     assert arguments["name"] == layers.ESTIMATE
