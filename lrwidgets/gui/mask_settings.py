@@ -149,6 +149,7 @@ def describe_parts(settings: MaskSettings) -> list[str]:
 def _kept_parts(made: masks.MaskResult) -> str:
     """Return which of the connected parts above the threshold were kept."""
     count, kept = made.component_count, made.recipe.components
+    kept = 1 if kept is None else kept
     if count == 1:
         return "1 part"
     if made.recipe.at_A is not None:

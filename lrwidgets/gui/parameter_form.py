@@ -26,7 +26,7 @@ class FieldValue:
 def control_kind(field: ParameterField) -> ControlKind:
     """Return how a field is drawn. Numbers are typed as text, so that the refusal is ours."""
     if field.kind in ("choice", "switch"):
-        return field.kind  # type: ignore[return-value]
+        return field.kind
     return "slider" if field.name in SLIDERS else "text"
 
 

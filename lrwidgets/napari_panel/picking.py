@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from lrwidgets.napari_panel.layers import Point
+from lrwidgets.gui.fulcrum_model import Point
 
 STEPS_PER_VOXEL = 2
 
