@@ -125,7 +125,7 @@ class LocalWorkers(ExecutorWorkers):
 
 def _watch_cancellation(last: Any) -> None:
     """In a new process: see what is called off."""
-    global _CALLED_OFF
+    global _CANCELLED
     _CANCELLED = last
 
 
@@ -213,7 +213,7 @@ class DaskWorkers(_Workers):
 
 def as_workers(workers: Any, backend: str = "auto", threads: int = 1) -> Any:
     """The crew of an Executor or a `distributed.Client`; a crew is itself, and None is this process alone."""
-    if workers is None or hasattr(workers, "errand"):
+    if workers is None or hasattr(workers, "map_reduce"):
         return workers
     kind = ExecutorWorkers if isinstance(workers, Executor) else DaskWorkers
     return kind(workers, backend, threads)

@@ -39,7 +39,7 @@ FREE = SearchLimits(1.0, 20.0, np.inf, np.inf)
 
 def drawn(score: Callable[[Float64], Float64], limits: SearchLimits = FREE, count: int = 4) -> tuple[Float64, ...]:
     """What is drawn about θ = 0 with covariance diag(SD²) where −log likelihood is score(θ)."""
-    kernels = SimpleNamespace(values=lambda *arguments: score(arguments[6]))
+    kernels = SimpleNamespace(evaluate_likelihood=lambda *arguments: score(arguments[6]))
     backend: Any = SimpleNamespace(kernels=kernels, to_device=lambda rows: rows)
     frame: Any = SimpleNamespace(volume=None, samples=None, lever=None, limits=limits)
     about = ProposalDistribution(np.zeros((count, 5)), np.tile(np.diag(SD**2), (count, 1, 1)))

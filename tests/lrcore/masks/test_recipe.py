@@ -35,7 +35,7 @@ CHANGES = {
     "fill": (True,),
     "soft_A": (0.0, 8.0),
     "resolution_A": (2.0,),
-    "joined": ((OTHER,), (OTHER, replace(OTHER, word="or"))),
+    "joined": ((OTHER,), (OTHER, replace(OTHER, operation="or"))),
     "invert": (True,),
 }
 STARTS = (
@@ -69,19 +69,19 @@ def test_every_setting_is_tried() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "kept"),
     [
-        ("threshold", 0.4, ("filtered",)),
-        ("components", 2, ("filtered", "dense")),
-        ("soft_A", 8.0, ("filtered", "dense", "region")),
-        ("joined", (OTHER,), ("filtered", "dense", "region", "grown")),
-        ("invert", True, ("filtered", "dense", "region", "grown")),
-        ("shapes", (SPHERE,), ("filtered", "dense")),
+        ("threshold", 0.4, ("lowpassed",)),
+        ("components", 2, ("lowpassed", "above_threshold")),
+        ("soft_A", 8.0, ("lowpassed", "above_threshold", "region")),
+        ("joined", (OTHER,), ("lowpassed", "above_threshold", "region", "uncombined_mask")),
+        ("invert", True, ("lowpassed", "above_threshold", "region", "uncombined_mask")),
+        ("shapes", (SPHERE,), ("lowpassed", "above_threshold")),
         ("lowpass_A", 9.0, ()),
     ],
 )
 def test_only_what_follows_a_change_is_done_again(name: str, value: object, kept: tuple[str, ...]) -> None:
     first = masks.make_mask(VOLUME, masks.MaskRecipe(threshold="auto"))
     second = masks.make_mask(VOLUME, masks.MaskRecipe(**{"threshold": "auto", name: value}), first)
-    stages = ("filtered", "dense", "region", "grown")
+    stages = ("lowpassed", "above_threshold", "region", "uncombined_mask")
     assert tuple(stage for stage in stages if getattr(first, stage) is getattr(second, stage)) == kept
 
 

@@ -354,7 +354,7 @@ def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
 def test_a_hinge_is_told_and_what_to_do_about_it(capsys: Out) -> None:
     sights, *_ = hinged(1, 1.0)
     motion, found = fit_about_fulcrum(sights, (np.radians(5), 3.0), 40.0)
-    for hinge, told in ((found, True), (replace(found, turns=np.eye(3) * found.rotation_sd**2), False)):
+    for hinge, told in ((found, True), (replace(found, rotation_covariance=np.eye(3) * found.rotation_sd**2), False)):
         _print_estimate(Printer(False), MotionEstimate(motion, np.arange(1200), hinge, (hinge, hinge)), 48, 2.0)
         out = capsys.readouterr().out
         assert ("uneven       turns of 4" in out) == told
@@ -514,7 +514,7 @@ def test_an_advised_mask_is_written(run: Path, tmp_path: Path, capsys: Out, monk
 
 def test_images_are_asked_once_for_the_advice_on_a_step(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    for name in ("held_out", "audit"):
+    for name in ("held_out", "audit_input"):
         whole = getattr(session_advice, name)
         monkeypatch.setattr(
             session_advice, name, lambda *given, name=name, whole=whole: asked.append(name) or whole(*given)
@@ -522,7 +522,7 @@ def test_images_are_asked_once_for_the_advice_on_a_step(run: Path, monkeypatch: 
     with Session.open(run, write=False) as session:
         nodes = [node.id for node in session.path()]
         first = [session_advice.findings(session, node) for node in nodes[:4]]
-        assert sorted(asked) == ["audit", "held_out", "held_out"]
+        assert sorted(asked) == ["audit_input", "held_out", "held_out"]
         assert [session_advice.findings(session, node) for node in nodes[:4]] == first
         assert len(asked) == 3
 
