@@ -266,7 +266,7 @@ def _cpu_kernels(threads: int) -> Kernels:
     return kernels_of("cpu")
 
 
-def kernels_of(twin: str) -> Kernels:
+def kernels_of(implementation: str) -> Kernels:
     """Return the kernels of an implementation: "reference", "cpu" or "cuda"."""
     folders = {
         "project_slices": "project",
@@ -282,7 +282,9 @@ def kernels_of(twin: str) -> Kernels:
         "subtract_model": "model_images",
         "correlate_with_model": "model_images",
     }
-    return Kernels(**{name: _lazy_kernel(f"lrcore.kernels.{folder}.{twin}", name) for name, folder in folders.items()})
+    return Kernels(
+        **{name: _lazy_kernel(f"lrcore.kernels.{folder}.{implementation}", name) for name, folder in folders.items()}
+    )
 
 
 def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
