@@ -127,7 +127,7 @@ def test_short_memory_changes_nothing(searched: tuple[Job, Step, Step]) -> None:
     backend = replace(get_backend("cpu", 1), batch_bytes=32 * 4 * 32**2)
     whole = asked(searched, backend)
     with pytest.warns(RuntimeWarning, match="memory is short"):
-        found = asked(searched, with_short(backend, "values", 2))
+        found = asked(searched, with_short(backend, "evaluate_likelihood", 2))
     assert np.allclose(found.covariance, whole.covariance, rtol=1e-6)
 
 

@@ -64,7 +64,8 @@ def advise_on_step(
 
     Returns
     -------
-    tuple of Finding, at least one, without redundant ones
+    tuple of Finding
+        At least one, without those that another one explains.
     """
     spec = job.spec
     on_input = [*input_findings(first, step, spec, audit)]
