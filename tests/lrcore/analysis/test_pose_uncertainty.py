@@ -169,7 +169,7 @@ def test_it_is_kept_with_the_run(searched: tuple[Job, Step, Step], tmp_path: Pat
     again = Store.open(tmp_path / "run.zarr", write=False)
     assert again.uncertainty(node.id) is not None
     assert verify_run(tmp_path / "run.zarr").damaged == {}
-    with pytest.raises(InputError, match="opened for reading"):
+    with pytest.raises(InputError, match="open for reading only"):
         again.keep_uncertainty(node.id, data)
     (folder,) = (tmp_path / "run.zarr" / "uncertainty").glob("0001-*")
     chunk = next(path for path in sorted(folder.rglob("c/*")) if path.is_file())
