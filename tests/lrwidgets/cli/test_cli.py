@@ -537,7 +537,7 @@ def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: O
     assert found["event"] == "advice"
     assert all({"name", "finding", "evidence"} <= set(one) for one in found["findings"])
     assert main(["advise", str(run), "--iteration", "0"]) == 0
-    assert "nothing is wrong with the input" in capsys.readouterr().out
+    assert "no problem found in the input" in capsys.readouterr().out
     better = tmp_path / "better.mrc"
     words = refused(capsys, ["advise", str(run), "--iteration", "0", "--mask-out", str(better)])
     assert "no other mask is advised" in words
