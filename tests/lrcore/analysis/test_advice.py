@@ -155,10 +155,10 @@ def test_held_out_images_tell_of_poses_that_follow_the_noise_though_the_half_map
             rows, half.astype(np.int8), np.stack([rng.normal(0, 1, 400), rng.normal(4 * better - 2, 1, 400)])
         )
         assert worth.better == better
-        found[better] = {one.name: one for one in advise_on_step(job, make_step(make_job()), step, worth=worth)}
+        found[better] = {one.name: one for one in advise_on_step(job, make_step(make_job()), step, held_out=worth)}
     assert set(found[0]) == {"overfitting"}
     assert found[0]["overfitting"].evidence == pytest.approx(-2, abs=0.2)
-    assert "has not seen" in found[0]["overfitting"].finding
+    assert "held-out images" in found[0]["overfitting"].finding
     assert set(found[1]) == {"at_rotation_extent"}
 
 
@@ -171,7 +171,7 @@ def test_where_a_prior_is_too_wide_that_is_the_cause_of_what_held_out_images_tel
     worth = compare_scores(np.arange(400), half, np.stack([rng.normal(0, 1, 400), rng.normal(-2, 1, 400)]))
     for prior, name in (("gaussian", "rotation_prior_wide"), ("none", "overfitting")):
         job = replace(make_job(prior=prior), mask=SOFT)
-        assert [one.name for one in advise_on_step(job, make_step(make_job()), step_with({}, {}), worth=worth)] == [
+        assert [one.name for one in advise_on_step(job, make_step(make_job()), step_with({}, {}), held_out=worth)] == [
             name
         ]
 
