@@ -44,9 +44,9 @@ from lrcore.refinement.half_set_pass import (
 from lrcore.refinement.job import Job, with_signal_scale
 from lrcore.refinement.motion_prior import estimate_motion_prior, rows_to_learn_from
 from lrcore.refinement.noise import (
-    _pooled_noise_spectrum,
     apply_noise_model,
     choose_sample,
+    pooled_noise_spectrum,
 )
 from lrcore.refinement.reconstruction import (
     Accumulator,
@@ -213,7 +213,7 @@ def _run_half_sets(
             yield event
             continue
         found.append(concatenate_expectations(event.expectations))
-        spectra.append(_pooled_noise_spectrum(event.residuals, scene.job.particles))
+        spectra.append(pooled_noise_spectrum(event.residuals, scene.job.particles))
         volumes.append(_solve_map(scene, event.sums))
         del event
     return found, volumes, spectra

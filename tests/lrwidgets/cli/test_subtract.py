@@ -80,7 +80,10 @@ def test_a_refinement_of_it_comes_back_with_its_poses(made: FlexibleParticle, tm
     told(capsys, "subtract", *inputs(made), "--out", there)
     argv = ["refine", there, *inputs(made)[1:], "--iterations", "1", "--out", run]
     assert main([*map(str, argv)]) == 0
-    assert "are without what lies outside the mask already: subtract_outside does nothing" in capsys.readouterr().err
+    assert (
+        "the density outside the mask is already subtracted from these images: subtract_outside does nothing"
+        in capsys.readouterr().err
+    )
     found = Store.open(run, write=False)
     poses = found.load(found.node().id).expectation.poses
     told(capsys, "subtract", run, "--back", "--out", tmp_path / "back")
