@@ -180,7 +180,7 @@ def test_float16_and_relions_own_original_names_are_kept(made: FlexibleParticle,
 def test_what_cannot_be_is_refused(made: FlexibleParticle, tmp_path: Path, capsys: Out) -> None:
     out = tmp_path / "out"
     assert "--mask is missing" in refused(capsys, made.star, "--out", out)
-    assert "only subtracted particles have a way back" in refused(capsys, made.star, "--back", "--out", out)
+    assert "only subtracted particles can be restored" in refused(capsys, made.star, "--back", "--out", out)
     message = refused(capsys, made.star, "--back", "--mask", made.map("mask_b"), "--out", out)
     assert "leave out --mask and --half-maps" in message
     io.write_volume(tmp_path / "small.mrc", Volume(np.full((9, 9, 9), 0.5, np.float32), 4.6))
@@ -194,7 +194,7 @@ def test_what_cannot_be_is_refused(made: FlexibleParticle, tmp_path: Path, capsy
     told(capsys, "subtract", *inputs(made), "--out", out)
     assert "particles.star: exists already" in refused(capsys, *inputs(made), "--out", out)
     message = refused(capsys, out / "particles.star", *inputs(made)[1:], "--out", tmp_path / "again")
-    assert "is subtracted already: bring it back first" in message
+    assert "is subtracted already: restore it first" in message
     assert "bring the whole images back" in _noted(capsys, out / "particles.star", made, tmp_path / "run.zarr")
 
 
