@@ -50,7 +50,7 @@ ANISOTROPY_CHI2 = 40.0
 MAX_RELATIVE_ERROR = 0.15
 """A width is undetermined when its error is more than this share of it."""
 FREE_DIRECTION_ERROR = 0.5
-"""A direction is free when the error of the fulcrum along it is more than this share of `reach_A`."""
+"""A direction is free when the error of the fulcrum along it is more than this share of `fulcrum_sd_A`."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def motion_between_poses(
 
 
 def fit_about_fulcrum(
-    evidence: MotionEvidence, prior_sd: tuple[float, float], reach_A: float, home_A: Float64 | None = None
+    evidence: MotionEvidence, prior_sd: tuple[float, float], fulcrum_sd_A: float, fulcrum_prior_A: Float64 | None = None
 ) -> tuple[Motion, FulcrumEstimate]:
     """Fit the motion about its own fulcrum: fit, estimate the fulcrum, and fit again about it.
 
@@ -239,9 +239,9 @@ def fit_about_fulcrum(
     ----------
     evidence : of n images
     prior_sd : (rad, Å), to which the widths are weakly drawn where the images say nothing
-    reach_A : SD of the prior of the fulcrum about home, Å; radius of the mask
-    home_A : (3,), centre of that prior, (x, y, z) in Å from the box centre; by default the reference point of the
-        evidence
+    fulcrum_sd_A : SD of the prior of the fulcrum about `fulcrum_prior_A`, Å; radius of the mask
+    fulcrum_prior_A : (3,), centre of that prior, (x, y, z) in Å from the box centre; by default the reference point
+        of the evidence
 
     Returns
     -------
@@ -250,12 +250,12 @@ def fit_about_fulcrum(
     FulcrumEstimate
         With its error.
     """
-    home = evidence.reference_A if home_A is None else home_A
+    home = evidence.reference_A if fulcrum_prior_A is None else fulcrum_prior_A
     motion = fit_motion(evidence, prior_sd)
-    estimate = estimate_fulcrum(motion, reach_A, home)
+    estimate = estimate_fulcrum(motion, fulcrum_sd_A, home)
     for _ in range(REFITS):
         motion = fit_motion(with_reference_point(evidence, estimate.fulcrum_A, motion), prior_sd, motion)
-        estimate = estimate_fulcrum(motion, reach_A, home)
+        estimate = estimate_fulcrum(motion, fulcrum_sd_A, home)
     return motion, estimate
 
 
@@ -320,18 +320,18 @@ def with_reference_point(evidence: MotionEvidence, reference_A: Float64, motion:
     )
 
 
-def estimate_fulcrum(motion: Motion, reach_A: float, home_A: Float64 | None = None) -> FulcrumEstimate:
+def estimate_fulcrum(motion: Motion, fulcrum_sd_A: float, fulcrum_prior_A: Float64 | None = None) -> FulcrumEstimate:
     """Return the fulcrum of a motion, and the widths of the motion about it.
 
     In directions that the motion does not determine (all of it about one axis; too few particles) the fulcrum is drawn
-    to `home_A`, by default the reference point c, by a Gaussian of the width `reach_A`.
+    to `fulcrum_prior_A`, by default the reference point c, by a Gaussian of the width `fulcrum_sd_A`.
     """
     r = _point_of_least_motion(motion.covariance)
     derivatives = np.stack([_fulcrum_derivative(motion.covariance, basis) for basis in symmetric_basis()], axis=1)
     information = np.linalg.pinv(derivatives @ motion.error @ derivatives.T, hermitian=True)
-    covariance = np.asarray(np.linalg.inv(information + np.eye(3) / reach_A**2), dtype=np.float64)
-    home = np.zeros(3) if home_A is None else home_A - motion.reference_A
-    r = covariance @ (information @ r + home / reach_A**2)
+    covariance = np.asarray(np.linalg.inv(information + np.eye(3) / fulcrum_sd_A**2), dtype=np.float64)
+    home = np.zeros(3) if fulcrum_prior_A is None else fulcrum_prior_A - motion.reference_A
+    r = covariance @ (information @ r + home / fulcrum_sd_A**2)
     values, vectors = np.linalg.eigh(covariance)
     rotation_sd, shift_sd = _per_axis(motion.covariance, r)
     # The shifts are least at the fulcrum, so that an error of its position changes them in second order only.
@@ -340,7 +340,7 @@ def estimate_fulcrum(motion: Motion, reach_A: float, home_A: Float64 | None = No
     return FulcrumEstimate(
         motion.reference_A + r,
         covariance,
-        vectors.T[np.sqrt(np.maximum(values, 0.0)) > FREE_DIRECTION_ERROR * reach_A],
+        vectors.T[np.sqrt(np.maximum(values, 0.0)) > FREE_DIRECTION_ERROR * fulcrum_sd_A],
         rotation_sd,
         shift_sd,
         float(errors[0] / (2 * rotation_sd)),

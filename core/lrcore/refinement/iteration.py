@@ -275,7 +275,7 @@ def _run_iteration(
 
 
 def _estimate_motion_prior(context: IterationContext) -> Generator[Progress, None, MotionPrior | None]:
-    """Estimate the prior from the motion of the last step; None where that is not asked for or impossible."""
+    """Estimate the prior from the motion of the last step; None where it is not requested or impossible."""
     particles, last, began = context.job.particles, context.last, time.perf_counter()
     rows = rows_to_learn_from(particles, last, context.job.spec)
     if not rows or last.search is None:

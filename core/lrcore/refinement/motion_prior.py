@@ -139,8 +139,8 @@ def fulcrum_fitter(
     return partial(
         fit_about_fulcrum,
         prior_sd=prior_sd,
-        reach_A=0.5 * geometry.diameter * geometry.pixel_size_A,
-        home_A=mask_centre,
+        fulcrum_sd_A=0.5 * geometry.diameter * geometry.pixel_size_A,
+        fulcrum_prior_A=mask_centre,
     )
 
 

@@ -89,7 +89,7 @@ def backprojection_points(
     reach: float,
     magnification: Float64 | None = None,
 ) -> WeightedPoses:
-    """Return the points that represent the posterior of each image in the map: four for a wide mode, one for a narrow.
+    """Return points that represent the posterior of each image: four for a wide mode, one for a narrow one.
 
     Each rotation gets the shift that is most probable for it. The width of the shift that is left is ignored: it made
     no measurable difference.

@@ -88,7 +88,7 @@ def accumulator_to_host(sums: Accumulator, backend: Backend) -> Accumulator:
 
 
 def add_accumulators(a: Accumulator, b: Accumulator) -> Accumulator:
-    """Return the sum of two accumulators as new arrays, since either may be needed again when a worker is lost."""
+    """Return the sum of two accumulators as new arrays, since either may be needed again when a worker fails."""
     return replace(a, numerator=a.numerator + b.numerator, denominator=a.denominator + b.denominator)
 
 

@@ -91,10 +91,12 @@ def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress,
         residuals: list[NoiseResiduals] = []
 
         def work(batch: Batch, reference: Reference = reference) -> tuple[int, NoiseResiduals]:
-            rest = subtract_outside_density(batch, reference.outside, particles, backend)
+            subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
             poses = particles.poses.select(batch.rows)
             every_image = np.ones(len(poses), np.bool_)
-            return len(poses), measure_residuals(rest, every_image, particles, poses, reference, geometry, backend)
+            return len(poses), measure_residuals(
+                subtracted, every_image, particles, poses, reference, geometry, backend
+            )
 
         for count, batch_residuals in map_batches(particles, sampled, backend, work):
             residuals.append(batch_residuals)

@@ -61,8 +61,8 @@ def ball(edge: float = 4.0, centre: tuple[float, float, float] = (0, 0, 0)) -> n
         ("rotation_prior_sd_deg=181", "rotation_prior_sd_deg = 181: input should be less than or equal to 90"),
         ("shift_extent_A=1e4", "shift_extent_A = 1e4: input should be less than or equal to 200"),
         ("fulcrum=9000, 0, 0 A", "fulcrum = 9000, 0, 0 A: lies 8985 A from the centre of a box of 30 A: give"),
-        ("fulcrum=1e300, 0, 0 px", "fulcrum = 1e300, 0, 0 px: lies 2.5e+300 A from the middle"),
-        ("fulcrum=1e999, 0, 0 A", "fulcrum = 1e999, 0, 0 A: lies inf A from the middle"),
+        ("fulcrum=1e300, 0, 0 px", "fulcrum = 1e300, 0, 0 px: lies 2.5e+300 A from the centre"),
+        ("fulcrum=1e999, 0, 0 A", "fulcrum = 1e999, 0, 0 A: lies inf A from the centre"),
         ("fulcrum=1.2.3, 0, 0 A", "fulcrum = 1.2.3, 0, 0 A: write mask, box, estimate, 'x, y, z px'"),
     ],
 )
