@@ -195,7 +195,7 @@ def test_what_cannot_be_is_refused(made: FlexibleParticle, tmp_path: Path, capsy
     assert "particles.star: exists already" in refused(capsys, *inputs(made), "--out", out)
     message = refused(capsys, out / "particles.star", *inputs(made)[1:], "--out", tmp_path / "again")
     assert "is subtracted already: restore it first" in message
-    assert "bring the whole images back" in _noted(capsys, out / "particles.star", made, tmp_path / "run.zarr")
+    assert "restore the original images" in _noted(capsys, out / "particles.star", made, tmp_path / "run.zarr")
 
 
 def _noted(capsys: Out, star: Path, made: FlexibleParticle, run: Path) -> str:
