@@ -7,7 +7,7 @@ import scipy.fft
 
 from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
-from lrcore.imaging.filters import _shell_frequencies_to_corner, cosine_lowpass
+from lrcore.imaging.filters import cosine_lowpass, shell_frequencies_to_corner
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import shell_mean
 from lrcore.records import Fsc
@@ -87,5 +87,5 @@ def sharpen(
 
     weight: (n // 2 + 1,) a further gain per shell.
     """
-    gain = np.exp(-0.25 * bfactor_A2 * _shell_frequencies_to_corner(data.shape[-1], pixel_size_A) ** 2)
+    gain = np.exp(-0.25 * bfactor_A2 * shell_frequencies_to_corner(data.shape[-1], pixel_size_A) ** 2)
     return filter_map(data, gain if weight is None else gain[: len(weight)] * weight, workers)
