@@ -1,4 +1,4 @@
-"""Provide the numerical core of local refinement, without a user interface and without global state.
+"""Numerical core of local refinement: no user interface and no global state.
 
 The names in `__all__` are the public API. Each is imported when it is first used.
 """
@@ -6,7 +6,7 @@ The names in `__all__` are the public API. Each is imported when it is first use
 from importlib import import_module
 from typing import Any
 
-_HOME = {  # name -> module that defines it
+_HOME = {
     "Backend": "compute.backend",
     "DaskWorkers": "compute.workers",
     "ExecutorWorkers": "compute.workers",
