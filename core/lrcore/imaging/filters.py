@@ -90,7 +90,19 @@ def shell_frequencies_to_corner(n: int, pixel_size_A: float) -> Float64:
 
 
 def cutoff_ladder(finest_A: float, coarsest_A: float, step: float = CUTOFF_RATIO) -> Float64:
-    """Return cut-offs in Å from coarse to fine in equal ratios of at most `step`, both ends included: (r,)."""
+    """Return cut-offs from coarse to fine in equal ratios, both ends included.
+
+    Parameters
+    ----------
+    finest_A, coarsest_A
+        Ends of the ladder in Å.
+    step
+        Largest ratio of neighbouring cut-offs.
+
+    Returns
+    -------
+    (r,) Å.
+    """
     count = max(1, int(np.ceil(np.log(coarsest_A / finest_A) / np.log(step) - 1e-9)))
     return np.geomspace(coarsest_A, finest_A, count + 1)
 

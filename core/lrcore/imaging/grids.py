@@ -75,7 +75,13 @@ def ift(
 
 
 def index_grid(n: int, ndim: int) -> tuple[Int64, ...]:
-    """Return the integer frequency indices of a half-complex FT, broadcastable, slowest axis first (kx last, ≥ 0)."""
+    """Return the integer frequency indices of a half-complex FT, broadcastable, slowest axis first (kx last, ≥ 0).
+
+    Parameters
+    ----------
+    n, ndim
+        Box and number of axes.
+    """
     full = np.fft.fftfreq(n, 1.0 / n).round().astype(np.int64)
     axes = [full] * (ndim - 1) + [np.arange(n // 2 + 1)]
     return tuple(a.reshape([-1 if i == j else 1 for j in range(ndim)]) for i, a in enumerate(axes))
@@ -104,7 +110,17 @@ def iterate_planes(n: int) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
 
 
 def multiply_shells(spectrum: npt.NDArray[np.complexfloating], gains: npt.NDArray[np.floating], n: int) -> None:
-    """Multiply a half-complex 3D FT by a gain per shell in place; linear between shells, 0 beyond the last."""
+    """Multiply a half-complex 3D FT by a gain per shell, in place.
+
+    Parameters
+    ----------
+    spectrum : (n, n, n // 2 + 1)
+        FT in FFT order.
+    gains : (s,)
+        Gain of the shells 0 … s − 1; linear between shells, 0 beyond the last.
+    n
+        Box in voxels.
+    """
     table = np.interp(radius_table(n), np.arange(len(gains)), gains, right=0.0).astype(np.float32)
     for z, squares in iterate_planes(n):
         spectrum[z] *= table[squares]
@@ -167,6 +183,17 @@ def shell_products(
 
     Each stored sample counts once, so that the plane kx = 0, which holds both Friedel mates, counts twice. RELION sums
     so for its FSC; `shell_sum` does not (docs/decisions/021).
+
+    Parameters
+    ----------
+    first, second : (n, n, n // 2 + 1)
+        FTs in FFT order.
+    n
+        Box in voxels.
+
+    Returns
+    -------
+    Three arrays (n // 2 + 1,).
     """
     shells = np.rint(radius_table(n)).astype(np.int64)
     out = np.zeros((3, int(shells[-1]) + 1))
@@ -188,7 +215,19 @@ def shell_count(n: int, ndim: int) -> Float64:
 
 
 def shell_mean(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:
-    """Return means over the shells 0 … n // 2 of a half-complex array, both Friedel mates counted; see `shell_sum`."""
+    """Return means over the shells 0 … n // 2 of a half-complex array, both Friedel mates counted.
+
+    Parameters
+    ----------
+    values : (..., n, n // 2 + 1)
+        Half-complex array of `ndim` axes after the leading ones.
+    n, ndim
+        Box, and 2 for images or 3 for maps.
+
+    Returns
+    -------
+    (..., n // 2 + 1) float64.
+    """
     return shell_sum(values, n, ndim) / shell_count(n, ndim)
 
 
@@ -209,14 +248,38 @@ def radius_grid(n: int, ndim: int, centre: tuple[float, ...] | None = None) -> F
 
 
 def resize(array: npt.NDArray[np.floating], n: int, ndim: int, fill: float = 0.0) -> npt.NDArray[np.floating]:
-    """Crop or pad the last `ndim` axes to n, keeping the origin n // 2 on the origin; `fill` outside."""
+    """Crop or pad the last axes of an array, keeping the origin n // 2 on the origin.
+
+    Parameters
+    ----------
+    array : (..., m, m) or (..., m, m, m)
+        Images or maps.
+    n
+        New size of the axes.
+    ndim
+        Number of axes.
+    fill
+        Value outside the array.
+    """
     return window_at(array, (array.shape[-1] // 2,) * ndim, n, fill)
 
 
 def window_at(
     array: npt.NDArray[np.floating], centre: tuple[int, ...], n: int, fill: float = 0.0
 ) -> npt.NDArray[np.floating]:
-    """Cut the last len(centre) axes to n voxels, with voxel `centre` at the new origin n // 2; `fill` outside."""
+    """Cut a window from the last axes of an array, with a given voxel at the new origin n // 2.
+
+    Parameters
+    ----------
+    array : (..., m, m) or (..., m, m, m)
+        Images or maps.
+    centre
+        The voxel, an index for each axis to cut.
+    n
+        Size of the window.
+    fill
+        Value outside the array.
+    """
     lead = array.ndim - len(centre)
     out = np.full(array.shape[:lead] + (n,) * len(centre), fill, dtype=array.dtype)
     source, target = [slice(None)] * lead, [slice(None)] * lead
@@ -234,8 +297,19 @@ def window_at(
 def crop_ft(spectrum: npt.NDArray[np.complexfloating], n: int, m: int) -> npt.NDArray[np.complexfloating]:
     """Crop the half-complex FT of an n³ map to that of the same box in m³ ≤ n³ voxels.
 
-    The FT comes from `ft`, whose origin stays in place. The Nyquist lines of an even m are 0. The values are not
-    rescaled: the map is (n / m)³ stronger.
+    The origin of the FT stays in place: for FTs by `ft`, it is voxel n // 2 before and m // 2 after. The Nyquist lines
+    of an even m are 0. The values are not rescaled: the map is (n / m)³ stronger.
+
+    Parameters
+    ----------
+    spectrum : (n, n, n // 2 + 1)
+        FT in FFT order.
+    n, m
+        Number of voxels per axis before and after.
+
+    Returns
+    -------
+    (m, m, m // 2 + 1).
     """
     if m == n:
         return spectrum

@@ -193,7 +193,15 @@ def randomisation_shell(curve: Float64) -> int:
 
 
 def mask_corrected_fsc(masked: Float64, randomised: Float64, start: int) -> Float64:
-    """Return the mask-corrected FSC from two shells past `start` on, and the masked FSC before; see `fsc_curves`."""
+    """Return the mask-corrected FSC, (masked − randomised) / (1 − randomised); see `fsc_curves`.
+
+    Parameters
+    ----------
+    masked, randomised : (s,)
+        FSC inside the mask, of the half maps and of those with random phases.
+    start
+        First shell with random phases; up to two shells past it the masked FSC is returned.
+    """
     out = masked.copy()
     tail = slice(start + 2, None)
     out[tail] = (masked[tail] - randomised[tail]) / np.maximum(1 - randomised[tail], 1e-6)

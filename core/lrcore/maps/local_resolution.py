@@ -162,7 +162,15 @@ def grid_points(mask: Float32, step: int) -> Int64:
 
 
 def equalise_shell_power(first: Float32, second: Float32, mask: Float32, workers: int = 1) -> tuple[Float32, Float32]:
-    """Return both maps × mask, with the same mean power in each shell, × mask."""
+    """Return two masked maps with the same mean power in each shell.
+
+    Parameters
+    ----------
+    first, second, mask : (n, n, n)
+        The maps and the mask; maps are masked before and after the division by their common amplitude.
+    workers
+        Threads of the FFT.
+    """
     n = first.shape[-1]
     power = np.zeros(n // 2 + 1)
     for data in (first, second):
@@ -240,9 +248,20 @@ class LocalFscWindow:
 
 
 def spread(points: Int64, resolution_A: Float64, step: int, n: int) -> Float32:
-    """Interpolate values at the points of `grid_points` to (n, n, n).
+    """Interpolate resolutions at the points of a grid to a map, linearly in 1/Å; elsewhere the nearest one counts.
 
-    Linear in 1/Å between points; elsewhere that of the nearest point.
+    Parameters
+    ----------
+    points : (p, 3)
+        Voxels [z, y, x] from `grid_points`.
+    resolution_A : (p,)
+        Values at the points.
+    step, n
+        Spacing of the grid and box in voxels.
+
+    Returns
+    -------
+    (n, n, n) float32.
     """
     from scipy.ndimage import distance_transform_edt
 

@@ -67,6 +67,7 @@ def project(
     transfers = [_group_transfer_function(optics, bfactor_A2) for optics in particles.optics]
 
     def image_of(row: int) -> npt.NDArray[np.complex128]:
+        """Return the FT of one image without its CTF, or with it on an Ewald sphere."""
         atoms = np.concatenate([phantom.body_a, motion.move(row, phantom.body_b)])
         seen = atoms @ views[row, :2].T - poses.origin_A[row]
         transfer = transfers[particles.group[row]]
@@ -129,7 +130,21 @@ def premultiply_by_ctf(
 
 
 def noise_variance(box: int, pixel_size_A: float, noise: Noise, group: int) -> Float64:
-    """Return the variance of the Fourier samples of noise relative to white noise, mean 1: (box, box // 2 + 1)."""
+    """Return the variance of the Fourier samples of noise relative to white noise, of mean 1.
+
+    Parameters
+    ----------
+    box, pixel_size_A
+        Box in pixels and pixel size in Å.
+    noise
+        "white" or "coloured".
+    group
+        Number of the optics group; the colour differs between groups.
+
+    Returns
+    -------
+    (box, box // 2 + 1).
+    """
     if noise == "white":
         return np.ones((box, box // 2 + 1))
     ky, kx = (k / (box * pixel_size_A) for k in index_grid(box, 2))
