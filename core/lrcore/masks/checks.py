@@ -248,7 +248,7 @@ def _edge(mask: Float32, pixel_size_A: float, resolution_A: float | None) -> Mas
     # The ends of a cosine differ from 0 and 1 by less than EDGE_TOLERANCE, so the measured width is a bit smaller.
     passed = width >= 0.99 * recommended
     rule = f"{recommended:.1f} voxels ({recommended * pixel_size_A:.1f} A) for {resolution_A:g} A"
-    sentence += f"; recommended are {rule}" if passed else f": make it {rule}, or it will cause ringing"
+    sentence += f"; recommended: {rule}" if passed else f": make it {rule}, or it will cause ringing"
     return MaskCheck("edge", width, recommended, passed, sentence)
 
 
