@@ -92,7 +92,7 @@ def test_nothing_is_kept_of_another_map() -> None:
 
 
 def test_a_recipe_that_leaves_nothing_is_refused_and_an_empty_mask_is_told() -> None:
-    with pytest.raises(InputError, match="nothing above it lies in the shapes"):
+    with pytest.raises(InputError, match="no density above it lies inside the shapes"):
         masks.make_mask(VOLUME, masks.MaskRecipe(threshold=0.5, shapes=(masks.Sphere((-30.0, -30.0, -30.0), 4.0),)))
     everything = masks.CombinedMask("subtract", np.ones((N, N, N), np.float32))
     made = masks.make_mask(VOLUME, masks.MaskRecipe(joined=(everything,)))

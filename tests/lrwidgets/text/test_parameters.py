@@ -107,7 +107,8 @@ def test_a_fulcrum_off_the_axis_is_told(files: Files, tmp_path: Path, capsys: Ou
 
 
 @pytest.mark.parametrize(
-    ("edge", "words"), [(0.1, "the mask is binary: it will ring"), (1.9, "voxels wide: it will ring"), (4.0, "")]
+    ("edge", "words"),
+    [(0.1, "the mask is binary: it will cause ringing"), (1.9, "voxels wide: it will cause ringing"), (4.0, "")],
 )
 def test_a_sharp_mask_is_told(edge: float, words: str, files: Files, tmp_path: Path, capsys: Out) -> None:
     round_mask(files, edge)
