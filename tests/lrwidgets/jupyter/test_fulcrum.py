@@ -131,7 +131,7 @@ def test_a_fulcrum_outside_the_box_is_doubted_and_one_far_away_refused(widget: F
     assert session.spec.fulcrum == "-2, 5, 5 px"
     widget.set("99999, 5, 5 px")
     click(widget, "apply")
-    assert "from the middle of a box" in widget.message.value
+    assert "from the centre of a box" in widget.message.value
     assert session.spec.fulcrum == "-2, 5, 5 px"
     widget.set("6, 5, 5 px")
     click(widget, "apply")
