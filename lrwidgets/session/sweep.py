@@ -15,7 +15,8 @@ from lrcore.records import IterationSummary, Progress, Step
 from lrcore.refinement.job import Job
 from lrcore.results.fingerprints import volume_fingerprint
 from lrwidgets.session.engine import LRCORE_ENGINE, Engine, Events, map_kind
-from lrwidgets.session.session import START_FIELDS, Session
+from lrwidgets.session.run_loop import START_FIELDS
+from lrwidgets.session.session import Session
 from lrwidgets.text import fields
 from lrwidgets.text.formatting import format_fact
 from lrwidgets.text.parameters import changes_from_text, edit_spec
