@@ -379,7 +379,7 @@ def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert main(["motion", str(run)]) == 0
     out = capsys.readouterr().out
     assert "try          --set" in out
-    assert "untold       The poses hardly tell how wide the shifts are" in out
+    assert "untold       The poses hardly determine the SD of the shifts" in out
 
 
 def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:

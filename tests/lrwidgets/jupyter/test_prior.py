@@ -22,8 +22,8 @@ from tests.fakes import FakeEngine, make_job
 from tests.lrwidgets.jupyter.widgets import classes_of, wait_until
 
 WORDS = (
-    "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly tell how wide the shifts are: "
-    "that width leans on the one the prior had."
+    "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly determine the SD of the shifts"
+    ": the estimate depends on the SD of the prior."
 )
 
 
@@ -166,7 +166,10 @@ def test_of_a_hinge_the_prior_follows_the_axis(session: Session, monkeypatch: py
     prior = PriorWidget(session)
     session.run(1, wait=True)
     wait_until(lambda: not prior.use.disabled, "the widths")
-    assert "They turn by 8° about one axis and by 0.5° about another: prior motion knows." in prior.learned.value
+    assert (
+        "Rotations differ by axis, 8° about the widest and 0.5° about the narrowest: prior=motion accounts for it."
+        in prior.learned.value
+    )
     prior.use.click()
     assert prior.flush()
     assert "recenter" in prior.message.value, "refused: it counts the motion from the input poses"
