@@ -10,17 +10,27 @@ from lrwidgets.text import fields
 
 
 def sweep(found: xr.Dataset, narrow: bool = False) -> Figure:
-    """The settings of a sweep by how probable they make a held-out image, best first. narrow: for a side panel."""
+    """Draw the log-likelihood gain of held-out images for the settings of a sweep, best first.
+
+    Parameters
+    ----------
+    found : results of `lrwidgets.sweep`
+    narrow : draw for a side panel
+
+    Returns
+    -------
+    Bars of the best settings with ± 2 standard errors; 0 is the first combination of the sweep.
+    """
     frame = found.to_dataframe().sort_values("rank").reset_index().head(SHOWN)
     names = [str(dim) for dim in found["rank"].dims]
     varied = [name for name in names if found.sizes[name] > 1] or names
-    words = [fields.describe_settings({name: row[name] for name in varied}) for row in frame.to_dict("records")]
+    labels = [fields.describe_settings({name: row[name] for name in varied}) for row in frame.to_dict("records")]
     figure = new_figure(NARROW if narrow else 8.4, 1.4 + 0.28 * len(frame))
     ax = figure.subplots()
-    at = np.arange(len(frame))[::-1]
-    ax.barh(at, frame["gain"], xerr=2 * frame["gain_standard_error"], color=BLUE, alpha=0.75, ecolor=INK, capsize=2)
+    rows = np.arange(len(frame))[::-1]
+    ax.barh(rows, frame["gain"], xerr=2 * frame["gain_standard_error"], color=BLUE, alpha=0.75, ecolor=INK, capsize=2)
     ax.axvline(0.0, color=GREY, lw=1.2)
-    ax.set_yticks(at, words, fontsize=SMALL)
-    style_axes(ax, "log-likelihood of an image, over the first settings", "")
-    headline(figure, f"{found['rank'].size} settings by {found.attrs['images']} held-out images, ± 2 SE")
+    ax.set_yticks(rows, labels, fontsize=SMALL)
+    style_axes(ax, "log-likelihood gain per image, over the first settings", "")
+    headline(figure, f"{found['rank'].size} settings ranked by {found.attrs['images']} held-out images (mean ± 2 SE)")
     return figure

@@ -121,7 +121,7 @@ def read_particles(source: Source) -> Particles:
         return particles
     if source.half_maps:
         raise InputError(
-            f"{source.half_maps[0]}: a half map of the old half sets contains images of both new ones, so the FSC "
+            f"{source.half_maps[0]}: a half map of the old half sets holds images of both new ones, so the FSC "
             "would be too good: leave the half maps out with new half sets; they are reconstructed from the particles"
         )
     particles = io.read_particles(source.particles, source.images, split=False)

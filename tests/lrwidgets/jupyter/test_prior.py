@@ -129,7 +129,7 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
     words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert any(word.startswith("prior, SD 5°") for word in words)
     assert "extent 15°" in words
-    assert "learned, SD 1.5 ± 0.1° per axis" in words
+    assert "motion estimate, SD 1.5 ± 0.1° per axis" in words
     assert len(plots.prior(session.spec).axes[1].get_legend().get_texts()) == 2
     turned = MotionWidths((4.6, 0.8), (0.12, 0.2), axes=(8.0, 0.5), turns=np.diag([0.25, 1.0, 64.0]))
     spec = RefineSpec(prior="motion")
@@ -137,7 +137,9 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
         text.get_text()
         for text in plots.prior(spec, changes_from_search_centres(session), turned).axes[0].get_legend().get_texts()
     ]
-    assert {"learned, SD 0.5, 1, 8° along its axes", "prior, SD 0.5, 1, 8° along its axes", "extent 24°"} <= {*words}
+    assert {"motion estimate, SD 0.5, 1, 8° along its axes", "prior, SD 0.5, 1, 8° along its axes", "extent 24°"} <= {
+        *words
+    }
 
 
 def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
