@@ -71,12 +71,12 @@ def overview(before: xr.DataTree, after: xr.DataTree) -> Figure:
     return figure
 
 
-def compare(found: Comparison) -> Figure:
+def compare(comparison: Comparison) -> Figure:
     """Draw two steps side by side: slices of their maps, FSC, pose differences and held-out likelihood.
 
     Parameters
     ----------
-    found : as `Session.compare` returns it
+    comparison : as `Session.compare` returns it
 
     Returns
     -------
@@ -85,12 +85,15 @@ def compare(found: Comparison) -> Figure:
     figure = new_figure(10.0, 7.0)
     grid = figure.add_gridspec(2, 2, width_ratios=(2.0, 1.0), height_ratios=(2.3, 1.0))
     left, right, bottom = (figure.add_subfigure(part) for part in (grid[0, 0], grid[0, 1], grid[1, :]))
-    maps = {f"{which}: {name[:9]}": found.maps["map"][row] for row, (which, name) in enumerate(_step_labels(found))}
-    draw_slices(left, maps, found.maps["mask"])
-    frequency = found.fsc["frequency"].values
+    maps = {
+        f"{which}: {name[:9]}": comparison.maps["map"][row]
+        for row, (which, name) in enumerate(_step_labels(comparison))
+    }
+    draw_slices(left, maps, comparison.maps["mask"])
+    frequency = comparison.fsc["frequency"].values
     lines: list[Line] = [
         (
-            Fsc(kind, frequency, found.fsc[kind].values[row]),
+            Fsc(kind, frequency, comparison.fsc[kind].values[row]),
             f"{which}, {FSC_STYLES[kind][0]}",
             colour,
             FSC_STYLES[kind][2],
@@ -98,23 +101,23 @@ def compare(found: Comparison) -> Figure:
         )
         for row, (which, colour, width) in enumerate((("a", GREY, 1.8), ("b", BLUE, 2.2)))
         for kind in ("masked", "corrected")
-        if kind in found.fsc
+        if kind in comparison.fsc
     ]
     ax = right.subplots()
     draw_curves(ax, lines, columns=1)
     ax.set_ylabel("Fourier shell correlation of the half maps", fontsize=TEXT)
-    panels = bottom.subplots(1, 2 if found.held_out is None else 3)
-    if found.held_out is not None:
-        _draw_held_out(panels[2], found.held_out)
+    panels = bottom.subplots(1, 2 if comparison.held_out is None else 3)
+    if comparison.held_out is not None:
+        _draw_held_out(panels[2], comparison.held_out)
     for ax, name, label, unit in (
         (panels[0], "angle_difference", "rotation from a to b, degrees", "°"),
         (panels[1], "shift_difference", "shift of the fulcrum from a to b, Å", " Å"),
     ):
-        values = found.poses[name].values
+        values = comparison.poses[name].values
         histogram(ax, values, np.linspace(0, 1.15 * float(np.quantile(values, 0.99)) or 1.0, BINS), unit, BLUE)
         style_axes(ax, label, "particles")
         legend_above(ax)
-    headline(figure, (found.verdict or found.summary).partition(" (" if found.verdict else ";")[0])
+    headline(figure, (comparison.verdict or comparison.summary).partition(" (" if comparison.verdict else ";")[0])
     return figure
 
 
@@ -130,6 +133,6 @@ def _draw_held_out(ax: Axes, scores: xr.Dataset) -> None:
     legend_above(ax)
 
 
-def _step_labels(found: Comparison) -> list[tuple[str, str]]:
+def _step_labels(comparison: Comparison) -> list[tuple[str, str]]:
     """Return ("a", name) and ("b", name)."""
-    return list(zip("ab", found.names, strict=True))
+    return list(zip("ab", comparison.names, strict=True))

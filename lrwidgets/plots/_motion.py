@@ -26,12 +26,12 @@ INSIDE = 2.795
 """Radius in SD of the ellipsoid that contains 95 % of a Gaussian in three dimensions."""
 
 
-def motion(found: xr.Dataset, volume: xr.DataArray, mask: xr.DataArray) -> Figure:
+def motion(motions: xr.Dataset, volume: xr.DataArray, mask: xr.DataArray) -> Figure:
     """Draw the fulcrum and the axis of motion 1 on slices, the size of all motions, and the particles along motion 1.
 
     Parameters
     ----------
-    found : principal motions, as `lrcore.principal_motions` returns them
+    motions : principal motions, as `lrcore.principal_motions` returns them
     volume : map, (z, y, x), coordinates in Å from the box centre
     mask : mask of the body, on the same grid
 
@@ -42,8 +42,8 @@ def motion(found: xr.Dataset, volume: xr.DataArray, mask: xr.DataArray) -> Figur
     """
     figure = new_figure(11.0, 6.6)
     grid = figure.add_gridspec(2, 3, height_ratios=(1.5, 1))
-    fulcrum = dict(zip("xyz", found["fulcrum"].values, strict=True))
-    turn = dict(zip("xyz", found["turn"].sel(motion=1).values, strict=True))
+    fulcrum = dict(zip("xyz", motions["fulcrum"].values, strict=True))
+    turn = dict(zip("xyz", motions["turn"].sel(motion=1).values, strict=True))
     low, high = np.quantile(volume.values[mask.values > 0.5], (0.005, 0.998))
     for i, (across, up, along) in enumerate(PLANES):
         ax = figure.add_subplot(grid[0, i])
@@ -53,7 +53,7 @@ def motion(found: xr.Dataset, volume: xr.DataArray, mask: xr.DataArray) -> Figur
         ax.imshow(plane, cmap=GREYS, vmin=low, vmax=high, origin="lower", extent=(*sides[0], *sides[1]))
         if float(outline.max()) > 0.5:
             ax.contour(mask[across], mask[up], outline, levels=[0.5], colors=[ORANGE], linewidths=1.2)
-        ax.add_patch(_ellipse(found["fulcrum_covariance"], across, up, fulcrum))
+        ax.add_patch(_ellipse(motions["fulcrum_covariance"], across, up, fulcrum))
         ax.plot(fulcrum[across], fulcrum[up], "+", color=RED, ms=11, mew=2, label="fulcrum, 95 % region")
         length = 0.35 * (sides[0][1] - sides[0][0]) / max(float(np.linalg.norm(list(turn.values()))), 1e-9)
         tip = [(fulcrum[a] - length * turn[a], fulcrum[a] + length * turn[a]) for a in (across, up)]
@@ -64,10 +64,10 @@ def motion(found: xr.Dataset, volume: xr.DataArray, mask: xr.DataArray) -> Figur
         if i == 0:
             ax.legend(fontsize=SMALL, loc="upper right", framealpha=0.9, edgecolor="none")
     ax = figure.add_subplot(grid[1, 0])
-    ax.bar(found["motion"], found["displacement"], color=BLUE, alpha=0.75)
+    ax.bar(motions["motion"], motions["displacement"], color=BLUE, alpha=0.75)
     style_axes(ax, "principal motion", "RMS displacement of the body, Å")
     ax = figure.add_subplot(grid[1, 1])
-    first = found.sel(motion=1)
+    first = motions.sel(motion=1)
     bars(ax, first["coordinate"].values, np.linspace(-3.2, 3.2, BINS), " SD", BLUE)
     style_axes(ax, "position along motion 1, SD of the motion", "particles")
     legend_above(ax)

@@ -101,16 +101,19 @@ class MotionWidthsLike(Protocol):
 
 
 def prior(
-    spec: RefineSpec, moved: xr.Dataset | None = None, learned: MotionWidthsLike | None = None, narrow: bool = False
+    spec: RefineSpec,
+    pose_changes: xr.Dataset | None = None,
+    estimate: MotionWidthsLike | None = None,
+    narrow: bool = False,
 ) -> Figure:
     """Draw the pose prior and the search extent of a spec over the pose changes from the centre of the search.
 
     Parameters
     ----------
     spec : parameters of the next iteration
-    moved : pose changes from the search centre, (particle): `angle_change` in degrees, `shift_change` in Å; None before
-        the first iteration
-    learned : estimated motion widths, without the errors of the poses; None if there is no estimate
+    pose_changes : changes from the search centre, (particle): `angle_change` in degrees, `shift_change` in Å; None
+        before the first iteration
+    estimate : estimated motion widths, without the errors of the poses; None if there is no estimate
     narrow : draw for a side panel
 
     Returns
@@ -118,16 +121,16 @@ def prior(
     The figure: rotations in degrees, shifts in Å.
     """
     figure, axes = figure_with_axes(2, 8.4, 3.0, narrow)
-    widths, errors = (learned.sd, learned.error) if learned else ((0.0, 0.0), (0.0, 0.0))
+    widths, errors = (estimate.sd, estimate.error) if estimate else ((0.0, 0.0), (0.0, 0.0))
     for ax, what, sd, error in zip(axes, ("angle", "shift"), widths, errors, strict=True):
         search, spread = _search(spec, what), np.diag([sd**2] * 3)
         label = f"motion estimate, SD {sd:.2g} ± {error:.1g}{search.unit} per axis"
-        if what == "angle" and learned and learned.turns is not None:
-            spread = learned.turns
+        if what == "angle" and estimate and estimate.turns is not None:
+            spread = estimate.turns
             label = f"motion estimate, SD {_sds(spread)}° along its axes"
         if sd and spec.prior == "motion":
             search = _with_learned_width(search, spec, sd, spread)
-        values = np.zeros(0) if moved is None else moved[f"{what}_change"].values
+        values = np.zeros(0) if pose_changes is None else pose_changes[f"{what}_change"].values
         edges, count = _edges(values, search.extent), len(values) or 100
         if len(values):
             histogram(ax, values, edges, search.unit, GREEN if search.recentred else BLUE)

@@ -9,21 +9,21 @@ from lrwidgets.plots._style import BLUE, GREY, INK, NARROW, SMALL, headline, new
 from lrwidgets.text import fields
 
 
-def sweep(found: xr.Dataset, narrow: bool = False) -> Figure:
+def sweep(ranking: xr.Dataset, narrow: bool = False) -> Figure:
     """Draw the log-likelihood gain of held-out images for the settings of a sweep, best first.
 
     Parameters
     ----------
-    found : results of `lrwidgets.sweep`
+    ranking : results of `lrwidgets.sweep`
     narrow : draw for a side panel
 
     Returns
     -------
     Bars of the best settings with ± 2 standard errors; 0 is the first combination of the sweep.
     """
-    frame = found.to_dataframe().sort_values("rank").reset_index().head(SHOWN)
-    names = [str(dim) for dim in found["rank"].dims]
-    varied = [name for name in names if found.sizes[name] > 1] or names
+    frame = ranking.to_dataframe().sort_values("rank").reset_index().head(SHOWN)
+    names = [str(dim) for dim in ranking["rank"].dims]
+    varied = [name for name in names if ranking.sizes[name] > 1] or names
     labels = [fields.describe_settings({name: row[name] for name in varied}) for row in frame.to_dict("records")]
     figure = new_figure(NARROW if narrow else 8.4, 1.4 + 0.28 * len(frame))
     ax = figure.subplots()
@@ -32,5 +32,7 @@ def sweep(found: xr.Dataset, narrow: bool = False) -> Figure:
     ax.axvline(0.0, color=GREY, lw=1.2)
     ax.set_yticks(rows, labels, fontsize=SMALL)
     style_axes(ax, "log-likelihood gain per image, over the first settings", "")
-    headline(figure, f"{found['rank'].size} settings ranked by {found.attrs['images']} held-out images (mean ± 2 SE)")
+    headline(
+        figure, f"{ranking['rank'].size} settings ranked by {ranking.attrs['images']} held-out images (mean ± 2 SE)"
+    )
     return figure

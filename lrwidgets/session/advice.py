@@ -38,12 +38,12 @@ def findings(session: Session, node: str) -> tuple[Finding, ...]:
     ------
     InputError if there is no such step.
     """
-    (found, step), start = session.load_step(node), start_node(session, node)
+    (stored, step), start = session.load_step(node), start_node(session, node)
     motion = None if node == start or len(session.job.particles) < MIN_IMAGES else motion_estimate_of(session, node)
     with _lock:
         audit = _audit_of(session, node)
         score = None if audit is None or step.iteration < 2 else _score_against_start(session, node)
-    return advise_on_step(session.job_of(found), session.load_step(start)[1], step, motion, audit, score)
+    return advise_on_step(session.job_of(stored), session.load_step(start)[1], step, motion, audit, score)
 
 
 def apply_finding(session: Session, node: str, advice: Finding) -> None:
@@ -55,8 +55,8 @@ def _score_against_start(session: Session, node: str) -> HeldOut | None:
     """Compare a step with its start by held-out images; None if the images cannot be read."""
     known = _scores.setdefault(session, {})
     if node not in known:
-        (found, step), (_, first) = session.load_step(node), session.load_step(start_node(session, node))
-        job = session.job_of(found)
+        (stored, step), (_, first) = session.load_step(node), session.load_step(start_node(session, node))
+        job = session.job_of(stored)
         try:
             known[node] = held_out(first, (job, first), (job, step), get_backend("auto"), HELD_OUT_IMAGES)
         except InputError:
@@ -66,12 +66,12 @@ def _score_against_start(session: Session, node: str) -> HeldOut | None:
 
 def _audit_of(session: Session, node: str) -> InputAudit | None:
     """Audit the input of a run, once for its start and for each first iteration; None if its images cannot be read."""
-    start, *later = (found.id for found in session.path(node)[:2])
+    start, *later = (stored.id for stored in session.path(node)[:2])
     known = _audits.setdefault(session, {})
     if start not in known:
-        found, step = session.load_step(start)
+        stored, step = session.load_step(start)
         try:
-            known[start] = audit_input(session.job_of(found), step, get_backend("auto"))
+            known[start] = audit_input(session.job_of(stored), step, get_backend("auto"))
         except InputError:
             return None
     for first_iteration in later:

@@ -41,6 +41,8 @@ class Engine(Protocol):
 
 
 class _LrcoreEngine:
+    """The functions of lrcore."""
+
     get_backend = staticmethod(backends.get_backend)
     start = staticmethod(refinement_start.start)
     advance = staticmethod(iteration.run_iteration)

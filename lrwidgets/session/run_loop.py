@@ -75,10 +75,12 @@ class RunLoop(StoredSteps):
         self._worker.resume()
 
     def _stop(self) -> None:
+        """Discard unfinished work."""
         if self._worker.drop():
             self._publish(message="stopped")
 
     def _rewind(self, node: StepNode | None) -> None:
+        """Discard unfinished work and make another step the present one."""
         self._worker.drop()
         self._steps = None
         self._publish(**self._position(node), message=f"at iteration {node.iteration}" if node else "before the start")

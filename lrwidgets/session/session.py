@@ -1,4 +1,4 @@
-"""Define Session, the object through which a person, a script or a panel drives a refinement."""
+"""Define Session, which a person, a script or a panel uses to run a refinement step by step."""
 
 import threading
 import warnings
@@ -29,7 +29,7 @@ _OPEN_SESSIONS: "WeakValueDictionary[Path, Session]" = WeakValueDictionary()
 
 
 class Session(RunLoop):
-    """A refinement as a person drives it: input, parameters, run and branches.
+    """A refinement that is run step by step: input, parameters, run and branches.
 
     A worker thread does the work. Methods that start or change it return at once; with `wait=True` they return when
     it is done and raise the error if it failed. Pause, stop and rewind take effect between two chunks of particles; a
@@ -69,7 +69,7 @@ class Session(RunLoop):
         out : path of the run folder (.zarr) to create with the first step
         store : an existing run to continue
         source : the files that the job was loaded from; recorded in the run so that it can be opened again
-        backend : "auto", "cpu" or "cuda"
+        backend : "auto" (the GPU if there is one), "cpu" or "cuda"
         threads : number of CPU threads; None for all
         workers : an Executor, a `distributed.Client` or workers (`lrcore.LocalWorkers`, `lrcore.DaskWorkers`) that
             share the work on the images; the caller closes it
@@ -432,6 +432,7 @@ class Session(RunLoop):
         )
 
     def _request(self, command: Command, done: Future[None], wait: bool, first: Command | None = None) -> None:
+        """Queue a command; Ctrl-C while waiting for it stops the work."""
         self._worker.request(command, done, wait, lambda: self.stop(wait=True), first)
 
     def _set_phase(self, phase: Phase, present: set[Phase]) -> None:

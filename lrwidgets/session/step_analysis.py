@@ -49,11 +49,11 @@ def motion_estimate_of(session: Session, node: str) -> MotionEstimate:
     with _lock:
         known = _motion_estimates.get(session)
         if known is None or known[0] != node:
-            found, step = session.load_step(node)
-            if found.parent is None:
+            stored, step = session.load_step(node)
+            if stored.parent is None:
                 raise InputError("the start has the input poses: run an iteration, and the motion can be estimated")
-            _, before = session.load_step(found.parent)
-            known = (node, estimate_motion(session.job_of(found), step, before))
+            _, before = session.load_step(stored.parent)
+            known = (node, estimate_motion(session.job_of(stored), step, before))
             _motion_estimates[session] = known
         return known[1]
 
@@ -64,8 +64,8 @@ def motion_plot_data(session: Session, node: str) -> tuple[xr.Dataset, xr.DataAr
     Raises InputError for a start, whose poses are the input's.
     """
     estimate = motion_estimate_of(session, node)
-    (found, step), (_, start) = session.load_step(node), session.load_step(start_node(session, node))
-    job = session.job_of(found)
+    (stored, step), (_, start) = session.load_step(node), session.load_step(start_node(session, node))
+    job = session.job_of(stored)
     return principal_motions(job, estimate), *map_and_mask_arrays(job, start, step)
 
 
@@ -142,15 +142,15 @@ def current_motion_widths(session: Session) -> MotionWidths | None:
     return None if estimate is None else motion_widths(estimate)
 
 
-def motion_widths(found: FulcrumEstimate) -> MotionWidths:
+def motion_widths(estimate: FulcrumEstimate) -> MotionWidths:
     """Convert the widths of an estimate to degrees and Å."""
-    sds, _ = found.axes
+    sds, _ = estimate.axes
     return MotionWidths(
-        (found.rotation_sd / DEGREE, found.shift_sd_A),
-        (found.rotation_sd_error / DEGREE, found.shift_sd_error_A),
-        found.undetermined,
-        (sds[0] / DEGREE, sds[-1] / DEGREE) if found.has_dominant_axis else None,
-        found.rotation_covariance / DEGREE**2 if found.has_dominant_axis else None,
+        (estimate.rotation_sd / DEGREE, estimate.shift_sd_A),
+        (estimate.rotation_sd_error / DEGREE, estimate.shift_sd_error_A),
+        estimate.undetermined,
+        (sds[0] / DEGREE, sds[-1] / DEGREE) if estimate.has_dominant_axis else None,
+        estimate.rotation_covariance / DEGREE**2 if estimate.has_dominant_axis else None,
     )
 
 
@@ -164,8 +164,8 @@ def start_node(session: Session, node: str) -> str:
 
 def maps_before_and_after(session: Session, node: str) -> tuple[Volume, Volume]:
     """Return the map of the start that a step descends from, and the map of the step with its surroundings."""
-    (first, start), (found, step) = session.load_step(start_node(session, node)), session.load_step(node)
-    before, after = session.job_of(first), session.job_of(found)
+    (first, start), (stored, step) = session.load_step(start_node(session, node)), session.load_step(node)
+    before, after = session.job_of(first), session.job_of(stored)
     return final_map(before, start), map_with_surroundings(after, start, step)
 
 
@@ -174,11 +174,11 @@ def local_resolution_of(session: Session, node: str, tell: Callable[[str], None]
 
     tell: called with progress as text. Raises InputError if the mask contains no sampling point.
     """
-    found, step = session.load_step(node)
+    stored, step = session.load_step(node)
     known = _local_resolutions.setdefault(session, {})
     if node not in known:
         maps = step.half_maps
-        mask, workers = session.job_of(found).mask, len(os.sched_getaffinity(0))
+        mask, workers = session.job_of(stored).mask, len(os.sched_getaffinity(0))
         for event in local_resolution(maps.first, maps.second, mask, workers=workers):
             if isinstance(event, Progress):
                 tell(f"local resolution: {event.done} of {event.total} windows")
@@ -186,5 +186,5 @@ def local_resolution_of(session: Session, node: str, tell: Callable[[str], None]
                 known[node] = event
     if node not in known:
         raise InputError("local resolution: the mask contains no sampling point: use a larger mask")
-    tell(f"local resolution of iteration {found.iteration}: median {known[node].median_A:.2f} Å")
+    tell(f"local resolution of iteration {stored.iteration}: median {known[node].median_A:.2f} Å")
     return known[node]

@@ -92,10 +92,10 @@ def parse_values(name: str, given: str) -> list[Any]:
     return [changes_from_text([f"{name}={part}"])[name] for part in parts if part]
 
 
-def settings_of_rank(found: xr.Dataset, rank: int = 1) -> dict[str, Any]:
+def settings_of_rank(ranking: xr.Dataset, rank: int = 1) -> dict[str, Any]:
     """Return the settings of a rank in a sweep (1 is best) as changes of a spec."""
-    at = np.argwhere(found["rank"].values == rank)[0]
-    values = {str(dim): found[dim].values[i] for dim, i in zip(found["rank"].dims, at, strict=True)}
+    index = np.argwhere(ranking["rank"].values == rank)[0]
+    values = {str(dim): ranking[dim].values[i] for dim, i in zip(ranking["rank"].dims, index, strict=True)}
     return {name: spec_value(value) for name, value in values.items()}
 
 
@@ -157,26 +157,27 @@ def _dataset(over: Mapping[str, Sequence[Any]], summaries: list[IterationSummary
     return xr.Dataset({**data, "rank": rank}, coords, attributes)
 
 
-def ranking_table(found: xr.Dataset) -> str:
+def ranking_table(ranking: xr.Dataset) -> str:
     """Return one line for each combination, best first, with the field names that `--set` takes."""
     lines = _format_ranking(
-        found, lambda values: ", ".join(f"{name} {format_fact(value)}" for name, value in values.items())
+        ranking, lambda values: ", ".join(f"{name} {format_fact(value)}" for name, value in values.items())
     )
     return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(lines, 1))
 
 
-def ranking_lines(found: xr.Dataset) -> list[str]:
+def ranking_lines(ranking: xr.Dataset) -> list[str]:
     """Return one line for each combination, best first: labels and values, gain and resolution."""
-    return _format_ranking(found, fields.describe_settings)
+    return _format_ranking(ranking, fields.describe_settings)
 
 
-def _format_ranking(found: xr.Dataset, describe: Callable[[Mapping[str, Any]], str]) -> list[str]:
+def _format_ranking(ranking: xr.Dataset, describe: Callable[[Mapping[str, Any]], str]) -> list[str]:
     """Return aligned lines, best first. describe: formats the settings of a row."""
-    rows = found.to_dataframe().sort_values("rank").reset_index().to_dict("records")
-    settings = [describe({str(name): row[name] for name in found["rank"].dims}) for row in rows]
+    rows = ranking.to_dataframe().sort_values("rank").reset_index().to_dict("records")
+    settings = [describe({str(name): row[name] for name in ranking["rank"].dims}) for row in rows]
     width = max(map(len, settings))
     return [f"{text:{width}s}  {_format_score(row)}" for text, row in zip(settings, rows, strict=True)]
 
 
 def _format_score(row: Mapping[Any, Any]) -> str:
+    """Format gain, standard error and resolution of a row."""
     return f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}  {row['resolution_corrected']:6.2f} Å"
