@@ -63,11 +63,13 @@ def make_example(folder: str | Path = "example", particles: int = PARTICLES) -> 
 
     Returns
     -------
-    The paths of the files.
+    Example
+        The paths of the files.
 
     Raises
     ------
-    InputError if the folder cannot be written, or exists with other content.
+    InputError
+        If the folder cannot be written, or exists with other content.
     """
     example = Example(Path(folder).absolute())
     if example.folder.exists():

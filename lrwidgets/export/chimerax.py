@@ -47,7 +47,8 @@ def write_scene(folder: Path, maps: dict[str, Volume], job: Job, step: Step, mot
 
     Returns
     -------
-    The paths of the script and of the markers.
+    list[Path]
+        The paths of the script and of the markers.
     """
     level = {name: display_level(maps[name]) for name in ("map.mrc", "map_whole.mrc")}
     script = [

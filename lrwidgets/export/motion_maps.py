@@ -37,11 +37,13 @@ def motion_series(
 
     Yields
     ------
-    FRAMES times: the position on the motion in SD, and the map.
+    tuple[float, Volume]
+        Position on the motion in SD, and map; FRAMES of them.
 
     Raises
     ------
-    InputError if there is no such motion.
+    InputError
+        If there is no such motion.
     """
     if number not in motions["motion"].values:
         raise InputError(f"motion {number}: there are motions 1 to {motions.sizes['motion']}")
@@ -68,11 +70,13 @@ def write_motion_maps(
 
     Yields
     ------
-    Progress of the reconstructions, and the path of each file that was written.
+    Progress | Path
+        Progress of the reconstructions, and the path of each file that was written.
 
     Raises
     ------
-    InputError if there is no such motion, if one of the files exists or the folder cannot be written.
+    InputError
+        If there is no such motion, if one of the files exists or the folder cannot be written.
     """
     first, step = steps
     name = f"motion{number}"

@@ -63,11 +63,13 @@ def write_step(
 
     Returns
     -------
-    The paths that were written.
+    list[Path]
+        The paths that were written.
 
     Raises
     ------
-    InputError if a target is unknown or cannot be written.
+    InputError
+        If a target is unknown or cannot be written.
     """
     unknown = set(targets) - set(TARGET_NAMES)
     if unknown:
@@ -116,7 +118,8 @@ def pose_columns(job: Job, step: Step, drawn: xr.Dataset | None = None) -> dict[
 
     Returns
     -------
-    Column name → values.
+    dict[str, ndarray]
+        Column name → values.
     """
     expectation = step.expectation
     magnification = magnification_in_3d(job.particles, np.arange(len(job.particles)))
@@ -161,11 +164,13 @@ def write_step_maps(folder: Path, job: Job, first: Step, step: Step) -> list[Pat
 
     Returns
     -------
-    The paths that were written.
+    list[Path]
+        The paths that were written.
 
     Raises
     ------
-    InputError if the folder cannot be created or a file cannot be written.
+    InputError
+        If the folder cannot be created or a file cannot be written.
     """
     halves = {"half1.mrc": step.half_maps.first, "half2.mrc": step.half_maps.second}
     return _write_maps(folder, halves | _step_volumes(job, first, step))
@@ -182,11 +187,13 @@ def write_chimerax_scene(folder: Path, job: Job, steps: tuple[Step, ...]) -> lis
 
     Returns
     -------
-    The paths that were written.
+    list[Path]
+        The paths that were written.
 
     Raises
     ------
-    InputError if the folder cannot be created or a file cannot be written.
+    InputError
+        If the folder cannot be created or a file cannot be written.
     """
     step = steps[-1]
     motions = None if len(steps) < 2 else principal_motions(job, estimate_motion(job, step, steps[-2]))

@@ -38,7 +38,8 @@ def overview(before: xr.DataTree, after: xr.DataTree) -> Figure:
 
     Returns
     -------
-    The figure; its title gives the masked resolutions.
+    Figure
+        Its title gives the masked resolutions.
     """
     figure = new_figure(10.0, 7.0)
     grid = figure.add_gridspec(2, 2, width_ratios=(2.0, 1.0), height_ratios=(2.3, 1.0))
@@ -80,7 +81,8 @@ def compare(comparison: Comparison) -> Figure:
 
     Returns
     -------
-    The figure; its title is the verdict or, without one, the summary.
+    Figure
+        Its title is the verdict or, without one, the summary.
     """
     figure = new_figure(10.0, 7.0)
     grid = figure.add_gridspec(2, 2, width_ratios=(2.0, 1.0), height_ratios=(2.3, 1.0))

@@ -61,7 +61,8 @@ def fsc(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Returns
     -------
-    The figure, with the resolutions at FSC 0.143 and 0.5 in the legends.
+    Figure
+        The resolutions at FSC 0.143 and 0.5 are in the legends.
 
     References
     ----------
@@ -92,7 +93,8 @@ def history(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Returns
     -------
-    The figure: resolution; rotation changes; shift changes of the fulcrum.
+    Figure
+        Resolution; rotation changes; shift changes of the fulcrum.
     """
     data = results_group(tree, "history")
     iterated = data.isel(iteration=data["iteration"] > 0)
@@ -122,11 +124,13 @@ def guinier(tree: xr.DataTree) -> Figure:
 
     Returns
     -------
-    The figure: ln of the mean amplitude of each shell over the spatial frequency squared.
+    Figure
+        Natural logarithm of the mean amplitude of each shell over the spatial frequency squared.
 
     Raises
     ------
-    InputError if there are too few shells between 10 Å and the resolution.
+    InputError
+        If there are too few shells between 10 Å and the resolution.
 
     References
     ----------
@@ -160,7 +164,8 @@ def conical(data: xr.Dataset) -> Figure:
 
     Returns
     -------
-    The figure. The title gives the ratio of the smallest to the largest area under the curves; 1 is isotropic.
+    Figure
+        The title gives the ratio of the smallest to the largest area under the curves; 1 is isotropic.
     """
     figure = new_figure(5.4, 4.2)
     ax = figure.subplots()

@@ -42,7 +42,8 @@ def slices(before: xr.DataArray, after: xr.DataArray, mask: xr.DataArray) -> Fig
 
     Returns
     -------
-    The figure: a row for each map, a column for each plane.
+    Figure
+        A row for each map, a column for each plane.
     """
     figure = new_figure(9.5, 6.6)
     draw_slices(figure, {"before": before, "after": after}, mask)
@@ -59,7 +60,8 @@ def local_resolution(resolution: xr.DataArray, mask: xr.DataArray) -> Figure:
 
     Returns
     -------
-    The figure: three orthogonal slices through the centre of the mask, and the histogram.
+    Figure
+        Three orthogonal slices through the centre of the mask, and the histogram.
     """
     inside = resolution.where(mask > 0.5)
     values = resolution.values[mask.values > 0.5]
@@ -91,7 +93,8 @@ def filtered_map(tree: xr.DataTree) -> xr.DataArray:
 
     Returns
     -------
-    The map, (z, y, x), coordinates in Å from the box centre.
+    xarray.DataArray
+        The map, (z, y, x), coordinates in Å from the box centre.
 
     References
     ----------

@@ -37,8 +37,9 @@ def motion(motions: xr.Dataset, volume: xr.DataArray, mask: xr.DataArray) -> Fig
 
     Returns
     -------
-    The figure: three slices through the fulcrum with its 95 % region; displacement of the body by motion; histograms
-    of the position of each particle along motion 1 and of its error.
+    Figure
+        Three slices through the fulcrum with its 95 % region; displacement of the body by motion;
+        histograms of the position of each particle along motion 1 and of its error.
     """
     figure = new_figure(11.0, 6.6)
     grid = figure.add_gridspec(2, 3, height_ratios=(1.5, 1))

@@ -51,7 +51,8 @@ def changes(tree: xr.DataTree, by_half: bool = False, narrow: bool = False) -> F
 
     Returns
     -------
-    The figure: rotation changes in degrees, shift changes of the fulcrum in Å.
+    Figure
+        Rotation changes in degrees, shift changes of the fulcrum in Å.
     """
     figure, axes = figure_with_axes(4, 9.5, 6.2, narrow, rows=2)
     cases = [(since_last, what) for since_last in (False, True) for what in ("angle", "shift")]
@@ -74,7 +75,8 @@ def uncertainty(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Returns
     -------
-    The figure: SD of the rotation in degrees, SD of the shift in Å, both per axis.
+    Figure
+        SD of the rotation in degrees, SD of the shift in Å, both per axis.
     """
     figure, axes = figure_with_axes(2, 9.5, 3.6, narrow)
     draw_sd(axes[0], tree, "rotation")
@@ -111,14 +113,16 @@ def prior(
     Parameters
     ----------
     spec : parameters of the next iteration
-    pose_changes : changes from the search centre, (particle): `angle_change` in degrees, `shift_change` in Å; None
-        before the first iteration
+    pose_changes
+        Changes from the search centre, (particle): `angle_change` in degrees, `shift_change` in Å; None before the
+        first iteration.
     estimate : estimated motion widths, without the errors of the poses; None if there is no estimate
     narrow : draw for a side panel
 
     Returns
     -------
-    The figure: rotations in degrees, shifts in Å.
+    Figure
+        Rotations in degrees, shifts in Å.
     """
     figure, axes = figure_with_axes(2, 8.4, 3.0, narrow)
     widths, errors = (estimate.sd, estimate.error) if estimate else ((0.0, 0.0), (0.0, 0.0))
@@ -158,7 +162,8 @@ def directions(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Returns
     -------
-    The figure: number of particles over rot and tilt (RELION's angles) in degrees, in the frame of the map.
+    Figure
+        Number of particles over rot and tilt (RELION's angles) in degrees, in the frame of the map.
     """
     view = results_group(tree, "particles")["rotation"].isel(iteration=-1).values[:, 2]
     rot, cos_tilt = np.degrees(np.arctan2(view[:, 1], view[:, 0])), np.clip(view[:, 2], -1, 1)

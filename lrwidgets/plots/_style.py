@@ -55,7 +55,8 @@ def save(figure: Figure, path: str | Path, dpi: float = 120) -> None:
 
     Raises
     ------
-    InputError if the file cannot be written.
+    InputError
+        If the file cannot be written.
     """
     with atomic_write(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi, pil_kwargs={"optimize": True})

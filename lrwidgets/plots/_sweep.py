@@ -19,7 +19,8 @@ def sweep(ranking: xr.Dataset, narrow: bool = False) -> Figure:
 
     Returns
     -------
-    Bars of the best settings with ± 2 standard errors; 0 is the first combination of the sweep.
+    Figure
+        Bars of the best settings with ± 2 standard errors; 0 is the first combination of the sweep.
     """
     frame = ranking.to_dataframe().sort_values("rank").reset_index().head(SHOWN)
     names = [str(dim) for dim in ranking["rank"].dims]

@@ -32,11 +32,13 @@ def findings(session: Session, node: str) -> tuple[Finding, ...]:
 
     Returns
     -------
-    The findings, each with what was observed and the settings that would change it.
+    tuple[Finding, ...]
+        The findings, each with what was observed and the settings that would change it.
 
     Raises
     ------
-    InputError if there is no such step.
+    InputError
+        If there is no such step.
     """
     (stored, step), start = session.load_step(node), start_node(session, node)
     motion = None if node == start or len(session.job.particles) < MIN_IMAGES else motion_estimate_of(session, node)

@@ -101,11 +101,13 @@ def load_job(source: Source, spec: RefineSpec) -> Job:
 
     Returns
     -------
-    The job; its images are not read yet.
+    Job
+        The job; its images are not read yet.
 
     Raises
     ------
-    InputError with one line that names the file if an input cannot be read or does not fit the others.
+    InputError
+        If an input cannot be read or does not fit the others; the message names the file.
     """
     particles = read_particles(source)
     mask = io.read_volume(source.mask, source.apix)

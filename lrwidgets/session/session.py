@@ -71,13 +71,15 @@ class Session(RunLoop):
         source : the files that the job was loaded from; recorded in the run so that it can be opened again
         backend : "auto" (the GPU if there is one), "cpu" or "cuda"
         threads : number of CPU threads; None for all
-        workers : an Executor, a `distributed.Client` or workers (`lrcore.LocalWorkers`, `lrcore.DaskWorkers`) that
-            share the work on the images; the caller closes it
+        workers
+            An Executor, a `distributed.Client` or workers (`lrcore.LocalWorkers`, `lrcore.DaskWorkers`) that share the
+            work on the images; the caller closes it.
         engine : the functions that compute; lrcore's by default
 
         Raises
         ------
-        InputError if `out` exists or cannot be written.
+        InputError
+            If `out` exists or cannot be written.
         """
         self._out = None if out is None else Path(out)
         if self._out is not None:
@@ -121,8 +123,9 @@ class Session(RunLoop):
 
         Parameters
         ----------
-        particles : file of the particles (.star, .cs or .csg), or a job folder of CryoSPARC or RELION; mask and half
-            maps that are not given are taken from the folder
+        particles
+            File of the particles (.star, .cs or .csg), or a job folder of CryoSPARC or RELION; mask and half maps that
+            are not given are taken from the folder.
         mask : file of the mask (.mrc)
         half_maps : two maps, or one volume group (.csg); if empty, they are reconstructed from the input poses
         spec : parameters of the refinement
@@ -138,11 +141,13 @@ class Session(RunLoop):
 
         Returns
         -------
-        The session, before its start: nothing is computed yet.
+        Session
+            The session, before its start: nothing is computed yet.
 
         Raises
         ------
-        InputError if an input cannot be read or does not fit the others, or if `out` exists.
+        InputError
+            If an input cannot be read or does not fit the others, or if `out` exists.
         """
         if out is not None:
             require_new_run_path(Path(out))
@@ -188,11 +193,13 @@ class Session(RunLoop):
 
         Returns
         -------
-        The session, ready to continue the run.
+        Session
+            The session, ready to continue the run.
 
         Raises
         ------
-        InputError if the path is not a run, or an input is not the one that the run was started with.
+        InputError
+            If the path is not a run, or an input is not the one that the run was started with.
         """
         live = _OPEN_SESSIONS.get(Path(run).absolute())
         if live is not None and write:
@@ -270,11 +277,13 @@ class Session(RunLoop):
 
         Returns
         -------
-        The new spec. A choice that has become unwise is reported as a warning.
+        RefineSpec
+            The new spec. A choice that has become unwise is reported as a warning.
 
         Raises
         ------
-        InputError that names the field if a name or a value is invalid.
+        InputError
+            If a name or a value is invalid; the message names the field.
         """
         with self._lock:
             before, spec = self._spec, edit_spec(self._spec, changes)
@@ -302,7 +311,8 @@ class Session(RunLoop):
 
         Raises
         ------
-        InputError if the mask does not fit the particles, or the fulcrum does not fit the mask.
+        InputError
+            If the mask does not fit the particles, or the fulcrum does not fit the mask.
         """
         validate_mask(mask, self._job.particles.box, self._job.particles.pixel_size_A)
         centre = mask_centre_A(mask)
@@ -326,8 +336,9 @@ class Session(RunLoop):
         Parameters
         ----------
         n : number of iterations at most; None for no other limit
-        wait : return when it is done, and raise its error; Ctrl-C stops the run at the next chunk of particles and
-            keeps every complete step
+        wait
+            Return when it is done, and raise its error; Ctrl-C stops the run at the next chunk of particles and keeps
+            every complete step.
         """
         self._start_run(n, False, wait)
 
@@ -371,7 +382,8 @@ class Session(RunLoop):
 
         Raises
         ------
-        InputError if there is no such step.
+        InputError
+            If there is no such step.
         """
         target = None if node is None else self._require_store().node(node)
         self._do(lambda: self._rewind(target), wait)
@@ -388,7 +400,8 @@ class Session(RunLoop):
 
         Raises
         ------
-        InputError if there is no such step, or if a value or the mask is invalid.
+        InputError
+            If there is no such step, or if a value or the mask is invalid.
         """
         target = None if node is None else self._require_store().node(node)
         spec = edit_spec(target.spec if target else self._spec, changes)

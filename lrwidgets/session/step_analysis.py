@@ -99,8 +99,9 @@ class MotionWidths:
     sd : per axis, of rotations in degrees and of shifts in Å
     error : standard errors of these two
     undetermined : which of the two, "rotation" or "shift", the poses hardly determine
-    axes : SD of the rotations about the widest and about the narrowest axis, degrees; None unless they differ
-        significantly
+    axes
+        SD of the rotations about the widest and about the narrowest axis, degrees; None unless they differ
+        significantly.
     turns : (3, 3) covariance of the rotations, degree², if `axes` is given
     """
 

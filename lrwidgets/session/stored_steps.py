@@ -42,11 +42,13 @@ class StoredSteps:
 
         Returns
         -------
-        xarray.DataTree with the groups of the written schema (docs/results.md): /fsc, /particles, /volumes, /mask, ...
+        xarray.DataTree
+            Groups of the written schema (docs/results.md): /fsc, /particles, /volumes, /mask and others.
 
         Raises
         ------
-        InputError if there is no such step, or no step yet.
+        InputError
+            If there is no such step, or no step yet.
         """
         return self._require_store().results(node or self._state.node)
 
@@ -59,11 +61,13 @@ class StoredSteps:
 
         Returns
         -------
-        The nodes in order, the start first; empty before the start.
+        tuple[StepNode, ...]
+            The nodes in order, the start first; empty before the start.
 
         Raises
         ------
-        InputError if there is no such step, or no step yet.
+        InputError
+            If there is no such step, or no step yet.
         """
         last = node or self._state.node
         return self._require_store().path_to(last) if last else ()
@@ -77,11 +81,13 @@ class StoredSteps:
 
         Returns
         -------
-        The node (id, parent, iteration, spec, mask digest), and the step (poses, half maps, FSC, history).
+        tuple[StepNode, Step]
+            The node (id, parent, iteration, spec, mask digest), and the step (poses, half maps, FSC, history).
 
         Raises
         ------
-        InputError if there is no such step, or no step yet.
+        InputError
+            If there is no such step, or no step yet.
         """
         store = self._require_store()
         loaded = store.node(node or self._state.node)
@@ -98,11 +104,13 @@ class StoredSteps:
 
         Returns
         -------
-        Comparison of step b with step a. Without images on disk it has no verdict, and a warning says so.
+        Comparison
+            Comparison of step b with step a. Without images on disk it has no verdict, and a warning says so.
 
         Raises
         ------
-        InputError if there is no such step.
+        InputError
+            If there is no such step.
         """
         steps = [self.load_step(node) for node in (a, b)]
         first, second = ((node.id, self.job_of(node), step) for node, step in steps)
@@ -128,11 +136,13 @@ class StoredSteps:
 
         Returns
         -------
-        xarray.Dataset as docs/results.md describes it (per particle: SDs in degrees and Å, covariance).
+        xarray.Dataset
+            SDs in degrees and Å and covariance of each particle, as docs/results.md describes them.
 
         Raises
         ------
-        InputError if the step is the start, whose poses were not searched, or if there is no such step.
+        InputError
+            If the step is the start, whose poses were not searched, or if there is no such step.
         """
         chosen = self._require_store().node(node or self._state.node)
         return stored_or_computed(self._require_store(), chosen, self.job_of(chosen), self._make_backend(), tell)
@@ -146,7 +156,8 @@ class StoredSteps:
 
         Returns
         -------
-        The session's job with the spec and the mask of that step.
+        Job
+            The session's job with the spec and the mask of that step.
         """
         return replace(self._job, spec=node.spec, mask=self._require_store().mask(node.id) or self._job.mask)
 
@@ -156,21 +167,25 @@ class StoredSteps:
         Parameters
         ----------
         node : id of the step; the present step by default
-        **targets : what to write, each with its path:
-            star, cs : file of the particles with the step's poses, for RELION or CryoSPARC
-            maps : folder for half1.mrc, half2.mrc, map.mrc, map_whole.mrc and mask.mrc
-            fsc_xml : file of the FSC curve in EMDB's format
-            fsc_star : file of the FSC curves, as RELION's postprocess.star
-            chimerax : folder for maps and a scene
-            netcdf : file of all results
+        **targets
+            What to write, with its path:
+
+            * star, cs: file of the particles with the step's poses, for RELION or CryoSPARC
+            * maps: folder for half1.mrc, half2.mrc, map.mrc, map_whole.mrc and mask.mrc
+            * fsc_xml: file of the FSC curve in EMDB's format
+            * fsc_star: file of the FSC curves, as RELION's postprocess.star
+            * chimerax: folder for maps and a scene
+            * netcdf: file of all results
 
         Returns
         -------
-        The paths that were written.
+        list[Path]
+            The paths that were written.
 
         Raises
         ------
-        InputError if a target is unknown or cannot be written, or if there is no such step.
+        InputError
+            If a target is unknown or cannot be written, or if there is no such step.
         """
         chosen, step = self.load_step(node)
 

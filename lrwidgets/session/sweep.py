@@ -51,12 +51,14 @@ def sweep(
 
     Yields
     ------
-    Progress and, last, an xarray.Dataset with a dimension for each field, whose coordinates are the values, and the
-    variables of SWEEP_VARIABLES and `rank` (1 is best).
+    Progress | xarray.Dataset
+        Progress and, last, a Dataset with a dimension for each field, whose coordinates are the values, and the
+        variables of SWEEP_VARIABLES and `rank` (1 is best).
 
     Raises
     ------
-    InputError if a field or value is invalid, if a field affects only a new start, or if there is no step yet.
+    InputError
+        If a field or value is invalid, if a field affects only a new start, or if there is no step yet.
     """
     node, last = session.load_step()
     specs, mask = _specs(session, over), session.mask

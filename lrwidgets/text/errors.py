@@ -15,7 +15,8 @@ def error_message(error: BaseException) -> str:
 
     Returns
     -------
-    The message, without line breaks.
+    str
+        The message, without line breaks.
     """
     if isinstance(error, InputError):
         text = str(error)

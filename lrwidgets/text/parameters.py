@@ -27,11 +27,13 @@ def edit_spec(spec: RefineSpec, changes: Mapping[str, Any]) -> RefineSpec:
 
     Returns
     -------
-    The new, validated spec.
+    RefineSpec
+        The new, validated spec.
 
     Raises
     ------
-    InputError that names the field, the value and what is valid.
+    InputError
+        If a name or a value is invalid; the message names the field, the value and what is valid.
     """
     for name in changes:
         _field(name)
