@@ -34,6 +34,25 @@ class Session(RunLoop):
     A worker thread does the work. Methods that start or change it return at once; with `wait=True` they return when
     it is done and raise the error if it failed. Pause, stop and rewind take effect between two chunks of particles; a
     changed parameter or mask takes effect with the next iteration. A session is a context manager that closes itself.
+    Without `out` and `store`, the run is kept in memory.
+
+    Parameters
+    ----------
+    job : particles, mask, spec and, if there are any, half maps
+    out : path of the run folder (.zarr) to create with the first step
+    store : an existing run to continue
+    source : the files that the job was loaded from; recorded in the run so that it can be opened again
+    backend : "auto" (the GPU if there is one), "cpu" or "cuda"
+    threads : number of CPU threads; None for all
+    workers
+        An Executor, a `distributed.Client` or workers (`lrcore.LocalWorkers`, `lrcore.DaskWorkers`) that share the
+        work on the images; the caller closes it.
+    engine : the functions that compute; lrcore's by default
+
+    Raises
+    ------
+    InputError
+        If `out` exists or cannot be written.
 
     Attributes
     ----------
@@ -61,26 +80,6 @@ class Session(RunLoop):
         workers: Any = None,
         engine: Engine = LRCORE_ENGINE,
     ) -> None:
-        """Create a session on a job. Without `out` and `store`, the run is kept in memory.
-
-        Parameters
-        ----------
-        job : particles, mask, spec and, if there are any, half maps
-        out : path of the run folder (.zarr) to create with the first step
-        store : an existing run to continue
-        source : the files that the job was loaded from; recorded in the run so that it can be opened again
-        backend : "auto" (the GPU if there is one), "cpu" or "cuda"
-        threads : number of CPU threads; None for all
-        workers
-            An Executor, a `distributed.Client` or workers (`lrcore.LocalWorkers`, `lrcore.DaskWorkers`) that share the
-            work on the images; the caller closes it.
-        engine : the functions that compute; lrcore's by default
-
-        Raises
-        ------
-        InputError
-            If `out` exists or cannot be written.
-        """
         self._out = None if out is None else Path(out)
         if self._out is not None:
             require_new_run_path(self._out)
