@@ -125,9 +125,9 @@ def test_odd_constants_are_questioned(make, name: str) -> None:
 @pytest.mark.parametrize(
     ("factor", "pattern"),
     [
-        (1e-4, r"defocus is 1\.\d+ A in the middle, nearly in focus: it must be in A"),
-        (-1.0, r"row 1: defocus of -[\d.]+ A is overfocus \(24 of 24 particles\)"),
-        (1e2, r"row 1: defocus of [\de.+]+ A is absurd \(24 of 24 particles\)"),
+        (1e-4, r"median defocus is 1\.\d+ A, almost in focus: defocus must be in A"),
+        (-1.0, r"row 1: defocus -[\d.]+ A is overfocus \(24 of 24 particles\)"),
+        (1e2, r"row 1: defocus [\de.+]+ A is implausible \(24 of 24 particles\)"),
     ],
 )
 def test_odd_defocus_is_questioned(make, factor: float, pattern: str) -> None:
