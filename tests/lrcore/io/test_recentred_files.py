@@ -145,5 +145,5 @@ def test_particles_of_two_points_have_no_one_way_back(make, tmp_path: Path) -> N
     make.stack()
     there = moved(read_particles(make.star()), tmp_path / "there")
     there.source.table.loc[3, "lrwFramePointZAngst"] = "9.0"
-    with pytest.raises(InputError, match="particles of several points or boxes"):
+    with pytest.raises(InputError, match="particles recentred to several points or boxes"):
         undo_recentring(there, tmp_path / "back.star", None)

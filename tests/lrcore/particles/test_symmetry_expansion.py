@@ -59,7 +59,7 @@ def test_expanding_twice_is_refused() -> None:
 
 
 def test_nothing_to_expand() -> None:
-    with pytest.raises(InputError, match="C1: has one operator"):
+    with pytest.raises(InputError, match="C1: has only one operator"):
         expand_symmetry(make_particles(4), "c1")
     with pytest.raises(InputError, match="write Cn, Dn"):
         expand_symmetry(make_particles(4), "Q")
