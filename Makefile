@@ -8,7 +8,7 @@ READY := .venv/.ready
 WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 
 # Tests wait for browsers and programs: one process more than there are cores keeps these busy.
-.PHONY: help setup demo lab test check bench clean
+.PHONY: help setup demo lab docs test check bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -23,6 +23,9 @@ demo: $(READY) ## simulate a flexible particle, refine its moving body, write de
 lab: $(READY) ## JupyterLab with the first notebook, its data made; make lab LAB="--no-browser --port 8889"
 	@cd notebooks && ../$(BIN)/python -m lrwidgets.example
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-lab --notebook-dir=notebooks $(LAB) notebooks/01_quickstart.ipynb
+
+docs: $(READY) ## the documentation, in docs/_build/html; warnings are errors; make docs DOCS="-D nb_execution_mode=off"
+	@$(BIN)/sphinx-build -W --keep-going -q -n -d docs/_build/doctrees $(DOCS) docs docs/_build/html
 
 test: $(READY) ## all tests; what is not on this machine (RELION, data sets) is shown as skipped; WORKERS=0: in one process
 	@scripts/apt.sh apt.txt
@@ -40,5 +43,5 @@ bench: $(READY) ## every benchmark, RELION too where it is; make bench BENCH="--
 	@$(BIN)/lrwidgets bench $(BENCH)
 
 clean: ## remove what the other targets made
-	@rm -rf .venv demo notebooks/example dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv demo notebooks/example docs/_build docs/api docs/notebooks dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

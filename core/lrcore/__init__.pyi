@@ -1,39 +1,63 @@
-from lrcore import io as io
-from lrcore import maps as maps
-from lrcore import masks as masks
-from lrcore import simulation as simulation
-from lrcore import testing as testing
-from lrcore.analysis.held_out_likelihood import held_out as held_out
-from lrcore.analysis.motion_estimate import estimate_motion as estimate_motion
-from lrcore.analysis.motion_estimate import principal_motions as principal_motions
-from lrcore.analysis.pose_uncertainty import uncertainty as uncertainty
-from lrcore.compute.backend import Backend as Backend
-from lrcore.compute.backend import get_backend as get_backend
-from lrcore.compute.workers import DaskWorkers as DaskWorkers
-from lrcore.compute.workers import ExecutorWorkers as ExecutorWorkers
-from lrcore.compute.workers import LocalWorkers as LocalWorkers
-from lrcore.errors import InputError as InputError
-from lrcore.imaging.poses import pose_differences as pose_differences
-from lrcore.io import read_particles as read_particles
-from lrcore.io import read_volume as read_volume
-from lrcore.io import write_particles as write_particles
-from lrcore.io import write_volume as write_volume
-from lrcore.maps.local_resolution import local_resolution as local_resolution
-from lrcore.records import HalfMaps as HalfMaps
-from lrcore.records import Particles as Particles
-from lrcore.records import Poses as Poses
-from lrcore.records import Progress as Progress
-from lrcore.records import Step as Step
-from lrcore.records import Volume as Volume
-from lrcore.refinement.density import final_map as final_map
-from lrcore.refinement.density import map_with_surroundings as map_with_surroundings
-from lrcore.refinement.geometry import fulcrum_A as fulcrum_A
-from lrcore.refinement.iteration import iterate as iterate
-from lrcore.refinement.iteration import run_iteration as run_iteration
-from lrcore.refinement.job import Job as Job
-from lrcore.refinement.parameters import RefineSpec as RefineSpec
-from lrcore.refinement.reconstruction import reconstruct as reconstruct
-from lrcore.refinement.start import start as start
-from lrcore.results.zarr_store import Store as Store
+from . import io, maps, masks, simulation, testing
+from .analysis.held_out_likelihood import held_out
+from .analysis.motion_estimate import estimate_motion, principal_motions
+from .analysis.pose_uncertainty import uncertainty
+from .compute.backend import Backend, get_backend
+from .compute.workers import DaskWorkers, ExecutorWorkers, LocalWorkers
+from .errors import InputError
+from .imaging.poses import pose_differences
+from .io import read_particles, read_volume, write_particles, write_volume
+from .maps.local_resolution import local_resolution
+from .records import HalfMaps, Particles, Poses, Progress, Step, Volume
+from .refinement.density import final_map, map_with_surroundings
+from .refinement.geometry import fulcrum_A
+from .refinement.iteration import iterate, run_iteration
+from .refinement.job import Job
+from .refinement.parameters import RefineSpec
+from .refinement.reconstruction import reconstruct
+from .refinement.start import start
+from .results.zarr_store import Store
 
-__all__: list[str]
+advance = run_iteration
+pick = get_backend
+whole_map = map_with_surroundings
+
+__all__ = [
+    "Backend",
+    "DaskWorkers",
+    "ExecutorWorkers",
+    "HalfMaps",
+    "InputError",
+    "Job",
+    "LocalWorkers",
+    "Particles",
+    "Poses",
+    "Progress",
+    "RefineSpec",
+    "Step",
+    "Store",
+    "Volume",
+    "estimate_motion",
+    "final_map",
+    "fulcrum_A",
+    "get_backend",
+    "held_out",
+    "io",
+    "iterate",
+    "local_resolution",
+    "map_with_surroundings",
+    "maps",
+    "masks",
+    "pose_differences",
+    "principal_motions",
+    "read_particles",
+    "read_volume",
+    "reconstruct",
+    "run_iteration",
+    "simulation",
+    "start",
+    "testing",
+    "uncertainty",
+    "write_particles",
+    "write_volume",
+]

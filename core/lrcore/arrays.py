@@ -1,4 +1,4 @@
-"""Define the array types that annotations name."""
+"""Define the array types that annotations use."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,10 +1,16 @@
-"""The one exception a person causes: unusable input, told in one line with its remedy."""
+"""Define the exception for unusable input."""
 
 
 class InputError(ValueError):
-    """Unusable input. The message names the file, the field or row, and what to do; it is one line.
+    """Unusable input. The message is one line that names the file, the field or row, and what to do.
 
-    What a file holds may be quoted in it: characters that end a line or steer a terminal are spelled out.
+    Text quoted from a file may hold control characters; they are escaped, so that they cannot break the line or control
+    the terminal.
+
+    Parameters
+    ----------
+    message
+        The line that is shown to the user.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Records: the frozen data that everything else reads and none may change."""
+"""Define the frozen records that all other modules exchange: particles, poses, maps and steps."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,29 @@ from lrcore.html_repr import html_table
 
 @dataclass(frozen=True)
 class Optics:
-    """One optics group: what its particles share. Aberration coefficients in RELION's units and order."""
+    """Optics group: the microscope and image parameters that its particles share.
+
+    Aberration coefficients have RELION's units and order.
+
+    Attributes
+    ----------
+    name
+        Name of the group.
+    voltage_kV, cs_mm
+        Acceleration voltage in kV and spherical aberration in mm.
+    amplitude_contrast
+        Q, a fraction.
+    pixel_size_A, box
+        Pixel size in Å and box in pixels of the images.
+    beam_tilt_mrad
+        (x, y) in mrad.
+    odd_zernike, even_zernike
+        Coefficients of the Zernike polynomials, see `lrcore.imaging.aberrations`.
+    mag_matrix
+        Anisotropic magnification (xx, xy, yx, yy).
+    ctf_premultiplied
+        The images on disk have been multiplied by their CTF.
+    """
 
     name: str
     voltage_kV: float
@@ -30,9 +52,14 @@ class Optics:
 
 @dataclass(frozen=True)
 class Poses:
-    """Where the map lies in each image: a map point x (Å from the box centre) appears at (A x)_xy − o.
+    """Poses of n particles: a map point x (Å from the box centre) appears in the image at (A x)_xy − o.
 
-    rotation: (n, 3, 3) float64, A, map → image. origin_A: (n, 2) float64, o = (x, y) in Å.
+    Attributes
+    ----------
+    rotation : (n, 3, 3) float64
+        A, map → image.
+    origin_A : (n, 2) float64
+        o = (x, y) in Å.
     """
 
     rotation: Float64
@@ -42,15 +69,28 @@ class Poses:
         return len(self.rotation)
 
     def select(self, rows: IntArray) -> "Poses":
-        """The poses of the given rows, in their order."""
+        """Return the poses of the given rows, in their order.
+
+        Parameters
+        ----------
+        rows : (m,) int
+            Row indices.
+        """
         return Poses(self.rotation[rows], self.origin_A[rows])
 
 
 @dataclass(frozen=True)
 class WeightedPoses:
-    """Where images go into a map: P poses for each, with their shares of the image.
+    """Poses at which images are inserted into a map: P poses for each image, with weights.
 
-    rotation: (n, P, 3, 3), A. origin_A: (n, P, 2), o. share: (n, P) float32, of sum 1 for an image; 0 for no pose.
+    Attributes
+    ----------
+    rotation : (n, P, 3, 3)
+        A, map → image.
+    origin_A : (n, P, 2)
+        o = (x, y) in Å.
+    share : (n, P) float32
+        Weight of the pose; the weights of an image add up to 1. A weight of 0 marks an unused entry.
     """
 
     rotation: Float64
@@ -59,13 +99,25 @@ class WeightedPoses:
 
     @classmethod
     def from_poses(cls, poses: Poses) -> "WeightedPoses":
-        """One point for each image: its pose."""
+        """Return one pose with weight 1 for each image."""
         return cls(poses.rotation[:, None], poses.origin_A[:, None], np.ones((len(poses), 1), np.float32))
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where the images are: `stacks[stack[i]]`, slice `index[i]` (0-based), times `sign[i]`. Nothing is read."""
+    """Location of the images on disk: image i is slice `index[i]` of `stacks[stack[i]]`, times `sign[i]`.
+
+    Attributes
+    ----------
+    stacks
+        Paths of the image stacks.
+    stack : (n,) int32
+        Number of the stack of each image.
+    index : (n,) int64
+        Slice in its stack, from 0.
+    sign : (n,) float32
+        1, or −1 for an image whose contrast must be inverted.
+    """
 
     stacks: tuple[Path, ...]
     stack: npt.NDArray[np.int32]
@@ -75,12 +127,32 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class Particles:
-    """The metadata of n particles; their images stay on disk.
+    """Metadata of n particles; their images stay on disk.
 
-    uid: (n,) uint64. half: (n,) int8, 1 or 2. group: (n,) int32 into `optics`. defocus_A: (n, 2) U, V (underfocus
-    positive). defocus_angle_rad, phase_shift_rad, bfactor_A2, scale: (n,). source: the table it came from, kept by
-    `io` so that an export loses nothing; `path` is that file. subtracted: what lies outside of a mask has been
-    subtracted from the images on disk.
+    Attributes
+    ----------
+    uid : (n,) uint64
+        Unique identifiers.
+    half : (n,) int8
+        Half set, 1 or 2.
+    group : (n,) int32
+        Index into `optics`.
+    optics
+        The optics groups.
+    poses
+        Poses in the input table.
+    defocus_A : (n, 2)
+        U and V in Å, underfocus positive.
+    defocus_angle_rad, phase_shift_rad, bfactor_A2, scale : (n,)
+        The other CTF parameters, in rad and Å²; `scale` multiplies the CTF.
+    images
+        Location of the images on disk.
+    path
+        The file of the table.
+    source
+        The table as it was read; kept by `lrcore.io`, so that an export loses no column.
+    subtracted
+        Density outside a mask has been subtracted from the images on disk.
     """
 
     uid: npt.NDArray[np.uint64]
@@ -112,7 +184,15 @@ class Particles:
         return self.optics[0].pixel_size_A
 
     def select(self, rows: IntArray) -> "Particles":
-        """The particles of the given rows; `source` still holds the whole table, `uid` says which rows."""
+        """Return the particles of the given rows, in their order.
+
+        `source` remains the whole table; `uid` identifies the selected rows in it.
+
+        Parameters
+        ----------
+        rows : (m,) int
+            Row indices.
+        """
         return replace(
             self,
             uid=self.uid[rows],
@@ -135,7 +215,19 @@ class Particles:
 
 @dataclass(frozen=True)
 class Volume:
-    """A cubic map. data: (n, n, n) float32 zyx. header_origin_A: (x, y, z) of the MRC header, kept for export."""
+    """Cubic map.
+
+    Attributes
+    ----------
+    data : (n, n, n) float32, zyx
+        Density or mask values.
+    pixel_size_A
+        Voxel size in Å.
+    header_origin_A
+        (x, y, z) origin of the MRC header in Å, kept for export.
+    path
+        The file it was read from, if any.
+    """
 
     data: Float32
     pixel_size_A: float
@@ -162,13 +254,25 @@ class Volume:
 
 @dataclass(frozen=True)
 class HalfMaps:
-    """The two independently refined maps, unmasked and unfiltered; `half(1)` belongs to half set 1."""
+    """The two independently refined maps, unmasked and unfiltered.
+
+    Attributes
+    ----------
+    first, second
+        Maps of half set 1 and half set 2.
+    """
 
     first: Volume
     second: Volume
 
     def half(self, number: int) -> Volume:
-        """The half map of half set 1 or 2."""
+        """Return the half map of half set 1 or 2.
+
+        Parameters
+        ----------
+        number
+            1 or 2.
+        """
         return self.first if number == 1 else self.second
 
 
@@ -183,21 +287,36 @@ FLAG_NAMES = {
     FLAG_BAD_IMAGE: "bad_image",
 }
 
-
 OTHER_MODES = 3
-"""Modes of a posterior that are kept beside the reported one: `kernels.find_posterior_modes.KEPT` less one."""
+"""Modes of a posterior that are kept besides the reported one: one less than `lrcore.kernels.constants.MAX_MODES`."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the search found for n particles.
+    """Result of the search for n particles.
 
-    poses: box frame. covariance: (n, 5, 5) of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum, rad and Å, ω in the map
-    frame. ess: (n,) effective number of modes. mode_probability: (n,) of the reported mode. gain: (n,) log-likelihood
-    over the input pose. flags: (n,) uint8, bits of FLAG_NAMES. scale: (n,) amplitude of an image's signal over that of
-    the reference, beside the scale in its file; its mean over a half set is 1. other_modes: (n, OTHER_MODES, 5) where
-    else the posterior has a peak, from the reported pose as `poses.away` takes it; NaN for none. other_probability:
-    (n, OTHER_MODES) of these; 0 for none.
+    Attributes
+    ----------
+    poses
+        The reported poses, in the frame of the box.
+    covariance : (n, 5, 5)
+        Covariance of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum in rad and Å, ω in the frame of the map.
+    ess : (n,)
+        Effective number of modes of the posterior.
+    mode_probability : (n,)
+        Probability of the reported mode.
+    gain : (n,)
+        Log-likelihood of the reported pose minus that of the input pose.
+    flags : (n,) uint8
+        Bits of FLAG_NAMES.
+    scale : (n,)
+        Amplitude of the signal of the image relative to the reference, after the scale in the file has been applied;
+        the mean over a half set is 1.
+    other_modes : (n, OTHER_MODES, 5) float32
+        The other modes of the posterior as displacements (ω, t) from the reported pose, see
+        `lrcore.imaging.poses.displaced_poses`; NaN where there is none.
+    other_probability : (n, OTHER_MODES) float32
+        Their probabilities; 0 where there is none.
     """
 
     poses: Poses
@@ -212,13 +331,13 @@ class Expectation:
 
     @classmethod
     def before_search(cls, poses: Poses) -> "Expectation":
-        """What is known before any search."""
+        """Return the expectation of the start: the given poses, zero covariance and a single mode."""
         n = len(poses)
         ones, nothing = np.ones(n), np.zeros(n)
         return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, np.zeros(n, np.uint8), ones, *empty_other_modes(n))
 
     def select(self, rows: IntArray) -> "Expectation":
-        """Of the given rows, in their order."""
+        """Return the expectation of the given rows, in their order."""
         return Expectation(
             self.poses.select(rows),
             self.covariance[rows],
@@ -233,20 +352,40 @@ class Expectation:
 
 
 def empty_other_modes(n: int) -> tuple[Float32, Float32]:
-    """`other_modes` and `other_probability` of n particles that have none."""
+    """Return `other_modes` (NaN) and `other_probability` (0) of n particles with a single mode."""
     return np.full((n, OTHER_MODES, 5), np.nan, np.float32), np.zeros((n, OTHER_MODES), np.float32)
 
 
 @dataclass(frozen=True)
 class Fsc:
-    """One FSC curve. kind: what `fsc.family` calls it. frequency: (s,) 1/Å. value: (s,)."""
+    """One FSC curve.
+
+    Attributes
+    ----------
+    kind
+        A key of `lrcore.maps.fsc.fsc_curves`, such as "masked".
+    frequency : (s,)
+        1/Å.
+    value : (s,)
+        FSC of each shell.
+    """
 
     kind: str
     frequency: Float64
     value: Float64
 
     def resolution_A(self, threshold: float = 0.143) -> float:
-        """Å at the first crossing of `threshold`, interpolated between shells; the Nyquist limit if never crossed."""
+        """Return the resolution in Å at which the FSC first falls below a threshold, linear between shells.
+
+        Parameters
+        ----------
+        threshold
+            FSC value of the crossing.
+
+        Returns
+        -------
+        Å; the Nyquist limit if the curve never falls below the threshold.
+        """
         below = np.nonzero(self.value[1:] < threshold)[0]
         if len(below) == 0:
             return float(1.0 / self.frequency[-1])
@@ -262,9 +401,32 @@ class Fsc:
 
 @dataclass(frozen=True)
 class IterationSummary:
-    """One line of history: what an iteration did, in the numbers that convergence and the table need.
+    """Statistics of one iteration for the convergence criterion and the table of iterations.
 
-    skipped: particles whose images were none, so that they weigh nothing.
+    Attributes
+    ----------
+    iteration
+        Number of the step; 0 is the start.
+    resolution_masked_A, resolution_corrected_A
+        Resolution at FSC 0.143 inside the mask and after mask correction, in Å.
+    align_resolution_A
+        Finest resolution that the search used, in Å.
+    angle_from_input_deg, shift_from_input_A
+        Median change of the poses from the input poses.
+    angle_since_last_deg, shift_since_last_A
+        Median change of the poses from the previous step.
+    change_in_sd
+        Change of the poses from the previous step in units of their posterior SDs.
+    at_rotation_extent, at_shift_extent
+        Fractions of the particles at the extents of the search.
+    seconds, particles_per_s
+        Time and speed of each stage.
+    memory_MB
+        Peak memory in MB.
+    lattice_share
+        Fraction of the particles that were searched on the lattice.
+    skipped
+        Particles skipped because of invalid images.
     """
 
     iteration: int
@@ -287,12 +449,21 @@ class IterationSummary:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What the search of an iteration held: where it turned, how wide its prior was and how far it looked.
+    """Settings of the search of one iteration: fulcrum, prior and extents.
 
-    fulcrum_A: (x, y, z) from the box centre. rotation_sd_deg, shift_sd_A: of the prior, infinite without one.
-    recentred: the middle of the search was not the input pose. covariance: of a prior that is not the same along all
-    axes, 6 by 6, row by row: of the body's turn about the fulcrum and its shift, rad and Å in the frame of the map;
-    the SDs are then its mean widths.
+    Attributes
+    ----------
+    fulcrum_A
+        (x, y, z) in Å from the box centre.
+    rotation_sd_deg, shift_sd_A
+        SDs of the prior; infinite without one. Mean SDs if the prior has a `covariance`.
+    rotation_extent_deg, shift_extent_A
+        Hard limits of the search.
+    recentred
+        The search was centred on the poses of the previous step, not on the input poses.
+    covariance
+        36 values of an anisotropic prior, a (6, 6) matrix row by row: of the rotation of the body about the fulcrum and
+        of its shift, in rad and Å, in the frame of the map. None for an isotropic prior.
     """
 
     fulcrum_A: tuple[float, float, float]
@@ -306,15 +477,33 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Step:
-    """One whole iteration, immutable and complete: the next one, or a report, needs nothing else but the job.
+    """One complete iteration. Together with the job it is all that the next iteration or a report needs.
 
-    iteration: 0 is the start (input poses, input half maps on the images' scale). expectation: of all particles, in
-    their order. half_maps: unmasked, unfiltered. fsc: by kind. noise: (2, groups, shells) variance of an image's
-    Fourier coefficients, by half set. initial_lowpass_A: low-pass of the next iteration's reference in Å; 0 means
-    none. history: one Summary for every iteration up to this one. converged: nothing more to gain. question: what the
-    search asked (`reference.question`), empty at the start. intensity: amplitude of each optics group's signal beside
-    the scale in the file, measured at the start; empty for a single group. held: by the search that made it; None at
-    the start, and of a run written before this was kept.
+    Attributes
+    ----------
+    iteration
+        Number of the step; 0 is the start (input poses, input half maps on the scale of the images).
+    expectation
+        Result of the search for all particles, in their order.
+    half_maps
+        Unmasked and unfiltered half maps.
+    fsc
+        FSC curves by kind.
+    noise : (2, groups, shells)
+        Variance of the Fourier coefficients of an image, by half set.
+    initial_lowpass_A
+        Low-pass of the next iteration's reference in Å; 0 for none.
+    history
+        The IterationSummary of every iteration up to this one.
+    converged
+        The convergence criterion was met.
+    search_key
+        Identifies the settings of the search, see `lrcore.refinement.geometry.search_key`; empty at the start.
+    intensity
+        Amplitude of the signal of each optics group relative to the scale in the file, measured at the start; empty for
+        a single group.
+    search
+        Settings of the search; None at the start and for runs written by versions that did not store them.
     """
 
     iteration: int
@@ -344,7 +533,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step is: `done` of `total` particles in `stage` ("reconstruct", "start", "noise", "search")."""
+    """Progress of a step.
+
+    Attributes
+    ----------
+    iteration
+        Number of the step.
+    stage
+        "reconstruct", "start", "noise", "learn", "search" or the name of an analysis.
+    done, total
+        Particles (or points of a map) that are finished, and all of them.
+    """
 
     iteration: int
     stage: str

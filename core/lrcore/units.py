@@ -1,4 +1,4 @@
-"""Physical units: Å for lengths, rad inside and degree at every edge a person sees."""
+"""Define physical units and constants: lengths in Å, angles in rad inside and in degrees at every user interface."""
 
 import math
 
@@ -12,9 +12,18 @@ LIGHT_SPEED = 299792458.0
 
 
 def electron_wavelength_A(voltage_kV: float) -> float:
-    """Relativistic de Broglie wavelength in Å of an electron accelerated by `voltage_kV` (kV).
+    """Return the relativistic de Broglie wavelength in Å of an electron accelerated by `voltage_kV`.
 
-    λ = h / sqrt(2 m e V (1 + e V / (2 m c²))); Reimer & Kohl, Transmission Electron Microscopy, eq. 2.12.
+    λ = h / √(2 m e V (1 + e V / (2 m c²)))
+
+    Parameters
+    ----------
+    voltage_kV
+        Acceleration voltage in kV.
+
+    References
+    ----------
+    Reimer & Kohl, Transmission Electron Microscopy, eq. 2.12.
     """
     energy = ELECTRON_CHARGE * voltage_kV * 1e3
     relativistic = 1.0 + energy / (2.0 * ELECTRON_MASS * LIGHT_SPEED**2)

@@ -28,13 +28,16 @@ BENCHMARKS = {
     "mask": ("scaling.mask", "time per particle as the mask grows in the same box"),
     "band": ("scaling.band", "time per particle as the resolution limit of the search moves"),
     "threads": ("scaling.threads", "speed-up by threads"),
-    "workers": ("many_particles.workers", "processes that share an iteration, against the threads of one"),
-    "many": ("many_particles.many", "time per particle and memory of very many particles, each process a fresh one"),
-    "memory": ("whole_commands.memory", "peak of memory of lrwidgets refine, a fresh process"),
+    "workers": ("many_particles.measure_workers", "processes that share an iteration, against the threads of one"),
+    "many": (
+        "many_particles.measure_many_particles",
+        "time per particle and memory of very many particles, each process a fresh one",
+    ),
+    "memory": ("whole_commands.measure_peak_memory", "peak of memory of lrwidgets refine, a fresh process"),
     "startup": ("whole_commands.startup", "the wait for lrwidgets refine, a fresh process"),
     "reading": ("table_reading.reading", "tables of a million particles, read in a fresh process"),
-    "reconstruct": ("relion.reconstruction", "lrwidgets reconstruct beside relion_reconstruct"),
-    "relion": ("relion.refinement", "lrwidgets refine beside RELION's local search"),
+    "reconstruct": ("relion.compare_reconstruction", "lrwidgets reconstruct beside relion_reconstruct"),
+    "relion": ("relion.compare_refinement", "lrwidgets refine beside RELION's local search"),
 }
 """Name → function in lrwidgets.bench, and what it measures."""
 SLOW = ("relion",)

@@ -1,23 +1,5 @@
-"""The notebook's widgets, each alone and all in one `Studio`. They are imported when they are asked for."""
+"""Jupyter widgets: each of them alone, and all in one `Studio`. Each is imported when it is first used."""
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
-_HOMES = {
-    "FulcrumWidget": "fulcrum",
-    "InspectWidget": "inspect",
-    "MaskWidget": "mask",
-    "PriorWidget": "prior",
-    "RunWidget": "run",
-    "SliceView": "slices",
-    "Studio": "studio",
-    "SweepWidget": "sweep",
-}
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

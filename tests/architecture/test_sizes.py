@@ -8,7 +8,7 @@ import pytest
 
 MAX_MODULE_LINES = 600
 MAX_BODY_LINES = 80
-FOLDERS = ("core", "lrwidgets", "tests", "benchmarks", "scripts")
+FOLDERS = ("core", "lrwidgets", "tests", "scripts")
 
 
 def python_files(root: Path) -> list[Path]:

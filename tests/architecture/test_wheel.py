@@ -1,5 +1,6 @@
 """The wheel holds the two packages, whole, at its top; core/ is a folder of the repository and never a package."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -24,7 +25,7 @@ def test_it_holds_both_packages_and_no_core(wheel: Path, root: Path) -> None:
     info = f"lrwidgets-{lrwidgets.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"lrcore", "lrwidgets", info}
     for base in (root / "core" / "lrcore", root / "lrwidgets"):
-        files = [path for suffix in ("py", "cu", "cuh", "js", "css") for path in base.rglob(f"*.{suffix}")]
+        files = [path for suffix in ("py", "pyi", "cu", "cuh", "js", "css") for path in base.rglob(f"*.{suffix}")]
         sources = {path.relative_to(base.parent).as_posix() for path in files}
         assert sources
         assert sources <= names
@@ -40,11 +41,16 @@ def test_it_holds_both_packages_and_no_core(wheel: Path, root: Path) -> None:
 def test_it_names_the_command(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     entry = archive.read(f"lrwidgets-{lrwidgets.__version__}.dist-info/entry_points.txt").decode()
-    assert "lrwidgets = lrwidgets.cli.arguments:main" in entry
+    assert "lrwidgets = lrwidgets.cli:main" in entry
     assert "[napari.manifest]\nlrwidgets = lrwidgets.napari_panel:napari.yaml" in entry
 
 
 def test_it_is_imported_from_anywhere(wheel: Path, tmp_path: Path) -> None:
-    code = f"import sys; sys.path.insert(0, {str(wheel)!r}); import lrcore.errors, lrwidgets; print(lrcore.__file__)"
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert run.stdout.startswith(str(wheel))
+    """Unpacked, as pip does; the front doors need their stubs beside them."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = "import lrcore, lrwidgets; print(lrcore.__file__, lrwidgets.Session, lrcore.maps.sharpen)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert run.stdout.startswith(str(tmp_path / "site"))

@@ -1,4 +1,4 @@
-"""Every command and every Python example of the README runs, on a small simulated set under the README's names."""
+"""Every command and Python example of README, docs/commands.md and docs/guide/python.md runs on simulated data."""
 
 import re
 import runpy
@@ -10,12 +10,24 @@ import pytest
 
 from lrcore import io
 from lrcore.simulation.data_set import simulate_flexible_particle
-from lrwidgets.cli._main import main
+from lrwidgets.cli import main
+from lrwidgets.cli.arguments import COMMANDS
 
 
-def blocks(root: Path, language: str) -> list[str]:
-    """The contents of the README's fenced blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (root / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the contents of a page's fenced blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run_commands(page: Path, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """Run all commands of a page; return their names."""
+    names = set()
+    for command in [line for block in blocks(page, "sh") for line in block.splitlines()]:
+        program, *arguments = shlex.split(command)
+        assert program == "lrwidgets"
+        assert main(arguments) == 0, (command, capsys.readouterr().err)
+        names.add(arguments[0])
+    return names
 
 
 @pytest.fixture
@@ -31,32 +43,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [line for block in blocks(root, "sh") for line in block.splitlines()]
-    assert {
-        "refine",
-        "export",
-        "fsc",
-        "reconstruct",
-        "info",
-        "compare",
-        "expand",
-        "recenter",
-        "subtract",
-        "mask",
-        "locres",
-        "filter",
-        "motion",
-        "tree",
-        "advise",
-        "select",
-        "sweep",
-        "uncertainty",
-    } == {shlex.split(line)[1] for line in commands}
-    for command in commands:
-        program, *arguments = shlex.split(command)
-        assert program == "lrwidgets"
-        assert main(arguments) == 0, (command, capsys.readouterr().err)
+def test_commands_of_the_readme(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_commands(root / "README.md", capsys) == {"refine", "export"}
     assert len(io.read_particles(project / "refined.star")) == len(io.read_particles(project / "refined.csg")) == 60
     assert {path.name for path in (project / "maps").iterdir()} == {
         "half1.mrc",
@@ -67,13 +55,26 @@ def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str])
     }
 
 
+def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = {"demo", "napari", "bench", "check", "convert", "duplicates"}
+    assert run_commands(root / "docs" / "commands.md", capsys) == set(COMMANDS) - elsewhere
+    assert set(re.findall(r"`(?:lrwidgets )?(\w+)", (root / "docs" / "commands.md").read_text())) >= set(COMMANDS)
+
+
 def test_python(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    examples = blocks(root, "python")
-    assert len(examples) == 3
+    examples = blocks(root / "docs" / "guide" / "python.md", "python")
+    assert len(examples) == 2
     for example in examples:
         (project / "example.py").write_text(example)
         runpy.run_path("example.py")
-    told = capsys.readouterr().out
-    assert re.search(r"^median \d+\.\d degree$", told, re.MULTILINE)
-    assert re.search(r"^2 \d+\.\d+$", told, re.MULTILINE)
+    output = capsys.readouterr().out
+    assert re.search(r"^median \d+\.\d degree$", output, re.MULTILINE)
+    assert re.search(r"^2 \d+\.\d+$", output, re.MULTILINE)
+    assert (project / "changes.png").is_file()
+
+
+def test_python_of_the_readme(project: Path, root: Path) -> None:
+    (example,) = blocks(root / "README.md", "python")
+    (project / "example.py").write_text(example)
+    runpy.run_path("example.py")
     assert (project / "fsc.png").is_file()

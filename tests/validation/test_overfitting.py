@@ -81,7 +81,7 @@ def outcome(case: SimulatedCase, backend: Backend, **settings: object) -> Outcom
         error_deg=float(np.median(rotation_error_deg(last.expectation.poses, case.truth))),
         moved=angle / job.spec.rotation_limit_deg,
         gain=worth.gain,
-        advice={one.name for one in advise_on_step(job, first, last, worth=worth)},
+        advice={one.name for one in advise_on_step(job, first, last, held_out=worth)},
     )
     histogram = np.histogram(found.moved, np.linspace(0, 1, 11))[0] / len(found.moved)
     (claimed, claim), (before, after) = found.halves_A, found.truth_A

@@ -1,4 +1,4 @@
-"""Two steps side by side: what their maps and poses have in common, in what their specs differ, which is better."""
+"""Compare two steps: their FSC curves, poses, maps and parameters, and which predicts held-out images better."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,19 +15,23 @@ from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import spec_differences
 
 NamedStep = tuple[str, Job, Step]
-"""A step by its name, with the job that it was run with."""
+"""Name of a step, the job that it was run with, and the step."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two steps of the same particles.
+    """Comparison of two steps of the same particles.
 
-    fsc: (step, shell), one variable per kind that both have; coordinate `frequency` in 1/Å. poses: (particle), the
-    rotation in degrees and the shift in Å of the fulcrum that lead from the first pose to the second, and the half
-    set. maps: (step, z, y, x), the half maps' mean filtered by its FSC, and the second step's mask. spec: fields that
-    differ, name → both values. summary: one sentence. verdict: which predicts images better, and how sure that is, in a
-    sentence. held_out: the scores behind it, `log_likelihood` (step, particle) with the coordinates uid and half;
-    both empty where no images were looked at.
+    Attributes
+    ----------
+    names : names of the two steps
+    fsc : (step, shell), one variable per kind of curve that both steps have; coordinate `frequency` in 1/Å
+    poses : (particle), rotation in degrees and shift of the fulcrum in Å from the first pose to the second; half set
+    maps : (step, z, y, x), mean of the half maps filtered by its FSC; (z, y, x), mask of the second step
+    spec : parameters that differ, name → (first value, second value)
+    summary : resolutions, pose differences and changed parameters, in one sentence
+    verdict : which step predicts held-out images better, and how significant that is; "" without held-out images
+    held_out : scores behind the verdict, `log_likelihood` (step, particle) with the coordinates uid and half; or None
     """
 
     names: tuple[str, str]
@@ -41,60 +45,80 @@ class Comparison:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Summary and, where there is one, verdict."""
+        """Return the summary and, if there is one, the verdict."""
         return (self.summary, self.verdict) if self.verdict else (self.summary,)
 
     @property
     def summary_line(self) -> str:
-        """The sentences in one line."""
+        """Return the sentences in one line."""
         return "; ".join(self.sentences)
 
     def _repr_html_(self) -> str:
         return "".join(f"<p>{text}</p>" for text in self.sentences)
 
 
-def compare_steps(a: NamedStep, b: NamedStep, found: HeldOut | None = None) -> Comparison:
-    """Compare step b with step a; shifts are those of the fulcrum of b. found: their held-out likelihoods."""
+def compare_steps(a: NamedStep, b: NamedStep, held_out: HeldOut | None = None) -> Comparison:
+    """Compare step b with step a of the same particles.
+
+    Parameters
+    ----------
+    a : first step
+    b : second step; shifts are those of its fulcrum, and its mask is shown
+    held_out : held-out likelihoods of the two steps; None for a comparison without a verdict
+
+    Returns
+    -------
+    Comparison
+        Differences of FSC, poses, maps and parameters, with a summary.
+    """
     names = (a[0], b[0])
     poses = _poses(a[2], b)
     spec = spec_differences(a[1].spec, b[1].spec)
-    made = Comparison(names, _fsc(a, b), poses, _maps(a, b), spec, _summary(a[2], b[2], poses, spec))
-    if found is None:
-        return made
-    return replace(made, verdict=verdict_sentence(names, found), held_out=_scores(names, b[1], found))
+    comparison = Comparison(names, _fsc(a, b), poses, _maps(a, b), spec, _summary(a[2], b[2], poses, spec))
+    if held_out is None:
+        return comparison
+    return replace(comparison, verdict=verdict_sentence(names, held_out), held_out=_scores(names, b[1], held_out))
 
 
-def verdict_sentence(names: tuple[str, str], found: HeldOut) -> str:
-    """Which of two steps predicts held-out images better, and how sure that is."""
-    told = (
-        f"({found.gain:+.2f} ± {found.error:.2f} in the log-likelihood of an image, {len(found.rows)} images, p "
-        f"{f'{found.p:.2g}' if found.p > 1e-12 else '< 1e-12'})"
+def verdict_sentence(names: tuple[str, str], held_out: HeldOut) -> str:
+    """Return a sentence on which of two named steps predicts held-out images better, with the evidence in brackets."""
+    evidence = (
+        f"(log-likelihood {held_out.gain:+.2f} ± {held_out.error:.2f} per image, {len(held_out.rows)} images, p "
+        f"{f'{held_out.p:.2g}' if held_out.p > 1e-12 else '< 1e-12'})"
     )
     short = [name[:9] for name in names]
-    blind = "" if found.marginal else "; re-centred, so that the priors are not counted: the looser one gains by it"
-    if found.better is None:
-        return f"no difference between {short[0]} and {short[1]} that held-out images tell {told}{blind}"
-    first, second = short[found.better], short[1 - found.better]
-    return f"{first} is better than {second}: images that its maps have not seen are more probable {told}{blind}"
+    caveat = "" if held_out.marginal else "; re-centred, so priors are not counted, which favours wider priors"
+    if held_out.better is None:
+        return f"no difference between {short[0]} and {short[1]} by held-out images {evidence}{caveat}"
+    first, second = short[held_out.better], short[1 - held_out.better]
+    return f"{first} is better than {second}: it predicts held-out images better {evidence}{caveat}"
 
 
-def _scores(names: tuple[str, str], job: Job, found: HeldOut) -> xr.Dataset:
-    score = _variable(("step", "particle"), found.score, "Log-likelihood of a held-out image over no density", "1")
-    uid, half = job.particles.uid[found.rows], found.half
+def _scores(names: tuple[str, str], job: Job, held_out: HeldOut) -> xr.Dataset:
+    """Return the held-out scores as a data set."""
+    score = _variable(("step", "particle"), held_out.score, "Log-likelihood of a held-out image over no density", "1")
+    uid, half = job.particles.uid[held_out.rows], held_out.half
     coords = {
         "step": list(names),
         "uid": _variable(("particle",), uid, "Unique identifier of the particle", "1"),
         "half": _variable(("particle",), half, "Half set, 1 or 2", "1"),
     }
-    attrs = {"gain": found.gain, "gain_standard_error": found.error, "p": found.p, "priors_counted": found.marginal}
+    attrs = {
+        "gain": held_out.gain,
+        "gain_standard_error": held_out.error,
+        "p": held_out.p,
+        "priors_counted": held_out.marginal,
+    }
     return xr.Dataset({"log_likelihood": score}, coords, attrs)
 
 
 def _variable(dims: tuple[str, ...], values: Any, long_name: str, units: str) -> xr.Variable:
+    """Return a variable with its attributes."""
     return xr.Variable(dims, np.asarray(values), {"long_name": long_name, "units": units})
 
 
 def _fsc(a: NamedStep, b: NamedStep) -> xr.Dataset:
+    """Return the FSC curves that both steps have."""
     curves = [step.fsc for _, _, step in (a, b)]
     kinds = [kind for kind in curves[1] if kind in curves[0]]
     data: dict[str, Any] = {
@@ -105,6 +129,7 @@ def _fsc(a: NamedStep, b: NamedStep) -> xr.Dataset:
 
 
 def _poses(before: Step, b: NamedStep) -> xr.Dataset:
+    """Return how far each pose of step b is from that of step `before`."""
     _, job, step = b
     angle, shift = pose_differences(before.expectation.poses, step.expectation.poses, fulcrum_of(job, step))
     particles = job.particles
@@ -121,11 +146,12 @@ def _poses(before: Step, b: NamedStep) -> xr.Dataset:
 
 
 def _maps(a: NamedStep, b: NamedStep) -> xr.Dataset:
-    made: list[Volume] = [final_map(job, step) for _, job, step in (a, b)]
-    box, apix = made[1].box, made[1].pixel_size_A
+    """Return the filtered maps of both steps and the mask of the second, on its grid in Å about the box centre."""
+    volumes: list[Volume] = [final_map(job, step) for _, job, step in (a, b)]
+    box, apix = volumes[1].box, volumes[1].pixel_size_A
     at = (np.arange(box) - box // 2) * apix
     axes = {axis: _variable((axis,), at, f"Distance from the box centre along {axis}", "angstrom") for axis in "zyx"}
-    both = np.stack([volume.data for volume in made])
+    both = np.stack([volume.data for volume in volumes])
     data = {
         "map": _variable(("step", "z", "y", "x"), both, "Map, filtered by its FSC", "1"),
         "mask": _variable(("z", "y", "x"), b[1].mask.data, "Mask of the second step", "1"),
@@ -134,9 +160,10 @@ def _maps(a: NamedStep, b: NamedStep) -> xr.Dataset:
 
 
 def _summary(a: Step, b: Step, poses: xr.Dataset, spec: dict[str, tuple[Any, Any]]) -> str:
+    """Return the summary sentence."""
     before, after = a.history[-1], b.history[-1]
     angle, shift = (float(poses[name].median()) for name in ("angle_difference", "shift_difference"))
-    changed = [f"{name} {_text(first)} → {_text(second)}" for name, (first, second) in spec.items()]
+    changed = [f"{name} {_format_value(first)} → {_format_value(second)}" for name, (first, second) in spec.items()]
     return (
         f"iteration {a.iteration} → {b.iteration}: "
         f"{before.resolution_masked_A:.2f} → {after.resolution_masked_A:.2f} Å inside the mask "
@@ -146,5 +173,6 @@ def _summary(a: Step, b: Step, poses: xr.Dataset, spec: dict[str, tuple[Any, Any
     )
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
+    """Return a parameter's value as text."""
     return "auto" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,19 +1,19 @@
-"""Held-out likelihood: how well two steps predict images that their maps have not seen, and which does it better.
+"""Compare how well two steps predict held-out images: images scored with the map of the other half set.
 
-An image of one half set is looked at with the map of the other, which has never seen it. What counts is how probable
-the image is under the step, its pose not being known but for the prior (Laplace's approximation at the pose x that its
-own half set found, with its posterior covariance Σ and the probability q of that mode):
+The score of an image is its marginal log-likelihood over the unknown pose. It is computed by Laplace's approximation at
+the pose x that was found with the image's own half map, with the posterior covariance Σ and the probability q of the
+mode:
 
     log p(image) = log p(image | x) + log prior(x) + ½ log |2π Σ| − log q
 
-The likelihood at the pose alone would praise every step whose prior lets poses follow the noise. Without a prior it is
-uniform inside the extents; the start, which looks for no pose, has the input pose for certain. It is counted over that
-of no density at all. Of two steps every image has two scores, so that what makes one image worse than another drops out
-of their difference.
+The likelihood at the pose alone would favour every step whose wide prior lets the poses follow the noise. Without a
+prior, the prior is taken as uniform inside the extents; step 0, which searches no pose, has the input pose for certain.
+Scores are relative to the likelihood of no density. Each image is scored with both steps, so that differences between
+images cancel.
 
-The test is Student's on those differences. It takes the maps as they are, so that a difference of no weight is found
-significant once there are images enough: a step is called better only if both half sets say so, which share no image
-and no map, and if the difference is more than `WORTH`.
+The paired Student's t-test treats the maps as fixed, so that with enough images even a negligible difference becomes
+significant. Therefore a step is called better only if both half sets, which share no images and no maps, agree, and if
+the mean difference exceeds `MIN_GAIN`.
 """
 
 from dataclasses import dataclass, replace
@@ -48,21 +48,28 @@ from lrcore.refinement.reference import masked_window_ft
 from lrcore.units import DEGREE
 
 MAX_IMAGES = 4000
-"""Images that are looked at; more would find smaller differences than matter."""
+"""Number of images that are scored by default; more would detect only differences that do not matter."""
 MIN_GAIN = 0.1
-"""Mean difference of the scores, an image's log-likelihood, from which on it is called one: 10 % more probable."""
+"""Smallest mean difference of the log-likelihood per image that counts: 10 % more probable."""
 MAX_P_VALUE = 0.001
-"""Probability of a chance finding, both half sets together, below which it is none."""
+"""Largest p value of the t-test over both half sets that counts as significant."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Scores of the same images with two steps.
 
-    rows: (n,) of the particles. half: (n,). score: (2, n), log-likelihood over no density. gain: mean of the second
-    step's over the first's, error: its standard error. p: of Student's paired test, two-sided. better: 0 or 1, which
-    step, or None where the data tell no difference. marginal: whether the poses' priors are counted; they cannot be of
-    a re-centred search, whose middle a step does not keep, and then are of neither.
+    Attributes
+    ----------
+    rows : (n,), rows of the scored particles
+    half : (n,), their half sets, 1 or 2
+    score : (2, n), log-likelihood of each image with each step, relative to no density
+    gain : mean of the second step's score minus the first's
+    error : standard error of `gain`
+    p : p value of the paired Student's t-test, two-sided
+    better : index of the better step, 0 or 1; None if there is no significant difference
+    marginal : True if the scores include the pose priors. They cannot for a re-centred search, because a step does not
+        store the centre of its search; then both scores are without priors.
     """
 
     rows: npt.NDArray[np.int64]
@@ -76,34 +83,54 @@ class HeldOut:
 
 
 def held_out(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Backend, n: int = MAX_IMAGES) -> HeldOut:
-    """Compare steps a and b of the same particles inside the mask of b. first: the start of b, whose maps are whole.
+    """Compare steps a and b of the same particles by held-out images, inside the mask of b.
 
-    n: images to look at, as many of each half set, drawn by the seed of b.
+    Parameters
+    ----------
+    first : step 0 of the run of b, whose half maps show the whole particle
+    a : job and step that is compared with
+    b : job and step that is judged
+    backend : backend to compute with
+    n : number of images, half of them from each half set, drawn with the seed of b
+
+    Returns
+    -------
+    HeldOut
+        Scores of both steps; `gain` is positive if b is better.
+
+    Raises
+    ------
+    InputError
+        If an image stack cannot be read.
+
+    References
+    ----------
+    MacKay 2003, Information Theory, Inference, and Learning Algorithms, ch. 27 (Laplace's method) and 28 (Occam factor)
     """
     job = b[0]
     particles = with_signal_scale(replace(job, spec=job.spec.model_copy(update={"per_particle_scale": False})), first)
     rows = draw_balanced_subset(particles.half, min(n, len(particles)), job.spec.seed)
-    shape, around = search_geometry(job.mask, job.spec), density_to_subtract(job, first, job.mask, backend.threads)
+    geometry, outside = search_geometry(job.mask, job.spec), density_to_subtract(job, first, job.mask, backend.threads)
     steps = (a[1], b[1])
     finest = min(align_resolution_A(step.fsc["corrected"], job.spec, step.initial_lowpass_A) for step in steps)
-    samples, _, _ = resolution_bands(shape, finest, largest_magnification(particles))
+    samples, _, _ = resolution_bands(geometry, finest, largest_magnification(particles))
     score, half = np.zeros((2, len(rows))), particles.half[rows]
     for number in (1, 2):
-        seen = _ScoringContext(
+        context = _ScoringContext(
             samples,
-            shape,
+            geometry,
             np.mean([step.noise[number - 1] for step in steps], axis=0),
-            backend.place(map_to_fourier_volume(around.maps[number - 1], around.limit, backend.threads))
-            if around
+            backend.place(map_to_fourier_volume(outside.maps[number - 1], outside.limit, backend.threads))
+            if outside
             else None,
         )
-        volumes = [_predictive_volume(step, 3 - number, job.mask, seen, particles, backend) for step in steps]
+        volumes = [_predictive_volume(step, 3 - number, job.mask, context, particles, backend) for step in steps]
 
-        def work(batch: Batch, seen: _ScoringContext = seen, volumes: list[FourierVolume] = volumes) -> Float64:
-            rest = subtract_outside_density(batch, seen.outside, particles, backend)
+        def work(batch: Batch, context: _ScoringContext = context, volumes: list[FourierVolume] = volumes) -> Float64:
+            rest = subtract_outside_density(batch, context.outside, particles, backend)
             poses = [step.expectation.poses.select(batch.rows) for step in steps]
             both = zip(poses, volumes, strict=True)
-            each = [_score(rest, here, volume, seen, particles, backend) for here, volume in both]
+            each = [_score(rest, here, volume, context, particles, backend) for here, volume in both]
             return np.where(batch.bad, 0.0, each)
 
         at = np.nonzero(half == number)[0]
@@ -117,28 +144,40 @@ def held_out(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Bac
 
 
 def compare_scores(rows: npt.NDArray[np.int64], half: npt.NDArray[np.int8], score: Float64) -> HeldOut:
-    """The verdict on scores (2, n) of images of two half sets."""
-    more = score[1] - score[0]
-    gain, error = float(more.mean()), float(more.std(ddof=1) / np.sqrt(len(more)))
-    p = float(2 * stdtr(len(more) - 1, -abs(gain) / error)) if error > 0 else 1.0
-    signs = {float(np.sign(more[half == number].mean())) for number in (1, 2)}
-    told = p < MAX_P_VALUE and len(signs) == 1 and abs(gain) > MIN_GAIN
-    return HeldOut(rows, half, score, gain, error, p, int(gain > 0) if told else None)
+    """Test which of two steps has the higher scores.
+
+    Parameters
+    ----------
+    rows : (n,), rows of the scored particles
+    half : (n,), their half sets, 1 or 2
+    score : (2, n), log-likelihood of each image with each step
+
+    Returns
+    -------
+    HeldOut
+        The scores with their mean gain, its standard error and p value, and the better step, if any.
+    """
+    difference = score[1] - score[0]
+    gain, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    p = float(2 * stdtr(len(difference) - 1, -abs(gain) / error)) if error > 0 else 1.0
+    signs = {float(np.sign(difference[half == number].mean())) for number in (1, 2)}
+    significant = p < MAX_P_VALUE and len(signs) == 1 and abs(gain) > MIN_GAIN
+    return HeldOut(rows, half, score, gain, error, p, int(gain > 0) if significant else None)
 
 
-def _occam_factor(particles: Particles, found: Expectation, held: SearchSettings | None) -> Float64:
-    """What not knowing the pose costs, (n,): log prior(x) + ½ log |2π Σ| − log q. held: None for no search at all."""
-    if held is None:
+def _occam_factor(particles: Particles, found: Expectation, search: SearchSettings | None) -> Float64:
+    """Return log prior(x) + ½ log |2π Σ| − log q (n,), the cost of an unknown pose; 0 if `search` is None."""
+    if search is None:
         return np.zeros(len(particles))
     behind = magnification_in_3d(particles, np.arange(len(particles)))
-    theta = motion_between_poses(particles.poses, found.poses, np.array(held.fulcrum_A), behind)
-    if np.isfinite(held.rotation_sd_deg):
-        precision = search_limits(held).precision(magnified_rotation(particles.poses.rotation, behind))
+    theta = motion_between_poses(particles.poses, found.poses, np.array(search.fulcrum_A), behind)
+    if np.isfinite(search.rotation_sd_deg):
+        precision = search_limits(search).precision(magnified_rotation(particles.poses.rotation, behind))
         prior = 0.5 * (
             np.linalg.slogdet(precision / (2 * np.pi))[1] - np.einsum("ni,nij,nj->n", theta, precision, theta)
         )
     else:
-        ball = 4 / 3 * np.pi * (held.rotation_extent_deg * DEGREE) ** 3 * np.pi * held.shift_extent_A**2
+        ball = 4 / 3 * np.pi * (search.rotation_extent_deg * DEGREE) ** 3 * np.pi * search.shift_extent_A**2
         prior = np.full(len(theta), -np.log(ball))
     width = 0.5 * np.linalg.slogdet(2 * np.pi * found.covariance)[1]
     cost = prior + width - np.log(np.maximum(found.mode_probability, 1e-6))
@@ -147,38 +186,44 @@ def _occam_factor(particles: Particles, found: Expectation, held: SearchSettings
 
 @dataclass(frozen=True)
 class _ScoringContext:
-    """How the images of a half set are looked at: window and samples, their noise, and what is taken from them."""
+    """Data that scoring the images of one half set needs.
+
+    samples: Fourier samples of the window. geometry: window and fulcrum. noise: (groups, shells), variance of an
+    image's Fourier coefficients. outside: density outside the mask that is subtracted from the images, or None.
+    """
 
     samples: FourierSamples
-    shape: SearchGeometry
+    geometry: SearchGeometry
     noise: Float64
     outside: FourierVolume | None
 
 
 def _predictive_volume(
-    step: Step, half: int, mask: Volume, seen: _ScoringContext, particles: Particles, backend: Backend
+    step: Step, half: int, mask: Volume, context: _ScoringContext, particles: Particles, backend: Backend
 ) -> FourierVolume:
-    """What a half map predicts: its Wiener filter, by the FSC inside this mask."""
+    """Return the half map that predicts the images, Wiener-filtered by the FSC inside this mask."""
     first, second = step.half_maps.first.data, step.half_maps.second.data
-    # At most what is left of the step's own FSC without what its mask lends to it.
+    # The step's own FSC, corrected for its mask, is an upper limit: this mask may inflate the FSC.
     here, corrected = masked_fsc(first, second, mask.data, backend.threads), step.fsc["corrected"].value
     gain = wiener_gain(np.minimum(here, corrected))
     filtered = filter_map(step.half_maps.half(half).data, gain, backend.threads)
     return backend.place(
-        masked_window_ft(filtered, mask, seen.shape, seen.samples, backend.threads, largest_magnification(particles))
+        masked_window_ft(
+            filtered, mask, context.geometry, context.samples, backend.threads, largest_magnification(particles)
+        )
     )
 
 
 def _score(
-    rest: Batch, poses: Poses, volume: FourierVolume, seen: _ScoringContext, particles: Particles, backend: Backend
+    rest: Batch, poses: Poses, volume: FourierVolume, context: _ScoringContext, particles: Particles, backend: Backend
 ) -> Float64:
-    """Log-likelihood (B,) of a batch at these poses, over that of no density."""
+    """Return the log-likelihood (B,) of a batch at these poses, relative to no density."""
     behind = magnification_in_3d(particles, rest.rows)
     W, w = backend.kernels.whiten_windows(
-        rest.spectrum, rest.ctf, seen.noise, particles.group[rest.rows], np.zeros(seen.noise.shape[-1]),
-        seen.shape.centre_in(poses, behind), seen.samples,
+        rest.spectrum, rest.ctf, context.noise, particles.group[rest.rows], np.zeros(context.noise.shape[-1]),
+        context.geometry.centre_in(poses, behind), context.samples,
     )  # fmt: skip
     turns, still = magnified_rotation(poses.rotation, behind), np.zeros((len(poses), 1, 5))
-    lever = seen.shape.centre - seen.shape.fulcrum
-    band = len(seen.samples.ends) - 1
-    return -backend.kernels.evaluate_likelihood(volume, W, w, seen.samples, band, turns, still, lever)[:, 0]
+    lever = context.geometry.centre - context.geometry.fulcrum
+    band = len(context.samples.ends) - 1
+    return -backend.kernels.evaluate_likelihood(volume, W, w, context.samples, band, turns, still, lever)[:, 0]

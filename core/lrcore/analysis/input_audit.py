@@ -1,8 +1,8 @@
-"""The input looked at by itself: whether the half sets share noise, and whether half maps and images are of one kind.
+"""Audit the input of a run: test half sets for shared images, and half maps for wrong hand or scale.
 
-Half maps that share images, or half sets that share particles, agree in the solvent, where there is nothing to agree
-about. Half maps of the other hand, or of another magnification, fit the images at their input poses less well than
-their mirror image or a map of another size does, which needs no map: only another matrix in front of the samples.
+Half maps that share images, or half sets that share particles, correlate in the solvent, where independent half maps
+do not. Half maps of the wrong hand or scale fit the images at their input poses less well than their mirror image or a
+rescaled map does. No such map is computed: the rotation matrices of the samples are multiplied by a mirror or a scale.
 """
 
 from dataclasses import dataclass, replace
@@ -23,28 +23,33 @@ from lrcore.records import HalfMaps, Particles, Step
 from lrcore.refinement.job import Job
 
 SOLVENT_DISTANCE_A = 20.0
-"""Solvent begins so far from the outline, and what is coarser than this does not count: it leaks out of masks."""
+"""Distance from the outline, Å, where solvent begins, and the coarsest resolution used: coarser density leaks out."""
 SOLVENT_RADIUS = 0.48
-"""Radius of the ball in which solvent is looked at, as a share of the box."""
+"""Radius of the sphere in which solvent is evaluated, as a share of the box."""
 IMAGES_PER_HALF_SET = 300
-"""Images of a half set that hand and magnification are judged by."""
+"""Number of images of each half set that hand and scale are tested with."""
 SCALES = np.arange(0.92, 1.0801, 0.01)
-"""Sizes of the map that are tried."""
+"""Scales of the map that are tested."""
 MIRRORS = {
     "along x": np.diag([-1.0, 1.0, 1.0]),
     "along y": np.diag([1.0, -1.0, 1.0]),
     "along z": np.diag([1.0, 1.0, -1.0]),
     "through the middle of the box": -np.eye(3),
 }
-"""Reflections of the map that are tried."""
+"""Reflections of the map that are tested."""
 
 
 @dataclass(frozen=True)
 class HandAndScaleTest:
-    """How much better the half maps fit the images when they are changed, in log-likelihood of the images looked at.
+    """Gain in log-likelihood of the tested images when the half maps are mirrored or rescaled.
 
-    given: of the maps as they are, over none. mirror: which of MIRRORS is best, by `mirror_gain`. scale: the size of
-    the given maps over the right one that is likeliest, by `scale_gain`.
+    Attributes
+    ----------
+    given : log-likelihood of the half maps as they are, relative to no map
+    mirror : name of the best reflection, a key of `MIRRORS`
+    mirror_gain : its gain over the half maps as they are
+    scale : most likely size of the given maps relative to the correct one, one of `SCALES`
+    scale_gain : gain of maps corrected for that scale
     """
 
     given: float
@@ -56,10 +61,13 @@ class HandAndScaleTest:
 
 @dataclass(frozen=True)
 class InputAudit:
-    """What the input says of itself.
+    """Audit of the input of a run.
 
-    shared: correlation of the half maps of the start in the solvent; later: the same of the first iteration's, if there
-    was one. fit: of half maps that were given; None of those that were made of the images.
+    Attributes
+    ----------
+    shared : correlation of the half maps of step 0 in the solvent
+    later : the same of the half maps of iteration 1; None before there is one
+    hand_and_scale : test of the given half maps; None if they were reconstructed from the images
     """
 
     shared: float
@@ -67,18 +75,41 @@ class InputAudit:
     hand_and_scale: HandAndScaleTest | None
 
     def with_first_iteration(self, second: Step, workers: int = 1) -> "InputAudit":
-        """The same with what the first iteration adds to it."""
+        """Return the audit with `later` from the half maps of iteration 1.
+
+        Parameters
+        ----------
+        second : step 1 of the run
+        workers : number of threads
+        """
         return replace(self, later=solvent_correlation(second.half_maps, workers))
 
 
 def audit_input(job: Job, first: Step, backend: Backend) -> InputAudit:
-    """Look at the input of a run. first: its start."""
+    """Audit the input of a run.
+
+    Parameters
+    ----------
+    job : inputs of the run
+    first : step 0 of the run
+    backend : backend to compute with
+
+    Returns
+    -------
+    InputAudit
+        Without `later`, which iteration 1 adds.
+
+    Raises
+    ------
+    InputError
+        If an image stack cannot be read.
+    """
     fit = None if job.half_maps is None else _test_hand_and_scale(job.particles, job.half_maps, backend)
     return InputAudit(solvent_correlation(first.half_maps, backend.threads), None, fit)
 
 
 def solvent_correlation(maps: HalfMaps, workers: int = 1) -> float:
-    """Correlation of two half maps in the solvent, of what is finer than AWAY_A; 0 without solvent."""
+    """Return the correlation of two half maps in the solvent, finer than `SOLVENT_DISTANCE_A`; 0 without solvent."""
     first, second = maps.first.data, maps.second.data
     n, apix = maps.first.box, maps.first.pixel_size_A
     solvent = outline_distance_A(first, second, apix, workers) > SOLVENT_DISTANCE_A
@@ -87,28 +118,28 @@ def solvent_correlation(maps: HalfMaps, workers: int = 1) -> float:
 
 
 def _test_hand_and_scale(particles: Particles, maps: HalfMaps, backend: Backend) -> HandAndScaleTest:
-    """Each half map against images of the other half set, at the input poses, in all the ways of `_ways`."""
+    """Score images at their input poses with the other half map under all transforms of `_map_transforms`."""
     n = particles.box
     region = inscribed_sphere(n)
-    gain = wiener_gain(masked_fsc(maps.first.data, maps.second.data, region, backend.threads))
-    last = max(int(np.nonzero(gain)[0].max(initial=2)), 2)
+    wiener = wiener_gain(masked_fsc(maps.first.data, maps.second.data, region, backend.threads))
+    last = max(int(np.nonzero(wiener)[0].max(initial=2)), 2)
     samples = half_plane(n, (min(last, (n - 1) // 2 / SCALES.max()),))
-    ways = _map_transforms()
-    score = np.zeros(len(ways))
+    transforms = _map_transforms()
+    score = np.zeros(len(transforms))
     for half in (1, 2):
-        filtered = filter_map(maps.half(3 - half).data * region, gain, backend.threads)
+        filtered = filter_map(maps.half(3 - half).data * region, wiener, backend.threads)
         volume = backend.place(map_to_fourier_volume(filtered, (n - 1) // 2, backend.threads))
-        score += _scores(particles, half, volume, samples, ways, backend)
-    gained = score - score[0]
-    mirrors, scales = gained[1 : 1 + len(MIRRORS)], gained[1 + len(MIRRORS) :]
-    which, size = int(np.argmax(mirrors)), int(np.argmax(scales))
+        score += _scores(particles, half, volume, samples, transforms, backend)
+    gain = score - score[0]
+    mirrors, scales = gain[1 : 1 + len(MIRRORS)], gain[1 + len(MIRRORS) :]
+    mirror, scale = int(np.argmax(mirrors)), int(np.argmax(scales))
     return HandAndScaleTest(
-        float(score[0]), list(MIRRORS)[which], float(mirrors[which]), float(SCALES[size]), float(scales[size])
+        float(score[0]), list(MIRRORS)[mirror], float(mirrors[mirror]), float(SCALES[scale]), float(scales[scale])
     )
 
 
 def _map_transforms() -> list[Float64]:
-    """What turns are multiplied by: nothing; the mirrors; the scales."""
+    """Return the matrices that rotations are multiplied by: the identity, the mirrors, then the scales."""
     return [np.eye(3), *MIRRORS.values(), *(np.eye(3) / scale for scale in SCALES)]
 
 
@@ -117,10 +148,13 @@ def _scores(
     half: int,
     volume: FourierVolume,
     samples: FourierSamples,
-    ways: list[Float64],
+    transforms: list[Float64],
     backend: Backend,
 ) -> Float64:
-    """Log-likelihood of images in each way, over that of no map: Σ dot² / 2 |C S|² σ², every shell at its own scale."""
+    """Return the log-likelihood of images under each transform, relative to no map.
+
+    It is Σ dot² / (2 |C S|² σ²) over shells, with the scale of the map fitted in every shell.
+    """
     rows = reading_order(particles, half)
     rows = rows[:: max(1, len(rows) // IMAGES_PER_HALF_SET)][:IMAGES_PER_HALF_SET]
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
@@ -129,16 +163,16 @@ def _scores(
     def work(batch: Batch) -> tuple[Float64, int]:
         poses, kernels = particles.poses.select(batch.rows), backend.kernels
         turns = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
-        shifts, found = poses.origin_A / particles.pixel_size_A, np.zeros((len(ways), 3, shells))
-        for number, way in enumerate(ways):
-            planes = kernels.project_slices(volume, backend.to_device(turns @ way), samples)
+        shifts, sums = poses.origin_A / particles.pixel_size_A, np.zeros((len(transforms), 3, shells))
+        for number, transform in enumerate(transforms):
+            planes = kernels.project_slices(volume, backend.to_device(turns @ transform), samples)
             each = kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
-            found[number] = each[~batch.bad].sum(axis=0)[:, :shells]
-        return found, int((~batch.bad).sum())
+            sums[number] = each[~batch.bad].sum(axis=0)[:, :shells]
+        return sums, int((~batch.bad).sum())
 
     every, counts = zip(*map_batches(particles, rows, backend, work), strict=True)
-    sums, count = np.sum(every, axis=0), sum(counts)
-    dot, power, images = sums.transpose(1, 0, 2)
+    total, count = np.sum(every, axis=0), sum(counts)
+    dot, power, images = total.transpose(1, 0, 2)
     noise = images / np.maximum(count * np.bincount(shell, minlength=shells), 1)
     # |X|² of a coefficient is twice the variance of its real part.
     each = np.divide(np.maximum(dot, 0.0) ** 2, power * noise, out=np.zeros_like(dot), where=power * noise > 0)

@@ -1,4 +1,4 @@
-"""What a step's poses say of the motion: where the body turns and how far, from all particles and from each half."""
+"""Estimate the motion of the body from the poses of a step: its fulcrum and extent, and the principal motions."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,15 @@ from lrcore.refinement.motion_prior import evidence_from_search, fulcrum_fitter,
 
 @dataclass(frozen=True)
 class MotionEstimate:
-    """The motion of those particles that say anything, `particles` (n,) their rows; the hinge of all, of each half."""
+    """Motion estimated from the poses of a step.
+
+    Attributes
+    ----------
+    motion : motion of the body, with the coordinates of n particles
+    particles : (n,), rows of these particles, which exclude invalid images
+    overall : fulcrum and motion about it, from all n particles
+    halves : the same from half set 1 and from half set 2
+    """
 
     motion: Motion
     particles: npt.NDArray[np.int64]
@@ -27,28 +35,51 @@ class MotionEstimate:
 
     @property
     def half_set_distance_A(self) -> float:
-        """How far the fulcra of the two half sets are from each other, Å."""
+        """Return the distance between the fulcra of the two half sets, Å."""
         first, second = self.halves
         return float(np.linalg.norm(first.fulcrum_A - second.fulcrum_A))
 
 
 def estimate_motion(job: Job, step: Step, before: Step | None = None) -> MotionEstimate:
-    """The motion that `step` found. before: the step it followed, where it was re-centred on that one's poses."""
-    spec, shape = job.spec, search_geometry(job.mask, job.spec)
-    search = step.search or search_settings(shape, spec)
+    """Estimate the motion of the body from the poses of a step.
+
+    Parameters
+    ----------
+    job : the job that the step was run with
+    step : the step whose poses are used
+    before : the step before it, about whose poses a re-centred search was made; None for the input poses
+
+    Returns
+    -------
+    MotionEstimate
+        Motion, and fulcra from all particles and from each half set.
+    """
+    spec, geometry = job.spec, search_geometry(job.mask, job.spec)
+    search = step.search or search_settings(geometry, spec)
     particles = job.particles
     last = particles.poses if before is None else before.expectation.poses
     behind = magnification_in_3d(particles, np.arange(len(particles)))
     centres = search_centres(particles.poses, last, spec, np.array(search.fulcrum_A), behind)
-    seen, rows = evidence_from_search(particles, step.expectation, centres, search)
-    locate = fulcrum_fitter(job.mask, spec, shape)
-    motion, found = locate(seen)
-    (_, first), (_, second) = (locate(half) for half in split_by_half_set(seen, particles.half[rows]))
-    return MotionEstimate(motion, rows, found, (first, second))
+    evidence, rows = evidence_from_search(particles, step.expectation, centres, search)
+    fit = fulcrum_fitter(job.mask, spec, geometry)
+    motion, overall = fit(evidence)
+    (_, first), (_, second) = (fit(half) for half in split_by_half_set(evidence, particles.half[rows]))
+    return MotionEstimate(motion, rows, overall, (first, second))
 
 
-def principal_motions(job: Job, found: MotionEstimate) -> xr.Dataset:
-    """The principal motions about the estimated fulcrum, and each particle's place on them: xarray."""
-    radius = radius_of_gyration_A(job.mask.data, job.mask.pixel_size_A, found.overall.fulcrum_A)
-    particles = job.particles.select(found.particles)
-    return to_dataset(decompose_motion(found.motion, found.overall, radius), particles.uid, particles.half)
+def principal_motions(job: Job, estimate: MotionEstimate) -> xr.Dataset:
+    """Decompose an estimated motion into principal motions about its fulcrum.
+
+    Parameters
+    ----------
+    job : the job that the motion was estimated for
+    estimate : result of `estimate_motion`
+
+    Returns
+    -------
+    xarray.Dataset
+        The principal motions, and the coordinate of each particle along each of them.
+    """
+    radius = radius_of_gyration_A(job.mask.data, job.mask.pixel_size_A, estimate.overall.fulcrum_A)
+    particles = job.particles.select(estimate.particles)
+    return to_dataset(decompose_motion(estimate.motion, estimate.overall, radius), particles.uid, particles.half)

@@ -1,4 +1,4 @@
-"""Maps along a principal motion: the body moved rigidly, and reconstructions of the particles in bins of the motion."""
+"""Make maps along a principal motion: move the body rigidly, or reconstruct the particles in bins of the motion."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,25 +14,37 @@ from lrcore.records import Particles, Progress, Volume
 from lrcore.refinement.reconstruction import reconstruct
 
 MIN_PARTICLES_PER_BIN = 20
-"""Particles that a bin should have, to make a map at all."""
+"""Fewest particles in a bin from which a map is reconstructed."""
 
 
 def move_body(volume: Volume, mask: Volume, fulcrum_A: Float64, turn: Float64, shift_A: Float64) -> Volume:
-    """The map with what the mask shows turned by `turn` (rotation vector, rad) about a point and shifted.
+    """Move the density inside the mask rigidly: a point x goes to R (x − f) + f + t.
 
-    fulcrum_A: (x, y, z) in Å from the box centre; a point x of the body goes to R (x − f) + f + t. What lies outside
-    the mask stays, also where the body comes to lie on it.
+    Density outside the mask stays, also where the moved body overlaps with it.
+
+    Parameters
+    ----------
+    volume : map, (n, n, n)
+    mask : mask of the body, of the same box
+    fulcrum_A : (3,), f as (x, y, z) in Å from the box centre
+    turn : (3,), rotation vector of R, rad
+    shift_A : (3,), t as (x, y, z) in Å
+
+    Returns
+    -------
+    Volume
+        The map with the moved body.
     """
     n, apix = volume.box, volume.pixel_size_A
     back = rotation_exp(-np.asarray(turn, dtype=np.float64)[None])[0]
-    zyx = back[::-1, ::-1]  # the same turn of coordinates in the order of the array's axes
+    zyx = back[::-1, ::-1]  # the same rotation for coordinates in the order of the array axes
     f, t, middle = (
         np.asarray(v, dtype=np.float64)[::-1] for v in (fulcrum_A / apix, shift_A / apix, np.full(3, n // 2))
     )
     offset = middle + f - zyx @ (middle + f + t)
     body = scipy.ndimage.affine_transform(volume.data * mask.data, zyx, offset, order=3)
-    made = body + volume.data * (1 - mask.data)
-    return Volume(made.astype(np.float32), apix, volume.header_origin_A)
+    moved = body + volume.data * (1 - mask.data)
+    return Volume(moved.astype(np.float32), apix, volume.header_origin_A)
 
 
 def reconstruct_bins(
@@ -44,16 +56,34 @@ def reconstruct_bins(
     backend: Backend,
     symmetry: str = "C1",
 ) -> Iterator[Progress | Volume]:
-    """Reconstruct particles in bins of equal count along a motion, at their input poses, which hold the rest still.
+    """Reconstruct particles in bins of equal count along a motion, at their input poses, so that only the body moves.
 
-    rows: (m,) of the particles; coordinate: (m,) their places. gain: (shells,) filter. Yields Progress and the map of
-    each bin. Raises InputError if a bin would have fewer than `FEWEST` particles.
+    Parameters
+    ----------
+    particles : particles at their input poses
+    rows : (m,), rows of the particles to use
+    coordinate : (m,), their coordinates along the motion
+    bins : number of bins
+    gain : (shells,), filter that is applied to each map
+    backend : backend to compute with
+    symmetry : point group, such as "C1"
+
+    Yields
+    ------
+    Progress or Volume
+        Progress of the reconstructions, and the map of each bin in order of the coordinate.
+
+    Raises
+    ------
+    InputError
+        If a bin would have fewer than `MIN_PARTICLES_PER_BIN` particles.
     """
     order = np.argsort(coordinate, kind="stable")
     parts: Sequence[Int64] = np.array_split(order, bins)
     if min(len(part) for part in parts) < MIN_PARTICLES_PER_BIN:
         raise InputError(
-            f"{bins} bins: {len(rows)} particles fill fewer: at least {MIN_PARTICLES_PER_BIN} in each are needed"
+            f"{bins} bins: {len(rows)} particles are too few, at least {MIN_PARTICLES_PER_BIN} in each bin are needed: "
+            "choose fewer bins"
         )
     for part in parts:
         chosen = particles.select(np.sort(rows[part]))

@@ -1,14 +1,15 @@
-"""How far the poses of a step may be off, by draws from their posterior under a map that has not seen their image.
+"""Estimate the uncertainty of poses by importance sampling of their posterior under the other half map.
 
-Laplace's covariance, which the search gives, promises too much for two reasons: at low SNR the posterior is wider than
-a Gaussian with the curvature of its peak; and a half map holds the noise of its own images, each at the pose that was
-found for it, which sharpens every peak and holds it where it was. So each image is asked again, with the map of the
-other half set: weighted draws z from Student's distribution about the pose x, of covariance WIDER² Σ,
+Laplace's covariance Σ, which the search gives, is too small for two reasons. At low SNR the posterior is wider than a
+Gaussian with the curvature of its peak. And a half map contains the noise of its own images, each at the pose found for
+it, which sharpens each peak and keeps it where it was. Therefore the posterior of each image is sampled with the map of
+the other half set: draws z come from a multivariate Student t distribution q about the pose x, with the scale matrix
+PROPOSAL_WIDTH² Σ, and have the weights
 
-    w(z) ∝ p(image | z, other half's map) p(z) / q(z),      E[(z − x)(z − x)ᵀ] = Σ w (z − x)(z − x)ᵀ / Σ w
+    w(z) ∝ p(image | z, other half map) p(z) / q(z),      E[(z − x)(z − x)ᵀ] = Σ w (z − x)(z − x)ᵀ / Σ w
 
-Where few draws have all the weight, they are drawn again from what they found. Nothing of this goes back into a
-refinement: the half sets stay apart.
+Where few draws carry all the weight, new ones are drawn from a distribution with the weighted moments of the old ones.
+Nothing is fed back into a refinement: the half sets stay independent.
 """
 
 from collections.abc import Iterator
@@ -34,22 +35,26 @@ from lrcore.refinement.search import SearchFrame, poses_to_theta
 from lrcore.units import DEGREE
 
 DRAWS = 256
-"""From each posterior; a power of two, as Sobol's sequence wants."""
+"""Number of draws for each image; a power of two, which Sobol sequences require."""
 PROPOSAL_WIDTH = 1.6
+"""Width of the proposal distribution relative to Laplace's approximation: wider than the posterior."""
 DEGREES_OF_FREEDOM = 5
-"""Of the distribution that is drawn from: wider than the posterior, with tails for what it may have beside."""
+"""Degrees of freedom of the proposal distribution; its heavy tails reach secondary modes."""
 MIN_EFFECTIVE_DRAWS = 24.0
-"""Draws that count, `ess`, below which they are drawn again."""
+"""Effective number of draws below which an image is sampled again."""
 MAX_ROUNDS = 3
+"""Largest number of times that an image is sampled."""
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What draws say of the error of n poses.
+    """Sampled uncertainty of n poses, in (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum, rad and Å.
 
-    covariance: (n, 5, 5), second moment about the reported pose of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum, rad
-    and Å. offset: (n, 5), the mean: where the other half's map would have the pose. ess: (n,) draws that count, of
-    DRAWS. An image that is none keeps the search's covariance, and has an `ess` of 0.
+    Attributes
+    ----------
+    covariance : (n, 5, 5), second moment about the reported pose; for an invalid image, the covariance of the search
+    offset : (n, 5), mean difference from the reported pose: where the other half map would place it
+    ess : (n,), effective number of draws out of `DRAWS`; 0 for an invalid image
     """
 
     covariance: Float64
@@ -60,24 +65,44 @@ class Uncertainty:
 def uncertainty(
     job: Job, first: Step, last: Step, backend: Backend, before: Step | None = None
 ) -> Iterator[Progress | Uncertainty]:
-    """Progress, then the uncertainty of the poses of `last`. first: the run's Step 0.
+    """Estimate the uncertainty of the poses of a step under the map of the other half set.
 
-    before: the step that `last` followed, which its prior was about if the spec re-centres. Raises InputError for a
-    step without a search.
+    Parameters
+    ----------
+    job : the job that the step was run with
+    first : step 0 of the run
+    last : the step whose poses are sampled
+    backend : backend to compute with
+    before : the step before `last`, about whose poses a re-centred search has its prior; None for the input poses
+
+    Yields
+    ------
+    Progress or Uncertainty
+        Progress after each batch, and the Uncertainty as the last item.
+
+    Raises
+    ------
+    InputError
+        If `last` is step 0, which has no search, or if an image stack cannot be read.
+
+    References
+    ----------
+    Owen 2013, Monte Carlo theory, methods and examples, ch. 9 (self-normalised importance sampling, effective sample
+    size)
     """
     if last.iteration == 0:
         raise InputError("iteration 0 has the input poses, which were not searched: give a later iteration")
     n, done = len(job.particles), 0
-    scene = cross_half_context(job, first, last, backend)
+    context = cross_half_context(job, first, last, backend)
     out = Uncertainty(last.expectation.covariance.copy(), np.zeros((n, 5)), np.zeros(n))
     for half in (1, 2):
         rows = reading_order(job.particles, half)
-        shared = half_set_context(scene, half, rows)
+        shared = half_set_context(context, half, rows)
         reference = reference_to_device(shared.reference, backend)
         prior = job.particles.poses if before is None else before.expectation.poses
 
         def work(batch: Batch, half: int = half, reference: Reference = reference, prior: Poses = prior) -> Batch:
-            _sample_batch(batch, scene, half, reference, prior, out)
+            _sample_batch(batch, context, half, reference, prior, out)
             return batch
 
         for batch in map_batches(job.particles, rows, backend, work, shared.typical_sd):
@@ -87,84 +112,97 @@ def uncertainty(
 
 
 def _sample_batch(
-    batch: Batch, scene: IterationContext, half: int, reference: Reference, prior: Poses, out: Uncertainty
+    batch: Batch, context: IterationContext, half: int, reference: Reference, prior: Poses, out: Uncertainty
 ) -> None:
-    """Draw for the images of a batch, and put down what they say."""
-    particles, frame, backend, rows = scene.job.particles, reference.frame, scene.backend, batch.rows
+    """Sample the posteriors of a batch and store their moments in `out`."""
+    particles, frame, backend, rows = context.job.particles, reference.frame, context.backend, batch.rows
     rest = subtract_outside_density(batch, reference.outside, particles, backend)
     behind = magnification_in_3d(particles, rows)
-    centres = search_centres(particles.poses.select(rows), prior.select(rows), scene.job.spec, frame.fulcrum_A, behind)
+    centres = search_centres(
+        particles.poses.select(rows), prior.select(rows), context.job.spec, frame.fulcrum_A, behind
+    )
     whole = replace(frame.samples, ends=frame.samples.ends[-1:])
     W, w = backend.kernels.whiten_windows(
-        rest.spectrum, rest.ctf, scene.last.noise[half - 1], particles.group[rows], reference.variance,
-        scene.shape.centre_in(centres, behind), whole,
+        rest.spectrum, rest.ctf, context.last.noise[half - 1], particles.group[rows], reference.variance,
+        context.shape.centre_in(centres, behind), whole,
     )  # fmt: skip
-    found: Expectation = scene.last.expectation.select(rows)
+    found: Expectation = context.last.expectation.select(rows)
     theta = poses_to_theta(centres, found.poses, frame, behind)
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
     turns = magnified_rotation(centres.rotation, behind)
-    drawn = ProposalDistribution(theta, found.covariance / np.outer(unit, unit))
-    mean, second, ess = sample_posterior(W, w, replace(frame, samples=whole), turns, drawn, backend)
-    fine = ~batch.bad
-    out.covariance[rows[fine]] = (second * np.outer(unit, unit))[fine]
-    out.offset[rows[fine]] = (mean * unit)[fine]
-    out.ess[rows[fine]] = ess[fine]
+    proposal = ProposalDistribution(theta, found.covariance / np.outer(unit, unit))
+    mean, second, ess = sample_posterior(W, w, replace(frame, samples=whole), turns, proposal, backend)
+    good = ~batch.bad
+    out.covariance[rows[good]] = (second * np.outer(unit, unit))[good]
+    out.offset[rows[good]] = (mean * unit)[good]
+    out.ess[rows[good]] = ess[good]
 
 
 @dataclass(frozen=True)
 class ProposalDistribution:
-    """About which poses to draw, θ (B, 5; rad, px), and with which covariances (B, 5, 5)."""
+    """Centres θ (B, 5), rad and px, and covariances (B, 5, 5) of the distributions to draw from."""
 
     theta: Float64
     covariance: Float64
 
 
 def sample_posterior(
-    W: Complex64, w: Float32, frame: SearchFrame, turns: Float64, about: ProposalDistribution, backend: Backend
+    W: Complex64, w: Float32, frame: SearchFrame, turns: Float64, proposal: ProposalDistribution, backend: Backend
 ) -> tuple[Float64, Float64, Float64]:
-    """Mean (B, 5) and second moment (B, 5, 5) of δ, R → R exp(δ), t → t + δ, of the posterior; the draws that count.
+    """Sample posteriors of δ, R → R exp(δ), t → t + δ, and return their moments.
 
-    W, w: (B, S) as `window` cuts them; turns: (B, 3, 3) of the middles of the search.
+    Parameters
+    ----------
+    W, w : (B, S), whitened images and weights, from `whiten_windows`
+    frame : reference, samples, prior and extents of the search
+    turns : (B, 3, 3), rotations of the centres of the search
+    proposal : centres and covariances to draw from, in θ relative to the centres of the search
+    backend : backend to compute with
+
+    Returns
+    -------
+    tuple of arrays
+        Mean (B, 5) and second moment (B, 5, 5) of δ, rad and px, and the effective number of draws (B,).
     """
-    count = len(about.theta)
-    mean, spread = np.zeros((count, 5)), about.covariance * PROPOSAL_WIDTH**2
-    second, ess = about.covariance.copy(), np.zeros(count)
+    count = len(proposal.theta)
+    mean, spread = np.zeros((count, 5)), proposal.covariance * PROPOSAL_WIDTH**2
+    second, ess = proposal.covariance.copy(), np.zeros(count)
     todo = np.arange(count)
     for seed in range(MAX_ROUNDS):
         z, density = student_t_draws(DRAWS, seed)
         delta = mean[todo, None] + np.einsum("bij,sj->bsi", np.linalg.cholesky(spread[todo]), z)
-        some = backend.to_device(todo)
-        value = _log_posterior(W[some], w[some], frame, turns[todo], about.theta[todo], delta, backend)
+        batch = backend.to_device(todo)
+        value = _log_posterior(W[batch], w[batch], frame, turns[todo], proposal.theta[todo], delta, backend)
         share = value - density
         share = np.exp(share - share.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
-        counted = 1 / (share**2).sum(axis=1)
-        better = counted > ess[todo]
+        effective = 1 / (share**2).sum(axis=1)
+        better = effective > ess[todo]
         rows, share, delta = todo[better], share[better], delta[better]
-        ess[rows] = counted[better]
+        ess[rows] = effective[better]
         mean[rows] = np.einsum("bs,bsi->bi", share, delta)
         second[rows] = np.einsum("bs,bsi,bsj->bij", share, delta, delta)
         todo = todo[ess[todo] < MIN_EFFECTIVE_DRAWS]
         if len(todo) == 0:
             break
-        off = mean[todo, :, None] * mean[todo, None]
-        spread[todo] = PROPOSAL_WIDTH**2 * (second[todo] - off + 0.25 * about.covariance[todo])
+        outer = mean[todo, :, None] * mean[todo, None]
+        spread[todo] = PROPOSAL_WIDTH**2 * (second[todo] - outer + 0.25 * proposal.covariance[todo])
     return mean, second, ess
 
 
 def student_t_draws(draws: int, seed: int) -> tuple[Float64, Float64]:
-    """Draws (S, 5) of Student's distribution by Sobol's sequence, and their log density (S,) up to a constant."""
+    """Return draws (S, 5) of a Student t distribution from a Sobol sequence, and their log density (S,)."""
     nu = DEGREES_OF_FREEDOM
-    even = np.clip(_sobol(draws, seed), 1e-9, 1 - 1e-9)
-    chi2 = 2 * gammaincinv(nu / 2, even[:, 5:])
-    z = ndtri(even[:, :5]) / np.sqrt(chi2 / nu)
+    uniform = np.clip(_sobol(draws, seed), 1e-9, 1 - 1e-9)
+    chi2 = 2 * gammaincinv(nu / 2, uniform[:, 5:])
+    z = ndtri(uniform[:, :5]) / np.sqrt(chi2 / nu)
     constant = gammaln((nu + 5) / 2) - gammaln(nu / 2) - 2.5 * np.log(nu * np.pi)
     return z, constant - 0.5 * (nu + 5) * np.log1p((z**2).sum(axis=1) / nu)
 
 
 def _sobol(draws: int, seed: int) -> Float64:
-    """(draws, 6) evenly in the unit cube."""
-    from scipy.stats import qmc  # takes half a second, which every command would wait for
+    """Return a scrambled Sobol sequence (draws, 6) in the unit cube."""
+    from scipy.stats import qmc  # imported here because it takes half a second, which would delay every command
 
     return np.asarray(qmc.Sobol(6, seed=seed).random(draws), dtype=np.float64)
 
@@ -172,10 +210,10 @@ def _sobol(draws: int, seed: int) -> Float64:
 def _log_posterior(
     W: Complex64, w: Float32, frame: SearchFrame, turns: Float64, theta: Float64, delta: Float64, backend: Backend
 ) -> Float64:
-    """(B, S) of θ moved by each of the draws δ (B, S, 5), up to a constant of the image; −∞ beyond the extents."""
+    """Return the log posterior (B, S) of θ moved by draws δ (B, S, 5), up to a constant; −∞ beyond the extents."""
     limits, shape = frame.limits, delta.shape[:2]
-    turned = rotation_exp(theta[:, :3])[:, None] @ rotation_exp(delta[..., :3].reshape(-1, 3)).reshape(*shape, 3, 3)
-    omega = rotation_log(turned.reshape(-1, 3, 3)).reshape(*shape, 3)
+    moved = rotation_exp(theta[:, :3])[:, None] @ rotation_exp(delta[..., :3].reshape(-1, 3)).reshape(*shape, 3, 3)
+    omega = rotation_log(moved.reshape(-1, 3, 3)).reshape(*shape, 3)
     here = np.concatenate([omega, theta[:, None, 3:] + delta[..., 3:]], axis=2)
     value = backend.kernels.evaluate_likelihood(frame.volume, W, w, frame.samples, 0, turns, here, frame.lever)
     beyond = np.linalg.norm(here[..., :3], axis=2) > limits.rotation * (1 + 1e-9)
@@ -185,6 +223,16 @@ def _log_posterior(
 
 
 def pose_sds(covariance: npt.NDArray[np.floating]) -> tuple[Float64, Float64]:
-    """SDs (n,) in degrees and Å, root mean squares over the axes, of covariances (n, 5, 5)."""
+    """Return SDs of rotation (n,), degrees, and of shift (n,), Å, as root mean squares over the axes.
+
+    Parameters
+    ----------
+    covariance : (n, 5, 5), covariances of (ω, t), rad and Å
+
+    Returns
+    -------
+    tuple of arrays
+        SD of the rotation in degrees and SD of the shift in Å.
+    """
     variance = np.diagonal(covariance, axis1=1, axis2=2)
     return np.sqrt(variance[:, :3].mean(axis=1)) / DEGREE, np.sqrt(variance[:, 3:].mean(axis=1))

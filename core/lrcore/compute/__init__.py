@@ -1,1 +1,1 @@
-"""Run work on the CPU, a GPU or several processes."""
+"""Run work on the CPU, on a GPU or on several processes."""

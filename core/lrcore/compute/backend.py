@@ -1,4 +1,7 @@
-"""Backends: where the hot loops run. Kernels are looked up here, so that importing lrcore compiles nothing."""
+"""Choose where the hot loops run: on the CPU, on a GPU, or in plain NumPy.
+
+Kernels are imported at their first call, so that importing lrcore compiles nothing.
+"""
 
 import ctypes
 import hashlib
@@ -21,7 +24,7 @@ from lrcore.imaging.fourier_volume import FourierVolume
 
 @dataclass(frozen=True)
 class Kernels:
-    """The contracts; each is documented in `lrcore.kernels.<folder>`."""
+    """The kernels of a backend; the contract of each is in the docstring of its folder in `lrcore.kernels`."""
 
     project_slices: Callable[..., Any]
     backproject_images: Callable[..., Any]
@@ -38,7 +41,10 @@ class Kernels:
 
 
 class MapReduceInterface(Protocol):
-    """Work of a crew on groups of parts, each of which becomes one result; it ends with its with block."""
+    """Map-reduce over groups of parts: each group gives one result. It ends with its with block.
+
+    Groups are numbered in the order in which they are added, from 0.
+    """
 
     def __enter__(self) -> "MapReduceInterface": ...
 
@@ -47,32 +53,56 @@ class MapReduceInterface(Protocol):
     ) -> None: ...
 
     def add_group(self, shared: Any, parts: Sequence[Any], weights: Sequence[int]) -> None:
-        """Have a group worked on. shared: what all its parts need. weights: of the parts, for `done`."""
+        """Start to work on a group.
+
+        Parameters
+        ----------
+        shared : what all parts of the group need
+        parts : one argument of the work function for each part
+        weights : contribution of each part to `done`
+        """
 
     @property
     def done(self) -> int:
-        """Sum of the weights of all parts that are done."""
+        """Sum of the weights of all finished parts."""
 
     def wait(self, number: int) -> Iterator[None]:
-        """Until that group is done; comes back often."""
+        """Wait until a group is done; yields often, so that the caller can report progress or stop."""
 
     def result(self, number: int) -> Any:
-        """What that group has come to; once."""
+        """Return the merged result of a group. It can be taken once, since it is not kept."""
 
 
 class WorkerPool(Protocol):
-    """Who shares the work on images with this process; see `lrcore.compute.workers`."""
+    """Workers that process images in place of this process; see `lrcore.compute.workers`."""
 
     def map_reduce(self, work: Callable[..., Any], merge: Callable[[Any, Any], Any]) -> MapReduceInterface:
-        """Work of this kind. work(shared, part, backend): a generator that returns a result. merge: of two results."""
+        """Open a map-reduce.
+
+        Parameters
+        ----------
+        work : work(shared, part, backend), a generator that yields progress and returns the result of a part
+        merge : merge(a, b), the combination of two results
+
+        Returns
+        -------
+        A context manager; see `MapReduceInterface`.
+        """
 
 
 @dataclass(frozen=True)
 class Backend:
-    """name: "cpu", "cuda" or "reference". xp, fft: its array module, and its FFTs with the names of scipy.fft.
+    """Where the kernels run, and how.
 
-    threads: workers of FFTs and compiled loops on the host. batch_bytes: of the images that it takes at a time. crew:
-    who goes over the images in place of this process, or None.
+    Attributes
+    ----------
+    name : "cpu", "cuda" or "reference"
+    xp : array module of the backend, NumPy or CuPy
+    fft : its FFTs, with the function names of scipy.fft
+    kernels : the compiled loops
+    threads : threads of FFTs and compiled loops on the host
+    batch_bytes : size of a batch of images
+    workers : workers that process the images in place of this process, or None
     """
 
     name: str
@@ -80,32 +110,85 @@ class Backend:
     fft: ModuleType
     kernels: Kernels
     threads: int
-    batch_bytes: int = 16 << 20  # with what comes with it, in the caches of a processor
+    batch_bytes: int = 16 << 20  # a batch and its intermediate arrays fit into the caches of a CPU
     workers: WorkerPool | None = None
 
     def to_device(self, array: Any) -> Any:
-        """The array where the kernels work: itself, or a copy on the GPU. Raises MemoryError when that has no room."""
+        """Return an array where the kernels can use it: the array itself, or a copy on the GPU.
+
+        Parameters
+        ----------
+        array : NumPy array, or array of this backend
+
+        Returns
+        -------
+        Array of `xp`.
+
+        Raises
+        ------
+        MemoryError
+            When the GPU has too little memory.
+        """
         return self.xp.asarray(array)
 
     def free_cached_memory(self) -> None:
-        """Give back what the GPU's memory pool keeps for later."""
+        """Free the memory that the GPU's memory pool keeps for later use."""
         pool = getattr(self.xp, "get_default_memory_pool", None)
         if pool is not None:
             pool().free_all_blocks()
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
-        """Zeros where the kernels work. Raises InputError when there is no room."""
-        return self._with_room(self.xp.zeros, shape, dtype)
+        """Return an array of zeros where the kernels can use it.
+
+        Parameters
+        ----------
+        shape : shape of the array
+        dtype : type of its elements
+
+        Returns
+        -------
+        Array of `xp`.
+
+        Raises
+        ------
+        InputError
+            When there is too little memory.
+        """
+        return self._allocate(self.xp.zeros, shape, dtype)
 
     def place(self, volume: FourierVolume) -> FourierVolume:
-        """The volume where the kernels work, for many calls. Raises InputError when there is no room."""
-        return replace(volume, data=self._with_room(self.to_device, volume.data))
+        """Return a Fourier volume whose data is where the kernels can use it, for many calls.
+
+        Parameters
+        ----------
+        volume : Fourier volume, on the host or on the device
+
+        Returns
+        -------
+        The same volume with data of `xp`.
+
+        Raises
+        ------
+        InputError
+            When there is too little memory.
+        """
+        return replace(volume, data=self._allocate(self.to_device, volume.data))
 
     def to_host(self, array: Any) -> npt.NDArray[Any]:
-        """The array as NumPy: itself, or a copy from the GPU."""
+        """Return an array as NumPy: the array itself, or a copy from the GPU.
+
+        Parameters
+        ----------
+        array : array of this backend, or NumPy array
+
+        Returns
+        -------
+        NumPy array.
+        """
         return array.get() if hasattr(array, "get") else np.asarray(array)
 
-    def _with_room(self, make: Callable[..., Any], *arguments: Any) -> Any:
+    def _allocate(self, make: Callable[..., Any], *arguments: Any) -> Any:
+        """Call an allocating function; too little memory becomes an InputError."""
         try:
             return make(*arguments)
         except MemoryError as error:
@@ -113,9 +196,21 @@ class Backend:
 
 
 def get_backend(name: str = "auto", threads: int | None = None) -> Backend:
-    """The backend called `name`: cpu (Numba), cuda (an NVIDIA GPU), auto (the GPU if there is one), reference (NumPy).
+    """Return the backend of a name.
 
-    Raises InputError for an unknown name, and for "cuda" where CuPy, the GPU or its driver is missing.
+    Parameters
+    ----------
+    name : "cpu" (Numba), "cuda" (NVIDIA GPU), "auto" (the GPU if there is one, else the CPU), "reference" (plain NumPy)
+    threads : threads of FFTs and compiled loops on the host; by default all cores that this process may use
+
+    Returns
+    -------
+    The backend. "auto" warns when there is a GPU that cannot be used.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, and for "cuda" when CuPy, the GPU or its driver is missing.
     """
     threads = threads or len(os.sched_getaffinity(0))
     if name == "cuda" or (name == "auto" and _has_driver()):
@@ -133,7 +228,7 @@ def get_backend(name: str = "auto", threads: int | None = None) -> Backend:
 
 
 def _has_driver() -> bool:
-    """Whether the library of an NVIDIA driver is there: known without the second that it takes to import CuPy."""
+    """Return whether an NVIDIA driver is installed, without the second that importing CuPy takes."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -142,6 +237,7 @@ def _has_driver() -> bool:
 
 
 def _cuda(threads: int) -> Backend:
+    """Return the GPU backend; raises InputError when CuPy, its CUDA libraries, the driver or the GPU is missing."""
     try:
         import cupy
         import cupyx.scipy.fft
@@ -156,12 +252,13 @@ def _cuda(threads: int) -> Backend:
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"backend cuda: no CUDA libraries: pip install 'lrwidgets[gpu]' ({reason})") from None
-    # Enough images for every multiprocessor; a batch takes some 20 times its images while it is worked on.
+    # Enough images for every multiprocessor; while a batch is processed it takes about 20 times the size of its images.
     batch_bytes = min(256 << 20, cupy.cuda.runtime.memGetInfo()[1] >> 6)
     return Backend("cuda", cupy, cupyx.scipy.fft, kernels_of("cuda"), threads, batch_bytes)
 
 
 def _cpu_kernels(threads: int) -> Kernels:
+    """Set the cache folder and the number of threads of Numba, then return its kernels."""
     import numba
 
     numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
@@ -169,9 +266,9 @@ def _cpu_kernels(threads: int) -> Kernels:
     return kernels_of("cpu")
 
 
-def kernels_of(twin: str) -> Kernels:
-    """The kernels of a twin: "reference", "cpu" or "cuda"."""
-    homes = {
+def kernels_of(implementation: str) -> Kernels:
+    """Return the kernels of an implementation: "reference", "cpu" or "cuda"."""
+    folders = {
         "project_slices": "project",
         "backproject_images": "backproject",
         "search_lattice": "lattice_search",
@@ -185,11 +282,13 @@ def kernels_of(twin: str) -> Kernels:
         "subtract_model": "model_images",
         "correlate_with_model": "model_images",
     }
-    return Kernels(**{name: _lazy_kernel(f"lrcore.kernels.{home}.{twin}", name) for name, home in homes.items()})
+    return Kernels(
+        **{name: _lazy_kernel(f"lrcore.kernels.{folder}.{implementation}", name) for name, folder in folders.items()}
+    )
 
 
 def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
-    """A function that is imported at its first call: a command pays for the kernels that it uses."""
+    """Return a function that imports its kernel when it is called, so that unused kernels cost no time."""
 
     def call(*arguments: Any) -> Any:
         return getattr(import_module(module), name)(*arguments)
@@ -198,9 +297,9 @@ def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
 
 
 def _cache_folder() -> Path:
-    """Where compiled kernels are kept: a folder for each state of their sources.
+    """Return the folder of compiled kernels, which depends on the text of all their sources.
 
-    Numba looks at the file of a function, not at those it inlines from; a changed helper would leave stale code.
+    Numba checks only the file of a function, not the files it inlines from: a changed helper would leave stale code.
     """
     root = Path(__file__).parents[1]
     digest = hashlib.blake2b(digest_size=8)

@@ -1,7 +1,7 @@
-"""An executor of processes on this machine, each with a pipe of its own: one that is killed takes nobody with it.
+"""Run calls in processes on this machine, each with its own pipe, so that a killed process disturbs no other.
 
-Those of the standard library share one pipe for their results, and the lock before it: a process that is killed while
-it writes leaves half a result there, and everybody waits (docs/decisions/036).
+The processes of the executors in the standard library share one pipe for their results, and its lock: a process that
+is killed while it writes leaves half a result there, and all others wait forever (docs/decisions/036).
 """
 
 import multiprocessing
@@ -20,18 +20,18 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 EXIT_TIMEOUT_S = 1.0
-"""A process whose pipe has ended has so long to end by itself, so that its own status is told."""
+"""Time that a process has to exit after its pipe closed, before it is killed: its own exit status is reported."""
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class ProcessExecutor(Executor):
-    """Fresh processes (spawned), one call at a time each; one that is lost is replaced when the next call comes.
+    """Executor of spawned processes, each with one call at a time; a lost process is replaced at its next call.
 
-    The future of a call whose process is lost raises BrokenProcessPool; the other calls go on.
+    The future of a call whose process is lost raises BrokenProcessPool; the other calls continue.
     """
 
     def __init__(self, count: int, begin: Callable[..., None], *arguments: Any) -> None:
-        """count: how many. begin: called with the arguments in each of them, before anything else."""
+        """Prepare `count` processes. `begin(*arguments)` is called first in each of them."""
         self._calls: queue.SimpleQueue[tuple[Future[Any], Call] | None] = queue.SimpleQueue()
         self._workers = [_Worker(begin, arguments) for _ in range(count)]
         self._threads = [threading.Thread(target=self._serve, args=(w,), daemon=True) for w in self._workers]
@@ -41,19 +41,19 @@ class ProcessExecutor(Executor):
 
     @property
     def pids(self) -> list[int]:
-        """Of those that are there."""
+        """Process ids of the running processes."""
         return [worker.pid for worker in self._workers if worker.pid]
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
-        """See `concurrent.futures.Executor`. Raises RuntimeError after `shutdown`."""
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Schedule a call, as `concurrent.futures.Executor` does. Raises RuntimeError after `shutdown`."""
         if self._closed:
             raise RuntimeError("no call after shutdown")
         future: Future[Any] = Future()
-        self._calls.put((future, (work, arguments, more)))
+        self._calls.put((future, (work, arguments, keywords)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """See `concurrent.futures.Executor`."""
+        """End the processes once their calls are done, as `concurrent.futures.Executor` does."""
         self._closed = True
         if cancel_futures:
             with suppress(queue.Empty):
@@ -66,21 +66,21 @@ class ProcessExecutor(Executor):
                 thread.join()
 
     def _serve(self, worker: "_Worker") -> None:
-        """Have a worker do one call after the other, in a thread of its own."""
+        """Pass queued calls to a worker, one after the other; runs in a thread of its own."""
         while item := self._calls.get():
             future, call = item
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(worker.ask(call))
-            except Exception as error:  # it is the caller's
+                future.set_result(worker.run(call))
+            except Exception as error:  # reported to the caller
                 future.set_exception(error)
-            del item, future, call  # it may wait for the next one for long
+            del item, future, call  # free the result: the next call may come much later
         worker.close()
 
 
 class _Worker:
-    """A process and this side of its pipe; there from the first call on."""
+    """A process, started at the first call, and the parent's end of its pipe."""
 
     _starting = threading.Lock()
 
@@ -91,12 +91,12 @@ class _Worker:
 
     @property
     def pid(self) -> int | None:
-        """Its number, if it is there."""
+        """Process id, or None when no process runs."""
         process = self._process
         return process.pid if process else None
 
-    def ask(self, call: Call) -> Any:
-        """The result of a call. Raises what the call raised, BrokenProcessPool if the process is lost."""
+    def run(self, call: Call) -> Any:
+        """Return the result of a call. Raises what the call raised, BrokenProcessPool if the process is lost."""
         message = ForkingPickler.dumps(call)
         if self._process is None:
             self._start()
@@ -109,24 +109,25 @@ class _Worker:
             pid = self.pid
             self._process.join(EXIT_TIMEOUT_S)
             self._process.kill()
-            raise BrokenProcessPool(f"process {pid} ended unasked, status {self.close()}") from error
-        done, value = ForkingPickler.loads(answer)
-        if not done:
+            raise BrokenProcessPool(f"process {pid} ended unexpectedly with status {self.close()}") from error
+        succeeded, value = ForkingPickler.loads(answer)
+        if not succeeded:
             raise value
         return value
 
     def _start(self) -> None:
+        """Start the process and connect its pipe."""
         context = multiprocessing.get_context("spawn")
         with self._starting:
-            self._pipe, theirs = context.Pipe()
+            self._pipe, child_end = context.Pipe()
             self._process = context.Process(
-                target=_serve_calls, args=(theirs, self._begin, self._arguments), daemon=True
+                target=_serve_calls, args=(child_end, self._begin, self._arguments), daemon=True
             )
             self._process.start()
-            theirs.close()
+            child_end.close()
 
     def close(self) -> int | None:
-        """Wait for its end; returns its status."""
+        """Close the pipe and wait for the process; returns its exit status."""
         process, self._process = self._process, None
         if process is None or self._pipe is None:
             return None
@@ -136,7 +137,7 @@ class _Worker:
 
 
 def _serve_calls(pipe: "Connection[Any, Any]", begin: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """In the process: answer one call after the other, until nobody asks. Ctrl-C is for the one that started it."""
+    """Run calls from a pipe until it closes; executed in the child process. Ctrl-C is left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     begin(*arguments)
@@ -146,19 +147,20 @@ def _serve_calls(pipe: "Connection[Any, Any]", begin: Callable[..., None], argum
 
 
 def _run_call(message: bytes) -> Any:
+    """Return the pickled (succeeded, result or exception) of a pickled call."""
     try:
-        work, arguments, more = ForkingPickler.loads(message)
-        return ForkingPickler.dumps((True, work(*arguments, **more)))
-    except Exception as error:  # it is for the one that asked
+        work, arguments, keywords = ForkingPickler.loads(message)
+        return ForkingPickler.dumps((True, work(*arguments, **keywords)))
+    except Exception as error:  # reported to the parent
         error.add_note(f"in process {os.getpid()}:\n{traceback.format_exc()}")
         try:
             return ForkingPickler.dumps((False, error))
-        except Exception:  # what cannot be sent is told
+        except Exception:  # an exception that cannot be pickled
             return ForkingPickler.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 def _end_with_parent() -> None:
-    """It ends when the process that started it does, however that does."""
+    """End this process when its parent ends, for whatever reason."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

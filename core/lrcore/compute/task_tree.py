@@ -1,7 +1,7 @@
-"""Work on many parts whose results are merged into one, done by whoever there is. It knows nothing of refinement.
+"""Distribute work on many parts to workers and merge the results into one; independent of refinement.
 
-Results are merged along one fixed tree, so that what comes out depends neither on the number of workers nor on who is
-done first. A part whose worker is lost is done again.
+Results are merged along a fixed tree, so that the outcome depends neither on the number of workers nor on the order in
+which they finish. A part whose worker is lost is computed again.
 """
 
 import os
@@ -17,22 +17,23 @@ from lrcore.compute.backend import Backend, get_backend
 from lrcore.errors import InputError
 
 Work = Callable[[Any, Any, Backend], Generator[int, None, Any]]
-"""(what all parts share, a part, backend) → how far it is, now and then; returns the result."""
+"""Generator function work(shared, part, backend): yields progress now and then, and returns the result of the part."""
 Merge = Callable[[Any, Any], Any]
+"""merge(a, b): the combination of two results."""
 
 POLL_INTERVAL_S = 0.5
-"""Whoever watches is called so often at least, and can stop."""
+"""`MapReduce.wait` yields at least this often, so that the caller can stop."""
 MAX_ATTEMPTS = 4
-"""A part whose worker is lost is tried so often."""
+"""Attempts at a part whose worker is lost."""
 
 
 class Cancelled(Exception):
-    """Nobody waits for this work any more."""
+    """The work was cancelled: nothing waits for its result."""
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """How a worker computes. backend, threads: as for `pick`. called_off: asked between two pieces of the work."""
+    """Backend and threads of a worker, as for `get_backend`. is_cancelled is checked at every progress report."""
 
     backend: str
     threads: int
@@ -40,70 +41,81 @@ class WorkerSettings:
 
 
 class WorkerInterface(Protocol):
-    """Those who do the work. A handle is what they give for a result: itself, or a future where it is elsewhere."""
+    """Workers of one kind. A handle stands for a result: the result itself, or a future when it is on a worker."""
 
     lost_errors: tuple[type[BaseException], ...]
-    """Exceptions that say that a worker is gone, not that its work is wrong."""
+    """Exceptions that mean a lost worker, not an error of the work."""
 
     def worker_settings(self) -> WorkerSettings:
-        """How the workers of a new errand compute."""
+        """Return the settings of the workers for a new map-reduce."""
 
     def broadcast(self, value: Any) -> Any:
-        """A value that many parts need, as an argument of `submit`."""
+        """Return a value that many parts need in the form in which `submit` takes it."""
 
     def submit(self, *call: Any) -> Any:
-        """The future of a call, with `add_done_callback` and `cancel`."""
+        """Start a call; returns its future, with `add_done_callback` and `cancel`."""
 
     def handle(self, future: Any) -> Any:
-        """The handle of what is done; raises what it raised."""
+        """Return the handle of a finished call; raises what the call raised."""
 
     def merge(self, merge: Merge, a: Any, b: Any) -> Any:
-        """The handle of two results as one."""
+        """Merge two results; returns the handle of the merged one."""
 
     def call_when_ready(self, handle: Any, call: Callable[[], None]) -> None:
-        """Call once a result can be fetched."""
+        """Run `call` once the result can be fetched."""
 
     def fetch(self, handle: Any) -> Any:
-        """The result; raises what its work raised."""
+        """Return the result of a handle; raises what its work raised."""
 
     def cancel(self) -> None:
-        """Nobody waits for what was begun any more."""
+        """Stop the calls that were started: their results are no longer needed."""
 
 
 class MergeTree:
-    """The results of a number of leaves, merged pair by pair in one shape, whatever the order in which they come."""
+    """Merge the results of numbered leaves pair by pair along a fixed binary tree, in whatever order they arrive."""
 
-    def __init__(self, leaves: int, merged: Merge) -> None:
+    def __init__(self, leaves: int, merge: Merge) -> None:
         self._widths = [leaves]
         while self._widths[-1] > 1:
             self._widths.append((self._widths[-1] + 1) // 2)
-        self._merged = merged
+        self._merge_pair = merge
         self._waiting: dict[tuple[int, int], Any] = {}
 
-    def put(self, at: int, value: Any) -> list[Any]:
-        """Take the result of a leaf; with the last of all leaves comes the root, alone in the list."""
+    def put(self, leaf: int, value: Any) -> list[Any]:
+        """Add the result of a leaf. Returns [root] once all leaves are in, otherwise an empty list."""
         for level, width in enumerate(self._widths[:-1]):
-            other = at ^ 1
+            other = leaf ^ 1
             if other < width:
                 if (level, other) not in self._waiting:
-                    self._waiting[level, at] = value
+                    self._waiting[level, leaf] = value
                     return []
                 pair = (self._waiting.pop((level, other)), value)
-                value = self._merged(*(pair if other < at else pair[::-1]))
-            at //= 2
+                value = self._merge_pair(*(pair if other < leaf else pair[::-1]))
+            leaf //= 2
         return [value]
 
 
 @dataclass
 class _Group:
-    """Parts whose results become one. shared: the handle of `value`. root: of that one, alone."""
+    """Parts whose results are merged into one.
 
-    value: Any
+    Attributes
+    ----------
+    shared_value, shared_handle : what all parts need, and its form for `submit` (None until it is sent)
+    weights : of the parts, for `MapReduce.done`
+    attempts : how often each part was started
+    futures : running calls, by part
+    done : finished parts
+    root : handle of the merged result, alone in the list; empty until all parts are merged
+    result : the merged result, alone in the list; empty until it is fetched
+    """
+
+    shared_value: Any
     parts: Sequence[Any]
     weights: Sequence[int]
     tree: MergeTree
-    tries: list[int]
-    shared: Any = None
+    attempts: list[int]
+    shared_handle: Any = None
     futures: dict[int, Any] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
     root: list[Any] = field(default_factory=list)
@@ -113,9 +125,9 @@ class _Group:
 class MapReduce:
     """Map-reduce over groups of parts, open until its with block ends; see `MapReduceInterface`."""
 
-    def __init__(self, hands: WorkerInterface, work: Work, merge: Merge) -> None:
-        self._hands, self._work, self._merge = hands, work, merge
-        self._computing = hands.worker_settings()
+    def __init__(self, workers: WorkerInterface, work: Work, merge: Merge) -> None:
+        self._workers, self._work, self._merge = workers, work, merge
+        self._settings = workers.worker_settings()
         self._groups: list[_Group] = []
         self._events: queue.SimpleQueue[tuple[int, int, Any]] = queue.SimpleQueue()
 
@@ -130,103 +142,108 @@ class MapReduce:
         for future in unfinished:
             future.cancel()
         if unfinished:
-            self._hands.cancel()
+            self._workers.cancel()
 
     def add_group(self, shared: Any, parts: Sequence[Any], weights: Sequence[int]) -> None:
-        """Have a group worked on. weights: of the parts, for `done`."""
+        """Start to work on a group. weights: contribution of each part to `done`."""
         self._groups.append(_Group(shared, parts, weights, self._tree(len(parts)), [0] * len(parts)))
-        self._begin(len(self._groups) - 1, range(len(parts)))
+        self._submit(len(self._groups) - 1, range(len(parts)))
 
     @property
     def done(self) -> int:
-        """Sum of the weights of all parts that are done."""
+        """Sum of the weights of all finished parts."""
         return sum(group.weights[i] for group in self._groups for i in group.done)
 
     def wait(self, number: int) -> Iterator[None]:
-        """Until a group is done: comes back whenever something has happened, and every TICK_S."""
+        """Wait until a group is done; yields after every event, and at least every POLL_INTERVAL_S."""
         group = self._groups[number]
         while not group.result:
             with suppress(queue.Empty):
-                self._take(*self._events.get(timeout=POLL_INTERVAL_S))
+                self._handle_event(*self._events.get(timeout=POLL_INTERVAL_S))
             yield
 
     def result(self, number: int) -> Any:
-        """What a group has come to; once, for it is not kept."""
+        """Return the merged result of a group. It can be taken once, since it is not kept."""
         return self._groups[number].result.pop()
 
     def _tree(self, leaves: int) -> MergeTree:
-        return MergeTree(leaves, lambda a, b: self._hands.merge(self._merge, a, b))
+        return MergeTree(leaves, lambda a, b: self._workers.merge(self._merge, a, b))
 
-    def _begin(self, number: int, parts: Sequence[int]) -> None:
+    def _submit(self, number: int, parts: Sequence[int]) -> None:
+        """Start parts of a group on the workers."""
         group = self._groups[number]
         try:
-            if group.shared is None:
-                group.shared = self._hands.broadcast(group.value)
+            if group.shared_handle is None:
+                group.shared_handle = self._workers.broadcast(group.shared_value)
             for i in parts:
-                group.tries[i] += 1
-                future = self._hands.submit(_run_part, self._computing, self._work, group.shared, group.parts[i])
+                group.attempts[i] += 1
+                future = self._workers.submit(
+                    _run_part, self._settings, self._work, group.shared_handle, group.parts[i]
+                )
                 group.futures[i] = future
                 future.add_done_callback(lambda done, i=i: self._events.put((number, i, done)))
-        except self._hands.lost_errors as error:
+        except self._workers.lost_errors as error:
             raise _workers_lost_error(error) from error
 
-    def _take(self, number: int, part: int, future: Any) -> None:
-        """Something has come: a part, or the root of a group."""
+    def _handle_event(self, number: int, part: int, future: Any) -> None:
+        """Process an event: a part is finished, or the merged result of a group can be fetched."""
         group = self._groups[number]
         if group.root:
             try:
-                group.result = [self._hands.fetch(group.root[0])]
-            except self._hands.lost_errors as error:
-                self._start_again(number, error)
+                group.result = [self._workers.fetch(group.root[0])]
+            except self._workers.lost_errors as error:
+                self._restart_group(number, error)
             return
         if group.futures.get(part) is not future:
             return
         del group.futures[part]
         try:
-            group.root = group.tree.put(part, self._hands.handle(future))
-        except self._hands.lost_errors as error:
-            self._try_again(number, [part], error)
+            group.root = group.tree.put(part, self._workers.handle(future))
+        except self._workers.lost_errors as error:
+            self._retry(number, [part], error)
             return
         group.done.add(part)
         if group.root:
-            self._hands.call_when_ready(group.root[0], lambda: self._events.put((number, part, None)))
+            self._workers.call_when_ready(group.root[0], lambda: self._events.put((number, part, None)))
 
-    def _try_again(self, number: int, parts: Sequence[int], error: BaseException) -> None:
+    def _retry(self, number: int, parts: Sequence[int], error: BaseException) -> None:
+        """Start parts again after a worker was lost; raises InputError after MAX_ATTEMPTS."""
         group = self._groups[number]
-        if max(group.tries[i] for i in parts) >= MAX_ATTEMPTS:
+        if max(group.attempts[i] for i in parts) >= MAX_ATTEMPTS:
             raise _workers_lost_error(error) from error
-        group.shared = None
-        self._begin(number, parts)
+        group.shared_handle = None
+        self._submit(number, parts)
 
-    def _start_again(self, number: int, error: BaseException) -> None:
-        """What was merged is lost: the whole group once more."""
+    def _restart_group(self, number: int, error: BaseException) -> None:
+        """Start all parts of a group again, because merged results were lost."""
         group = self._groups[number]
         group.tree, group.root = self._tree(len(group.parts)), []
         group.done.clear()
-        self._try_again(number, range(len(group.parts)), error)
+        self._retry(number, range(len(group.parts)), error)
 
 
 def _workers_lost_error(error: BaseException) -> InputError:
+    """Explain that workers were lost too often."""
     name = type(error).__name__
     return InputError(
-        f"workers were lost again and again ({name}: {str(error)[:120]}): see that they have memory enough, then go on "
-        "from the last whole step"
+        f"workers were lost repeatedly ({name}: {str(error)[:120]}): check that they have enough memory, then continue "
+        "from the last complete step"
     )
 
 
-def _run_part(computing: WorkerSettings, work: Work, shared: Any, part: Any) -> Any:
-    """Do a part, on the worker. What goes wrong there is told with the name of the worker."""
-    who = f"worker {platform.node()}, process {os.getpid()}"
+def _run_part(settings: WorkerSettings, work: Work, shared: Any, part: Any) -> Any:
+    """Compute a part on the worker; error messages name the worker."""
+    worker = f"worker {platform.node()}, process {os.getpid()}"
     try:
-        pieces = work(shared, part, get_backend(computing.backend, computing.threads))
+        progress = work(shared, part, get_backend(settings.backend, settings.threads))
         while True:
-            if computing.is_cancelled and computing.is_cancelled():
-                raise Cancelled(who)
-            next(pieces)
+            if settings.is_cancelled and settings.is_cancelled():
+                raise Cancelled(worker)
+            next(progress)
     except StopIteration as end:
         return end.value
     except InputError as error:
-        raise InputError(f"{who}: {error}") from None
+        raise InputError(f"{worker}: {error}") from None
     except OSError as error:
-        what = f"{error.filename or 'system'}: {error.strerror or error}"
-        raise InputError(f"{who}: {what}: see that the worker can read it") from None
+        reason = f"{error.filename or 'system'}: {error.strerror or error}"
+        raise InputError(f"{worker}: {reason}: check that the worker can read it") from None

@@ -1,4 +1,4 @@
-"""Time and memory: what each stage of an iteration took."""
+"""Measure the time of each stage of an iteration, and peak memory."""
 
 import resource
 import sys
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 class StageTimer:
-    """Seconds spent by stage; made for one iteration and gone with it."""
+    """Seconds spent in each stage of one iteration: `with timer("search"): ...` adds to `timer.seconds["search"]`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time of a with block to `stage`."""
+        """Add the time of a with block to `stage`."""
         began = time.perf_counter()
         try:
             yield
@@ -27,7 +27,7 @@ class StageTimer:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
     def over(self, stage: str, items: Iterator[T]) -> Iterator[T]:
-        """The same items; the time spent waiting for each counts to `stage`."""
+        """Yield the same items; add the time spent waiting for each of them to `stage`."""
         while True:
             with self(stage):
                 item = next(items, None)
@@ -37,9 +37,10 @@ class StageTimer:
 
 
 def peak_memory_MB() -> float:
-    """Peak resident memory of this process in MB.
+    """Return the peak resident memory of this process in MB.
 
-    Linux's own count begins anew with a program; that of `getrusage` begins with its parent's peak.
+    On Linux it is read from /proc, which counts from the start of the program; `getrusage` starts from the peak of the
+    parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():

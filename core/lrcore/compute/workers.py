@@ -1,4 +1,4 @@
-"""Who shares the work on the images with this process: any Executor, processes of our own, workers of a dask Client."""
+"""Process images on workers: those of any Executor, local processes, or those of a dask Client."""
 
 import multiprocessing
 import os
@@ -13,27 +13,35 @@ from lrcore.compute.task_tree import MapReduce, Merge, Work, WorkerInterface, Wo
 from lrcore.errors import InputError
 
 RECONNECT_S = 10.0
-"""A scheduler that does not answer for so long is gone."""
-SCHEDULER_LOST = "the dask scheduler is gone: whole steps are kept; start it again and go on from there (--resume)"
+"""A scheduler that does not answer for this long is considered lost."""
+SCHEDULER_LOST = (
+    "the dask scheduler is lost: complete steps are kept; start it again and continue from there (--resume)"
+)
 
 
 class _Workers(WorkerInterface):
-    """Workers that compute alike. backend, threads: of each, as for `pick`."""
+    """Workers that all use one backend and number of threads, as for `get_backend`."""
 
     def __init__(self, backend: str, threads: int) -> None:
-        self._computing = WorkerSettings(backend, threads)
+        self._settings = WorkerSettings(backend, threads)
 
     def map_reduce(self, work: Work, merge: Merge) -> MapReduce:
-        """See `lrcore.compute.backend.WorkerPool`."""
+        """Open a map-reduce; see `lrcore.compute.backend.WorkerPool`."""
         return MapReduce(self, work, merge)
 
     def worker_settings(self) -> WorkerSettings:
-        """How the workers of a new errand compute."""
-        return self._computing
+        """Return the settings of the workers for a new map-reduce."""
+        return self._settings
 
 
 class ExecutorWorkers(_Workers):
-    """The workers of an executor, which is the caller's to close. backend, threads: of each worker, as for `pick`."""
+    """Workers of a `concurrent.futures.Executor`, which the caller closes.
+
+    Parameters
+    ----------
+    executor : its threads or processes do the work
+    backend, threads : of each worker, as for `lrcore.get_backend`
+    """
 
     lost_errors: tuple[type[BaseException], ...] = (BrokenExecutor,)
 
@@ -42,39 +50,39 @@ class ExecutorWorkers(_Workers):
         self._executor = executor
 
     def broadcast(self, value: Any) -> Any:
-        """It goes with every part."""
+        """Return the value itself: it is sent with every part."""
         return value
 
     def submit(self, *call: Any) -> Any:
-        """The future of a call. Raises BrokenExecutor for an executor that has lost a worker."""
+        """Start a call; returns its future. Raises BrokenExecutor if the executor has lost a worker."""
         return self._executor.submit(*call)
 
     def handle(self, future: Any) -> Any:
-        """The result itself."""
+        """Return the result of a finished call; raises what the call raised."""
         return future.result()
 
     def merge(self, merge: Merge, a: Any, b: Any) -> Any:
-        """Two results as one, made here."""
+        """Merge two results in this process."""
         return merge(a, b)
 
     def call_when_ready(self, handle: Any, call: Callable[[], None]) -> None:
-        """At once."""
+        """Run `call` at once, since handles are results."""
         call()
 
     def fetch(self, handle: Any) -> Any:
-        """Itself."""
+        """Return the handle, which is the result."""
         return handle
 
     def cancel(self) -> None:
-        """What runs goes on to its end, for an executor cannot be told."""
+        """Do nothing: calls that are running finish, because an executor cannot stop them."""
 
 
 _CANCELLED: Any = None
-"""On a worker of `LocalCrew`: the number of the last errand that nobody waits for."""
+"""Shared value on a process of `LocalWorkers`: the number of the last map-reduce that was cancelled."""
 
 
 class _IsCancelled:
-    """Whether the errand of that number is called off, on a worker."""
+    """Function that returns, on a worker, whether the map-reduce of a number was cancelled."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -84,15 +92,21 @@ class _IsCancelled:
 
 
 class LocalWorkers(ExecutorWorkers):
-    """Processes on this machine; one that is lost is replaced. To be closed, or used in a with block."""
+    """Processes on this machine; a lost one is replaced. Close it, or use it in a with block.
+
+    Parameters
+    ----------
+    workers : number of processes
+    backend : of each process, as for `lrcore.get_backend`
+    threads : of each process; by default the processes share the cores that this process may use
+    """
 
     _executor: ProcessExecutor
 
     def __init__(self, workers: int, backend: str = "auto", threads: int | None = None) -> None:
-        """workers: how many. threads: of each; by default they share the cores of this process."""
-        self._last = multiprocessing.get_context("spawn").Value("q", -1, lock=False)
+        self._last_cancelled = multiprocessing.get_context("spawn").Value("q", -1, lock=False)
         self._number = -1
-        processes = ProcessExecutor(workers, _watch_cancellation, self._last)
+        processes = ProcessExecutor(workers, _watch_cancellation, self._last_cancelled)
         super().__init__(processes, backend, threads or max(1, len(os.sched_getaffinity(0)) // workers))
 
     def __enter__(self) -> "LocalWorkers":
@@ -104,13 +118,13 @@ class LocalWorkers(ExecutorWorkers):
         self.close()
 
     def worker_settings(self) -> WorkerSettings:
-        """How the workers of a new errand compute."""
+        """Return the settings of the workers for a new map-reduce, which `cancel` can stop."""
         self._number += 1
-        return WorkerSettings(self._computing.backend, self._computing.threads, _IsCancelled(self._number))
+        return WorkerSettings(self._settings.backend, self._settings.threads, _IsCancelled(self._number))
 
     def cancel(self) -> None:
-        """The processes stop between two batches of images."""
-        self._last.value = self._number
+        """Stop the processes at their next progress report, that is between two batches of images."""
+        self._last_cancelled.value = self._number
 
     def close(self) -> None:
         """End the processes."""
@@ -119,21 +133,26 @@ class LocalWorkers(ExecutorWorkers):
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that are there."""
+        """Process ids of the running processes."""
         return self._executor.pids
 
 
-def _watch_cancellation(last: Any) -> None:
-    """In a new process: see what is called off."""
-    global _CALLED_OFF
-    _CANCELLED = last
+def _watch_cancellation(last_cancelled: Any) -> None:
+    """Keep the shared number of the last cancelled map-reduce; called first in a new process."""
+    global _CANCELLED
+    _CANCELLED = last_cancelled
 
 
 class DaskWorkers(_Workers):
-    """The workers of a `distributed.Client`, which is the caller's. backend, threads: of each, as for `pick`.
+    """Workers of a `distributed.Client`, which the caller closes.
 
-    What all ranges share is sent to every worker once; results are merged where they are, and only the last one comes
-    here. A worker should have one thread of dask's: it holds a volume for each.
+    What all parts share is sent to every worker once. Results are merged on the workers, and only the last one is
+    sent here. Start each dask worker with one thread: it holds a volume for each of its threads.
+
+    Parameters
+    ----------
+    client : `distributed.Client` that is connected to the scheduler
+    backend, threads : of each worker, as for `lrcore.get_backend`
     """
 
     def __init__(self, client: Any, backend: str = "auto", threads: int = 1) -> None:
@@ -146,22 +165,22 @@ class DaskWorkers(_Workers):
         self._client = client
 
     def broadcast(self, value: Any) -> Any:
-        """The future of a copy on every worker. Raises InputError where there are none."""
+        """Send a value to every worker; returns its future. Raises InputError when there are no workers."""
         self._require_scheduler()
         try:
             return self._client.scatter(value, broadcast=True, hash=False)
         except TimeoutError as error:
-            raise InputError(f"{self._address}: the scheduler has no workers: start some, then go on") from error
+            raise InputError(f"{self._address}: the scheduler has no workers: start some, then continue") from error
         except self._closed as error:
             raise self._explain_error(error) from error
 
     def submit(self, *call: Any) -> Any:
-        """The future of a call."""
+        """Start a call; returns its future."""
         self._require_scheduler()
         return self._client.submit(*call, pure=False)
 
     def handle(self, future: Any) -> Any:
-        """The future itself, once it is done."""
+        """Return the future of a finished call; raises what the call raised."""
         if future.status == "error":
             raise self._explain_error(future.exception())
         if future.status != "finished":
@@ -169,25 +188,28 @@ class DaskWorkers(_Workers):
         return future
 
     def merge(self, merge: Merge, a: Any, b: Any) -> Any:
-        """Two results as one, made on a worker that has one of them."""
+        """Merge two results on a worker that holds one of them; returns the future."""
         return self._client.submit(merge, a, b, pure=False)
 
     def call_when_ready(self, handle: Any, call: Callable[[], None]) -> None:
-        """When the future is done."""
+        """Run `call` once the future is done."""
         handle.add_done_callback(lambda _: call())
 
     def fetch(self, handle: Any) -> Any:
-        """The result; raises what its work raised."""
+        """Return the result of a future; raises what its work raised."""
         return self.handle(handle).result()
 
     def cancel(self) -> None:
-        """What runs goes on to the end of its range; nothing else is begun."""
+        """Do nothing: parts that are running finish, and the futures of all others are already cancelled."""
 
     def _explain_error(self, error: BaseException) -> BaseException:
+        """Return the error to raise; raises InputError if the scheduler is lost."""
         if isinstance(error, self._closed):
             self._require_answer()
         if isinstance(error, ModuleNotFoundError):
-            return InputError(f"{self._address}: a worker cannot import {error.name}: install what is installed here")
+            return InputError(
+                f"{self._address}: a worker cannot import {error.name}: install there the same packages as here"
+            )
         return error
 
     @property
@@ -195,7 +217,7 @@ class DaskWorkers(_Workers):
         return str(self._client.scheduler.address if self._client.scheduler else "dask")
 
     def _require_scheduler(self) -> None:
-        """Raise InputError if there is no scheduler any more."""
+        """Raise InputError if the client has lost the scheduler."""
         end = time.monotonic() + RECONNECT_S
         while self._client.status != "running":
             if self._client.status == "closed" or time.monotonic() > end:
@@ -203,24 +225,49 @@ class DaskWorkers(_Workers):
             time.sleep(0.1)
 
     def _require_answer(self) -> None:
-        """Raise InputError if the scheduler does not answer: its client may not have noticed that it is gone."""
+        """Raise InputError if the scheduler does not answer; the client may not have noticed that it is lost."""
         self._require_scheduler()
         try:
             self._client.sync(self._client.scheduler.identity, callback_timeout=RECONNECT_S)
-        except (OSError, RuntimeError, AttributeError) as error:  # no line to it, or none any more
+        except (OSError, RuntimeError, AttributeError) as error:  # the connection is lost or was never open
             raise InputError(SCHEDULER_LOST) from error
 
 
 def as_workers(workers: Any, backend: str = "auto", threads: int = 1) -> Any:
-    """The crew of an Executor or a `distributed.Client`; a crew is itself, and None is this process alone."""
-    if workers is None or hasattr(workers, "errand"):
+    """Return the workers of an Executor or a dask Client.
+
+    Parameters
+    ----------
+    workers : `concurrent.futures.Executor`, `distributed.Client`, workers of this module, or None
+    backend, threads : of each worker of an Executor or Client, as for `lrcore.get_backend`
+
+    Returns
+    -------
+    Workers for `Backend.workers`; workers and None (this process alone) are returned as they are.
+    """
+    if workers is None or hasattr(workers, "map_reduce"):
         return workers
     kind = ExecutorWorkers if isinstance(workers, Executor) else DaskWorkers
     return kind(workers, backend, threads)
 
 
 def connect_scheduler(address: str, timeout_s: float = 10.0) -> Any:
-    """A `distributed.Client` of the scheduler at an address. Raises InputError if it is not there."""
+    """Connect to a dask scheduler.
+
+    Parameters
+    ----------
+    address : of the scheduler, such as tcp://host:8786
+    timeout_s : how long to wait for its answer, seconds
+
+    Returns
+    -------
+    The `distributed.Client`.
+
+    Raises
+    ------
+    InputError
+        When dask is not installed, or no scheduler answers.
+    """
     try:
         from distributed import Client
     except ImportError:
@@ -229,4 +276,4 @@ def connect_scheduler(address: str, timeout_s: float = 10.0) -> Any:
         client: Any = Client
         return client(address, timeout=timeout_s, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(f"{address}: no dask scheduler answers there ({error}): look at its address") from error
+        raise InputError(f"{address}: no dask scheduler answers there ({error}): check the address") from error

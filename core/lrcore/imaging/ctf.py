@@ -1,4 +1,4 @@
-"""The contrast transfer function: pure array functions, underfocus positive, protein white, CTF(0) = +Q."""
+"""Evaluate the contrast transfer function: underfocus positive, protein white, CTF(0) = +Q."""
 
 from collections.abc import Sequence
 
@@ -23,11 +23,40 @@ def evaluate_ctf(
     amplitude_contrast: float,
     offset_rad: FloatArray | float = 0.0,
 ) -> FloatArray:
-    """CTF at frequencies kx, ky (1/Å, broadcast to (h, w)) of n particles: (n, h, w) in [−1, 1].
+    """Return the CTF of n particles at given frequencies.
 
-    χ = π λ Δf(α) k² − (π/2) C_s λ³ k⁴ + φ, CTF = √(1−Q²) sin χ + Q cos χ = sin(χ + asin Q), with
-    Δf(α) = (U+V)/2 + (U−V)/2 cos 2(α − α₀). defocus_A: (n, 2) U, V; angle α₀ and phase shift φ: (n,) rad.
-    offset_rad: (h, w), taken from χ. Rohou & Grigorieff 2015, eq. 2–5; the sign is RELION's.
+    With Q the amplitude contrast and α the direction of k,
+
+        CTF = √(1 − Q²) sin χ + Q cos χ = sin(χ + asin Q)
+        χ = π λ Δf(α) k² − (π / 2) C_s λ³ k⁴ + φ
+        Δf(α) = (U + V) / 2 + (U − V) / 2 · cos 2(α − α₀)
+
+    Parameters
+    ----------
+    kx, ky
+        Frequencies in 1/Å, broadcastable to (h, w).
+    defocus_A : (n, 2)
+        U and V in Å, underfocus positive.
+    defocus_angle_rad : (n,)
+        α₀ in rad.
+    phase_shift_rad : (n,)
+        φ of a phase plate in rad.
+    voltage_kV
+        Acceleration voltage in kV.
+    cs_mm
+        Spherical aberration C_s in mm.
+    amplitude_contrast
+        Q.
+    offset_rad : (h, w)
+        Phase in rad that is subtracted from χ, see `lrcore.imaging.aberrations.even_phase`.
+
+    Returns
+    -------
+    (n, h, w) in [−1, 1].
+
+    References
+    ----------
+    Rohou & Grigorieff 2015, eq. 2–5; the sign is RELION's.
     """
     wavelength = electron_wavelength_A(voltage_kV)
     mean = 0.5 * (defocus_A[:, 0] + defocus_A[:, 1])[:, None, None]
@@ -42,18 +71,29 @@ def evaluate_ctf(
 
 
 def particle_ctf(particles: Particles, rows: Sequence[int] | npt.NDArray[np.integer]) -> Float32:
-    """CTF of the given particles on the half-complex grid of their images: (len(rows), n, n // 2 + 1) float32.
+    """Return the CTF of particles on the half-complex grid of their images.
 
-    Includes each particle's `scale` and B-factor envelope exp(−B k² / 4), anisotropic magnification and the even
-    Zernike polynomials; groups may differ in all that optics are.
+    It includes the `scale` and the B-factor envelope exp(−B k² / 4) of each particle, anisotropic magnification and the
+    even Zernike polynomials. Optics groups may differ in all parameters.
+
+    Parameters
+    ----------
+    particles
+        All particles.
+    rows : (m,) int
+        Rows of the particles in question.
+
+    Returns
+    -------
+    (m, n, n // 2 + 1) float32.
     """
     rows = np.asarray(rows)
     n = particles.box
     out = np.empty((len(rows), n, n // 2 + 1), np.float32)
     for number in np.unique(particles.group[rows]):
         optics = particles.optics[number]
-        mine = particles.group[rows] == number
-        chosen = rows[mine]
+        in_group = particles.group[rows] == number
+        chosen = rows[in_group]
         ky, kx = (k / (n * optics.pixel_size_A) for k in index_grid(n, 2))
         even = even_phase(optics, kx, ky)
         kx, ky = magnify_frequencies(optics, kx, ky)
@@ -71,14 +111,15 @@ def particle_ctf(particles: Particles, rows: Sequence[int] | npt.NDArray[np.inte
         envelope = particles.scale[chosen][:, None, None] * np.exp(
             -0.25 * particles.bfactor_A2[chosen][:, None, None] * (kx**2 + ky**2)
         )
-        out[mine] = values * envelope
+        out[in_group] = values * envelope
     return out
 
 
 def ctf_kernel_parameters(particles: Particles, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """The same CTFs as the `ctf` kernel takes them: (len(rows), 7); see `lrcore.kernels.ctf`.
+    """Return the CTF parameters (m, 7) of the given rows in the form that `lrcore.kernels.ctf` takes.
 
-    But for what a whole optics group adds to them: see `lrcore.imaging.aberrations.ctf_offset` and `envelope_squares`.
+    They describe the same CTFs as `particle_ctf`, apart from what is a table of the optics group: see
+    `lrcore.imaging.aberrations.ctf_offset` and `envelope_squares`.
     """
     per_group = [
         (electron_wavelength_A(o.voltage_kV), o.cs_mm * 1e7, np.arcsin(o.amplitude_contrast), o.box * o.pixel_size_A)

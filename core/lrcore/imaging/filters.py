@@ -1,4 +1,4 @@
-"""Filters of maps: low-pass and high-pass, by local resolution, and sharpening by the slope of the Guinier plot."""
+"""Filter maps: low-pass, high-pass, and low-pass with a cut-off for each voxel."""
 
 from collections.abc import Callable
 
@@ -10,48 +10,99 @@ from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import multiply_shells
 
 ORDER = 8
-"""Of the Butterworth filter."""
+"""Order of the Butterworth filter."""
 COSINE_WIDTH = 0.2
-"""Width of the edge of the cosine filter, as a fraction of its cut-off."""
+"""Width of the edge of the cosine filter as a fraction of its cut-off."""
 CUTOFF_RATIO = 1.1
 """Ratio of neighbouring cut-offs in a ladder of filters."""
 
 
 def butterworth(frequency: Float64, cutoff: float) -> Float64:
-    """Gain 1 / √(1 + (k / cutoff)¹⁶) of the low-pass of order 8; both in 1/Å. 0.71 at the cut-off."""
+    """Return the gain 1 / √(1 + (k / cutoff)¹⁶) of the Butterworth low-pass of order 8; 0.71 at the cut-off.
+
+    Parameters
+    ----------
+    frequency
+        k in 1/Å; any shape.
+    cutoff
+        Cut-off in 1/Å.
+    """
     return np.asarray(1.0 / np.sqrt(1.0 + (frequency / cutoff) ** (2 * ORDER)))
 
 
 def cosine_lowpass(frequency: Float64, cutoff: float) -> Float64:
-    """Gain of the low-pass that falls from 1 to 0 by a raised cosine, one half at the cut-off; both in 1/Å.
+    """Return the gain of a low-pass that falls from 1 to 0 by a raised cosine; one half at the cut-off.
 
-    Nothing is left beyond: what was sharpened before must end somewhere.
+    The gain is exactly 0 beyond the edge, as a sharpened map needs it.
+
+    Parameters
+    ----------
+    frequency
+        k in 1/Å; any shape.
+    cutoff
+        Cut-off in 1/Å.
     """
     phase = np.clip((frequency / cutoff - 1) / COSINE_WIDTH + 0.5, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * phase))
 
 
 def lowpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: int = 1) -> Float32:
-    """A map (n, n, n) without what is finer than `resolution_A`, by the cosine filter."""
+    """Low-pass a map with the cosine filter.
+
+    Parameters
+    ----------
+    data : (n, n, n)
+        The map.
+    pixel_size_A
+        Voxel size in Å.
+    resolution_A
+        Cut-off in Å.
+    workers
+        Threads of the FFT.
+    """
     return filter_map(
-        data, cosine_lowpass(_shell_frequencies_to_corner(data.shape[-1], pixel_size_A), 1 / resolution_A), workers
+        data, cosine_lowpass(shell_frequencies_to_corner(data.shape[-1], pixel_size_A), 1 / resolution_A), workers
     )
 
 
 def highpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: int = 1) -> Float32:
-    """A map (n, n, n) without what is coarser than `resolution_A`, its mean included."""
+    """Remove from a map everything coarser than a resolution, its mean included, with the cosine filter.
+
+    Parameters
+    ----------
+    data : (n, n, n)
+        The map.
+    pixel_size_A
+        Voxel size in Å.
+    resolution_A
+        Cut-off in Å.
+    workers
+        Threads of the FFT.
+    """
     return filter_map(
-        data, 1 - cosine_lowpass(_shell_frequencies_to_corner(data.shape[-1], pixel_size_A), 1 / resolution_A), workers
+        data, 1 - cosine_lowpass(shell_frequencies_to_corner(data.shape[-1], pixel_size_A), 1 / resolution_A), workers
     )
 
 
-def _shell_frequencies_to_corner(n: int, pixel_size_A: float) -> Float64:
-    """Frequency in 1/Å of the shells of an n³ box, those in its corners included: (n,)."""
+def shell_frequencies_to_corner(n: int, pixel_size_A: float) -> Float64:
+    """Return the frequency in 1/Å of the shells of an n³ box, up to its corners: (n,)."""
     return np.arange(n) / (n * pixel_size_A)
 
 
 def cutoff_ladder(finest_A: float, coarsest_A: float, step: float = CUTOFF_RATIO) -> Float64:
-    """Cut-offs in Å from coarse to fine in equal ratios of at most `step`, both ends included: (r,)."""
+    """Return cut-offs from coarse to fine in equal ratios, both ends included.
+
+    Parameters
+    ----------
+    finest_A, coarsest_A
+        Ends of the ladder in Å.
+    step
+        Largest ratio of neighbouring cut-offs.
+
+    Returns
+    -------
+    (r,) Å.
+    """
     count = max(1, int(np.ceil(np.log(coarsest_A / finest_A) / np.log(step) - 1e-9)))
     return np.geomspace(coarsest_A, finest_A, count + 1)
 
@@ -63,9 +114,24 @@ def local_lowpass(
     workers: int = 1,
     shape: Callable[[Float64, float], Float64] = cosine_lowpass,
 ) -> tuple[Float32, ...]:
-    """Maps (n, n, n), each voxel low-passed at its cut-off in Å, (n, n, n): linear between the rungs of a ladder.
+    """Low-pass each voxel of maps at its own cut-off, interpolating linearly between filters of a ladder of cut-offs.
 
-    shape: of the filters, `cosine` or `butterworth`. A cut-off at the Nyquist limit, or finer, leaves a voxel as it is.
+    Parameters
+    ----------
+    maps : (n, n, n) each
+        The maps.
+    pixel_size_A
+        Voxel size in Å.
+    cutoff_A : (n, n, n)
+        Cut-off of each voxel in Å. A voxel whose cut-off is at the Nyquist limit or finer is not filtered.
+    workers
+        Threads of the FFT.
+    shape
+        Shape of the filters: `cosine_lowpass` or `butterworth`.
+
+    Returns
+    -------
+    The filtered maps, (n, n, n) each.
     """
     nyquist = 2 * pixel_size_A
     n = cutoff_A.shape[-1]
@@ -77,7 +143,7 @@ def local_lowpass(
         place *= (len(rungs) - 1) / np.log(coarsest / finest)
     spectra = [scipy.fft.rfftn(data, workers=workers) for data in maps]
     out = tuple(np.zeros_like(data) for data in maps)
-    frequency = _shell_frequencies_to_corner(n, pixel_size_A)
+    frequency = shell_frequencies_to_corner(n, pixel_size_A)
     for i, rung in enumerate(rungs):
         weight = np.maximum(1 - np.abs(place - np.float32(i)), 0)
         if not weight.any():

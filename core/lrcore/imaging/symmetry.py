@@ -1,4 +1,4 @@
-"""Point groups about the box centre: the operators that leave a symmetric map as it is, in RELION's settings."""
+"""Provide the operators of point groups about the box centre, in RELION's settings."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,13 @@ ADVICE = "write Cn, Dn, T, O, I or I1 to I4, such as C1, C4 or D2 (groups of rot
 
 
 def canonical_group_name(name: str) -> str:
-    """The name in capitals, as every table and file has it. Raises InputError if there is no such group."""
+    """Return the name of a point group in capitals, as in tables and files.
+
+    Raises
+    ------
+    InputError
+        If there is no such group.
+    """
     if PATTERN.fullmatch(name.strip().upper()):
         return name.strip().upper()
     raise InputError(f"symmetry {name}: {ADVICE}")
@@ -23,12 +29,27 @@ def canonical_group_name(name: str) -> str:
 
 @lru_cache(maxsize=8)
 def symmetry_operators(name: str) -> Float64:
-    """(m, 3, 3) rotations of a point group, the identity first, read-only. Raises InputError if there is no such group.
+    """Return the rotations (m, 3, 3) of a point group, the identity first, read-only.
 
-    Cn: n-fold along z. Dn: 2-fold along x too. T: 3-fold along z, a 2-fold in the plane x = 0 with y z > 0. O: 4-folds
-    along x, y and z. I1 and I2: 2-folds along x, y and z, the 5-folds beside z at x = 0 (I1) or y = 0 (I2). I3 and I4:
-    5-fold along z, the 2-fold next to it at x < 0 (I3) or x > 0 (I4). I is I2. As `relion_refine --print_symmetry_ops`
-    has them.
+    The settings are those of `relion_refine --print_symmetry_ops`:
+
+    * Cn: n-fold along z.
+    * Dn: also a 2-fold along x.
+    * T: 3-fold along z, a 2-fold in the plane x = 0 with y z > 0.
+    * O: 4-folds along x, y and z.
+    * I1 and I2: 2-folds along x, y and z, the 5-folds next to z at x = 0 (I1) or y = 0 (I2).
+    * I3 and I4: 5-fold along z, the 2-fold next to it at x < 0 (I3) or x > 0 (I4).
+    * I: I2.
+
+    Parameters
+    ----------
+    name
+        Name of the group, such as C4, D2 or I1.
+
+    Raises
+    ------
+    InputError
+        If there is no such group.
     """
     from scipy.spatial.transform import Rotation
 
@@ -43,29 +64,38 @@ def symmetry_operators(name: str) -> Float64:
 
 
 def off_axis_A(name: str, point_A: npt.ArrayLike) -> float:
-    """Distance in Å of a point (x, y, z) from all that the group leaves where it is: its axis, or the box centre."""
+    """Return the distance in Å of a point (x, y, z) from what a group leaves in place: its axis or the box centre."""
     point = np.asarray(point_A, dtype=np.float64)
     return float(np.linalg.norm(point - (symmetry_operators(name) @ point).mean(axis=0)))
 
 
 def symmetry_warnings(name: str, points_A: Mapping[str, npt.ArrayLike], tolerance_A: float) -> tuple[str, ...]:
-    """What is suspicious in refining under a symmetry: a sentence for each named point, in Å, that lies off its axes.
+    """Return a warning for each named point that lies off the symmetry axis (or the centre) of a point group.
 
-    A pose says where one part of the particle is. Averaged over a group that moves this part away, it is also taken
-    for the pose of other parts, which need not have moved with it.
+    A pose describes one part of the particle. When images are averaged over a group that moves this part, the pose is
+    also applied to its symmetry mates, which need not have moved in the same way.
+
+    Parameters
+    ----------
+    name
+        Name of the group.
+    points_A
+        Points (x, y, z) in Å from the box centre, by what they are ("mask", "fulcrum").
+    tolerance_A
+        Distance in Å up to which a point counts as on the axis.
     """
-    where = "its axis" if canonical_group_name(name)[0] == "C" else "the box centre"
-    away = {what: off_axis_A(name, point) for what, point in points_A.items()}
+    centre = "its axis" if canonical_group_name(name)[0] == "C" else "the box centre"
+    distances = {label: off_axis_A(name, point) for label, point in points_A.items()}
     return tuple(
-        f"symmetry {name} acts about {where}, but the {what} lies {distance:.0f} A off it: a part that moves by itself "
-        "needs symmetry C1 and expanded particles (lrwidgets expand)"
-        for what, distance in away.items()
+        f"symmetry {name} acts about {centre}, but the {label} lies {distance:.0f} A off it: "
+        "a part that moves independently needs symmetry C1 and expanded particles (lrwidgets expand)"
+        for label, distance in distances.items()
         if distance > tolerance_A
     )
 
 
 def _setting_rotation(group: str) -> Float64:
-    """(3, 3) rotation from SciPy's setting of a group (2- or 4-folds along the axes; I: that of I1) to RELION's."""
+    """Return the rotation (3, 3) to RELION's setting of a group from SciPy's (2- or 4-folds on the axes; I as I1)."""
     if group == "T":
         return np.array([[-1, 1, 0], [-1, -1, 2], [1, 1, 1]]) / np.sqrt([[2.0], [6.0], [3.0]])
     if group in ("I", "I2", "I3", "I4"):

@@ -1,5 +1,5 @@
-"""Define the compiler options of the Numba kernels, once."""
+"""Define the compiler options of the Numba kernels."""
 
 NUMBA_OPTIONS = {"cache": True, "fastmath": True, "nogil": True, "error_model": "numpy"}
 EXACT_OPTIONS = {**NUMBA_OPTIONS, "fastmath": {"nnan", "ninf", "nsz", "contract"}}
-"""For sums whose order of operations must not change with the compiler."""
+"""Options of functions in which the compiler must not change the order of operations."""

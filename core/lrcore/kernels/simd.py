@@ -1,7 +1,7 @@
-"""Eight float32 at once inside Numba: an interpolation reads neighbours along x, which lie side by side in memory.
+"""Process eight float32 at once inside Numba: neighbours along x, which an interpolation reads, are adjacent in memory.
 
-The compiler would vectorise over samples and fetch every neighbour by itself (a gather); reading a row of a volume in
-one go is several times quicker. A vector is a value of its own type; a scalar argument stands for eight equal ones.
+The compiler would vectorise over samples and fetch each neighbour by itself (a gather); reading a row of a volume at
+once is several times faster. A vector is a value of its own Numba type; a scalar argument stands for eight equal ones.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def _broadcast(builder: Any, value: Any) -> Any:
-    """The LLVM vector of a scalar, or the vector itself."""
+    """Return a scalar as LLVM vector of equal elements, or the vector itself."""
     if value.type == VECTOR:
         return value
     first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
@@ -43,7 +43,7 @@ def _broadcast(builder: Any, value: Any) -> Any:
 
 @intrinsic
 def load(context, array, at):  # type: ignore[no-untyped-def]
-    """array[at : at + 8] of a flat float32 array."""
+    """Return array[at : at + 8] of a flat float32 array."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         data = ctx.make_array(signature.args[0])(ctx, builder, arguments[0]).data
@@ -55,7 +55,7 @@ def load(context, array, at):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def prefetch_line(context, array, at):  # type: ignore[no-untyped-def]
-    """Ask for array[at] of a flat float32 array to be brought near; harmless wherever `at` points."""
+    """Prefetch array[at] of a flat float32 array into the cache; any `at` is allowed, also outside the array."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         data = ctx.make_array(signature.args[0])(ctx, builder, arguments[0]).data
@@ -71,7 +71,7 @@ def prefetch_line(context, array, at):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def store(context, array, at, a):  # type: ignore[no-untyped-def]
-    """array[at : at + 8] = a, into a flat float32 array."""
+    """Set array[at : at + 8] = a in a flat float32 array."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         data = ctx.make_array(signature.args[0])(ctx, builder, arguments[0]).data
@@ -84,7 +84,7 @@ def store(context, array, at, a):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def constant(context, values):  # type: ignore[no-untyped-def]
-    """The vector of a tuple of eight floats."""
+    """Return the vector of a tuple of eight floats."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         out = ir.Constant(VECTOR, ir.Undefined)
@@ -98,7 +98,7 @@ def constant(context, values):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def multiply(context, a, b):  # type: ignore[no-untyped-def]
-    """Product a · b; either may be a float32."""
+    """Return a · b; either may be a float32."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.fmul(*(_broadcast(builder, x) for x in arguments), flags=FAST)
@@ -108,7 +108,7 @@ def multiply(context, a, b):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def fma(context, a, b, c):  # type: ignore[no-untyped-def]
-    """Sum a · b + c; each may be a float32."""
+    """Return a · b + c; each may be a float32."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         x, y, z = (_broadcast(builder, value) for value in arguments)
@@ -119,7 +119,7 @@ def fma(context, a, b, c):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def pair_sums(context, a):  # type: ignore[no-untyped-def]
-    """Sums of the even and of the odd lanes, (re, im): of four complex numbers side by side."""
+    """Return the sums of the even and of the odd lanes: (re, im) of the sum of four complex numbers."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         def part(value: Any, lanes: list[int]) -> Any:
@@ -128,7 +128,7 @@ def pair_sums(context, a):  # type: ignore[no-untyped-def]
 
         half = builder.fadd(part(arguments[0], [0, 1, 2, 3]), part(arguments[0], [4, 5, 6, 7]), flags=FAST)
         pair = builder.fadd(part(half, [0, 1]), part(half, [2, 3]), flags=FAST)
-        found = [builder.extract_element(pair, ir.Constant(ir.IntType(32), i)) for i in range(2)]
-        return ctx.make_tuple(builder, signature.return_type, found)
+        sums = [builder.extract_element(pair, ir.Constant(ir.IntType(32), i)) for i in range(2)]
+        return ctx.make_tuple(builder, signature.return_type, sums)
 
     return types.containers.UniTuple(types.float32, 2)(a), generate

@@ -1,4 +1,4 @@
-"""Conical FSC: the FSC by direction, and how far the worst direction falls behind the best one."""
+"""Compute the conical FSC: the FSC by direction, and the anisotropy of the resolution."""
 
 from dataclasses import dataclass
 
@@ -12,21 +12,31 @@ from lrcore.imaging.grids import hermitian_weight, iterate_planes, radius_table,
 from lrcore.records import Fsc, Volume
 
 HALF_ANGLE_DEG = 20.0
+"""Half angle of the cones."""
 DIRECTIONS = 96
+"""Number of cones."""
 CELL_DEG = 2.0
-"""Samples are first summed in cells of the sphere of about this size; a cone is the cells whose middle is in it."""
-
+"""Size of the cells of the sphere in which samples are summed first; a cone is the cells whose centre is in it."""
 MIN_SAMPLES = 16
-"""Samples of a shell, mates counted, without which a cone's FSC would be chance."""
+"""Samples of a shell, Friedel mates counted, that a cone needs at least for a meaningful FSC."""
 
 
 @dataclass(frozen=True)
 class ConicalFsc:
-    """The FSC in cones about directions of a half sphere.
+    """FSC in double cones about directions of a half sphere.
 
-    direction: (d, 3) unit vectors (x, y, z), z ≥ 0; a cone holds its opposite, too. frequency: (shells,) 1/Å. value:
-    (d, shells); that of the whole shell where a cone holds fewer than FEWEST of its samples. resolution_A: (d,) where
-    each crosses 0.143. area: (d,) in 1/Å, of each curve up to its first fall below 0.143.
+    Attributes
+    ----------
+    direction : (d, 3)
+        Unit vectors (x, y, z), z ≥ 0, of the axes.
+    frequency : (shells,)
+        1/Å.
+    value : (d, shells)
+        FSC in each cone; that of the whole shell where a cone has fewer than MIN_SAMPLES of its samples.
+    resolution_A : (d,)
+        Resolution in Å at which each curve crosses 0.143.
+    area : (d,)
+        Area in 1/Å below each curve up to its first fall below 0.143.
     """
 
     direction: Float64
@@ -37,7 +47,7 @@ class ConicalFsc:
 
     @property
     def ratio(self) -> float:
-        """Smallest over largest area, in [0, 1]: 1 when all directions are alike, below about 0.5 when they are not."""
+        """Ratio of the smallest to the largest area: 1 for an isotropic map, below about 0.5 for strong anisotropy."""
         largest = float(self.area.max())
         return float(self.area.min()) / largest if largest > 0 else 0.0
 
@@ -50,16 +60,37 @@ def compute_conical_fsc(
     directions: int = DIRECTIONS,
     workers: int = 1,
 ) -> ConicalFsc:
-    """The conical FSC of two half maps, multiplied by `mask` if there is one.
+    """Compute the FSC of two half maps in double cones about evenly spread directions.
 
-    FSC(k, cone) = Σ Re(F₁ F₂*) / √(Σ|F₁|² Σ|F₂|²) over the samples of a shell in a double cone; Baldwin & Lyumkis 2020.
+    FSC(k, cone) = Σ Re(F₁ F₂*) / √(Σ|F₁|² Σ|F₂|²) over the samples of a shell in a double cone.
+
+    Parameters
+    ----------
+    first, second : Volume
+        Half maps.
+    mask : Volume, optional
+        Multiplied with both half maps.
+    half_angle_deg
+        Half angle of the cones in degrees.
+    directions
+        Number of cones.
+    workers
+        Threads of the FFT.
+
+    Returns
+    -------
+    The curves with their resolutions and areas.
+
+    References
+    ----------
+    Baldwin & Lyumkis 2020, Prog. Biophys. Mol. Biol. 150:160.
     """
     n = first.box
     data = [volume.data if mask is None else volume.data * mask.data for volume in (first, second)]
     cells, sums, count = _sums_by_cell([scipy.fft.rfftn(array, workers=workers) for array in data], n)
     direction = fibonacci_half_sphere(directions)
-    held = (np.abs(direction @ cells.T) >= np.cos(np.radians(half_angle_deg))).astype(np.float64)
-    value = np.where((held @ count) < MIN_SAMPLES, _ratio(sums.sum(axis=1)), _ratio(held @ sums))
+    in_cone = (np.abs(direction @ cells.T) >= np.cos(np.radians(half_angle_deg))).astype(np.float64)
+    value = np.where((in_cone @ count) < MIN_SAMPLES, _ratio(sums.sum(axis=1)), _ratio(in_cone @ sums))
     value[:, 0] = 1.0
     frequency = shell_frequency(n, first.pixel_size_A)
     curves = [Fsc("conical", frequency, row) for row in value]
@@ -69,7 +100,7 @@ def compute_conical_fsc(
 
 
 def to_dataset(found: ConicalFsc) -> xr.Dataset:
-    """Curves by (direction, shell) with their directions, resolutions, areas and score, units named."""
+    """Return a conical FSC as an xarray dataset of curves (direction, shell), with resolutions, areas and units."""
     data = xr.Dataset(
         {
             "fsc": (("direction", "shell"), found.value, _attributes("FSC in a cone", "1")),
@@ -85,11 +116,12 @@ def to_dataset(found: ConicalFsc) -> xr.Dataset:
 
 
 def _attributes(long_name: str, units: str) -> dict[str, str]:
+    """Return the attributes of a variable."""
     return {"long_name": long_name, "units": units}
 
 
 def fibonacci_half_sphere(count: int) -> Float64:
-    """Unit vectors spread evenly over the half sphere z ≥ 0, on a Fibonacci spiral: (count, 3), (x, y, z)."""
+    """Return unit vectors (x, y, z) spread evenly over the half sphere z ≥ 0 on a Fibonacci spiral: (count, 3)."""
     z = (np.arange(count) + 0.5) / count
     turn = np.pi * (3 - np.sqrt(5)) * np.arange(count)
     across = np.sqrt(1 - z**2)
@@ -97,14 +129,14 @@ def fibonacci_half_sphere(count: int) -> Float64:
 
 
 def _ratio(sums: Float64) -> Float64:
-    """(3, …, shells) sums of `_by_cell` → FSC."""
+    """Return the FSC from the sums (3, …, shells) of `_sums_by_cell`; 0 where there is no power."""
     cross, power_first, power_second = sums
     power = power_first * power_second
     return np.divide(cross, np.sqrt(power), out=np.zeros_like(cross), where=power > 0)
 
 
 def _area(curve: Fsc) -> float:
-    """∫ FSC dk from 0 to where it first falls below 0.143, linear between shells."""
+    """Return ∫ FSC dk from 0 to where the curve first falls below 0.143, linear between shells."""
     below = np.nonzero(curve.value[1:] < 0.143)[0]
     end = 1 / curve.resolution_A() if len(below) else curve.frequency[-1]
     whole = curve.frequency < end
@@ -113,10 +145,13 @@ def _area(curve: Fsc) -> float:
 
 
 def _sums_by_cell(spectra: list[npt.NDArray[np.complexfloating]], n: int) -> tuple[Float64, Float64, Float64]:
-    """Cells' middles (c, 3); Σ Re(F₁ F₂*), Σ|F₁|², Σ|F₂|² by cell and shell, (3, c, shells); samples, (c, shells).
+    """Sum the products of two half-complex FTs over cells of the half sphere and shells.
 
-    Cells are rings of equal width in the angle from x, each cut into pieces as long as the ring is wide; a half-complex
-    FT has x ≥ 0 alone, which is a half sphere.
+    The cells are rings of equal width in the angle from x, each cut into pieces as long as the ring is wide. A
+    half-complex FT has x ≥ 0 alone, which is a half sphere.
+
+    Returns the axes (c, 3) of the cells; Σ Re(F₁ F₂*), Σ|F₁|² and Σ|F₂|² by cell and shell (3, c, shells); and the
+    number of samples (c, shells).
     """
     rings = round(90 / CELL_DEG)
     middle = (np.arange(rings) + 0.5) * (np.pi / 2 / rings)

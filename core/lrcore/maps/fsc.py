@@ -1,4 +1,4 @@
-"""The FSC family, computed in one place: unmasked, spherical, loose, tight, masked, phase-randomised, corrected."""
+"""Compute FSC curves: unmasked, spherical, loose, tight, masked, phase-randomised and mask-corrected."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,30 @@ from lrcore.masks import soft_sphere
 from lrcore.records import Fsc, HalfMaps, Volume
 
 RANDOMISE_BELOW = 0.8
-"""Phases are randomised beyond the shell where the unmasked FSC first falls below this (as RELION does)."""
+"""Phases are randomised from the shell on where the unmasked FSC first falls below this (as in RELION)."""
 SPHERE_RADIUS = 0.45
 """Radius of the spherical mask, as a fraction of the box."""
 
 
 def shell_correlation(first: ComplexArray, second: ComplexArray, n: int) -> Float64:
-    """FSC of two half-complex FTs of n³ maps, shells 0 … n // 2; 0 where a shell is empty.
+    """Return the FSC of two half-complex FTs of n³ maps.
 
-    FSC(k) = Σ Re(F₁ F₂*) / √(Σ|F₁|² Σ|F₂|²); Harauz & van Heel 1986. Samples are counted as in `shell_products`.
+    FSC(k) = Σ Re(F₁ F₂*) / √(Σ|F₁|² Σ|F₂|²), with the samples counted as in `lrcore.imaging.grids.shell_products`.
+
+    Parameters
+    ----------
+    first, second : (n, n, n // 2 + 1) complex
+        FTs of the maps.
+    n
+        Box in voxels.
+
+    Returns
+    -------
+    (n // 2 + 1,), the shells 0 … n // 2; 0 where a shell is empty.
+
+    References
+    ----------
+    Harauz & van Heel 1986, Optik 73:146.
     """
     cross, power_first, power_second = shell_products(first, second, n)
     power = power_first * power_second
@@ -28,15 +43,43 @@ def shell_correlation(first: ComplexArray, second: ComplexArray, n: int) -> Floa
 
 
 def masked_fsc(first: Float32, second: Float32, mask: Float32 | None, workers: int = 1) -> Float64:
-    """FSC of two (n, n, n) maps, each multiplied by `mask` when there is one: (n // 2 + 1,)."""
+    """Return the FSC of two maps, each multiplied by a mask if there is one.
+
+    Parameters
+    ----------
+    first, second : (n, n, n)
+        The maps.
+    mask : (n, n, n) or None
+        The mask.
+    workers
+        Threads of the FFT.
+
+    Returns
+    -------
+    (n // 2 + 1,), the shells 0 … n // 2.
+    """
     maps = (first, second) if mask is None else (first * mask, second * mask)
-    # No shift of the origin: it is common to both.
+    # The origin need not be shifted, as it is the same for both.
     spectra = [scipy.fft.rfftn(m, workers=workers) for m in maps]
     return shell_correlation(spectra[0], spectra[1], first.shape[-1])
 
 
 def bandpass_maps(maps: HalfMaps, coarsest_A: float, finest_A: float, workers: int = 1) -> tuple[Float32, Float32]:
-    """Two half maps of what is between two resolutions alone."""
+    """Return two half maps with only the shells between two resolutions.
+
+    Parameters
+    ----------
+    maps : HalfMaps
+        The half maps.
+    coarsest_A, finest_A
+        Limits in Å.
+    workers
+        Threads of the FFT.
+
+    Returns
+    -------
+    Two arrays (n, n, n).
+    """
     frequency = shell_frequency(maps.first.box, maps.first.pixel_size_A)
     band = ((frequency > 1 / coarsest_A) & (frequency * finest_A < 1)).astype(np.float64)
     return filter_map(maps.first.data, band, workers), filter_map(maps.second.data, band, workers)
@@ -45,14 +88,42 @@ def bandpass_maps(maps: HalfMaps, coarsest_A: float, finest_A: float, workers: i
 def band_correlation(
     maps: HalfMaps, where: npt.NDArray[np.bool_], coarsest_A: float, finest_A: float = 0.0, workers: int = 1
 ) -> float:
-    """Correlation of two half maps in some voxels (n, n, n), of what is between two resolutions; 0 where nothing is."""
-    a, b = (one[where].astype(np.float64) for one in bandpass_maps(maps, coarsest_A, finest_A, workers))
+    """Return the correlation of two half maps between two resolutions in some voxels; 0 if there is no power.
+
+    Parameters
+    ----------
+    maps : HalfMaps
+        The half maps.
+    where : (n, n, n) bool
+        The voxels.
+    coarsest_A, finest_A
+        Limits in Å; 0 for no finest one.
+    workers
+        Threads of the FFT.
+    """
+    a, b = (data[where].astype(np.float64) for data in bandpass_maps(maps, coarsest_A, finest_A, workers))
     norm = float(np.sqrt((a**2).sum() * (b**2).sum()))
     return float((a * b).sum()) / norm if norm > 0 else 0.0
 
 
 def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) -> Float32:
-    """The map with the phases of all shells ≥ `shell` replaced by random ones; amplitudes kept."""
+    """Replace the phases of all shells from `shell` on by random ones and keep the amplitudes.
+
+    Parameters
+    ----------
+    array : (n, n, n)
+        The map.
+    shell
+        First shell with random phases.
+    seed
+        Seed of the random numbers.
+    workers
+        Threads of the FFT.
+
+    Returns
+    -------
+    (n, n, n) float32.
+    """
     n = array.shape[-1]
     spectrum = scipy.fft.rfftn(array, workers=workers)
     noise = np.random.default_rng(seed).standard_normal(array.shape, dtype=np.float32)
@@ -66,16 +137,37 @@ def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) ->
 def fsc_curves(
     first: Volume, second: Volume, mask: Volume | None = None, seed: int = 0, workers: int = 1, part: bool = False
 ) -> dict[str, Fsc]:
-    """FSC curves of two half maps by kind: unmasked, spherical, loose, tight; given a mask, three more.
+    """Compute the FSC curves of two half maps by kind.
 
-    masked: inside it. randomised: the same with phases randomised (see RANDOMISE_BELOW). corrected: for the mask.
+    * unmasked: of the whole box. spherical: inside a soft sphere.
+    * loose, tight: inside masks that `lrcore.maps.solvent_mask` makes from the half maps by fixed rules. They depend
+      neither on the resolution nor on the mask of the user.
+    * masked (with a mask, as the next two): inside the mask.
+    * randomised: inside the mask, with phases randomised from the shell at which the FSC falls below RANDOMISE_BELOW.
+    * corrected: (masked − randomised) / (1 − randomised) from two shells past the start of the randomisation on, masked
+      before. The start is a single shell, and the curves are reproducible for a given `seed`.
 
-    loose, tight: inside masks that `solvent` makes of the half maps by fixed rules; neither the resolution nor the
-    user's mask has a part in them.
-    corrected = (masked − randomised) / (1 − randomised) from two shells past the start of the randomisation, masked
-    before; Chen et al. 2013, eq. 4. One shell is enough for `seed` to matter: the curves are reproducible.
-    part: the maps are of a part of a particle, and most of the box is noise, so that the unmasked FSC falls before its
-    time: the randomisation starts where the loose one has fallen, too. Otherwise it starts where RELION's does.
+    Parameters
+    ----------
+    first, second : Volume
+        Half maps.
+    mask : Volume, optional
+        Mask of the user.
+    seed
+        Seed of the random phases.
+    workers
+        Threads of the FFT.
+    part
+        The maps show a part of a particle, and most of the box is noise, so that the unmasked FSC falls too early. The
+        randomisation then starts where the loose FSC, too, has fallen; otherwise it starts where RELION's does.
+
+    Returns
+    -------
+    The curves: unmasked, spherical, loose, tight and, with a mask, masked, randomised, corrected.
+
+    References
+    ----------
+    Chen et al. 2013, Ultramicroscopy 135:24, eq. 4.
     """
     n, a, b = first.box, first.data, second.data
     unmasked = masked_fsc(a, b, None, workers)
@@ -95,13 +187,21 @@ def fsc_curves(
 
 
 def randomisation_shell(curve: Float64) -> int:
-    """The first shell whose FSC is below RANDOMISE_BELOW, at least 2."""
+    """Return the first shell, at least 2, whose FSC is below RANDOMISE_BELOW: the start of the phase randomisation."""
     below = np.nonzero(curve[2:] < RANDOMISE_BELOW)[0]
     return int(below[0]) + 2 if len(below) else len(curve) - 1
 
 
 def mask_corrected_fsc(masked: Float64, randomised: Float64, start: int) -> Float64:
-    """The mask-corrected FSC; see `family`."""
+    """Return the mask-corrected FSC, (masked − randomised) / (1 − randomised); see `fsc_curves`.
+
+    Parameters
+    ----------
+    masked, randomised : (s,)
+        FSC inside the mask, of the half maps and of those with random phases.
+    start
+        First shell with random phases; up to two shells past it the masked FSC is returned.
+    """
     out = masked.copy()
     tail = slice(start + 2, None)
     out[tail] = (masked[tail] - randomised[tail]) / np.maximum(1 - randomised[tail], 1e-6)
@@ -109,9 +209,18 @@ def mask_corrected_fsc(masked: Float64, randomised: Float64, start: int) -> Floa
 
 
 def wiener_gain(curve: Float64) -> Float64:
-    """Gain per shell that makes a half map its best estimate: the FSC itself up to its first fall below 0.143.
+    """Return the gain per shell of the Wiener filter of a half map: the FSC itself up to its first fall below 0.143.
 
-    A half map's SSNR is FSC / (1 − FSC), its Wiener filter SSNR / (1 + SSNR) = FSC (Rosenthal & Henderson 2003).
+    The SSNR of a half map is FSC / (1 − FSC), its Wiener filter SSNR / (1 + SSNR) = FSC.
+
+    Parameters
+    ----------
+    curve : (s,)
+        FSC of the half maps.
+
+    References
+    ----------
+    Rosenthal & Henderson 2003, J. Mol. Biol. 333:721.
     """
     below = np.nonzero(curve[1:] < 0.143)[0]
     end = int(below[0]) + 1 if len(below) else len(curve)
@@ -121,9 +230,18 @@ def wiener_gain(curve: Float64) -> Float64:
 
 
 def combined_gain(curve: Float64) -> Float64:
-    """Gain per shell for the mean of two half maps with this FSC: √(2 g / (1 + g)), g their `wiener_gain`.
+    """Return the gain per shell for the mean of two half maps with this FSC: √(2 g / (1 + g)), g their `wiener_gain`.
 
-    It is C_ref, the expected correlation of the mean with the truth (Rosenthal & Henderson 2003).
+    It is C_ref, the expected correlation of the mean with the truth.
+
+    Parameters
+    ----------
+    curve : (s,)
+        FSC of the half maps.
+
+    References
+    ----------
+    Rosenthal & Henderson 2003, J. Mol. Biol. 333:721.
     """
     gain = wiener_gain(curve)
     weight: Float64 = np.sqrt(2 * gain / (1 + gain))

@@ -1,4 +1,8 @@
-"""Local resolution: the FSC of two half maps in a soft window at each point of a grid, interpolated to a map in Å."""
+"""Estimate local resolution in overlapping windows.
+
+The FSC of two half maps is computed in a soft window at each point of a grid, and the resolutions are interpolated to a
+map in Å.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,24 +27,35 @@ from lrcore.masks import cosine_edge
 from lrcore.records import Fsc, Progress, Volume
 
 WINDOW_PERIODS = 8.0
-"""Width of the window in periods of the resolution inside the mask, unless a width is asked for."""
+"""Default width of the window in periods of the resolution inside the mask."""
 WIDTHS_A = (24.0, 60.0)
-"""Narrowest and widest window that is chosen so."""
+"""Narrowest and widest default window."""
 MIN_WINDOW_VOXELS = 8.0
 """Narrowest window in voxels."""
 SPACING = 0.2
-"""Distance of the points as a fraction of the window's width, unless one is asked for."""
+"""Default distance of the points as a fraction of the width of the window."""
 BATCH_BYTES = 16 << 20
-"""Of the windows that are transformed together."""
+"""Memory of the windows that are transformed together."""
 
 
 @dataclass(frozen=True)
 class LocalResolution:
     """Local resolution of two half maps.
 
-    map: (n, n, n) in Å; outside the mask that of the nearest point inside. points: (p, 3) voxels [z, y, x] that were
-    looked at. resolution_A: (p,) there. quartiles_A: a quarter, half and three quarters of the voxels in the mask are
-    at least as fine. window_A: width of the window at half its height. sampling_A: distance of the points.
+    Attributes
+    ----------
+    map : Volume
+        Resolution in Å, (n, n, n); outside the mask that of the nearest point inside.
+    points : (p, 3)
+        Voxels [z, y, x] of the measured points.
+    resolution_A : (p,)
+        Resolution in Å at the points.
+    quartiles_A
+        Quartiles in Å over the voxels in the mask: one, two and three quarters of them are at least as fine.
+    window_A
+        Width in Å of the window at half its height.
+    sampling_A
+        Distance in Å of neighbouring points.
     """
 
     map: Volume
@@ -52,7 +67,7 @@ class LocalResolution:
 
     @property
     def median_A(self) -> float:
-        """Half of the voxels in the mask are at least as fine."""
+        """Median resolution in Å over the voxels in the mask."""
         return self.quartiles_A[1]
 
 
@@ -65,29 +80,55 @@ def local_resolution(
     threshold: float = 0.143,
     workers: int = 1,
 ) -> Iterator[Progress | LocalResolution]:
-    """Measure the local resolution inside a mask; yields Progress per batch of points, then the LocalResolution.
+    """Estimate the local resolution inside a mask, point by point.
 
-    At each point of a grid where the mask is above 0.5, both half maps are multiplied by the mask and a soft sphere
-    (half height at window_A / 2, raised cosine over window_A / 2), and the resolution is where their FSC first falls
-    below `threshold`; nothing is coarser than 1.5 window_A. Before, both are divided by their common amplitude in each
-    shell: it changes no FSC of the whole, and keeps the strong low frequencies from leaking through the window.
-    Cardone, Heymann & Steven 2013. Raises InputError for a window or a sampling that the maps cannot have, or a mask
-    that holds none of the points.
+    At each point of a grid where the mask is above 0.5, both half maps are multiplied by the mask and by a soft sphere
+    (half height at window_A / 2, raised cosine over window_A / 2). The resolution is where their FSC first falls below
+    `threshold`, at most 1.5 window_A. Before, both maps are divided by their common amplitude in each shell: this
+    changes no FSC of the whole, and prevents the strong low frequencies from leaking through the window.
+
+    Parameters
+    ----------
+    first, second : Volume
+        Unfiltered half maps.
+    mask : Volume
+        Mask of the same box.
+    window_A
+        Width of the window at half its height in Å; by default 8 periods of the resolution inside the mask, within 24
+        to 60 Å.
+    sampling_A
+        Distance of the points in Å; by default a fifth of the window.
+    threshold
+        FSC value that defines the resolution.
+    workers
+        Threads of the FFT.
+
+    Yields
+    ------
+    Progress for each batch of points, and the LocalResolution at the end.
+
+    Raises
+    ------
+    InputError
+        If the window or the sampling does not fit the maps, or the mask contains no point of the grid.
+
+    References
+    ----------
+    Cardone, Heymann & Steven 2013, J. Struct. Biol. 184:226.
     """
     n, apix = first.box, first.pixel_size_A
     width = choose_window_A(first, second, mask, workers) if window_A is None else window_A
     if not MIN_WINDOW_VOXELS * apix <= width <= n * apix / 2:
         raise InputError(
-            f"window of {width:g} Å: it must be between {MIN_WINDOW_VOXELS * apix:g} Å ({MIN_WINDOW_VOXELS:g} voxels) "
-            "and half the box, "
-            f"{n * apix / 2:g} Å"
+            f"window of {width:g} Å: must be between {MIN_WINDOW_VOXELS * apix:g} Å ({MIN_WINDOW_VOXELS:g} voxels) "
+            f"and half the box, {n * apix / 2:g} Å"
         )
     step = max(1, round((SPACING * width if sampling_A is None else sampling_A) / apix))
     if step > n // 2:
-        raise InputError(f"sampling of {sampling_A:g} Å: must be below half the box, {n * apix / 2:g} Å")
+        raise InputError(f"sampling of {sampling_A:g} Å: must be at most half the box, {n * apix / 2:g} Å")
     points = grid_points(mask.data, step)
     if len(points) == 0:
-        raise InputError(f"{mask.path or 'mask'}: holds no point of a grid of {step * apix:g} Å: sample finer")
+        raise InputError(f"{mask.path or 'mask'}: contains no point of a grid of {step * apix:g} Å: sample more finely")
     a, b = equalise_shell_power(first.data, second.data, mask.data, workers)
     window = LocalFscWindow.of_width(width / apix)
     size = max(1, BATCH_BYTES // (4 * window.box**3))
@@ -96,15 +137,15 @@ def local_resolution(
         curves.append(window.correlations(a, b, points[start : start + size], workers))
         yield Progress(0, "local resolution", min(start + size, len(points)), len(points))
     frequency = shell_frequency(window.box, apix)
-    found = np.array([Fsc("local", frequency, row).resolution_A(threshold) for row in np.concatenate(curves)])
-    data = spread(points, found, step, n)
+    resolution = np.array([Fsc("local", frequency, row).resolution_A(threshold) for row in np.concatenate(curves)])
+    data = spread(points, resolution, step, n)
     low, middle, high = (float(q) for q in np.quantile(data[mask.data > 0.5], (0.25, 0.5, 0.75)))
     volume = Volume(data, apix, first.header_origin_A)
-    yield LocalResolution(volume, points, found, (low, middle, high), width, step * apix)
+    yield LocalResolution(volume, points, resolution, (low, middle, high), width, step * apix)
 
 
 def choose_window_A(first: Volume, second: Volume, mask: Volume, workers: int = 1) -> float:
-    """PERIODS of the resolution inside the mask, within WIDTHS_A and what box and voxels allow."""
+    """Return WINDOW_PERIODS · the resolution inside the mask in Å, within WIDTHS_A and what box and voxels allow."""
     n, apix = first.box, first.pixel_size_A
     curve = masked_fsc(first.data, second.data, mask.data, workers)
     resolution = Fsc("masked", shell_frequency(n, apix), curve).resolution_A()
@@ -113,15 +154,23 @@ def choose_window_A(first: Volume, second: Volume, mask: Volume, workers: int = 
 
 
 def grid_points(mask: Float32, step: int) -> Int64:
-    """Voxels [z, y, x] of a grid of `step` voxels through the box centre where the mask is above 0.5: (p, 3)."""
+    """Return the voxels (p, 3), [z, y, x], of a grid of `step` voxels about the box centre with a mask above 0.5."""
     n = mask.shape[-1]
     axis = np.arange(n // 2 % step, n, step)
-    held = np.argwhere(mask[np.ix_(axis, axis, axis)] > 0.5)
-    return axis[held]
+    index = np.argwhere(mask[np.ix_(axis, axis, axis)] > 0.5)
+    return axis[index]
 
 
 def equalise_shell_power(first: Float32, second: Float32, mask: Float32, workers: int = 1) -> tuple[Float32, Float32]:
-    """Both maps × mask with the same mean power in every shell, × mask."""
+    """Return two masked maps with the same mean power in each shell.
+
+    Parameters
+    ----------
+    first, second, mask : (n, n, n)
+        The maps and the mask; maps are masked before and after the division by their common amplitude.
+    workers
+        Threads of the FFT.
+    """
     n = first.shape[-1]
     power = np.zeros(n // 2 + 1)
     for data in (first, second):
@@ -134,7 +183,21 @@ def equalise_shell_power(first: Float32, second: Float32, mask: Float32, workers
 
 @dataclass(frozen=True)
 class LocalFscWindow:
-    """A soft sphere, and the shells of its box. order: samples of a half-complex FT by shell; start: of each shell."""
+    """Soft sphere in which local FSCs are computed, and the shells of its box.
+
+    Attributes
+    ----------
+    box
+        Box in voxels.
+    weight : (box, box, box)
+        The soft sphere.
+    order
+        Samples of a half-complex FT sorted by shell.
+    start
+        First entry of `order` of each shell.
+    times
+        How often each of these samples occurs in the full FT.
+    """
 
     box: int
     weight: Float32
@@ -144,7 +207,7 @@ class LocalFscWindow:
 
     @classmethod
     def of_width(cls, width: float) -> "LocalFscWindow":
-        """The window of `width` voxels at half its height: 1 up to width / 4, 0 beyond 3 width / 4."""
+        """Return the window of `width` voxels at half its height: 1 up to width / 4, 0 beyond 3 width / 4."""
         box = scipy.fft.next_fast_len(int(np.ceil(1.5 * width)) + 1, real=True)
         weight = cosine_edge(radius_grid(box, 3), width / 4, width / 2)
         shells = shell_index(box, 3).ravel()
@@ -155,7 +218,21 @@ class LocalFscWindow:
         return cls(box, weight, order, start, times.astype(np.float32))
 
     def correlations(self, first: Float32, second: Float32, points: Int64, workers: int = 1) -> Float64:
-        """FSC of the two maps in the window about each point [z, y, x]: (p, box // 2 + 1); 0 where a map is empty."""
+        """Return the FSC of two maps in the window about each point; 0 where a map is empty.
+
+        Parameters
+        ----------
+        first, second : (n, n, n)
+            The maps.
+        points : (p, 3)
+            Voxels [z, y, x].
+        workers
+            Threads of the FFT.
+
+        Returns
+        -------
+        (p, box // 2 + 1).
+        """
         spectra = []
         for data in (first, second):
             cut = np.stack([window_at(data, tuple(point), self.box) for point in points]) * self.weight
@@ -171,7 +248,21 @@ class LocalFscWindow:
 
 
 def spread(points: Int64, resolution_A: Float64, step: int, n: int) -> Float32:
-    """Values at the points of `grid_points` → (n, n, n): linear in 1/Å between points, the nearest one's elsewhere."""
+    """Interpolate resolutions at the points of a grid to a map, linearly in 1/Å; elsewhere the nearest one counts.
+
+    Parameters
+    ----------
+    points : (p, 3)
+        Voxels [z, y, x] from `grid_points`.
+    resolution_A : (p,)
+        Values at the points.
+    step, n
+        Spacing of the grid and box in voxels.
+
+    Returns
+    -------
+    (n, n, n) float32.
+    """
     from scipy.ndimage import distance_transform_edt
 
     first = n // 2 % step

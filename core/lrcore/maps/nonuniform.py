@@ -1,4 +1,4 @@
-"""Non-uniform regularisation: each voxel of a half map low-passed where it best predicts the other half map."""
+"""Filter half maps non-uniformly: low-pass each voxel of a half map where it best predicts the other half map."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,26 @@ from lrcore.masks import inscribed_sphere
 from lrcore.records import Volume
 
 COARSEST_A = 20.0
-"""First cut-off of the ladder: nothing is filtered to less."""
+"""Coarsest cut-off of the ladder in Å."""
 WINDOW_FACTOR = 3.0
-"""Width of the window in which errors are averaged, in wavelengths of the cut-off."""
+"""Width of the averaging window in wavelengths of the cut-off."""
 NYQUIST_OVER_CUTOFF = 1.5
-"""An error is worked out on a grid whose Nyquist frequency is this many times the cut-off."""
+"""Ratio of the Nyquist frequency of the grid on which an error is computed to the cut-off."""
 MIN_WEIGHT = 1e-3
-"""Share of a window inside the mask below which a voxel has no say and gets the coarsest cut-off."""
+"""Fraction of a window inside the mask below which a voxel gets the coarsest cut-off."""
 
 
 @dataclass(frozen=True)
 class NonUniformMaps:
-    """Both half maps, each voxel low-passed at its cut-off; cutoff_A: that cut-off in Å, the same for both."""
+    """Both half maps, each voxel low-passed at its cut-off.
+
+    Attributes
+    ----------
+    first, second : Volume
+        The filtered half maps.
+    cutoff_A : Volume
+        Cut-off of each voxel in Å, the same for both.
+    """
 
     first: Volume
     second: Volume
@@ -38,16 +46,37 @@ def filter_nonuniform(
     coarsest_A: float = COARSEST_A,
     workers: int = 1,
 ) -> NonUniformMaps:
-    """Filter two raw half maps (n, n, n) voxel by voxel; what lies outside the mask (the inscribed sphere) is no judge.
+    """Low-pass each voxel of two half maps at the cut-off at which they predict each other best.
 
-    The cut-off of a voxel minimises the error E of low-passing one half map at it, A_c, to predict the other one, B,
-    as it is, both ways round, averaged over a window w as wide as `window_factor` wavelengths:
+    The cut-off of a voxel minimises the error E of predicting one half map B by the other one low-passed, A_c, and vice
+    versa, averaged over a window w as wide as `window_factor` wavelengths:
 
         E(c) = Σ_{d ≤ c} w_d ∗ [(A_d − B)² − (A_{d−1} − B)² + (B_d − A)² − (B_{d−1} − A)²]
 
-    over a ladder of Butterworth filters of order 8. Punjani, Zhang & Fleet 2020, Nat. Methods 17:1214. Differs from
-    them in that each window sees only what its filter adds to the one before: an error taken as a whole holds the
-    noise of all frequencies, which differs from window to window by more than what is to be decided.
+    over a ladder of Butterworth filters of order 8. Differs from the reference in that each window sees only what its
+    filter adds to the previous one: a total error contains the noise of all frequencies, which differs between windows
+    by more than the differences to be detected.
+
+    Parameters
+    ----------
+    first, second : Volume
+        Unfiltered half maps.
+    mask : Volume, optional
+        Errors are averaged inside it; by default the inscribed sphere.
+    window_factor
+        Width of the averaging window in wavelengths of the cut-off.
+    coarsest_A
+        Coarsest cut-off in Å.
+    workers
+        Threads of the FFT.
+
+    Returns
+    -------
+    The filtered half maps and their cut-offs.
+
+    References
+    ----------
+    Punjani, Zhang & Fleet 2020, Nat. Methods 17:1214.
     """
     n, apix = first.box, first.pixel_size_A
     weight = inscribed_sphere(n) if mask is None else mask.data
@@ -66,7 +95,21 @@ def cutoff_map(
     coarsest_A: float = COARSEST_A,
     workers: int = 1,
 ) -> Float32:
-    """The cut-off in Å of each voxel, (n, n, n); see `nonuniform`."""
+    """Return the cut-off in Å of each voxel, (n, n, n); see `filter_nonuniform`.
+
+    Parameters
+    ----------
+    first, second, mask : (n, n, n)
+        Unfiltered half maps and the mask.
+    pixel_size_A
+        Voxel size in Å.
+    window_factor
+        Width of the averaging window in wavelengths of the cut-off.
+    coarsest_A
+        Coarsest cut-off in Å.
+    workers
+        Threads of the FFT.
+    """
     n = first.shape[-1]
     rungs = cutoff_ladder(2 * pixel_size_A, max(coarsest_A, 2.2 * pixel_size_A))
     spectra = (scipy.fft.rfftn(first, workers=workers), scipy.fft.rfftn(second, workers=workers))
@@ -78,8 +121,7 @@ def cutoff_map(
         width = window_factor * rungs[i] / pixel_size_A
         m = _fast_even_size(2 * NYQUIST_OVER_CUTOFF * n * pixel_size_A / rungs[i], n)
         step = _added_error(spectra, n, m, 1 / (n * pixel_size_A), 1 / rungs[i - 1], 1 / rungs[i], workers)
-        held = mask if m == n else _resample(inside, n, m, workers)
-        step *= held
+        step *= mask if m == n else _resample(inside, n, m, workers)
         total = _window_average(scipy.fft.rfftn(step, workers=workers), m, small, width / n, workers)
         share = _window_average(inside, n, small, width / n, workers)
         error += total / np.maximum(share, MIN_WEIGHT)
@@ -91,7 +133,7 @@ def cutoff_map(
 
 
 def _fast_even_size(size: float, most: int) -> int:
-    """A fast even size of at least `size`, or `most`."""
+    """Return a fast even FFT size of at least `size`, at most `most`."""
     m = scipy.fft.next_fast_len(int(np.ceil(size / 2)), real=True) * 2
     return min(m, most)
 
@@ -105,7 +147,7 @@ def _added_error(
     fine: float,
     workers: int,
 ) -> Float32:
-    """What the squared errors gain, on m³ voxels, when the cut-off goes from `coarse` to `fine`, in 1/Å.
+    """Return the change of the squared errors on m³ voxels when the cut-off goes from `coarse` to `fine`, in 1/Å.
 
     (A_d − B)² − (A_{d−1} − B)² = (A_d − A_{d−1}) (A_d + A_{d−1} − 2 B).
     """
@@ -116,22 +158,22 @@ def _added_error(
     scale = np.float32((m / n) ** 3)
     a, b = (crop_ft(spectrum, n, m) * scale for spectrum in spectra)
     out = np.zeros((m, m, m), np.float32)
-    for one, other in ((a, b), (b, a)):
-        difference = scipy.fft.irfftn(added * one, out.shape, workers=workers, overwrite_x=True)
-        out += difference * scipy.fft.irfftn(both * one - 2 * other, out.shape, workers=workers, overwrite_x=True)
+    for filtered, target in ((a, b), (b, a)):
+        difference = scipy.fft.irfftn(added * filtered, out.shape, workers=workers, overwrite_x=True)
+        out += difference * scipy.fft.irfftn(both * filtered - 2 * target, out.shape, workers=workers, overwrite_x=True)
     return out
 
 
 def _resample(spectrum: ComplexArray, n: int, m: int, workers: int) -> Float32:
-    """The map with this FT on m³ voxels of the same box."""
+    """Return the map with this FT of n³ voxels on m³ voxels of the same box."""
     part = crop_ft(spectrum, n, m) * np.float32((m / n) ** 3)
     return scipy.fft.irfftn(part, (m, m, m), workers=workers, overwrite_x=True)
 
 
 def _window_average(spectrum: ComplexArray, m: int, small: int, width: float, workers: int) -> Float32:
-    """A field on m³ voxels → its average over a Gaussian window on small³ ones.
+    """Return the average of a field, given by its FT on m³ voxels, over a Gaussian window, on small³ voxels.
 
-    width: at half its height, as a fraction of the box.
+    width: of the window at half its height, as a fraction of the box.
     """
     sd = width / np.sqrt(8 * np.log(2))
     part = crop_ft(spectrum, m, small) if m >= small else _pad_ft(spectrum, m, small)
@@ -142,7 +184,7 @@ def _window_average(spectrum: ComplexArray, m: int, small: int, width: float, wo
 
 
 def _pad_ft(spectrum: ComplexArray, m: int, n: int) -> ComplexArray:
-    """The half-complex FT of an m³ map → that of the same box in n³ ≥ m³ voxels; Nyquist lines are left out."""
+    """Pad the half-complex FT of an m³ map to that of the same box in n³ ≥ m³ voxels, without the Nyquist lines."""
     half = (m - 1) // 2
     rows = np.arange(-half, half + 1)
     out = np.zeros((n, n, n // 2 + 1), spectrum.dtype)

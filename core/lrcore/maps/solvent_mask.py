@@ -1,4 +1,4 @@
-"""Loose and tight masks for the FSC, made from the half maps alone: the same maps always give the same masks."""
+"""Make loose and tight masks for the FSC from the half maps alone, by fixed rules."""
 
 import numpy as np
 import scipy.fft
@@ -8,24 +8,38 @@ from lrcore.imaging.grids import crop_ft, ft, ift, index_grid, interpolate_linea
 from lrcore.masks import cosine_edge
 
 LOWPASS_A = 20.0
-"""The mean of the half maps is low-passed here, whatever its resolution: noise leaves no mark on the outline."""
+"""Low-pass of the mean of the half maps, whatever its resolution, so that noise does not affect the outline."""
 OUTLINE_LEVEL = 0.25
-"""The outline lies at this fraction of the way from the solvent's density to that of the interior."""
+"""Density of the outline: 0 is that of the solvent, 1 that of the interior."""
 INTERIOR_QUANTILE = 0.998
-"""Quantile of the density, within the inscribed sphere, that stands for the interior; the median is the solvent."""
+"""Quantile of the density in the inscribed sphere that represents the interior; the median represents the solvent."""
 MIN_PIECE_SHARE = 0.1
-"""Pieces smaller than this fraction of the largest one are left out."""
+"""Pieces smaller than this fraction of the largest one are removed."""
 LOOSE_A = (25.0, 40.0)
 TIGHT_A = (6.0, 18.0)
-"""How far from the outline a mask begins to fall, and where it is 0."""
+"""Distances from the outline at which a mask starts to fall and where it is 0."""
 VOXELS = 5
-"""Voxels in `LOWPASS_A` of the coarse grid on which outline and distances are found."""
+"""Voxels per `LOWPASS_A` of the coarse grid on which outline and distances are computed."""
 
 
 def outline_distance_A(first: Float32, second: Float32, pixel_size_A: float, workers: int = 1) -> Float32:
-    """Distance in Å of each voxel of two (n, n, n) half maps from their particle, 0 inside it: (n, n, n).
+    """Return the distance of each voxel of two half maps from the particle, 0 inside it.
 
-    The mean is low-passed, thresholded half way down (see LEVEL), and freed of small pieces, on a coarse grid.
+    On a coarse grid, the mean of the half maps is low-passed, thresholded at OUTLINE_LEVEL, and small pieces are
+    removed.
+
+    Parameters
+    ----------
+    first, second : (n, n, n)
+        Half maps.
+    pixel_size_A
+        Voxel size in Å.
+    workers
+        Threads of the FFT.
+
+    Returns
+    -------
+    (n, n, n) Å.
     """
     from scipy.ndimage import distance_transform_edt, label
 
@@ -45,12 +59,12 @@ def outline_distance_A(first: Float32, second: Float32, pixel_size_A: float, wor
 
 
 def cosine_falloff(distance_A: Float32, edge_A: tuple[float, float]) -> Float32:
-    """A mask that is 1 up to the first distance and falls by a cosine to 0 at the second; any shape."""
+    """Make a mask that is 1 up to the first distance and falls by a raised cosine to 0 at the second; any shape."""
     return cosine_edge(distance_A, edge_A[0], edge_A[1] - edge_A[0])
 
 
 def _coarse_mean(first: Float32, second: Float32, m: int, pixel_size_A: float, workers: int) -> Float32:
-    """The mean of two maps, low-passed by exp(−(k LOWPASS_A)² / 2) and cropped in Fourier space to m³ voxels."""
+    """Return the mean of two maps, low-passed by exp(−(k LOWPASS_A)² / 2) and cropped in Fourier space to m³ voxels."""
     n = first.shape[-1]
     spectrum = crop_ft(ft(first + second, 3, workers), n, m)
     squares = np.asarray(sum((k / (n * pixel_size_A)) ** 2 for k in index_grid(m, 3)))

@@ -1,6 +1,7 @@
-"""Masks: made, joined, looked at. An array is (n, n, n) float32 zyx in [0, 1]; `inside` is the same as bool.
+"""Create, combine and check masks.
 
-Lengths are Å, points (x, y, z) in Å from the box centre, voxel n // 2. Every function is pure.
+Masks are (n, n, n) float32 zyx in [0, 1]; sets of voxels (`inside`) are bool arrays of that shape. Lengths are in Å,
+points are (x, y, z) in Å from the box centre, voxel n // 2. No function changes its arguments.
 """
 
 from lrcore.masks.atomic_model import read_atoms, voxels_near_atoms

@@ -1,4 +1,4 @@
-"""A mask looked at: what would harm a refinement, each as a number, its limit and a sentence."""
+"""Check a mask for what would harm a refinement: each check has a value, a limit and a message."""
 
 import math
 import warnings
@@ -13,22 +13,38 @@ from lrcore.masks.geometry import SUPPORT_THRESHOLD, centre_of_mass
 from lrcore.records import Volume
 
 KDA_PER_A3 = 0.81e-3
-"""Density of protein: 0.81 Da/Å³."""
+"""Density of protein in kDa/Å³."""
 EDGE_PER_RESOLUTION = 5.0
-"""The rule of the field: a soft edge of 5 · resolution / pixel size voxels."""
+"""Recommended width of the soft edge: 5 · resolution / pixel size voxels."""
 MIN_EDGE_VOXELS = 3.0
-"""An edge narrower than so many voxels is too sharp for any resolution."""
+"""Width in voxels below which an edge is too sharp for any resolution."""
 EDGE_WIDTH_QUANTILE = 0.1
-"""Share of a mask's surface where its edge may be narrower than the width that is told."""
+"""Fraction of the surface of a mask where its edge may be narrower than the reported width."""
 MAX_BOX_FRACTION = 0.5
+"""Largest mean of a mask over the box."""
 MAX_CUT_FRACTION = 0.1
+"""Largest fraction of the covered density that may lie in the edge."""
 EDGE_TOLERANCE = 1e-5
-"""Distance from 0 and 1 at which a value belongs to the edge."""
+"""Distance from 0 and 1 from which a value counts as part of the edge."""
 
 
 @dataclass(frozen=True)
 class MaskCheck:
-    """One look at a mask. threshold: the limit of the value, None where there is none to judge by."""
+    """Result of one check of a mask.
+
+    Attributes
+    ----------
+    name
+        What was checked: "values", "inside", "edge", "fraction", "border" or "cut".
+    value
+        The measured value.
+    threshold
+        Its limit; None if there is nothing to compare it with.
+    passed
+        The value is within the limit.
+    sentence
+        Message for the user.
+    """
 
     name: str
     value: float
@@ -39,9 +55,18 @@ class MaskCheck:
 
 @dataclass(frozen=True)
 class MaskSize:
-    """The size of a mask. volume_A3: of its voxels above 0.5; mass_kDa: of protein that fills it. fraction: its mean.
+    """Size and position of a mask.
 
-    centre_px: centre of mass (x, y, z) in voxels from the corner; NaN for an empty mask.
+    Attributes
+    ----------
+    volume_A3
+        Volume in Å³ of the voxels above 0.5.
+    mass_kDa
+        Mass of protein that fills this volume.
+    fraction
+        Mean value of the mask over the box.
+    centre_px : (3,)
+        Centre of mass (x, y, z) in voxels from the first voxel; NaN for an empty mask.
     """
 
     volume_A3: float
@@ -51,7 +76,15 @@ class MaskSize:
 
 
 def measure_mask(mask: Float32, pixel_size_A: float) -> MaskSize:
-    """How large a mask (n, n, n) is, and where."""
+    """Measure the volume, mass, mean and centre of a mask.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+        The mask.
+    pixel_size_A
+        Voxel size in Å.
+    """
     volume_A3 = float(np.count_nonzero(mask > 0.5)) * pixel_size_A**3
     fraction = float(mask.mean(dtype=np.float64))
     centre = centre_of_mass(mask) + len(mask) // 2 if fraction > 0 else np.full(3, np.nan)
@@ -59,14 +92,30 @@ def measure_mask(mask: Float32, pixel_size_A: float) -> MaskSize:
 
 
 def mass_kDa(volume_A3: float) -> float:
-    """Mass of protein that fills a volume in Å³, at 0.81 Da/Å³."""
+    """Return the mass in kDa of protein that fills a volume in Å³, at 0.81 Da/Å³."""
     return KDA_PER_A3 * volume_A3
 
 
 def validate_mask(mask: Volume, box: int, pixel_size_A: float) -> Volume:
-    """The mask, if it fits particles of `box` pixels of `pixel_size_A`; one with a sharp edge is warned of.
+    """Return the mask if it fits the particles; warn if its edge is too sharp.
 
-    Raises InputError for another box, another voxel size, values outside [0, 1] or an empty mask.
+    Parameters
+    ----------
+    mask : Volume
+        The mask.
+    box
+        Box of the particles in pixels.
+    pixel_size_A
+        Pixel size of the particles in Å.
+
+    Returns
+    -------
+    The same mask.
+
+    Raises
+    ------
+    InputError
+        If the box or the voxel size differ, values lie outside [0, 1], or the mask is empty.
     """
     require_mask_fits(mask, box, pixel_size_A)
     name = mask.path or "mask"
@@ -74,46 +123,70 @@ def validate_mask(mask: Volume, box: int, pixel_size_A: float) -> Volume:
     binary = bool(np.all((data < 1e-3) | (data > 1 - 1e-3)))
     width = 0.0 if binary else edge_width(data)
     if binary or 0 < width < MIN_EDGE_VOXELS:
-        what = "the mask is binary" if binary else f"the soft edge is {width:.1f} voxels wide"
+        finding = "the mask is binary" if binary else f"the soft edge is {width:.1f} voxels wide"
         warnings.warn(
-            f"{name}: {what}: it will ring; make it 5 x resolution / pixel size voxels wide (lrwidgets mask --soft)",
+            f"{name}: {finding}: it will cause ringing; make it 5 x resolution / pixel size voxels wide "
+            "(lrwidgets mask --soft)",
             stacklevel=2,
         )
     return mask
 
 
 def require_mask_fits(mask: Volume, box: int, pixel_size_A: float) -> None:
-    """Raise InputError unless the mask is one, on the grid of particles of `box` pixels of `pixel_size_A`."""
+    """Raise InputError unless the mask has the grid of the particles and valid values.
+
+    Parameters
+    ----------
+    mask : Volume
+        The mask.
+    box
+        Box of the particles in pixels.
+    pixel_size_A
+        Pixel size of the particles in Å.
+
+    Raises
+    ------
+    InputError
+        If the box or the voxel size differ, values lie outside [0, 1], or the mask is empty.
+    """
     name = mask.path or "mask"
     data = mask.data
     if mask.box != box:
         raise InputError(f"{name}: the mask is {mask.box}³ but the particles' box is {box}: re-box the mask")
     if abs(mask.pixel_size_A / pixel_size_A - 1) > 0.01:
         raise InputError(
-            f"{name}: voxel size {mask.pixel_size_A:g} Å but the particles' is {pixel_size_A:g} Å: resample the mask"
+            f"{name}: voxel size {mask.pixel_size_A:g} Å but the pixel size of the particles is {pixel_size_A:g} Å: "
+            "resample the mask"
         )
     if data.min() < -1e-3 or data.max() > 1 + 1e-3:
-        raise InputError(f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask lies between 0 and 1")
+        raise InputError(
+            f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask must lie between 0 and 1"
+        )
     if data.max() <= SUPPORT_THRESHOLD:
         raise InputError(f"{name}: the mask is empty; make one that covers the region to refine")
 
 
 def edge_width(mask: Float32) -> float:
-    """Width in voxels of the soft edge of a mask (n, n, n), which nine tenths of its surface reach; 0 if it is binary.
+    """Return the width in voxels of the soft edge that nine tenths of the mask's surface reach; 0 for a binary mask.
 
-    The distance from where the mask is whole to the first voxels where it is 0: a tight bound from above for an edge
-    that falls with the distance, and small where something has been cut off, however wide the edge is elsewhere.
+    This is the distance from the voxels with value 1 to the first voxels with value 0: a tight upper bound for an edge
+    that falls with the distance. It is small where the mask has been cut, even if its edge is wide elsewhere.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+        The mask.
     """
     from scipy.ndimage import binary_dilation
 
     part = mask[bounds(mask > EDGE_TOLERANCE, 1)]
-    held, whole = part > EDGE_TOLERANCE, part >= min(1 - EDGE_TOLERANCE, float(part.max(initial=0)))
-    rim = binary_dilation(held) & ~held
-    if not rim.any() or np.array_equal(held, whole):
+    above_zero, full = part > EDGE_TOLERANCE, part >= min(1 - EDGE_TOLERANCE, float(part.max(initial=0)))
+    rim = binary_dilation(above_zero) & ~above_zero
+    if not rim.any() or np.array_equal(above_zero, full):
         return 0.0
     reach = 16
     while True:
-        squares = squared_distance(whole, reach)[rim]
+        squares = squared_distance(full, reach)[rim]
         width = math.sqrt(np.quantile(squares, EDGE_WIDTH_QUANTILE, method="lower"))
         if width <= reach or reach > 2 * len(mask):
             return width
@@ -123,10 +196,23 @@ def edge_width(mask: Float32) -> float:
 def check_mask(
     mask: Float32, pixel_size_A: float, resolution_A: float | None = None, density: Float32 | None = None
 ) -> tuple[MaskCheck, ...]:
-    """What to know of a mask (n, n, n) before it is used.
+    """Check a mask before it is used.
 
-    resolution_A: what the refinement is to reach; without it the edge is measured but not judged. density: (n, n, n),
-    the low-passed map, 0 below its threshold; with it, how much of what the mask touches is cut by its edge.
+    Parameters
+    ----------
+    mask : (n, n, n)
+        The mask.
+    pixel_size_A
+        Voxel size in Å.
+    resolution_A
+        Expected resolution of the refinement in Å; without it the width of the edge is measured but not judged.
+    density : (n, n, n)
+        Low-passed map, 0 below its threshold; with it, the fraction of the covered density that lies in the edge of the
+        mask is checked, too.
+
+    Returns
+    -------
+    One MaskCheck each for "values", "inside" and, unless the mask is empty, "edge", "fraction", "border" and "cut".
     """
     checks = [_values(mask), _empty(mask)]
     if checks[-1].passed:
@@ -137,57 +223,65 @@ def check_mask(
 
 
 def _values(mask: Float32) -> MaskCheck:
+    """Check that all values lie in [0, 1]."""
     low, high = float(mask.min()), float(mask.max())
-    off = max(0.0, -low, high - 1)
+    excess = max(0.0, -low, high - 1)
     return MaskCheck(
-        "values", off, SUPPORT_THRESHOLD, off <= SUPPORT_THRESHOLD, f"values lie between {low:.3g} and {high:.3g}"
+        "values", excess, SUPPORT_THRESHOLD, excess <= SUPPORT_THRESHOLD, f"values lie between {low:.3g} and {high:.3g}"
     )
 
 
 def _empty(mask: Float32) -> MaskCheck:
+    """Check that voxels are inside the mask."""
     count = int(np.count_nonzero(mask > 0.5))
     sentence = f"{count} voxels are inside" if count else "the mask is empty: lower the threshold or dilate it"
     return MaskCheck("inside", count, 1, count >= 1, sentence)
 
 
 def _edge(mask: Float32, pixel_size_A: float, resolution_A: float | None) -> MaskCheck:
+    """Check the width of the soft edge against 5 · resolution / pixel size."""
     width = edge_width(mask)
     sentence = f"the soft edge is {width:.1f} voxels ({width * pixel_size_A:.1f} A) wide"
     if resolution_A is None:
         return MaskCheck("edge", width, None, True, sentence)
-    wanted = EDGE_PER_RESOLUTION * resolution_A / pixel_size_A
-    passed = width >= 0.99 * wanted  # the very ends of a cosine differ from 0 and 1 by less than BARE
-    rule = f"{wanted:.1f} voxels ({wanted * pixel_size_A:.1f} A) for {resolution_A:g} A"
-    sentence += f"; the rule asks for {rule}" if passed else f": make it {rule}, or it will ring"
-    return MaskCheck("edge", width, wanted, passed, sentence)
+    recommended = EDGE_PER_RESOLUTION * resolution_A / pixel_size_A
+    # The ends of a cosine differ from 0 and 1 by less than EDGE_TOLERANCE, so the measured width is a bit smaller.
+    passed = width >= 0.99 * recommended
+    rule = f"{recommended:.1f} voxels ({recommended * pixel_size_A:.1f} A) for {resolution_A:g} A"
+    sentence += f"; recommended: {rule}" if passed else f": make it {rule}, or it will cause ringing"
+    return MaskCheck("edge", width, recommended, passed, sentence)
 
 
 def _fraction(mask: Float32) -> MaskCheck:
+    """Check that the mask leaves out half of the box."""
     fraction = float(mask.mean(dtype=np.float64))
     sentence = f"the mask fills {100 * fraction:.2g} % of the box"
     passed = fraction <= MAX_BOX_FRACTION
-    return MaskCheck("fraction", fraction, MAX_BOX_FRACTION, passed, sentence + ("" if passed else ": it hardly masks"))
+    return MaskCheck("fraction", fraction, MAX_BOX_FRACTION, passed, sentence + ("" if passed else ": make it smaller"))
 
 
 def _border(mask: Float32) -> MaskCheck:
+    """Check that the mask does not touch the faces of the box."""
     faces = [side for axis in range(3) for side in (mask.take(0, axis), mask.take(-1, axis))]
     highest = max(float(face.max()) for face in faces)
     passed = highest <= SUPPORT_THRESHOLD
-    sentence = "the mask keeps clear of the border of the box"
+    sentence = "the mask does not touch the border of the box"
     if not passed:
         sentence = (
-            f"the mask is cut by the border of the box, where it reaches {highest:.2g}: make it or its edge smaller"
+            f"the mask is cut by the border of the box, where its value is up to {highest:.2g}: "
+            "make it or its edge smaller"
         )
     return MaskCheck("border", highest, SUPPORT_THRESHOLD, passed, sentence)
 
 
 def _cut(mask: Float32, density: Float32) -> MaskCheck:
-    touched = mask > EDGE_TOLERANCE
-    total = float(density[touched].sum(dtype=np.float64))
-    edge = float(density[touched & (mask < 1 - EDGE_TOLERANCE)].sum(dtype=np.float64))
+    """Check that little of the covered density lies in the edge."""
+    covered = mask > EDGE_TOLERANCE
+    total = float(density[covered].sum(dtype=np.float64))
+    edge = float(density[covered & (mask < 1 - EDGE_TOLERANCE)].sum(dtype=np.float64))
     share = edge / total if total > 0 else 0.0
     passed = share <= MAX_CUT_FRACTION
-    sentence = f"{100 * share:.1f} % of the density that the mask touches lies in its edge"
+    sentence = f"{100 * share:.1f} % of the density under the mask lies in its edge"
     if not passed:
-        sentence += ": it cuts through the particle, so the edge must be wide"
+        sentence += ": the mask cuts through the particle, so the edge must be wide"
     return MaskCheck("cut", share, MAX_CUT_FRACTION, passed, sentence)

@@ -1,7 +1,7 @@
-"""Masks with soft edges joined: and is the minimum, or the maximum, not 1 − x.
+"""Combine masks with soft edges: intersection is the minimum, union the maximum, inversion 1 − x.
 
-These keep 0 and 1 what they are and a mask joined with itself unchanged; a product would thin the edges of masks that
-share one.
+These keep the values 0 and 1, and a mask combined with itself is unchanged; a product would thin the edges of masks
+that share one.
 """
 
 import numpy as np
@@ -10,20 +10,20 @@ from lrcore.arrays import Float32
 
 
 def intersect_masks(first: Float32, second: Float32) -> Float32:
-    """What lies in both masks: min(a, b); any shape."""
+    """Return the intersection min(a, b) of two masks of the same shape."""
     return np.minimum(first, second)
 
 
 def unite_masks(first: Float32, second: Float32) -> Float32:
-    """What lies in one mask or the other: max(a, b); any shape."""
+    """Return the union max(a, b) of two masks of the same shape."""
     return np.maximum(first, second)
 
 
 def invert_mask(mask: Float32) -> Float32:
-    """What lies outside: 1 − a; any shape."""
+    """Return the inverted mask 1 − a; any shape."""
     return (1.0 - mask).astype(np.float32)
 
 
 def subtract_mask(first: Float32, second: Float32) -> Float32:
-    """What lies in the first mask and not in the second: min(a, 1 − b); any shape."""
+    """Return the first mask without the second, min(a, 1 − b); same shape."""
     return intersect_masks(first, invert_mask(second))

@@ -1,4 +1,4 @@
-"""The dynamic mask: made anew from the map of each iteration, so that it grows onto density that becomes visible."""
+"""Make a dynamic mask from the map of each iteration, so that it grows onto density that becomes visible."""
 
 import numpy as np
 
@@ -17,16 +17,41 @@ def dynamic_mask(
     resolution_A: float = 0.0,
     workers: int = 1,
 ) -> Float32:
-    """The mask of a map (n, n, n): 1 up to `near_A` from its density, 0 from `far_A` on, a raised cosine between.
+    """Make a mask from the density of a map: 1 up to `near_A` from it, 0 from `far_A` on, a raised cosine between.
 
-    Density is what exceeds `threshold` times the highest value of the map low-passed to `resolution_A` (0: as it is);
-    parts need not be connected. The same map gives the same mask. Raises InputError for a threshold not between 0 and
-    1, for `far_A` below `near_A`, or if no voxel is above 0.
+    Density is what exceeds `threshold` times the highest value of the low-passed map; its parts need not be connected.
+    The same map gives the same mask.
+
+    Parameters
+    ----------
+    data : (n, n, n)
+        The map.
+    pixel_size_A
+        Voxel size in Å.
+    threshold
+        Fraction of the highest value, between 0 and 1.
+    near_A, far_A
+        Distances in Å at which the edge starts and ends.
+    resolution_A
+        Low-pass of the map in Å; 0 for none.
+    workers
+        Threads of the FFT.
+
+    Returns
+    -------
+    (n, n, n) float32.
+
+    Raises
+    ------
+    InputError
+        If the threshold is not between 0 and 1, `far_A` is below `near_A`, or no voxel is above 0.
     """
     if not 0 < threshold < 1:
         raise InputError(f"dynamic mask threshold {threshold:g}: must lie between 0 and 1")
     if not 0 <= near_A <= far_A:
-        raise InputError(f"dynamic mask from {near_A:g} to {far_A:g} A: near must not be beyond far, nor below 0")
+        raise InputError(
+            f"dynamic mask from {near_A:g} to {far_A:g} A: the near distance must be at least 0 and at most the far one"
+        )
     filtered = lowpass(data, pixel_size_A, resolution_A, workers)
     highest = float(filtered.max())
     if not highest > 0:

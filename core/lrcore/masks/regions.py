@@ -1,4 +1,4 @@
-"""Sets of voxels: their connected parts, grown, shrunk and filled by Euclidean distance, and given a soft edge."""
+"""Select, dilate, erode and fill sets of voxels, and give them a soft edge."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,25 +10,47 @@ from lrcore.masks.geometry import cosine_edge
 
 
 def largest_components(inside: Bool, count: int = 1) -> tuple[Bool, int]:
-    """The `count` largest parts connected by faces (0: all of them), and how many parts there are.
+    """Return the largest parts that are connected by faces, and the number of all parts.
 
-    Of equally large ones, the first in memory order is kept.
+    Of equally large parts, the first in memory order is kept.
+
+    Parameters
+    ----------
+    inside : (n, n, n) bool
+        The set of voxels.
+    count
+        Number of parts to keep; 0 for all.
     """
-    labels, found, block = _label_components(inside)
-    if count <= 0 or found <= count:
-        return inside, found
-    size = np.bincount(labels[inside[block]], minlength=found + 1)
-    kept = np.zeros(found + 1, bool)
+    labels, parts, block = _label_components(inside)
+    if count <= 0 or parts <= count:
+        return inside, parts
+    size = np.bincount(labels[inside[block]], minlength=parts + 1)
+    kept = np.zeros(parts + 1, bool)
     kept[np.argsort(-size[1:], kind="stable")[:count] + 1] = True
-    return _place_in_box(kept[labels], inside.shape, block), found
+    return _place_in_box(kept[labels], inside.shape, block), parts
 
 
 def component_at(inside: Bool, pixel_size_A: float, point_A: npt.ArrayLike) -> Bool:
-    """The part that holds a point (x, y, z). Raises InputError if the point is in none."""
+    """Return the connected part that contains a point.
+
+    Parameters
+    ----------
+    inside : (n, n, n) bool
+        The set of voxels.
+    pixel_size_A
+        Voxel size in Å.
+    point_A : (3,)
+        The point (x, y, z) in Å from the box centre.
+
+    Raises
+    ------
+    InputError
+        If the point lies in no part, or outside the box.
+    """
     n = inside.shape[-1]
     voxel = tuple(np.rint(np.asarray(point_A, float) / pixel_size_A).astype(int)[::-1] + n // 2)
     if not all(0 <= i < n for i in voxel):
-        raise InputError(f"point {_voxel_text(voxel)}: lies outside the box of {n} voxels")
+        raise InputError(f"point {_voxel_text(voxel)}: lies outside the box of {n} voxels: choose another point")
     if not inside[voxel]:
         raise InputError(
             f"point {_voxel_text(voxel)}: is not in the region: lower the threshold, or choose another point"
@@ -39,19 +61,45 @@ def component_at(inside: Bool, pixel_size_A: float, point_A: npt.ArrayLike) -> B
 
 
 def dilate(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
-    """All voxels within `radius_A` of one inside."""
+    """Return all voxels within a distance of a voxel inside.
+
+    Parameters
+    ----------
+    inside : (n, n, n) bool
+        The set of voxels.
+    pixel_size_A
+        Voxel size in Å.
+    radius_A
+        Distance in Å.
+    """
     return soft_edge(inside, pixel_size_A, 0.0, radius_A) > 0
 
 
 def erode(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
-    """The voxels farther than `radius_A` from every one outside; what lies beyond the box is outside."""
+    """Return the voxels that are farther than a distance from every voxel outside the set or the box.
+
+    Parameters
+    ----------
+    inside : (n, n, n) bool
+        The set of voxels.
+    pixel_size_A
+        Voxel size in Å.
+    radius_A
+        Distance in Å.
+    """
     block = bounds(inside)
     outside = np.pad(~inside[block], 1, constant_values=True)
     return _place_in_box(~dilate(outside, pixel_size_A, radius_A)[1:-1, 1:-1, 1:-1], inside.shape, block)
 
 
 def fill_holes(inside: Bool) -> Bool:
-    """With every hole that no path by faces joins to the outside."""
+    """Return the set with its holes filled: voxels that no path across faces connects to the outside.
+
+    Parameters
+    ----------
+    inside : (n, n, n) bool
+        The set of voxels.
+    """
     from scipy.ndimage import label
 
     block = bounds(inside)
@@ -61,12 +109,24 @@ def fill_holes(inside: Bool) -> Bool:
 
 
 def soft_edge(inside: Bool, pixel_size_A: float, width_A: float, start_A: float = 0.0) -> Float32:
-    """1 up to `start_A` from the voxels inside, 0 from `start_A + width_A` on, a raised cosine between: outward only.
+    """Make a mask that falls from 1 to 0 outside a set of voxels by a raised cosine.
 
-    Distances are Euclidean, between centres of voxels. width 0 gives a binary mask.
+    It is 1 up to `start_A` from the set and 0 from `start_A + width_A` on. Distances are Euclidean, between centres of
+    voxels.
+
+    Parameters
+    ----------
+    inside : (n, n, n) bool
+        The set of voxels.
+    pixel_size_A
+        Voxel size in Å.
+    width_A
+        Width of the edge in Å; 0 for a binary mask.
+    start_A
+        Distance in Å from the set at which the edge starts.
     """
     reach = int(np.ceil((start_A + width_A) / pixel_size_A))
-    # The tolerance: a distance of 3 voxels of 1.1 Å is within 3.3 Å, whatever the last bit says.
+    # The tolerance absorbs rounding: a distance of 3 voxels of 1.1 Å must count as within 3.3 Å.
     distance = (np.sqrt(np.arange(reach * reach + 2)) * pixel_size_A - 1e-6).astype(np.float32)
     table = cosine_edge(distance, start_A, width_A) if width_A > 0 else (distance <= start_A).astype(np.float32)
     table[-1] = 0.0
@@ -74,15 +134,32 @@ def soft_edge(inside: Bool, pixel_size_A: float, width_A: float, start_A: float 
 
 
 def mask_from_region(inside: Bool, pixel_size_A: float, dilate_A: float, soft_A: float, fill: bool = False) -> Float32:
-    """The mask of a set: dilated (negative: eroded) by `dilate_A`, holes filled if asked, edge `soft_A` wide.
+    """Make a mask from a set of voxels by dilation or erosion, filling of holes and a soft edge.
 
-    Dilation and edge share one distance transform, so the edge begins at `dilate_A` to a fraction of a voxel. Raises
-    InputError if erosion leaves nothing.
+    Dilation and edge share one distance transform, so the edge starts at `dilate_A` to a fraction of a voxel.
+
+    Parameters
+    ----------
+    inside : (n, n, n) bool
+        The set of voxels.
+    pixel_size_A
+        Voxel size in Å.
+    dilate_A
+        Dilation in Å; negative for an erosion.
+    soft_A
+        Width of the soft edge in Å.
+    fill
+        Fill holes.
+
+    Raises
+    ------
+    InputError
+        If the erosion leaves no voxel.
     """
     if dilate_A < 0:
         inside = erode(inside, pixel_size_A, -dilate_A)
         if not inside.any():
-            raise InputError(f"dilate {dilate_A:g} A: nothing is left after this erosion: erode by less")
+            raise InputError(f"dilate {dilate_A:g} A: nothing is left after this erosion: erode less")
     mask = soft_edge(inside, pixel_size_A, soft_A, max(dilate_A, 0.0))
     if fill:
         mask[fill_holes(mask == 1)] = 1
@@ -90,19 +167,21 @@ def mask_from_region(inside: Bool, pixel_size_A: float, dilate_A: float, soft_A:
 
 
 def _label_components(inside: Bool) -> tuple[npt.NDArray[np.int32], int, tuple[slice, ...]]:
-    """Labels 1 … of the parts in the block that holds them all, their number, and the block."""
+    """Return labels from 1 of the connected parts in the block that contains them, their number, and the block."""
     from scipy.ndimage import label
 
     block = bounds(inside)
-    labels, found = label(inside[block])
-    return labels, int(found), block
+    labels, parts = label(inside[block])
+    return labels, int(parts), block
 
 
 def _place_in_box(part: Bool, shape: tuple[int, ...], block: tuple[slice, ...]) -> Bool:
+    """Return a block of voxels in an empty box of the given shape."""
     out = np.zeros(shape, bool)
     out[block] = part
     return out
 
 
 def _voxel_text(voxel: tuple[int, ...]) -> str:
+    """Format a voxel [z, y, x] as "x, y, z px"."""
     return ", ".join(str(i) for i in voxel[::-1]) + " px"

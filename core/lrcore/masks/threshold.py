@@ -1,4 +1,4 @@
-"""From a map to the voxels that are particle: low-pass, threshold, and a threshold that is found."""
+"""Low-pass and threshold a map, and find a threshold automatically."""
 
 import numpy as np
 
@@ -9,16 +9,28 @@ from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import shell_frequency
 
 BINS = 1024
+"""Bins of the histogram for Otsu's threshold."""
 NOISE_SDS = 3.0
+"""Threshold in SDs of the noise, at least."""
 WEAK = 0.5
-"""Share of the density of a compact body that still counts: a mobile part is weaker than the rest."""
+"""Threshold as a fraction of Otsu's, so that mobile parts, which are weaker than the rest, are kept."""
 
 
 def lowpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: int = 1) -> Float32:
-    """The map (n, n, n) without what is finer than `resolution_A`, by the Butterworth filter.
+    """Low-pass a map with the Butterworth filter.
 
-    It is steep, and has hardly any ripples, which a threshold would turn into shells.
-    One beyond the Nyquist limit (or 0) leaves the map as it is.
+    It is steep and hardly ripples; a threshold would turn ripples into shells.
+
+    Parameters
+    ----------
+    data : (n, n, n)
+        The map.
+    pixel_size_A
+        Voxel size in Å.
+    resolution_A
+        Cut-off in Å; at the Nyquist limit or beyond it (or 0) the map is returned unchanged.
+    workers
+        Threads of the FFT.
     """
     if resolution_A <= 2 * pixel_size_A:
         return data
@@ -27,19 +39,46 @@ def lowpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: in
 
 
 def automatic_threshold(data: Float32) -> float:
-    """A threshold for a low-passed map (n, n, n) that holds weak parts of the particle and no noise outside it.
+    """Return a threshold for a low-passed map that keeps weak parts of the particle and no noise outside of it.
 
-    Half of Otsu's, but above 3 SD of the noise, and never above Otsu's. Otsu's (1979, over the voxels > 0) parts the
-    density of a compact body from the solvent, and so lies near half of that density; half of it again keeps what is
-    mobile or partly there. The noise is read in the corners of the box: a mask or padding that has emptied
-    them asks for no more than Otsu's. Raises InputError if no voxel is above 0.
+    The threshold is half of Otsu's, but above 3 SDs of the noise, and never above Otsu's. Otsu's threshold (over the
+    voxels above 0) separates the density of a compact body from the solvent, and so lies near half of that density;
+    half of it again keeps mobile or partially occupied parts. The noise is measured in the corners of the box; if a
+    mask or padding has set them to 0, only the rule of half of Otsu's counts.
+
+    Parameters
+    ----------
+    data : (n, n, n)
+        The low-passed map.
+
+    Raises
+    ------
+    InputError
+        If no voxel is above 0.
+
+    References
+    ----------
+    Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62.
     """
     otsu = _otsu(data)
     return min(otsu, max(WEAK * otsu, NOISE_SDS * _noise_sd(data)))
 
 
 def voxels_above_threshold(data: Float32, threshold: float) -> Bool:
-    """Voxels above the threshold. Raises InputError if there are none, or if none is left out."""
+    """Return the voxels above a threshold.
+
+    Parameters
+    ----------
+    data : (n, n, n)
+        The map.
+    threshold
+        The threshold.
+
+    Raises
+    ------
+    InputError
+        If no voxel is above the threshold, or all are.
+    """
     inside = data > threshold
     low, high = float(data.min()), float(data.max())
     if not high > threshold:
@@ -50,7 +89,7 @@ def voxels_above_threshold(data: Float32, threshold: float) -> Bool:
 
 
 def _otsu(data: Float32) -> float:
-    """The threshold with the largest variance between the two classes of voxels > 0."""
+    """Return Otsu's threshold: the largest variance between the two classes of voxels > 0."""
     highest = float(data.max())
     if not highest > 0:
         raise InputError("the map has no voxel above 0, so no threshold can be found: give one, or invert the map")
@@ -64,7 +103,7 @@ def _otsu(data: Float32) -> float:
 
 
 def _noise_sd(data: Float32) -> float:
-    """SD in the corners: eight cubes of n // 5 voxels, all of them outside the inscribed sphere."""
+    """Return the SD in the corners of the box: eight cubes of n // 5 voxels, all outside the inscribed sphere."""
     n = data.shape[-1]
     side = max(n // 5, 1)
     ends = np.r_[0:side, n - side : n]

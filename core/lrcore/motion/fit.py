@@ -1,10 +1,17 @@
-"""The Gaussian of motions that makes what the images say most probable: its mean, its covariance Ψ, their error.
+"""Fit the Gaussian of motions by maximum likelihood: mean μ, covariance Ψ, outlier class, and the errors of Ψ.
 
-A motion m (6,) is N(μ, Ψ); a sight says of it G = Bᵀ J B (6, 6) and g = Bᵀ h (6,). Sights in a wrong mode are a second
-class, whose share and widths are fitted too. EM creeps where the sights say little, so that it only weighs the classes;
-μ is solved for, and Ψ climbs by Fisher's scoring: L exp(S) Lᵀ with Ψ = L Lᵀ is positive for any symmetric S. No step is
-taken that lowers the probability. A Wishart prior weaker than one perfect sight, most probable at the widths that the
-prior of the poses had, holds what the sights do not tell; others as weak hold the second class to the extents.
+A motion m (6,) is N(μ, Ψ), and an image gives the evidence G = Bᵀ J B (6, 6) and g = Bᵀ h (6,) of it (`model`). Its
+posterior is N(⟨m⟩, Λ⁻¹) with Λ = G + Ψ⁻¹ and ⟨m⟩ = Λ⁻¹ (g + Ψ⁻¹ μ), and its log evidence
+
+    ½ log det Λ⁻¹ − ½ log det Ψ + ½ (g + Ψ⁻¹ μ)ᵀ ⟨m⟩ − ½ μᵀ Ψ⁻¹ μ + const
+
+Images whose pose is in a wrong mode are a second class: a Gaussian in θ about 0 with one variance for ω and one for t.
+Its share and variances are fitted, too.
+
+EM converges slowly where the images say little, so that it only assigns the classes; μ is solved for, and Ψ is
+maximised by Fisher scoring: with Ψ = L Lᵀ, L exp(S) Lᵀ is positive definite for any symmetric S. No step is taken that
+lowers the probability. A Wishart prior with the weight of less than one perfect image draws Ψ to the widths of the
+prior of the poses where the images say nothing. The second class has similar priors about the extents of the search.
 """
 
 from dataclasses import dataclass
@@ -14,36 +21,51 @@ import numpy as np
 from lrcore.arrays import Float64
 
 MAX_ROUNDS = 100
-"""Rounds at most."""
+"""Largest number of rounds."""
 WARM_UP_ROUNDS = 2
-"""Rounds of EM to begin with, which are safe far from the top."""
+"""Number of rounds of EM at the start, which are safe far from the maximum."""
 CONVERGED_GAIN = 1e-4
-"""Gain in log probability at which the climb ends: the numbers are then within a twentieth of their error."""
+"""Gain in log probability below which the fit has converged: parameters are then within a twentieth of their error."""
 COVARIANCE_PRIOR_WEIGHT = 0.25
-"""Of the prior of Ψ, in sights: it is most probable at the widths where the search begins."""
+"""Weight of the prior of Ψ in images; its mode is at the widths of the prior of the poses."""
 OUTLIER_SHARE_PRIOR_WEIGHT = 100.0
-"""Of the prior of the second class's share, in sights."""
+"""Weight of the prior of the second class's share, in images."""
 OUTLIER_WIDTH_PRIOR_WEIGHT = 10.0
-"""Of the prior of the second class's widths, in sights."""
+"""Weight of the prior of the second class's variances, in images."""
 RIM_VARIANCE_FACTOR = 2.0
-"""No pose is beyond the extents: on their rim, a turn has 5/3 and a shift twice the variance that it has all over."""
+"""Largest variance of the second class, over that of poses uniform in the extents.
+
+No pose is beyond the extents: with all poses on the rim, rotations have 5/3 and shifts twice the uniform variance.
+"""
 DEGREES_OF_FREEDOM = np.array([3, 2])
-"""Numbers in a turn and in a shift of θ."""
+"""Number of components of the rotation and of the shift in θ."""
 INITIAL_OUTLIER_SHARE = 0.03
-"""Share of the second class to begin with."""
+"""Share of the second class at the start, and the mode of its prior."""
 MIN_IMAGES = 210
-"""Sights, ten for each number in Ψ, from which on their scatter tells the error."""
+"""Number of images, ten for each number in Ψ, from which on the scatter of their scores gives the error."""
 MAX_LOG_STEP = 1.5
-"""A variance changes by this factor's exponential at most in a round."""
+"""Largest change of a variance in one step, as the logarithm of a factor."""
+MAX_MISSING = 0.9
+"""Largest share of the information that is taken as missing; where the classes overlap, it would be nearly all."""
 MAX_DAMPING = 1e6
-"""Damping at which no step helps any more."""
+"""Damping beyond which no step helps any more."""
 TRIANGLE = np.triu_indices(6)
+"""Rows and columns of the upper triangle of Ψ: 21 numbers."""
 TRIANGLE_MULTIPLICITY = np.where(TRIANGLE[0] == TRIANGLE[1], 1.0, 2.0)
+"""Number of times each of them occurs in the symmetric matrix."""
 
 
 @dataclass(frozen=True)
 class MotionParameters:
-    """What is fitted: μ (6,), Ψ (6, 6); share of the second class and its variances (2,), of turns and of shifts."""
+    """Parameters of the fit.
+
+    Attributes
+    ----------
+    mean : μ (6,)
+    covariance : Ψ (6, 6)
+    outliers : share of the second class
+    outlier_variance : (2,) of its rotations (rad²) and shifts (Å²)
+    """
 
     mean: Float64
     covariance: Float64
@@ -53,10 +75,16 @@ class MotionParameters:
 
 @dataclass(frozen=True)
 class EStepResult:
-    """What that says of each sight: ⟨m⟩ (n, 6), Λ⁻¹ (n, 6, 6), probability of the first class (n,).
+    """Result of an E-step for n images.
 
-    beyond: (n,) log evidence and moments: (n, 2), |ω|² and |t|², were it of the second. probability: log, of all sights
-    and of the fit itself under the weak priors.
+    Attributes
+    ----------
+    mean : ⟨m⟩ (n, 6)
+    covariance : Λ⁻¹ (n, 6, 6)
+    inlier_probability : (n,) probability of the first class
+    outlier_evidence : (n,) log evidence under the second class
+    moments : (n, 2), expected |ω|² and |t|² under the second class
+    log_probability : of all images and of the parameters under their priors
     """
 
     mean: Float64
@@ -69,9 +97,16 @@ class EStepResult:
 
 @dataclass(frozen=True)
 class MapFrameEvidence:
-    """What n sights say: G (n, 6, 6), g (n, 6) in the frame of the map, J (n, 5, 5), h (n, 5) in their own.
+    """Evidence of n images, in the frame of the map and in their own, with the modes of the priors.
 
-    given, astray: (6, 6) Ψ and (2,) variances of the second class, at which their priors are most probable.
+    Attributes
+    ----------
+    G : (n, 6, 6)
+    g : (n, 6)
+    precision : J (n, 5, 5)
+    information : h (n, 5)
+    given : (6, 6), mode of the prior of Ψ
+    outlier_variance : (2,), mode of the prior of the second class's variances
     """
 
     G: Float64
@@ -81,161 +116,179 @@ class MapFrameEvidence:
     given: Float64
     outlier_variance: Float64
 
-    def e_step(self, state: MotionParameters, last: EStepResult | None = None) -> EStepResult:
-        """The E-step. last: of a fit with the same second class, which need not be looked at again."""
-        at, spread, within = posterior_moments(self.G, self.g, state.mean, state.covariance)
-        beyond, moments = (
-            (last.outlier_evidence, last.moments) if last else _outlier_evidence(self, state.outlier_variance)
+    def e_step(self, parameters: MotionParameters, last: EStepResult | None = None) -> EStepResult:
+        """Run the E-step. last: result with the same second class, whose terms are used again."""
+        mean, covariance, inlier_evidence = posterior_moments(self.G, self.g, parameters.mean, parameters.covariance)
+        outlier_evidence, moments = (
+            (last.outlier_evidence, last.moments) if last else _outlier_evidence(self, parameters.outlier_variance)
         )
-        first, second = within + np.log1p(-state.outliers), beyond + np.log(max(state.outliers, 1e-9))
+        first, second = (
+            inlier_evidence + np.log1p(-parameters.outliers),
+            outlier_evidence + np.log(max(parameters.outliers, 1e-9)),
+        )
         both = np.logaddexp(first, second)
-        ratio = np.linalg.solve(self.given, state.covariance)
-        weak = COVARIANCE_PRIOR_WEIGHT * (np.linalg.slogdet(ratio)[1] - np.trace(ratio))
-        weak -= state.mean @ np.linalg.solve(self.given, state.mean)
-        weak += (
+        ratio = np.linalg.solve(self.given, parameters.covariance)
+        log_prior = COVARIANCE_PRIOR_WEIGHT * (np.linalg.slogdet(ratio)[1] - np.trace(ratio))
+        log_prior -= parameters.mean @ np.linalg.solve(self.given, parameters.mean)
+        log_prior += (
             OUTLIER_WIDTH_PRIOR_WEIGHT
             * (
                 DEGREES_OF_FREEDOM
                 * (
-                    np.log(self.outlier_variance / state.outlier_variance)
-                    - self.outlier_variance / state.outlier_variance
+                    np.log(self.outlier_variance / parameters.outlier_variance)
+                    - self.outlier_variance / parameters.outlier_variance
                 )
             ).sum()
         )
-        weak += (
+        log_prior += (
             2
             * OUTLIER_SHARE_PRIOR_WEIGHT
             * (
-                INITIAL_OUTLIER_SHARE * np.log(max(state.outliers, 1e-9))
-                + (1 - INITIAL_OUTLIER_SHARE) * np.log1p(-state.outliers)
+                INITIAL_OUTLIER_SHARE * np.log(max(parameters.outliers, 1e-9))
+                + (1 - INITIAL_OUTLIER_SHARE) * np.log1p(-parameters.outliers)
             )
         )
-        return EStepResult(at, spread, np.exp(first - both), beyond, moments, float(both.sum() + 0.5 * weak))
+        return EStepResult(
+            mean, covariance, np.exp(first - both), outlier_evidence, moments, float(both.sum() + 0.5 * log_prior)
+        )
 
 
-def maximise(seen: MapFrameEvidence, begin: MotionParameters) -> tuple[MotionParameters, EStepResult]:
-    """The most probable fit, from `begin` up."""
-    state, damping = begin, 1e-3
+def maximise(evidence: MapFrameEvidence, initial: MotionParameters) -> tuple[MotionParameters, EStepResult]:
+    """Return the most probable parameters, maximised from `initial`, and their E-step."""
+    parameters, damping = initial, 1e-3
     for _ in range(WARM_UP_ROUNDS):
-        state = _em_round(seen, state)
-    found = seen.e_step(state)
+        parameters = _em_round(evidence, parameters)
+    result = evidence.e_step(parameters)
     for _ in range(MAX_ROUNDS):
-        before = found.log_probability
-        state, found = _best_of(seen, state, found, _update_share_and_mean(seen, state, found))
-        slope, information = _slope_and_information(seen, state, found)
+        last_probability = result.log_probability
+        parameters, result = _best_of(
+            evidence, parameters, result, _update_share_and_mean(evidence, parameters, result)
+        )
+        gradient, information = _slope_and_information(evidence, parameters, result)
         while damping < MAX_DAMPING:
-            step = _step(slope, information, damping)
-            new = MotionParameters(
-                state.mean, _apply_step(state.covariance, step), state.outliers, state.outlier_variance
+            step = _step(gradient, information, damping)
+            proposal = MotionParameters(
+                parameters.mean,
+                _apply_step(parameters.covariance, step),
+                parameters.outliers,
+                parameters.outlier_variance,
             )
-            then = seen.e_step(new, found)
-            if then.log_probability >= found.log_probability:
-                state, found, damping = new, then, damping / 4
+            proposal_result = evidence.e_step(proposal, result)
+            if proposal_result.log_probability >= result.log_probability:
+                parameters, result, damping = proposal, proposal_result, damping / 4
                 break
             damping *= 4
-        if damping >= MAX_DAMPING or found.log_probability - before < CONVERGED_GAIN:
+        if damping >= MAX_DAMPING or result.log_probability - last_probability < CONVERGED_GAIN:
             break
-    return state, found
+    return parameters, result
 
 
 def posterior_moments(G: Float64, g: Float64, mean: Float64, covariance: Float64) -> tuple[Float64, Float64, Float64]:
-    """⟨m⟩ (n, 6), Λ⁻¹ (n, 6, 6), and the log evidence of each sight, (n,), up to what all classes share."""
+    """Return ⟨m⟩ (n, 6), Λ⁻¹ (n, 6, 6), and the log evidence (n,) up to a constant that both classes share."""
     inverse = np.linalg.inv(covariance)
-    pull = g + inverse @ mean
+    weighted = g + inverse @ mean
     spread = np.linalg.inv(G + inverse)
-    coordinates = np.einsum("nij,nj->ni", spread, pull)
+    coordinates = np.einsum("nij,nj->ni", spread, weighted)
     evidence = 0.5 * (np.linalg.slogdet(spread)[1] - np.linalg.slogdet(covariance)[1])
-    evidence += 0.5 * ((pull * coordinates).sum(axis=1) - mean @ inverse @ mean)
+    evidence += 0.5 * ((weighted * coordinates).sum(axis=1) - mean @ inverse @ mean)
     return coordinates, spread, evidence
 
 
-def _em_round(seen: MapFrameEvidence, state: MotionParameters) -> MotionParameters:
-    """A round of EM."""
-    found = seen.e_step(state)
-    mean = found.inlier_probability @ found.mean / (found.inlier_probability.sum() + COVARIANCE_PRIOR_WEIGHT)
-    moment = _excess(found, mean, np.zeros((6, 6))) + COVARIANCE_PRIOR_WEIGHT * seen.given
+def _em_round(evidence: MapFrameEvidence, parameters: MotionParameters) -> MotionParameters:
+    """Run one round of EM."""
+    result = evidence.e_step(parameters)
+    mean = result.inlier_probability @ result.mean / (result.inlier_probability.sum() + COVARIANCE_PRIOR_WEIGHT)
+    moment = _excess(result, mean, np.zeros((6, 6))) + COVARIANCE_PRIOR_WEIGHT * evidence.given
     return MotionParameters(
         mean,
-        moment / (found.inlier_probability.sum() + COVARIANCE_PRIOR_WEIGHT),
-        _outlier_share(found),
-        _outlier_variance(seen, found),
+        moment / (result.inlier_probability.sum() + COVARIANCE_PRIOR_WEIGHT),
+        _outlier_share(result),
+        _outlier_variance(evidence, result),
     )
 
 
-def _outlier_evidence(seen: MapFrameEvidence, astray: Float64) -> tuple[Float64, Float64]:
-    """Log evidence (n,) of the second class, and what each sight expects there of |ω|² and |t|²: (n, 2)."""
-    width = np.repeat(astray, DEGREES_OF_FREEDOM)
-    spread = np.linalg.inv(seen.precision + np.diag(1 / width))
-    at = np.einsum("nij,nj->ni", spread, seen.information)
-    evidence = 0.5 * (np.linalg.slogdet(spread)[1] - np.log(width).sum() + (seen.information * at).sum(axis=1))
-    squares = at**2 + np.einsum("nii->ni", spread)
-    return np.asarray(evidence), np.stack([squares[:, :3].sum(axis=1), squares[:, 3:].sum(axis=1)], axis=1)
+def _outlier_evidence(evidence: MapFrameEvidence, outlier_variance: Float64) -> tuple[Float64, Float64]:
+    """Return the log evidence (n,) under the second class, and the |ω|² and |t|² that are expected there, (n, 2)."""
+    width = np.repeat(outlier_variance, DEGREES_OF_FREEDOM)
+    spread = np.linalg.inv(evidence.precision + np.diag(1 / width))
+    mean = np.einsum("nij,nj->ni", spread, evidence.information)
+    log_evidence = 0.5 * (
+        np.linalg.slogdet(spread)[1] - np.log(width).sum() + (evidence.information * mean).sum(axis=1)
+    )
+    squares = mean**2 + np.einsum("nii->ni", spread)
+    return np.asarray(log_evidence), np.stack([squares[:, :3].sum(axis=1), squares[:, 3:].sum(axis=1)], axis=1)
 
 
-def _outlier_share(found: EStepResult) -> float:
-    """Share of the second class."""
+def _outlier_share(result: EStepResult) -> float:
+    """Return the share of the second class, with its prior."""
     return float(
-        ((1 - found.inlier_probability).sum() + OUTLIER_SHARE_PRIOR_WEIGHT * INITIAL_OUTLIER_SHARE)
-        / (len(found.inlier_probability) + OUTLIER_SHARE_PRIOR_WEIGHT)
+        ((1 - result.inlier_probability).sum() + OUTLIER_SHARE_PRIOR_WEIGHT * INITIAL_OUTLIER_SHARE)
+        / (len(result.inlier_probability) + OUTLIER_SHARE_PRIOR_WEIGHT)
     )
 
 
-def _outlier_variance(seen: MapFrameEvidence, found: EStepResult) -> Float64:
-    """Variances (2,) of the second class; all of it on the rim of the extents would have `RIM` times their own."""
-    out = 1 - found.inlier_probability
-    fitted = (out @ found.moments + OUTLIER_WIDTH_PRIOR_WEIGHT * DEGREES_OF_FREEDOM * seen.outlier_variance) / (
-        (out.sum() + OUTLIER_WIDTH_PRIOR_WEIGHT) * DEGREES_OF_FREEDOM
-    )
-    return np.asarray(np.minimum(fitted, RIM_VARIANCE_FACTOR * seen.outlier_variance))
+def _outlier_variance(evidence: MapFrameEvidence, result: EStepResult) -> Float64:
+    """Return the variances (2,) of the second class, with their prior, and limited by RIM_VARIANCE_FACTOR."""
+    outlier_probability = 1 - result.inlier_probability
+    fitted = (
+        outlier_probability @ result.moments
+        + OUTLIER_WIDTH_PRIOR_WEIGHT * DEGREES_OF_FREEDOM * evidence.outlier_variance
+    ) / ((outlier_probability.sum() + OUTLIER_WIDTH_PRIOR_WEIGHT) * DEGREES_OF_FREEDOM)
+    return np.asarray(np.minimum(fitted, RIM_VARIANCE_FACTOR * evidence.outlier_variance))
 
 
 def _best_of(
-    seen: MapFrameEvidence, state: MotionParameters, found: EStepResult, other: MotionParameters
+    evidence: MapFrameEvidence, parameters: MotionParameters, result: EStepResult, other: MotionParameters
 ) -> tuple[MotionParameters, EStepResult]:
-    then = seen.e_step(other)
-    return (other, then) if then.log_probability >= found.log_probability else (state, found)
+    """Return the other parameters where they are more probable."""
+    other_result = evidence.e_step(other)
+    return (other, other_result) if other_result.log_probability >= result.log_probability else (parameters, result)
 
 
-def _update_share_and_mean(seen: MapFrameEvidence, state: MotionParameters, found: EStepResult) -> MotionParameters:
-    """The share of the second class, and μ where the slope is none: Σ K μ = Σ (1 + G Ψ)⁻¹ g."""
-    K = mean_information(seen.G, found.covariance)
-    own = seen.g - np.einsum("nij,nj->ni", seen.G, np.einsum("nij,nj->ni", found.covariance, seen.g))
-    weight = np.einsum("n,nij->ij", found.inlier_probability, K) + np.linalg.inv(seen.given)
+def _update_share_and_mean(
+    evidence: MapFrameEvidence, parameters: MotionParameters, result: EStepResult
+) -> MotionParameters:
+    """Update the share and the variances of the second class, and μ, which solves Σ K μ = Σ (1 + G Ψ)⁻¹ g."""
+    K = mean_information(evidence.G, result.covariance)
+    scaled = evidence.g - np.einsum("nij,nj->ni", evidence.G, np.einsum("nij,nj->ni", result.covariance, evidence.g))
+    weight = np.einsum("n,nij->ij", result.inlier_probability, K) + np.linalg.inv(evidence.given)
     return MotionParameters(
-        np.linalg.solve(weight, found.inlier_probability @ own),
-        state.covariance,
-        float(1 - found.inlier_probability.mean()),
-        _outlier_variance(seen, found),
+        np.linalg.solve(weight, result.inlier_probability @ scaled),
+        parameters.covariance,
+        float(1 - result.inlier_probability.mean()),
+        _outlier_variance(evidence, result),
     )
 
 
-def _excess(found: EStepResult, mean: Float64, covariance: Float64) -> Float64:
-    """Sum of Λ⁻¹ + (⟨m⟩ − μ)(⟨m⟩ − μ)ᵀ − Ψ over the first class."""
-    off = found.mean - mean
-    both = (
-        np.einsum("n,nij->ij", found.inlier_probability, found.covariance)
-        + (found.inlier_probability[:, None] * off).T @ off
+def _excess(result: EStepResult, mean: Float64, covariance: Float64) -> Float64:
+    """Return the sum of Λ⁻¹ + (⟨m⟩ − μ)(⟨m⟩ − μ)ᵀ − Ψ over the first class."""
+    deviation = result.mean - mean
+    moment = (
+        np.einsum("n,nij->ij", result.inlier_probability, result.covariance)
+        + (result.inlier_probability[:, None] * deviation).T @ deviation
     )
-    return np.asarray(both - found.inlier_probability.sum() * covariance, dtype=np.float64)
+    return np.asarray(moment - result.inlier_probability.sum() * covariance, dtype=np.float64)
 
 
 def _slope_and_information(
-    seen: MapFrameEvidence, state: MotionParameters, found: EStepResult
+    evidence: MapFrameEvidence, parameters: MotionParameters, result: EStepResult
 ) -> tuple[Float64, Float64]:
-    """Slope (21,) of the log probability along S, and Fisher's information (21, 21) on it, at S = 0."""
-    L = np.linalg.cholesky(state.covariance)
+    """Return the gradient (21,) of the log probability along S, and Fisher's information (21, 21), at S = 0."""
+    L = np.linalg.cholesky(parameters.covariance)
     inverse = np.linalg.inv(L)
-    weak = L.T @ np.linalg.solve(seen.given, L)
-    along = 0.5 * inverse @ _excess(found, state.mean, state.covariance) @ inverse.T
-    along += 0.5 * COVARIANCE_PRIOR_WEIGHT * (np.eye(6) - weak)
-    K = L.T @ mean_information(seen.G, found.covariance) @ L
-    return TRIANGLE_MULTIPLICITY * along[TRIANGLE], fisher_information(K, found.inlier_probability) + PRIOR_INFORMATION
+    prior_ratio = L.T @ np.linalg.solve(evidence.given, L)
+    gradient = 0.5 * inverse @ _excess(result, parameters.mean, parameters.covariance) @ inverse.T
+    gradient += 0.5 * COVARIANCE_PRIOR_WEIGHT * (np.eye(6) - prior_ratio)
+    K = L.T @ mean_information(evidence.G, result.covariance) @ L
+    return TRIANGLE_MULTIPLICITY * gradient[TRIANGLE], fisher_information(
+        K, result.inlier_probability
+    ) + PRIOR_INFORMATION
 
 
-def _step(slope: Float64, told: Float64, damping: float) -> Float64:
-    """S (6, 6) by damped scoring, no further than STRIDE."""
+def _step(gradient: Float64, information: Float64, damping: float) -> Float64:
+    """Return S (6, 6) of a damped step of Fisher scoring, no longer than MAX_LOG_STEP."""
     S = np.zeros((6, 6))
-    S[TRIANGLE] = np.linalg.solve(told + damping * np.diag(np.diag(told)), slope)
+    S[TRIANGLE] = np.linalg.solve(information + damping * np.diag(np.diag(information)), gradient)
     S = S + np.triu(S, 1).T
     return np.asarray(
         S * min(1.0, MAX_LOG_STEP / max(float(np.abs(np.linalg.eigvalsh(S)).max()), 1e-30)), dtype=np.float64
@@ -243,7 +296,7 @@ def _step(slope: Float64, told: Float64, damping: float) -> Float64:
 
 
 def _apply_step(covariance: Float64, step: Float64) -> Float64:
-    """L exp(S) Lᵀ."""
+    """Return L exp(S) Lᵀ."""
     L = np.linalg.cholesky(covariance)
     values, vectors = np.linalg.eigh(step)
     root = L @ (vectors * np.exp(0.5 * values))
@@ -251,25 +304,28 @@ def _apply_step(covariance: Float64, step: Float64) -> Float64:
 
 
 def mean_information(G: Float64, spread: Float64) -> Float64:
-    """K = Bᵀ (B Ψ Bᵀ + J⁻¹)⁻¹ B (n, 6, 6), what each sight says of the mean. spread: Λ⁻¹."""
+    """Return K = Bᵀ (B Ψ Bᵀ + J⁻¹)⁻¹ B (n, 6, 6), the information of each image on μ. spread: Λ⁻¹."""
     return np.asarray(G - G @ spread @ G, dtype=np.float64)
 
 
-def fisher_information(K: Float64, member: Float64) -> Float64:
-    """Fisher's information (21, 21) on the upper triangle of Ψ, ½ Σ tr(K E_a K E_b)."""
+def fisher_information(K: Float64, inlier_probability: Float64) -> Float64:
+    """Return Fisher's information (21, 21) on the upper triangle of Ψ, ½ Σ tr(K E_a K E_b).
+
+    inlier_probability: (n,), weight of each image. E_a: `symmetric_basis`.
+    """
     flat = K.reshape(len(K), 36)
-    pairs = (flat * member[:, None]).T @ flat
+    pairs = (flat * inlier_probability[:, None]).T @ flat
     return _of_triangle(pairs.reshape(6, 6, 6, 6))
 
 
 def _of_triangle(pairs: Float64) -> Float64:
-    """½ Σ K_ij K_kl E_a,jk E_b,li for the 21 symmetric matrices, of Σ K_ij K_kl (6, 6, 6, 6)."""
+    """Return ½ Σ K_ij K_kl E_a,jk E_b,li for the 21 symmetric matrices E, from Σ K_ij K_kl (6, 6, 6, 6)."""
     basis = symmetric_basis()
     return 0.5 * np.einsum("ijkl,ajk,bli->ab", pairs, basis, basis, optimize=True)
 
 
 def symmetric_basis() -> Float64:
-    """(21, 6, 6): the symmetric matrices whose coefficients are the upper triangle."""
+    """Return the symmetric matrices (21, 6, 6) whose coefficients are the upper triangle."""
     out = np.zeros((21, 6, 6))
     for number, (i, j) in enumerate(zip(*TRIANGLE, strict=True)):
         out[number, i, j] = out[number, j, i] = 1.0
@@ -277,91 +333,96 @@ def symmetric_basis() -> Float64:
 
 
 PRIOR_INFORMATION = COVARIANCE_PRIOR_WEIGHT * _of_triangle(np.einsum("ij,kl->ijkl", np.eye(6), np.eye(6)))
-"""Curvature of the prior of Ψ along S where it is most probable, ½ tr S²."""
+"""Curvature of the prior of Ψ along S at its mode, ½ tr S²."""
 
 
-def covariance_error(seen: MapFrameEvidence, state: MotionParameters, found: EStepResult) -> Float64:
-    """Covariance (21, 21) of the error of Ψ's upper triangle, whether motions are Gaussian or not.
+def covariance_error(evidence: MapFrameEvidence, parameters: MotionParameters, result: EStepResult) -> Float64:
+    """Return the covariance (21, 21) of the error of Ψ's upper triangle, valid for motions that are not Gaussian, too.
 
-    Huber's sandwich: the information, and the prior's, about the scatter of the sights' own slopes. Turns of several
-    degrees about a far point are not Gaussian in what they shift. Of fewer than `ENOUGH` sights the scatter says too
-    little, and the information stands. The second class is fitted along: where it overlaps with the first one,
-    information is missing of both (Louis).
+    It is the sandwich I⁻¹ V I⁻¹ (Huber 1967) of the observed information I and the scatter V of the scores of the
+    images, both with the priors. Rotations of several degrees about a far point give shifts that are not Gaussian. With
+    fewer than MIN_IMAGES images the scatter is too uncertain, and I⁻¹ is returned. The second class is fitted as well,
+    and where it overlaps with the first one information is missing of both (Louis 1982).
+
+    References
+    ----------
+    Huber (1967), Proc. Fifth Berkeley Symp. Math. Stat. Prob. 1:221. Louis (1982), J. R. Stat. Soc. B 44:226.
     """
-    inverse = np.linalg.inv(state.covariance)
-    weak = np.zeros((24, 24))
-    weak[:21, :21] = COVARIANCE_PRIOR_WEIGHT * _of_triangle(np.einsum("ij,kl->ijkl", inverse, inverse))
-    weak[21, 21] = OUTLIER_SHARE_PRIOR_WEIGHT * INITIAL_OUTLIER_SHARE * (1 - INITIAL_OUTLIER_SHARE)
-    weak[22:, 22:] = np.diag(0.5 * OUTLIER_WIDTH_PRIOR_WEIGHT * DEGREES_OF_FREEDOM)
-    whole = weak + _complete_information(seen, state, found)
-    own = _observed_information_inverse(whole, _missing_information(state, found))
-    if len(found.inlier_probability) >= MIN_IMAGES:
-        slopes = _scores(state, found)
-        slopes = slopes - slopes.mean(axis=0)
-        own = own @ (slopes.T @ slopes + weak) @ own
-    return np.asarray(own[:21, :21], dtype=np.float64)
+    inverse = np.linalg.inv(parameters.covariance)
+    prior = np.zeros((24, 24))
+    prior[:21, :21] = COVARIANCE_PRIOR_WEIGHT * _of_triangle(np.einsum("ij,kl->ijkl", inverse, inverse))
+    prior[21, 21] = OUTLIER_SHARE_PRIOR_WEIGHT * INITIAL_OUTLIER_SHARE * (1 - INITIAL_OUTLIER_SHARE)
+    prior[22:, 22:] = np.diag(0.5 * OUTLIER_WIDTH_PRIOR_WEIGHT * DEGREES_OF_FREEDOM)
+    complete = prior + _complete_information(evidence, parameters, result)
+    inverse_information = _observed_information_inverse(complete, _missing_information(parameters, result))
+    if len(result.inlier_probability) >= MIN_IMAGES:
+        scores = _scores(parameters, result)
+        scores = scores - scores.mean(axis=0)
+        inverse_information = inverse_information @ (scores.T @ scores + prior) @ inverse_information
+    return np.asarray(inverse_information[:21, :21], dtype=np.float64)
 
 
-def _complete_information(seen: MapFrameEvidence, state: MotionParameters, found: EStepResult) -> Float64:
-    """Fisher's information (24, 24) were it known of which class each sight is.
+def _complete_information(evidence: MapFrameEvidence, parameters: MotionParameters, result: EStepResult) -> Float64:
+    """Return Fisher's information (24, 24) if the class of each image were known.
 
-    On Ψ, the logit of the second class's share, and the logs of its variances.
+    It is on the upper triangle of Ψ, the logit of the second class's share, and the logarithms of its variances.
     """
-    out, width = 1 - found.inlier_probability, np.repeat(state.outlier_variance, DEGREES_OF_FREEDOM)
-    J = seen.precision
+    outlier_probability, width = (
+        1 - result.inlier_probability,
+        np.repeat(parameters.outlier_variance, DEGREES_OF_FREEDOM),
+    )
+    J = evidence.precision
     K = width[:, None] * (J - J @ np.linalg.inv(J + np.diag(1 / width)) @ J)
-    told = out @ np.stack([(K[:, part, part] ** 2).sum(axis=(1, 2)) for part in (slice(0, 3), slice(3, 5))], axis=1)
-    whole = np.zeros((24, 24))
-    whole[:21, :21] = fisher_information(mean_information(seen.G, found.covariance), found.inlier_probability)
-    whole[21, 21] = len(out) * state.outliers * (1 - state.outliers)
-    whole[22:, 22:] = np.diag(0.5 * told)
-    return whole
+    width_information = outlier_probability @ np.stack(
+        [(K[:, part, part] ** 2).sum(axis=(1, 2)) for part in (slice(0, 3), slice(3, 5))], axis=1
+    )
+    complete = np.zeros((24, 24))
+    complete[:21, :21] = fisher_information(mean_information(evidence.G, result.covariance), result.inlier_probability)
+    complete[21, 21] = len(outlier_probability) * parameters.outliers * (1 - parameters.outliers)
+    complete[22:, 22:] = np.diag(0.5 * width_information)
+    return complete
 
 
-def _missing_information(state: MotionParameters, found: EStepResult) -> Float64:
-    """Of that, what is missing as no sight tells its class."""
-    apart = np.hstack(
+def _missing_information(parameters: MotionParameters, result: EStepResult) -> Float64:
+    """Return the part (24, 24) of this information that is missing since the classes are not known."""
+    difference = np.hstack(
         [
-            _covariance_scores(state, found),
-            -np.ones((len(found.inlier_probability), 1)),
-            -_outlier_width_scores(state, found),
+            _covariance_scores(parameters, result),
+            -np.ones((len(result.inlier_probability), 1)),
+            -_outlier_width_scores(parameters, result),
         ]
     )
     return np.asarray(
-        (apart * (found.inlier_probability * (1 - found.inlier_probability))[:, None]).T @ apart, dtype=np.float64
+        (difference * (result.inlier_probability * (1 - result.inlier_probability))[:, None]).T @ difference,
+        dtype=np.float64,
     )
 
 
-def _observed_information_inverse(whole: Float64, missing: Float64) -> Float64:
-    """(whole − missing)⁻¹; no more than `AT_MOST_MISSING` of the whole is taken for missing in any direction."""
-    root = np.linalg.cholesky(whole + 1e-12 * np.diag(np.diag(whole)))
+def _observed_information_inverse(complete: Float64, missing: Float64) -> Float64:
+    """Return (complete − missing)⁻¹, with at most MAX_MISSING of the complete information missing in any direction."""
+    root = np.linalg.cholesky(complete + 1e-12 * np.diag(np.diag(complete)))
     inverse = np.linalg.inv(root)
     values, vectors = np.linalg.eigh(inverse @ missing @ inverse.T)
-    left = inverse.T @ vectors
-    return np.asarray((left / (1 - np.minimum(values, AT_MOST_MISSING))) @ left.T, dtype=np.float64)
+    basis = inverse.T @ vectors
+    return np.asarray((basis / (1 - np.minimum(values, MAX_MISSING))) @ basis.T, dtype=np.float64)
 
 
-AT_MOST_MISSING = 0.9
-"""Where the classes are one as good as all is missing, and what is left is not known so well."""
+def _scores(parameters: MotionParameters, result: EStepResult) -> Float64:
+    """Return the score (n, 24) of each image: the gradient of its log likelihood in these parameters."""
+    outlier_probability = 1 - result.inlier_probability
+    covariance_scores = result.inlier_probability[:, None] * _covariance_scores(parameters, result)
+    width_scores = outlier_probability[:, None] * _outlier_width_scores(parameters, result)
+    return np.hstack([covariance_scores, outlier_probability[:, None] - parameters.outliers, width_scores])
 
 
-def _scores(state: MotionParameters, found: EStepResult) -> Float64:
-    """Slope (n, 24) of each sight's log likelihood along the same."""
-    out = 1 - found.inlier_probability
-    return np.hstack([
-        found.inlier_probability[:, None] * _covariance_scores(state, found), out[:, None] - state.outliers,
-        out[:, None] * _outlier_width_scores(state, found),
-    ])  # fmt: skip
+def _outlier_width_scores(parameters: MotionParameters, result: EStepResult) -> Float64:
+    """Return the scores (n, 2) along the logarithms of the second class's variances, if each image belonged to it."""
+    return 0.5 * (result.moments / parameters.outlier_variance - DEGREES_OF_FREEDOM)
 
 
-def _outlier_width_scores(state: MotionParameters, found: EStepResult) -> Float64:
-    """Slope (n, 2) along the logs of the second class's variances, were each sight of it."""
-    return 0.5 * (found.moments / state.outlier_variance - DEGREES_OF_FREEDOM)
-
-
-def _covariance_scores(state: MotionParameters, found: EStepResult) -> Float64:
-    """Slope (n, 21) along the upper triangle of Ψ, were each sight of the first class."""
-    inverse, off = np.linalg.inv(state.covariance), found.mean - state.mean
-    beyond = found.covariance + off[:, :, None] * off[:, None] - state.covariance
-    slope = 0.5 * (inverse @ beyond @ inverse)
-    return np.asarray(TRIANGLE_MULTIPLICITY * slope[:, TRIANGLE[0], TRIANGLE[1]])
+def _covariance_scores(parameters: MotionParameters, result: EStepResult) -> Float64:
+    """Return the scores (n, 21) along the upper triangle of Ψ, if each image belonged to the first class."""
+    inverse, deviation = np.linalg.inv(parameters.covariance), result.mean - parameters.mean
+    excess = result.covariance + deviation[:, :, None] * deviation[:, None] - parameters.covariance
+    gradient = 0.5 * (inverse @ excess @ inverse)
+    return np.asarray(TRIANGLE_MULTIPLICITY * gradient[:, TRIANGLE[0], TRIANGLE[1]])

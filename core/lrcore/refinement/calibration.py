@@ -1,4 +1,16 @@
-"""Before the first iteration: bring the half maps to the scale of the images, whose groups differ in intensity."""
+"""Bring the half maps to the scale of the images, and measure the intensity of each optics group.
+
+Images X of one half set are compared with slices S of the Wiener-filtered map of the *other* half set at the input
+poses, so that they have no noise in common. Per shell, by least squares, the amplitude of the images' signal is
+
+    scale = Σ Re X* C S / Σ C² |S|²
+
+smoothed over shells, and held constant beyond the resolution at which the FSC falls below 0.5. Per optics group, the
+intensity is the amplitude of its signal over that of all, drawn towards 1 (`intensities`).
+
+Done once, before the first iteration. Differs from RELION, which makes its first iteration independent of the scale
+(`--firstiter_cc`) and estimates the scale of each group of micrographs in every iteration.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,20 +32,23 @@ from lrcore.records import HalfMaps, Particles, Progress, Volume
 from lrcore.refinement.noise import GROUP_SHRINKAGE_IMAGES, SAMPLE
 
 ANTICORRELATION_SIGMAS = 5.0
-"""Anticorrelation of images and map, in SDs of chance, that is called opposite contrast."""
+"""Anticorrelation of images and map, in SDs of chance, from which on they are taken for opposite contrast."""
 SMOOTHING_SHELLS = 9
-"""Shells over which the scale is averaged: of a small body alone, a few say too little."""
+"""Number of shells over which the scale is averaged: for a small body, single shells hold too little."""
 INTENSITY_SD = 0.3
-"""Width of the prior of an optics group's intensity about 1, and of the images of a group about theirs."""
+"""SD of the prior of an optics group's intensity about 1, and of the amplitudes of its images about their mean."""
 LEAST_INTENSITY = 0.05
-"""An intensity below this is taken as this: the group would weigh nothing."""
+"""Least intensity: a group with none would have no weight."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """half_maps: on the scale of the images.
+    """Half maps on the scale of the images.
 
-    intensity: (groups,) amplitude of each optics group's signal, about 1; empty for a single group.
+    Attributes
+    ----------
+    half_maps : scaled per shell
+    intensity : (groups,) amplitude of each optics group's signal, about 1; empty for a single group
     """
 
     half_maps: HalfMaps
@@ -41,7 +56,7 @@ class Calibration:
 
 
 def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
-    """Up to SAMPLE rows of a half set, drawn by the seed, in the order they are read."""
+    """Return up to SAMPLE rows of a half set, drawn by the seed, in the order in which they are read."""
     rows = reading_order(particles, half)
     if len(rows) <= SAMPLE:
         return rows
@@ -52,11 +67,10 @@ def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.in
 def calibrate(
     particles: Particles, maps: HalfMaps, mask: Volume, seed: int, backend: Backend
 ) -> Iterator[Progress | Calibration]:
-    """Compare images with the *other* half set's map at the input poses: no noise in common.
+    """Yield progress, then the half maps on the scale of the images.
 
-    Per shell, scale = Σ Re X* C S / Σ C² |S|² with S a slice of the Wiener-filtered map, trusted where the FSC is
-    above 0.5. Images without what lies outside the mask are compared with what lies inside. Raises InputError when map
-    and images have opposite contrast.
+    Images whose density outside the mask is already subtracted are compared with the density inside the mask alone.
+    Raises InputError when images and map have opposite contrast.
     """
     n = particles.box
     region = mask.data if particles.subtracted else inscribed_sphere(n)
@@ -81,8 +95,8 @@ def calibrate(
     scale = _scale(sums.sum(axis=0), curve)
     if _is_anticorrelated(sums.sum(axis=0)):
         raise InputError(
-            f"{particles.path}: images and map have opposite contrast; invert one of them (particles white on black), "
-            "or, if both are right, the map is of another hand or of other poses"
+            f"{particles.path}: images and map have opposite contrast: invert one of them (particles white on black); "
+            "if both are right, the map has the other handedness or does not belong to these poses"
         )
     scaled = HalfMaps(*(_scale_map(m, scale, backend.threads) for m in (maps.first, maps.second)))
     yield Calibration(scaled, tuple(intensities(sums, scale, images).tolist()) if len(sums) > 1 else ())
@@ -91,26 +105,23 @@ def calibrate(
 def _accumulate(
     sums: Float64, batch: Batch, particles: Particles, volume: FourierVolume, samples: FourierSamples, backend: Backend
 ) -> None:
-    """Add each image's Re X* C S, C² |S|², |X|² and count per shell to its group; sums: (groups, 4, shells)."""
+    """Add Re X* C S, C² |S|², |X|² and the count per shell of each image to its group: (groups, 4, shells)."""
     poses, kernels = particles.poses.select(batch.rows), backend.kernels
-    turns = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
-    planes = kernels.project_slices(volume, backend.to_device(turns), samples)
+    views = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
+    planes = kernels.project_slices(volume, backend.to_device(views), samples)
     shifts = poses.origin_A / particles.pixel_size_A
-    found = kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
+    products = kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
-    count = np.bincount(shell, minlength=found.shape[2])[: found.shape[2]]
+    count = np.bincount(shell, minlength=products.shape[2])[: products.shape[2]]
     groups = particles.group[batch.rows]
     for number in np.unique(groups[~batch.bad]):
-        mine = ~batch.bad & (groups == number)
-        sums[number, :3] += found[mine].sum(axis=0)
-        sums[number, 3] += count * mine.sum()
+        own = ~batch.bad & (groups == number)
+        sums[number, :3] += products[own].sum(axis=0)
+        sums[number, 3] += count * own.sum()
 
 
 def _scale(sums: Float64, curve: Float64) -> Float64:
-    """Amplitude per shell: measured where the FSC is above 0.5, held beyond; over SMOOTH shells.
-
-    1 where the half maps have nothing in common, 0 where they have nothing in common with the images.
-    """
+    """Return the amplitude per shell: measured where the FSC is above 0.5, smoothed, and held constant beyond."""
     dot, power = sums[:2]
     below = np.nonzero(curve[1:] < 0.5)[0]
     last = max(5, int(below[0]) if len(below) else len(curve) - 1)
@@ -120,46 +131,52 @@ def _scale(sums: Float64, curve: Float64) -> Float64:
 
 
 def _smooth(values: Float64) -> Float64:
-    """Sums over SMOOTH neighbours, fewer at the ends; as many as the values."""
+    """Return sums over SMOOTHING_SHELLS neighbours, fewer at the ends; as many as the values."""
     return np.convolve(values, np.ones(SMOOTHING_SHELLS))[SMOOTHING_SHELLS // 2 :][: len(values)]
 
 
 def intensities(sums: Float64, scale: Float64, images: npt.NDArray[np.integer]) -> Float64:
-    """(groups,) amplitude of each group's signal over what is common to all; 1 for a single group.
+    """Return the amplitude of each optics group's signal over the common one, about 1: (groups,); 1 for a single group.
 
-    f = Σ s Re X* C S / σ² / Σ s² C² |S|² / σ², s the common scale, σ² what it leaves of the group, has the variance
-    ½ / Σ s² C² |S|² / σ² of its noise and INTENSITY_SD² / images of the images that were drawn; by it, f is drawn
-    towards 1 ± INTENSITY_SD. sums: (groups, 4, shells) as `_accumulate` makes them. images: (groups,) that are in them.
+    With s the common scale per shell and σ² the residual power that it leaves of the group, the least-squares amplitude
+
+        f = Σ s Re X* C S / σ² / Σ s² C² |S|² / σ²
+
+    has the variance ½ / Σ s² C² |S|² / σ² from the noise, and INTENSITY_SD² / images from the images that were drawn.
+    With both it is shrunk towards the prior 1 ± INTENSITY_SD.
+
+    sums: (groups, 4, shells) of `_accumulate`. scale: (shells,). images: (groups,) number of images in the sums.
     """
     if len(sums) == 1:
         return np.ones(1)
-    left = _residual_power(sums, scale)
-    dot, power = (scale * sums[:, 0] / left).sum(axis=1), (scale**2 * sums[:, 1] / left).sum(axis=1)
-    known = power > 0
-    found = np.divide(dot, power, out=np.ones(len(sums)), where=known)
-    spread = np.divide(0.5, power, out=np.full(len(sums), np.inf), where=known)
-    spread = spread + INTENSITY_SD**2 / np.maximum(images, 1)
-    trust = INTENSITY_SD**2 / (INTENSITY_SD**2 + spread)
-    return np.maximum(1 + trust * (found - 1), LEAST_INTENSITY)
+    residual = _residual_power(sums, scale)
+    dot, power = (scale * sums[:, 0] / residual).sum(axis=1), (scale**2 * sums[:, 1] / residual).sum(axis=1)
+    has_signal = power > 0
+    amplitude = np.divide(dot, power, out=np.ones(len(sums)), where=has_signal)
+    variance = np.divide(0.5, power, out=np.full(len(sums), np.inf), where=has_signal)
+    variance = variance + INTENSITY_SD**2 / np.maximum(images, 1)
+    trust = INTENSITY_SD**2 / (INTENSITY_SD**2 + variance)
+    return np.maximum(1 + trust * (amplitude - 1), LEAST_INTENSITY)
 
 
 def _residual_power(sums: Float64, scale: Float64) -> Float64:
-    """(groups, shells) power per coefficient that the scaled map leaves, drawn to the mean of all groups."""
+    """Return the power (groups, shells) that the scaled map leaves, shrunk towards the mean of all groups."""
     residual = sums[:, 2] - 2 * scale * sums[:, 0] + scale**2 * sums[:, 1]
     count = sums[:, 3]
     mean = residual.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
     per_image = np.maximum(count.max(axis=1, keepdims=True), 1) / np.maximum(count.max(), 1)
     prior = GROUP_SHRINKAGE_IMAGES / np.maximum(per_image * SAMPLE, 1)
-    left = np.where(count > 0, (residual + prior * count * mean) / np.maximum(count * (1 + prior), 1), mean)
-    return np.maximum(left, 1e-6 * left.max())
+    power = np.where(count > 0, (residual + prior * count * mean) / np.maximum(count * (1 + prior), 1), mean)
+    return np.maximum(power, 1e-6 * power.max())
 
 
 def _is_anticorrelated(sums: Float64) -> bool:
-    """Whether images and map are anticorrelated, by more than chance: Re X* M has variance ½ |X|² |M|²."""
+    """Return True for anticorrelation beyond chance, by which Re X* M has the variance ½ |X|² |M|²."""
     dot, power, images, count = sums
     chance = np.sqrt(0.5 * (power * images / np.maximum(count, 1)).sum())
     return bool(dot.sum() < -ANTICORRELATION_SIGMAS * chance)
 
 
 def _scale_map(volume: Volume, scale: Float64, workers: int) -> Volume:
+    """Return a map whose shells are multiplied by a scale (shells,)."""
     return Volume(filter_map(volume.data, scale, workers), volume.pixel_size_A, volume.header_origin_A, volume.path)

@@ -1,4 +1,4 @@
-"""What an iteration did, in numbers, and whether another one is due."""
+"""Summarise an iteration in numbers, and decide whether the refinement has converged."""
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from lrcore.refinement.geometry import align_resolution_A
 from lrcore.refinement.parameters import RefineSpec
 
 CONVERGED_RESOLUTION_GAIN = 0.01
-"""A relative gain in resolution below this is none."""
+"""A relative gain in resolution below this counts as no gain."""
 CONVERGED_CHANGE_IN_SD = 0.2
-"""A median pose change below this many posterior SDs is none."""
+"""A median change of the poses below this many posterior SDs counts as no change."""
 
 
 def summarise_iteration(
@@ -25,12 +25,18 @@ def summarise_iteration(
     seconds: dict[str, float],
     lattice_share: float,
 ) -> IterationSummary:
-    """The line of history of `step`, which followed `last`. particles: at their input poses. seconds: by stage."""
-    found, n = step.expectation, len(particles)
-    behind = magnification_in_3d(particles, np.arange(n))
-    angle, shift = pose_differences(particles.poses, found.poses, fulcrum_A, behind)
-    angle_last, shift_last = pose_differences(last.expectation.poses, found.poses, fulcrum_A, behind)
-    variance = np.einsum("nii->ni", found.covariance)
+    """Summarise a step for the history of the run.
+
+    last: the step before. particles: at their input poses. fulcrum_A: (x, y, z). seconds: by stage. lattice_share:
+    share of the particles that were searched on the lattice. The change of a pose in posterior SDs is
+
+        √(|ω|² / tr Σ_ωω + |t|² / tr Σ_tt)
+    """
+    expectation, n = step.expectation, len(particles)
+    magnification = magnification_in_3d(particles, np.arange(n))
+    angle, shift = pose_differences(particles.poses, expectation.poses, fulcrum_A, magnification)
+    angle_last, shift_last = pose_differences(last.expectation.poses, expectation.poses, fulcrum_A, magnification)
+    variance = np.einsum("nii->ni", expectation.covariance)
     in_sd = np.sqrt(
         np.radians(angle_last) ** 2 / np.maximum(variance[:, :3].sum(axis=1), 1e-12)
         + shift_last**2 / np.maximum(variance[:, 3:].sum(axis=1), 1e-12)
@@ -47,18 +53,18 @@ def summarise_iteration(
         float(np.median(angle_last)),
         float(np.median(shift_last)),
         float(np.median(in_sd)),
-        float(np.mean((found.flags & FLAG_AT_ROTATION_EXTENT) > 0)),
-        float(np.mean((found.flags & FLAG_AT_SHIFT_EXTENT) > 0)),
+        float(np.mean((expectation.flags & FLAG_AT_ROTATION_EXTENT) > 0)),
+        float(np.mean((expectation.flags & FLAG_AT_SHIFT_EXTENT) > 0)),
         dict(seconds),
         rates,
         peak_memory_MB(),
         lattice_share,
-        int(bad_image_mask(found.flags).sum()),
+        int(bad_image_mask(expectation.flags).sum()),
     )
 
 
 def has_converged(history: tuple[IterationSummary, ...]) -> bool:
-    """Resolution and poses have both stalled over the last iteration."""
+    """Return True when neither resolution nor poses changed in the last iteration."""
     if len(history) < 3:
         return False
     before, now = history[-2:]
@@ -70,8 +76,11 @@ def has_converged(history: tuple[IterationSummary, ...]) -> bool:
 
 
 def is_finished(spec: RefineSpec, step: Step) -> bool:
-    """No further iteration is due: converged and the extra passes done, or `max_iterations` reached."""
+    """Return True when no further iteration is due.
+
+    Either `max_iterations` is reached, or the run has converged and the extra passes are done.
+    """
     if step.iteration >= spec.max_iterations:
         return True
-    whole = [i for i in range(3, len(step.history) + 1) if has_converged(step.history[:i])]
-    return bool(whole) and step.iteration >= step.history[whole[0] - 1].iteration + spec.extra_final_passes
+    converged = [i for i in range(3, len(step.history) + 1) if has_converged(step.history[:i])]
+    return bool(converged) and step.iteration >= step.history[converged[0] - 1].iteration + spec.extra_final_passes

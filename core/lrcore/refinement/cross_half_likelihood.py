@@ -1,11 +1,16 @@
-"""What images say of their poses under the map of the other half set, which has not seen them.
+"""Evaluate the likelihood of each image's pose under the map of the other half set.
 
-A half map holds the noise of its own images, each at the pose that was found for it, so that under it they stay where
-they were: motions that are told by it are too small, and a prior that is learned from these is too narrow, and makes
-them smaller still. Each image goes on from the pose that was found, to the nearest most probable one under the other
-half set's map and the prior of the search. There θ, the likelihood has the curvature H and the slope g:
+A half map holds the noise of its own images, each at the pose that was found for it, so that under this map poses are
+drawn to where they were. Motions that are measured this way are too small, and a prior estimated from them is too
+narrow and makes the next ones smaller still. The map of the other half set has not seen the images.
+
+From the pose that was found, each image descends to the nearest most probable pose θ under the other half map and the
+prior of the search. There, with the curvature H and the gradient g of −log likelihood, the likelihood is approximated
+by a quadratic form with
 
     J = H,  h = H θ − g
+
+that is, −log p(X | θ') = ½ θ'ᵀ J θ' − hᵀ θ' + const.
 """
 
 from collections.abc import Generator
@@ -26,55 +31,65 @@ from lrcore.refinement.search import poses_to_theta
 
 @dataclass(frozen=True)
 class QuadraticLikelihood:
-    """Of n images, in the order of a part's rows: J (n, 5, 5) and h (n, 5) of θ from their input poses, rad and Å."""
+    """Quadratic form of −log likelihood of n images, in θ from their input poses, rad and Å.
+
+    Attributes
+    ----------
+    precision : J (n, 5, 5)
+    information : h (n, 5)
+    """
 
     precision: Float64
     information: Float64
 
 
 def likelihood_under_other_half(
-    common: HalfSetContext, part: ParticleRange, backend: Backend
+    context: HalfSetContext, part: ParticleRange, backend: Backend
 ) -> Generator[int, None, QuadraticLikelihood]:
-    """Ask the images of a part: yields how many each batch had. common: with the reference of the other half set."""
-    particles, shape, reference = part.particles, common.shape, reference_to_device(common.reference, backend)
+    """Evaluate the likelihoods of a part of a half set. Yields the number of images of each batch.
+
+    context: with the reference of the *other* half set. Invalid images get J = 0, h = 0.
+    """
+    particles, geometry, reference = part.particles, context.shape, reference_to_device(context.reference, backend)
     frame = reference.frame
-    whole = replace(frame.samples, ends=frame.samples.ends[-1:])
+    all_samples = replace(frame.samples, ends=frame.samples.ends[-1:])
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
 
     def work(batch: Batch) -> QuadraticLikelihood:
-        rest = subtract_outside_density(batch, reference.outside, particles, backend)
-        given, behind = particles.poses.select(batch.rows), magnification_in_3d(particles, batch.rows)
+        subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
+        given, magnification = particles.poses.select(batch.rows), magnification_in_3d(particles, batch.rows)
         W, w = backend.kernels.whiten_windows(
-            rest.spectrum, rest.ctf, common.noise, particles.group[batch.rows], reference.variance,
-            shape.centre_in(given, behind), whole,
+            subtracted.spectrum, subtracted.ctf, context.noise, particles.group[batch.rows], reference.variance,
+            geometry.centre_in(given, magnification), all_samples,
         )  # fmt: skip
-        turns = magnified_rotation(given.rotation, behind)
-        starts = poses_to_theta(given, part.last.poses.select(batch.rows), frame, behind)[:, None]
-        once = np.ones((len(starts), 1), np.bool_)
+        views = magnified_rotation(given.rotation, magnification)
+        starts = poses_to_theta(given, part.last.poses.select(batch.rows), frame, magnification)[:, None]
+        valid = np.ones((len(starts), 1), np.bool_)
         modes = backend.kernels.find_posterior_modes(
-            frame.volume, W, w, whole, turns, starts, once, frame.lever, frame.limits
+            frame.volume, W, w, all_samples, views, starts, valid, frame.lever, frame.limits
         )
         theta = modes.theta[:, 0]
-        _, slope, curvature = backend.kernels.evaluate_with_derivatives(
-            frame.volume, W, w, whole, 0, turns, theta, frame.lever
+        _, gradient, curvature = backend.kernels.evaluate_with_derivatives(
+            frame.volume, W, w, all_samples, 0, views, theta, frame.lever
         )
-        nothing = batch.bad[:, None]
-        h = np.where(nothing, 0.0, np.einsum("bij,bj->bi", curvature, theta) - slope)
-        return QuadraticLikelihood(np.where(nothing[..., None], 0.0, curvature) / np.outer(unit, unit), h / unit)
+        bad = batch.bad[:, None]
+        h = np.where(bad, 0.0, np.einsum("bij,bj->bi", curvature, theta) - gradient)
+        return QuadraticLikelihood(np.where(bad[..., None], 0.0, curvature) / np.outer(unit, unit), h / unit)
 
-    found: list[QuadraticLikelihood] = []
-    for one in map_batches(particles, part.rows, backend, work, common.typical_sd):
-        found.append(one)
-        yield len(one.information)
-    return _concatenate_likelihoods(found)
+    results: list[QuadraticLikelihood] = []
+    for result in map_batches(particles, part.rows, backend, work, context.typical_sd):
+        results.append(result)
+        yield len(result.information)
+    return _concatenate_likelihoods(results)
 
 
 def concatenate_likelihoods(a: QuadraticLikelihood, b: QuadraticLikelihood) -> QuadraticLikelihood:
-    """What two ranges say, one after the other."""
+    """Concatenate the likelihoods of two parts, one after the other."""
     return _concatenate_likelihoods([a, b])
 
 
 def _concatenate_likelihoods(parts: list[QuadraticLikelihood]) -> QuadraticLikelihood:
+    """Concatenate likelihoods."""
     return QuadraticLikelihood(
-        np.concatenate([one.precision for one in parts]), np.concatenate([one.information for one in parts])
+        np.concatenate([part.precision for part in parts]), np.concatenate([part.information for part in parts])
     )

@@ -14,66 +14,131 @@ from lrcore.refinement.reference import OutsideDensity, outside_density
 
 
 def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> OutsideDensity | None:
-    """What is subtracted from every image; None, too, if it has been already. first: the run's Step 0."""
+    """Return the density outside a mask that is subtracted from every image of a job.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    first : step 0 of the run, whose half maps are whole
+    mask : (n, n, n), 1 where density is kept
+    workers : threads of the Fourier transforms
+
+    Returns
+    -------
+    OutsideDensity or None
+        None when nothing is subtracted (`subtract_outside` off, or no significant density outside), or when the images
+        are already subtracted.
+    """
     return None if job.particles.subtracted else outside_density(first.half_maps, mask, job.spec, workers)
 
 
 def maps_include_surroundings(spec: RefineSpec) -> bool:
-    """Whether iterations make their maps of the images as they are: a dynamic mask has to see where it can grow.
+    """Return True when the M-step inserts the whole images, False when it inserts the subtracted ones.
 
-    Otherwise the images go into the map as they were searched, less what lies outside the mask.
+    A dynamic mask has to see density where it can grow, so that it needs maps of whole images.
+
+    Parameters
+    ----------
+    spec : parameters of the refinement
     """
     return spec.mask_mode == "dynamic" or not spec.subtract_outside
 
 
 def subtracted_density(job: Job, first: Step, step: Step, workers: int) -> Float32 | None:
-    """What was subtracted from the images of which the maps of `step` are made: (2, n, n, n) by half set, or None.
+    """Return the density that was subtracted from the images of a step's maps, or None: (2, n, n, n) by half set.
 
-    job: the one that made the step. first: its run's Step 0, whose maps are whole.
+    job: the one that made the step. first: step 0 of its run, whose half maps are whole.
     """
     if step.iteration == 0 or maps_include_surroundings(job.spec):
         return None
-    around = density_to_subtract(job, first, job.mask, workers)
-    return around.maps if around else None
+    outside = density_to_subtract(job, first, job.mask, workers)
+    return outside.maps if outside else None
 
 
-def adopt_step(job: Job, made: Job, first: Step, step: Step, backend: Backend) -> Step:
-    """The step as `job` takes it up: half maps with all that lies about, and FSC curves inside the job's mask.
+def adopt_step(job: Job, source: Job, first: Step, step: Step, backend: Backend) -> Step:
+    """Return a step as starting point of another job: whole half maps, and FSC curves inside the new job's mask.
 
-    made: the job that made the step, with another mask or other settings. first: the run's Step 0.
+    job: the one that continues. source: the one that made the step, with another mask or other parameters. first: step
+    0 of the run. The density that was subtracted from the images is added back to the half maps.
     """
-    maps, rest = step.half_maps, subtracted_density(made, first, step, backend.threads)
-    if rest is not None:
-        whole = (replace(v, data=v.data + r) for v, r in zip((maps.first, maps.second), rest, strict=True))
+    maps, subtracted = step.half_maps, subtracted_density(source, first, step, backend.threads)
+    if subtracted is not None:
+        whole = (
+            replace(v, data=v.data + density) for v, density in zip((maps.first, maps.second), subtracted, strict=True)
+        )
         maps = HalfMaps(*whole)
     fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, backend.threads, part=True)
     return replace(step, half_maps=maps, fsc=fsc)
 
 
 def final_map(job: Job, step: Step) -> Volume:
-    """Mean of the half maps, filtered by √(2 FSC / (1 + FSC)) of the corrected FSC; not masked."""
+    """Return the final map of a step, filtered by its FSC and not masked.
+
+    It is the mean of the half maps with each shell multiplied by C_ref = √(2 FSC / (1 + FSC)) of the corrected FSC: the
+    correlation that is expected between this map and a perfect one (Rosenthal & Henderson 2003).
+
+    Parameters
+    ----------
+    job : input of the refinement, for the origin in the header of its mask
+    step : the step to show
+
+    Returns
+    -------
+    Volume
+        (n, n, n), with the pixel size of the half maps.
+
+    References
+    ----------
+    Rosenthal & Henderson (2003), J. Mol. Biol. 333:721.
+    """
     first, second = step.half_maps.first, step.half_maps.second
     mean = filter_map(0.5 * (first.data + second.data), combined_gain(step.fsc["corrected"].value))
     return Volume(mean, first.pixel_size_A, job.mask.header_origin_A)
 
 
 def map_with_surroundings(job: Job, first: Step, step: Step, workers: int = 1) -> Volume:
-    """The final map amid what lies outside the mask; where that was subtracted, it is as the run's Step 0 has it."""
-    made, rest = final_map(job, step), subtracted_density(job, first, step, workers)
-    return made if rest is None else replace(made, data=made.data + rest.mean(axis=0))
+    """Return the final map of a step together with the density outside the mask.
+
+    Where that density was subtracted from the images it is taken from step 0, unchanged by the refinement.
+
+    Parameters
+    ----------
+    job : the job that made the step
+    first : step 0 of the run
+    step : the step to show
+    workers : threads of the Fourier transforms
+
+    Returns
+    -------
+    Volume
+        (n, n, n), filtered by the FSC and not masked.
+    """
+    filtered, subtracted = final_map(job, step), subtracted_density(job, first, step, workers)
+    return filtered if subtracted is None else replace(filtered, data=filtered.data + subtracted.mean(axis=0))
 
 
 def mask_for_next_iteration(job: Job, step: Step, workers: int = 1) -> Volume:
-    """The mask of the iteration after `step`: the job's own, or one made from the step's map where it is dynamic.
+    """Return the mask of the iteration that follows a step: the job's own, or a dynamic one made from the final map.
 
-    A dynamic mask takes over once the half maps agree to `dynamic_mask_start_A` inside the job's. Density further than
-    `dynamic_mask_far_A` from that mask does not count, so that it stays with its body.
+    A dynamic mask is used from the first step on whose half maps agree to `dynamic_mask_start_A` inside the job's mask.
+    Density further than `dynamic_mask_far_A` from the job's mask is ignored, so that the mask stays with its body.
+
+    Parameters
+    ----------
+    job : input of the refinement, with its mask
+    step : the step before
+    workers : threads of the distance transform
+
+    Returns
+    -------
+    Volume
+        (n, n, n) in [0, 1].
     """
-    spec, given = job.spec, job.mask
-    late = step.iteration > 0 and step.fsc["masked"].resolution_A() <= spec.dynamic_mask_start_A
-    if spec.mask_mode == "static" or not late:
-        return given
-    region = soft_edge(given.data > 0.5, given.pixel_size_A, 0.0, spec.dynamic_mask_far_A)
-    seen = final_map(job, step).data * region
+    spec, job_mask = job.spec, job.mask
+    is_resolved = step.iteration > 0 and step.fsc["masked"].resolution_A() <= spec.dynamic_mask_start_A
+    if spec.mask_mode == "static" or not is_resolved:
+        return job_mask
+    region = soft_edge(job_mask.data > 0.5, job_mask.pixel_size_A, 0.0, spec.dynamic_mask_far_A)
+    density = final_map(job, step).data * region
     threshold, near, far = spec.dynamic_mask_threshold, spec.dynamic_mask_near_A, spec.dynamic_mask_far_A
-    return replace(given, data=dynamic_mask(seen, given.pixel_size_A, threshold, near, far, workers=workers))
+    return replace(job_mask, data=dynamic_mask(density, job_mask.pixel_size_A, threshold, near, far, workers=workers))

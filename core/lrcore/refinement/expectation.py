@@ -1,4 +1,12 @@
-"""The E-step of one batch: subtract what lies outside the mask, weigh, cut the window, search."""
+"""Run the E-step of one batch: subtract the density outside the mask, weight, crop to the window, search.
+
+From an image X with its CTF C, at its input pose, the slice B of the density outside the mask is subtracted first,
+
+    X' = X − C B
+
+X' is weighted by C / (σ² + C² v), σ² the noise of its optics group and v the error of the reference, cropped to the
+window about the mask (`kernels.whiten`), and its pose is searched (`search.search_poses`).
+"""
 
 from dataclasses import replace
 
@@ -23,52 +31,98 @@ from lrcore.refinement.search import SearchRequest, search_poses
 def expectation_step(
     particles: Particles,
     spec: RefineSpec,
-    rest: Batch,
-    known: npt.NDArray[np.bool_],
+    batch: Batch,
+    unambiguous: npt.NDArray[np.bool_],
     reference: Reference,
-    shape: SearchGeometry,
+    geometry: SearchGeometry,
     last: Expectation,
     noise: Float64,
     backend: Backend,
     clock: StageTimer,
 ) -> tuple[Expectation, WeightedPoses]:
-    """The E-step of a batch of one half set that holds no more of what lies outside the mask.
+    """Run the E-step of a batch of images of one half set.
 
-    Where the images go into the map comes with it. last: what was found of all particles before.
-    noise: (groups, shells) of the half set. known: (n,) whose last pose is beyond doubt.
+    Parameters
+    ----------
+    particles : all particles, at their input poses
+    spec : parameters of the refinement
+    batch : images without the density outside the mask (`subtract_outside_density`)
+    unambiguous : (n,) particles whose last pose is beyond doubt, which start from it alone
+    reference : of the half set
+    geometry : of the search
+    last : what the last iteration found for all particles
+    noise : (groups, shells) σ² of the half set
+    backend : where the kernels run
+    clock : counts the seconds of the stages "window" and "search"
+
+    Returns
+    -------
+    Expectation
+        Poses, covariances and flags of the batch.
+    WeightedPoses
+        Points at which its images are inserted into the map.
     """
-    given, before = particles.poses.select(rest.rows), last.poses.select(rest.rows)
-    behind = magnification_in_3d(particles, rest.rows)
-    centres = search_centres(given, before, spec, reference.frame.fulcrum_A, behind)
+    given, last_poses = particles.poses.select(batch.rows), last.poses.select(batch.rows)
+    magnification = magnification_in_3d(particles, batch.rows)
+    centres = search_centres(given, last_poses, spec, reference.frame.fulcrum_A, magnification)
     with clock("window"):
         W, w = backend.kernels.whiten_windows(
-            rest.spectrum, rest.ctf, noise, particles.group[rest.rows], reference.variance,
-            shape.centre_in(centres, behind),
+            batch.spectrum, batch.ctf, noise, particles.group[batch.rows], reference.variance,
+            geometry.centre_in(centres, magnification),
             reference.frame.samples,
         )  # fmt: skip
     with clock("search"):
-        scale = last.scale[rest.rows] if spec.per_particle_scale else None
-        asked = SearchRequest(centres, before, given, rest.bad, known[rest.rows], scale, spec.marginalize, behind)
-        return search_poses(W, w, reference.frame, asked, backend)
+        scale = last.scale[batch.rows] if spec.per_particle_scale else None
+        request = SearchRequest(
+            centres, last_poses, given, batch.bad, unambiguous[batch.rows], scale, spec.marginalize, magnification
+        )
+        return search_poses(W, w, reference.frame, request, backend)
 
 
-def search_centres(given: Poses, before: Poses, spec: RefineSpec, fulcrum_A: Float64, behind: Float64 | None) -> Poses:
-    """Middles of the search and of the prior: the input poses, or the last ones where the spec re-centres on them."""
-    turned = before if spec.recenter_rotations else given
-    placed = before if spec.recenter_shifts else given
-    return recentred_poses(turned, placed, fulcrum_A, behind)
+def search_centres(
+    given: Poses, last: Poses, spec: RefineSpec, fulcrum_A: Float64, magnification: Float64 | None
+) -> Poses:
+    """Return the centres of the search and of the prior.
+
+    They are the input poses, or the last poses where the parameters re-centre on them. With only one of rotation and
+    shift re-centred, the fulcrum stays where the pose with the shift shows it.
+
+    Parameters
+    ----------
+    given : input poses
+    last : poses of the last iteration
+    spec : parameters of the refinement
+    fulcrum_A : (x, y, z) in Å from the box centre
+    magnification : (B, 3, 3) of `aberrations.magnification_in_3d`, or None
+    """
+    rotations = last if spec.recenter_rotations else given
+    shifts = last if spec.recenter_shifts else given
+    return recentred_poses(rotations, shifts, fulcrum_A, magnification)
 
 
 def subtract_outside_density(
     batch: Batch, outside: FourierVolume | None, particles: Particles, backend: Backend
 ) -> Batch:
-    """The batch without what lies outside the mask (of its half set), as seen from the input poses."""
+    """Subtract the density outside the mask from a batch of images at their input poses, X' = X − C B.
+
+    Parameters
+    ----------
+    batch : images of one half set
+    outside : FT of the density outside the mask of that half set; None returns the batch unchanged
+    particles : all particles, at their input poses
+    backend : where the kernels run
+
+    Returns
+    -------
+    Batch
+        With a new spectrum (B, n, n // 2 + 1).
+    """
     if outside is None:
         return batch
     samples = half_plane(particles.box, (outside.limit / largest_magnification(particles),))
     given = particles.poses.select(batch.rows)
-    turns = backend.to_device(magnified_rotation(given.rotation, magnification_in_3d(particles, batch.rows)))
-    planes = backend.kernels.project_slices(outside, turns, samples)
+    views = backend.to_device(magnified_rotation(given.rotation, magnification_in_3d(particles, batch.rows)))
+    planes = backend.kernels.project_slices(outside, views, samples)
     spectrum = batch.spectrum.copy()
     backend.kernels.subtract_model(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
     return replace(batch, spectrum=spectrum)

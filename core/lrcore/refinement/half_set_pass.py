@@ -1,4 +1,8 @@
-"""One pass over the images of a half set, or over a range of them: search, noise, and the sums of the next map."""
+"""Run one pass over the images of a half set, or over a part of them: E-step, noise, and the sums of the M-step.
+
+A batch is read, the density outside the mask subtracted, the poses searched (`expectation`), the residual measured for
+the noise of the next iteration (`noise`), and the images inserted into the sums of the map (`reconstruction`).
+"""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -31,9 +35,17 @@ from lrcore.refinement.reference import Reference, reference_to_device
 
 @dataclass(frozen=True)
 class HalfSetContext:
-    """What all images of a half set share. noise: (groups, shells). usual: SD of an image, see `defects`.
+    """What all images of a half set share in one iteration.
 
-    whole: images go into the map as they are, not as they are searched. wide: see `reconstruct.empty`.
+    Attributes
+    ----------
+    spec : parameters of the refinement
+    shape : geometry of the search
+    reference : of the half set
+    noise : (groups, shells) σ²
+    typical_sd : SD of a valid image, see `bad_images`
+    keep_outside : True to insert whole images into the map, False to insert the subtracted ones
+    largest_magnification : largest factor by which the frequencies of the map exceed those of the images
     """
 
     spec: RefineSpec
@@ -47,9 +59,15 @@ class HalfSetContext:
 
 @dataclass(frozen=True)
 class ParticleRange:
-    """Some images of a half set. rows: of the particles, in reading order.
+    """Part of the images of a half set.
 
-    before: (n,) what the last iteration found. known, looked: (n,) poses beyond doubt; whose noise is measured.
+    Attributes
+    ----------
+    rows : rows of the particles, in reading order
+    particles : n of them
+    last : what the last iteration found, of all n
+    unambiguous : (n,) poses beyond doubt, see `search.is_unambiguous`
+    measure_noise : (n,) images whose residual is measured
     """
 
     rows: Rows
@@ -59,7 +77,7 @@ class ParticleRange:
     measure_noise: npt.NDArray[np.bool_]
 
     def select(self, rows: Rows) -> "ParticleRange":
-        """The part that holds these particles and no others, to be sent."""
+        """Return the part that holds these particles and no others, to be sent to a worker."""
         particles = replace(self.particles.select(rows), source=None)
         before = self.last.select(rows)
         return ParticleRange(np.arange(len(rows)), particles, before, self.unambiguous[rows], self.measure_noise[rows])
@@ -67,7 +85,15 @@ class ParticleRange:
 
 @dataclass(frozen=True)
 class HalfSetResult:
-    """What a pass has found, in the order of its rows. seconds: by stage."""
+    """Result of a pass, in the order of its rows.
+
+    Attributes
+    ----------
+    expectations : of each batch
+    residuals : residual powers and optics groups of each batch
+    sums : of the M-step
+    seconds : by stage
+    """
 
     expectations: tuple[Expectation, ...]
     residuals: tuple[NoiseResiduals, ...]
@@ -76,60 +102,72 @@ class HalfSetResult:
 
 
 def run_half_set(
-    common: HalfSetContext, part: ParticleRange, backend: Backend, clock: StageTimer | None = None
+    context: HalfSetContext, part: ParticleRange, backend: Backend, clock: StageTimer | None = None
 ) -> Generator[int, None, HalfSetResult]:
-    """The pass: yields how many images each batch had."""
+    """Run the E-step and accumulate the sums of the M-step over a part of a half set.
+
+    Yields the number of images of each batch, and returns the result.
+    """
     clock = clock or StageTimer()
-    particles, spec, shape = part.particles, common.spec, common.shape
+    particles, spec, geometry = part.particles, context.spec, context.shape
     with clock("reference"):
-        reference = reference_to_device(common.reference, backend)
-    group, curved = symmetry_operators(spec.symmetry), ewald_spheres(particles, spec.ewald)
-    sums = empty_accumulator(particles.box, backend, common.largest_magnification)
+        reference = reference_to_device(context.reference, backend)
+    operators, spheres = symmetry_operators(spec.symmetry), ewald_spheres(particles, spec.ewald)
+    sums = empty_accumulator(particles.box, backend, context.largest_magnification)
 
     def work(batch: Batch) -> tuple[int, Expectation, NoiseResiduals]:
         with clock("window"):
-            rest = subtract_outside_density(batch, reference.outside, particles, backend)
-        found, points = expectation_step(
-            particles, spec, rest, part.unambiguous, reference, shape, part.last, common.noise, backend, clock
+            subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
+        expectation, points = expectation_step(
+            particles, spec, subtracted, part.unambiguous, reference, geometry, part.last, context.noise, backend, clock
         )
         with clock("noise"):
-            left = measure_residuals(
-                rest, part.measure_noise[batch.rows], particles, found.poses, reference, shape, backend
+            residual = measure_residuals(
+                subtracted, part.measure_noise[batch.rows], particles, expectation.poses, reference, geometry, backend
             )
         with clock("insert"):
-            optics, behind = particles.group[batch.rows], magnification_in_3d(particles, batch.rows)
-            shown = batch if common.keep_outside else rest
+            group, magnification = particles.group[batch.rows], magnification_in_3d(particles, batch.rows)
+            inserted = batch if context.keep_outside else subtracted
             backproject(
-                sums, shown, points, particles.pixel_size_A, common.noise, optics, group, backend, behind, curved
+                sums,
+                inserted,
+                points,
+                particles.pixel_size_A,
+                context.noise,
+                group,
+                operators,
+                backend,
+                magnification,
+                spheres,
             )
-        return len(batch.rows), found, left
+        return len(batch.rows), expectation, residual
 
     expectations: list[Expectation] = []
     residuals: list[NoiseResiduals] = []
     reading = partial(clock.over, "read")
-    for count, found, left in map_batches(particles, part.rows, backend, work, common.typical_sd, reading):
-        expectations.append(found)
-        residuals.append(left)
+    for count, expectation, residual in map_batches(particles, part.rows, backend, work, context.typical_sd, reading):
+        expectations.append(expectation)
+        residuals.append(residual)
         yield count
     return HalfSetResult(tuple(expectations), tuple(residuals), sums, clock.seconds)
 
 
 def run_half_set_on_worker(
-    common: HalfSetContext, part: ParticleRange, backend: Backend
+    context: HalfSetContext, part: ParticleRange, backend: Backend
 ) -> Generator[int, None, HalfSetResult]:
-    """The pass over a range on a worker, as it travels: the sums in NumPy, all batches as one."""
-    found = yield from run_half_set(common, part, backend)
-    power, groups = (np.concatenate(column) for column in zip(*found.residuals, strict=True))
+    """Run a pass on a worker, and return its result for the transfer: sums as NumPy arrays, all batches as one."""
+    result = yield from run_half_set(context, part, backend)
+    power, groups = (np.concatenate(column) for column in zip(*result.residuals, strict=True))
     return replace(
-        found,
-        expectations=(concatenate_expectations(found.expectations),),
+        result,
+        expectations=(concatenate_expectations(result.expectations),),
         residuals=((power, groups),),
-        sums=accumulator_to_host(found.sums, backend),
+        sums=accumulator_to_host(result.sums, backend),
     )
 
 
 def merge_half_set_results(a: HalfSetResult, b: HalfSetResult) -> HalfSetResult:
-    """What was found of two ranges, one after the other."""
+    """Merge the results of two parts, one after the other."""
     stages = dict.fromkeys([*a.seconds, *b.seconds])
     seconds = {stage: a.seconds.get(stage, 0.0) + b.seconds.get(stage, 0.0) for stage in stages}
     return HalfSetResult(
@@ -138,8 +176,8 @@ def merge_half_set_results(a: HalfSetResult, b: HalfSetResult) -> HalfSetResult:
 
 
 def concatenate_expectations(parts: Sequence[Expectation]) -> Expectation:
-    """One expectation after the other."""
+    """Concatenate expectations, one after the other."""
     poses = Poses(*(np.concatenate([getattr(e.poses, name) for e in parts]) for name in ("rotation", "origin_A")))
-    names = [one.name for one in fields(Expectation) if one.name != "poses"]
+    names = [field.name for field in fields(Expectation) if field.name != "poses"]
     columns = (np.concatenate([getattr(e, name) for e in parts]) for name in names)
     return Expectation(poses, *columns)

@@ -1,4 +1,16 @@
-"""Refinement as data: start, advance, iterate and finish; whoever calls holds the loop."""
+"""Run a refinement step by step. The functions are generators, and the caller drives the loop.
+
+One iteration, on top of the last step:
+
+1. dynamic mask, density outside the mask, and low-pass of each voxel, where the parameters ask for them;
+2. prior and fulcrum from the motion of the last step, where they are estimated (`motion_prior`);
+3. for each half set, a pass over its images (`half_set_pass`): E-step under the half set's own reference, residuals for
+   the noise, sums of the M-step;
+4. M-step: half maps from the sums (`reconstruction.solve_map`), FSC curves, noise spectra;
+5. the next step, with its line of history and whether it has converged (`convergence`).
+
+The half sets share the mask, the FSC, and the estimated prior and fulcrum, but no map, no noise and no pose.
+"""
 
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -44,9 +56,9 @@ from lrcore.refinement.half_set_pass import (
 from lrcore.refinement.job import Job, with_signal_scale
 from lrcore.refinement.motion_prior import estimate_motion_prior, rows_to_learn_from
 from lrcore.refinement.noise import (
-    _pooled_noise_spectrum,
     apply_noise_model,
     choose_sample,
+    pooled_noise_spectrum,
 )
 from lrcore.refinement.reconstruction import (
     Accumulator,
@@ -60,18 +72,79 @@ from lrcore.refinement.search import is_unambiguous
 
 
 def run_iteration(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
-    """One iteration on top of `last`; `first` is the run's Step 0. Yields Progress per chunk, then the Step."""
+    """Run one iteration on top of a step.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    first : step 0 of the run
+    last : step to go on from
+    backend : where the kernels run
+
+    Yields
+    ------
+    Progress or Step
+        `Progress` per batch or chunk of images (stages "learn" and "search"), then the new step.
+
+    Raises
+    ------
+    InputError
+        When an image cannot be read, no image of a half set is valid, or memory does not suffice.
+    """
     clock = StageTimer()
     with clock("reference"):
-        around = density_to_subtract(job, first, job.mask, backend.threads)
-    yield from _run_iteration(job, around, first, last, backend, clock)
+        outside = density_to_subtract(job, first, job.mask, backend.threads)
+    yield from _run_iteration(job, outside, first, last, backend, clock)
+
+
+def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
+    """Run iterations until the refinement has converged, and its extra passes, or `max_iterations` is reached.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    first : step 0 of the run
+    last : step to go on from
+    backend : where the kernels run
+
+    Yields
+    ------
+    Progress or Step
+        All that `run_iteration` yields.
+
+    Raises
+    ------
+    InputError
+        As `run_iteration`.
+    """
+    if is_finished(job.spec, last):
+        return
+    clock = StageTimer()
+    with clock("reference"):
+        outside = density_to_subtract(job, first, job.mask, backend.threads)
+    while not is_finished(job.spec, last):
+        for event in _run_iteration(job, outside, first, last, backend, clock):
+            yield event
+            if isinstance(event, Step):
+                last = event
+        clock = StageTimer()
 
 
 @dataclass(frozen=True)
 class IterationContext:
     """What both half sets of an iteration share.
 
-    cutoff_A: of each voxel. question: what the search asks. known: (n,) poses that are beyond doubt about it.
+    Attributes
+    ----------
+    job : with the mask of this iteration, and particles with their amplitudes in force
+    last : the step before, whose half maps are the references
+    shape : geometry of the search
+    outside : density outside the mask that is subtracted, or None
+    cutoff_A : (n, n, n) low-pass of each voxel, or None
+    search_key : text that changes with the search, see `geometry.search_key`
+    unambiguous : (n,) particles whose last pose is beyond doubt, found with the same `search_key`
+    backend : where the kernels run
+    clock : counts the seconds of each stage
     """
 
     job: Job
@@ -86,226 +159,253 @@ class IterationContext:
 
 
 def cross_half_context(job: Job, first: Step, last: Step, backend: Backend) -> IterationContext:
-    """What both half sets share when each is looked at with the map of the other, and as the search of `last` held it.
+    """Return the context in which each half set is compared with the map of the other one.
 
-    first: the run's Step 0.
+    Prior and extents are those of the search that made the step.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    first : step 0 of the run
+    last : step whose poses are examined
+    backend : where the kernels run
+
+    Returns
+    -------
+    IterationContext
+        With the half maps of `last` swapped.
     """
-    around = density_to_subtract(job, first, job.mask, backend.threads)
-    return _with_swapped_half_maps(_iteration_context(job, around, first, last, backend, StageTimer()))
+    outside = density_to_subtract(job, first, job.mask, backend.threads)
+    return _with_swapped_half_maps(_iteration_context(job, outside, first, last, backend, StageTimer()))
 
 
-def _with_swapped_half_maps(scene: IterationContext) -> IterationContext:
-    last = scene.last
-    exchanged = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
-    return replace(
-        _with_search_prior(scene, MotionPrior.from_settings(last.search) if last.search else None), last=exchanged
+def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSetContext:
+    """Return what the images of a half set share, with its reference.
+
+    Parameters
+    ----------
+    context : of the iteration
+    half : half set, 1 or 2
+    rows : rows of its particles, from which the SD of a valid image is estimated
+    """
+    job, last, geometry, spec = context.job, context.last, context.shape, context.job.spec
+    with context.clock("reference"):
+        magnification = largest_magnification(job.particles)
+        reference = make_reference(
+            last,
+            context.outside,
+            half,
+            job.mask,
+            spec,
+            geometry,
+            context.backend.threads,
+            context.cutoff_A,
+            magnification,
+        )
+    typical_sd = typical_sd_of(job.particles, rows)
+    return HalfSetContext(
+        spec, geometry, reference, last.noise[half - 1], typical_sd, maps_include_surroundings(spec), magnification
     )
 
 
 def _iteration_context(
-    job: Job, around: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
+    job: Job, outside: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
 ) -> IterationContext:
-    """What follows `last`, holding what the spec says. around: of the job's own mask."""
+    """Return the context of the iteration after `last`, with the prior and fulcrum of the parameters.
+
+    outside: density outside the job's own mask; made again for a dynamic mask.
+    """
     spec, maps, workers = job.spec, last.half_maps, backend.threads
     mask = mask_for_next_iteration(job, last, workers)
     if mask is not job.mask:
-        around = density_to_subtract(job, first, mask, workers)
+        outside = density_to_subtract(job, first, mask, workers)
     cutoff_A = None
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
         cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
     job = replace(job, mask=mask, particles=with_signal_scale(job, last))
-    nothing = np.zeros(len(job.particles), np.bool_)
-    return _with_search_prior(
-        IterationContext(job, last, search_geometry(mask, spec), around, cutoff_A, "", nothing, backend, clock), None
+    unambiguous = np.zeros(len(job.particles), np.bool_)
+    context = IterationContext(
+        job, last, search_geometry(mask, spec), outside, cutoff_A, "", unambiguous, backend, clock
+    )
+    return _with_search_prior(context, None)
+
+
+def _with_swapped_half_maps(context: IterationContext) -> IterationContext:
+    """Return the context with swapped half maps, and with the prior of the search that made the last step."""
+    last = context.last
+    swapped = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
+    return replace(
+        _with_search_prior(context, MotionPrior.from_settings(last.search) if last.search else None), last=swapped
     )
 
 
-def _with_search_prior(scene: IterationContext, found: MotionPrior | None) -> IterationContext:
-    """The scene with a search that holds what was found of the motion."""
-    spec, last = scene.job.spec, scene.last
-    shape = search_geometry(scene.job.mask, spec, found)
-    asked = search_key(spec, shape)
+def _with_search_prior(context: IterationContext, prior: MotionPrior | None) -> IterationContext:
+    """Return the context with a search about this fulcrum and with this prior; None for those of the parameters."""
+    spec, last = context.job.spec, context.last
+    geometry = search_geometry(context.job.mask, spec, prior)
+    key = search_key(spec, geometry)
     return replace(
-        scene, shape=shape, search_key=asked, unambiguous=is_unambiguous(last.expectation) & (last.search_key == asked)
+        context, shape=geometry, search_key=key, unambiguous=is_unambiguous(last.expectation) & (last.search_key == key)
     )
 
 
 def _run_iteration(
-    job: Job, around: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
+    job: Job, outside: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
 ) -> Iterator[Progress | Step]:
-    """See `advance`; the clock may have counted what came before."""
+    """Run one iteration, see `run_iteration`. The clock may have counted what came before."""
     with clock("reference"):
-        scene = _iteration_context(job, around, first, last, backend, clock)
-    scene = _with_search_prior(scene, (yield from _estimate_motion_prior(scene)))
-    found, volumes, spectra = yield from _run_half_sets(scene)
+        context = _iteration_context(job, outside, first, last, backend, clock)
+    context = _with_search_prior(context, (yield from _estimate_motion_prior(context)))
+    expectations, volumes, spectra = yield from _run_half_sets(context)
     with clock("fsc"):
         maps = HalfMaps(*volumes)
-        fsc = fsc_curves(maps.first, maps.second, scene.job.mask, job.spec.seed, backend.threads, part=True)
-    noise_now = apply_noise_model(np.stack(spectra), job.spec.noise_model)
-    found_now = _combine_half_sets(found, job.particles)
+        fsc = fsc_curves(maps.first, maps.second, context.job.mask, job.spec.seed, backend.threads, part=True)
+    noise = apply_noise_model(np.stack(spectra), job.spec.noise_model)
+    expectation = _combine_half_sets(expectations, job.particles)
     step = replace(
-        last, iteration=last.iteration + 1, expectation=found_now, half_maps=maps, fsc=fsc, noise=noise_now,
-        initial_lowpass_A=0.0, search_key=scene.search_key, search=search_settings(scene.shape, job.spec),
+        last, iteration=last.iteration + 1, expectation=expectation, half_maps=maps, fsc=fsc, noise=noise,
+        initial_lowpass_A=0.0, search_key=context.search_key, search=search_settings(context.shape, job.spec),
     )  # fmt: skip
-    share, fulcrum = 1 - float(scene.unambiguous.mean()), scene.shape.fulcrum_A
-    line = summarise_iteration(job.particles, job.spec, last, step, fulcrum, clock.seconds, share)
-    step = replace(step, history=(*last.history, line))
-    warn_bad_images(job.particles, bad_image_mask(found_now.flags))
+    lattice_share, fulcrum = 1 - float(context.unambiguous.mean()), context.shape.fulcrum_A
+    summary = summarise_iteration(job.particles, job.spec, last, step, fulcrum, clock.seconds, lattice_share)
+    step = replace(step, history=(*last.history, summary))
+    warn_bad_images(job.particles, bad_image_mask(expectation.flags))
     yield replace(step, converged=has_converged(step.history))
 
 
-def _estimate_motion_prior(scene: IterationContext) -> Generator[Progress, None, MotionPrior | None]:
-    """The motion that the last step found, told by each half set under the map of the other; None where nothing is."""
-    particles, last, began = scene.job.particles, scene.last, time.perf_counter()
-    rows = rows_to_learn_from(particles, last, scene.job.spec)
+def _estimate_motion_prior(context: IterationContext) -> Generator[Progress, None, MotionPrior | None]:
+    """Estimate the prior from the motion of the last step; None where it is not requested or impossible."""
+    particles, last, began = context.job.particles, context.last, time.perf_counter()
+    rows = rows_to_learn_from(particles, last, context.job.spec)
     if not rows or last.search is None:
         return None
-    apart = replace(_with_swapped_half_maps(scene), clock=StageTimer())
-    limits, apix = apart.shape.limits, apart.shape.pixel_size_A
+    swapped = replace(_with_swapped_half_maps(context), clock=StageTimer())
+    limits, apix = swapped.shape.limits, swapped.shape.pixel_size_A
     extent, halves = (limits.rotation, limits.shift * apix), []
-    for some, said in zip(rows, (yield from _cross_half_likelihoods(apart, rows)), strict=True):
-        plane = magnified_rotation(particles.poses.select(some).rotation, magnification_in_3d(particles, some))[:, :2]
-        halves.append(MotionEvidence(np.array(apart.shape.fulcrum_A), said.precision, said.information, plane, extent))
-    motion = estimate_motion_prior(halves, last.search, scene.job.mask, scene.job.spec)
-    scene.clock.seconds["learn"] = time.perf_counter() - began
-    return motion
+    for subset, likelihood in zip(rows, (yield from _cross_half_likelihoods(swapped, rows)), strict=True):
+        magnification = magnification_in_3d(particles, subset)
+        plane = magnified_rotation(particles.poses.select(subset).rotation, magnification)[:, :2]
+        reference_A = np.array(swapped.shape.fulcrum_A)
+        halves.append(MotionEvidence(reference_A, likelihood.precision, likelihood.information, plane, extent))
+    prior = estimate_motion_prior(halves, last.search, context.job.mask, context.job.spec)
+    context.clock.seconds["learn"] = time.perf_counter() - began
+    return prior
 
 
 def _cross_half_likelihoods(
-    scene: IterationContext, rows: Sequence[Rows]
+    context: IterationContext, rows: Sequence[Rows]
 ) -> Generator[Progress, None, list[QuadraticLikelihood]]:
-    """What these particles of either half set say under the maps of the scene; Progress per chunk."""
-    found, done, total = [], 0, sum(len(some) for some in rows)
-    crew, parts = scene.backend.workers, [_particle_range(scene, some) for some in rows]
-    iteration = scene.last.iteration + 1
-    if crew is None:
+    """Evaluate the likelihoods of these rows of each half set under the maps of the context. Yields progress."""
+    likelihoods, done, total = [], 0, sum(len(subset) for subset in rows)
+    workers, parts = context.backend.workers, [_particle_range(context, subset) for subset in rows]
+    iteration = context.last.iteration + 1
+    if workers is None:
         for half, part in zip((1, 2), parts, strict=True):
-            ended: list[QuadraticLikelihood] = []
+            results: list[QuadraticLikelihood] = []
             for count in collect_return_value(
-                ended, likelihood_under_other_half(half_set_context(scene, half, part.rows), part, scene.backend)
+                results, likelihood_under_other_half(half_set_context(context, half, part.rows), part, context.backend)
             ):
                 done += count
                 yield Progress(iteration, "learn", done, total)
-            found += ended
-        return found
-    with crew.map_reduce(likelihood_under_other_half, concatenate_likelihoods) as errand:
+            likelihoods += results
+        return likelihoods
+    with workers.map_reduce(likelihood_under_other_half, concatenate_likelihoods) as task:
         for half, part in zip((1, 2), parts, strict=True):
-            shares = batch_ranges(part.rows, part.particles.box, scene.backend)
-            errand.add_group(
-                half_set_context(scene, half, part.rows), [part.select(some) for some in shares], [*map(len, shares)]
+            chunks = batch_ranges(part.rows, part.particles.box, context.backend)
+            task.add_group(
+                half_set_context(context, half, part.rows),
+                [part.select(chunk) for chunk in chunks],
+                [*map(len, chunks)],
             )
         for number in (0, 1):
-            for _ in errand.wait(number):
-                yield Progress(iteration, "learn", errand.done, total)
-            found.append(errand.result(number))
-    return found
+            for _ in task.wait(number):
+                yield Progress(iteration, "learn", task.done, total)
+            likelihoods.append(task.result(number))
+    return likelihoods
 
 
 def _run_half_sets(
-    scene: IterationContext,
+    context: IterationContext,
 ) -> Generator[Progress, None, tuple[list[Expectation], list[Volume], list[Float64]]]:
-    """What was found of either half set, in reading order, its new map and its noise spectrum; Progress per chunk."""
-    found, volumes, spectra = [], [], []
-    crew = scene.backend.workers
-    for event in _run_in_this_process(scene) if crew is None else _run_on_workers(scene, crew):
+    """Run the passes over both half sets. Yields progress.
+
+    Returns, for each half set, its expectation in reading order, its new map, and its noise (groups, shells).
+    """
+    expectations, volumes, spectra = [], [], []
+    workers = context.backend.workers
+    for event in _run_in_this_process(context) if workers is None else _run_on_workers(context, workers):
         if isinstance(event, Progress):
             yield event
             continue
-        found.append(concatenate_expectations(event.expectations))
-        spectra.append(_pooled_noise_spectrum(event.residuals, scene.job.particles))
-        volumes.append(_solve_map(scene, event.sums))
+        expectations.append(concatenate_expectations(event.expectations))
+        spectra.append(pooled_noise_spectrum(event.residuals, context.job.particles))
+        volumes.append(_solve_map(context, event.sums))
         del event
-    return found, volumes, spectra
+    return expectations, volumes, spectra
 
 
-def _solve_map(scene: IterationContext, sums: Accumulator) -> Volume:
-    with scene.clock("reconstruct"):
-        rho = regularisation_from_fsc(scene.last.fsc["corrected"].value)
-        return solve_map(
-            accumulator_to_host(sums, scene.backend), scene.job.particles.pixel_size_A, rho, scene.backend.threads
-        )
-
-
-def half_set_context(scene: IterationContext, half: int, rows: Rows) -> HalfSetContext:
-    """What the images of a half set share."""
-    job, last, shape, spec = scene.job, scene.last, scene.shape, scene.job.spec
-    with scene.clock("reference"):
-        wide = largest_magnification(job.particles)
-        made = make_reference(
-            last, scene.outside, half, job.mask, spec, shape, scene.backend.threads, scene.cutoff_A, wide
-        )
-    usual = typical_sd_of(job.particles, rows)
-    return HalfSetContext(spec, shape, made, last.noise[half - 1], usual, maps_include_surroundings(spec), wide)
-
-
-def _particle_range(scene: IterationContext, rows: Rows) -> ParticleRange:
-    """Images of a half set, in reading order."""
-    particles = scene.job.particles
-    return ParticleRange(
-        rows, particles, scene.last.expectation, scene.unambiguous, choose_sample(rows, len(particles))
-    )
-
-
-def _run_in_this_process(scene: IterationContext) -> Iterator[Progress | HalfSetResult]:
-    """The pass over either half set in this process."""
-    done, total = 0, len(scene.job.particles)
+def _run_in_this_process(context: IterationContext) -> Iterator[Progress | HalfSetResult]:
+    """Run the passes over both half sets in this process. Yields progress, and the result of each half set."""
+    done, total = 0, len(context.job.particles)
     for half in (1, 2):
-        part = _particle_range(scene, reading_order(scene.job.particles, half))
-        going = run_half_set(half_set_context(scene, half, part.rows), part, scene.backend, scene.clock)
-        # Reference and images end with the pass, before the map is made.
-        ended: list[HalfSetResult] = []
-        for count in collect_return_value(ended, going):
+        part = _particle_range(context, reading_order(context.job.particles, half))
+        half_set_pass = run_half_set(half_set_context(context, half, part.rows), part, context.backend, context.clock)
+        # Reference and images are released with the pass, before the map is made.
+        results: list[HalfSetResult] = []
+        for count in collect_return_value(results, half_set_pass):
             done += count
-            yield Progress(scene.last.iteration + 1, "search", done, total)
-        del going
-        yield ended.pop()
+            yield Progress(context.last.iteration + 1, "search", done, total)
+        del half_set_pass
+        yield results.pop()
 
 
-def _run_on_workers(scene: IterationContext, crew: WorkerPool) -> Iterator[Progress | HalfSetResult]:
-    """The passes over both half sets by a crew, in ranges that the data alone decide."""
-    particles, began = scene.job.particles, time.perf_counter()
-    with crew.map_reduce(run_half_set_on_worker, merge_half_set_results) as errand:
+def _run_on_workers(context: IterationContext, workers: WorkerPool) -> Iterator[Progress | HalfSetResult]:
+    """Run the passes over both half sets on workers, in chunks that depend on the data alone. Yields as above."""
+    particles, began = context.job.particles, time.perf_counter()
+    with workers.map_reduce(run_half_set_on_worker, merge_half_set_results) as task:
         for half in (1, 2):
-            part = _particle_range(scene, reading_order(particles, half))
-            rows = batch_ranges(part.rows, particles.box, scene.backend)
-            parts = [part.select(some) for some in rows]
-            errand.add_group(half_set_context(scene, half, part.rows), parts, [len(some) for some in rows])
+            part = _particle_range(context, reading_order(particles, half))
+            chunks = batch_ranges(part.rows, particles.box, context.backend)
+            parts = [part.select(chunk) for chunk in chunks]
+            task.add_group(half_set_context(context, half, part.rows), parts, [len(chunk) for chunk in chunks])
         for number in (0, 1):
-            for _ in errand.wait(number):
-                yield Progress(scene.last.iteration + 1, "search", errand.done, len(particles))
-            found = [errand.result(number)]
-            _add_worker_time(scene.clock, found[0].seconds, time.perf_counter() - began)
-            yield found.pop()
+            for _ in task.wait(number):
+                yield Progress(context.last.iteration + 1, "search", task.done, len(particles))
+            results = [task.result(number)]
+            _add_worker_time(context.clock, results[0].seconds, time.perf_counter() - began)
+            yield results.pop()
             began = time.perf_counter()
 
 
 def _add_worker_time(clock: StageTimer, spent: dict[str, float], waited: float) -> None:
-    """Count the time that was waited for workers to the stages that they spent theirs on."""
+    """Add the time spent waiting for workers to the stages, in proportion to what the workers spent on each."""
     total = sum(spent.values())
     for stage, seconds in spent.items():
         clock.seconds[stage] = clock.seconds.get(stage, 0.0) + waited * seconds / max(total, 1e-9)
 
 
-def _combine_half_sets(found: list[Expectation], particles: Particles) -> Expectation:
-    """The half sets' results in the particles' order; the mean scale of a half set is 1."""
+def _particle_range(context: IterationContext, rows: Rows) -> ParticleRange:
+    """Return the images of a half set, in reading order, as one part."""
+    particles = context.job.particles
+    return ParticleRange(
+        rows, particles, context.last.expectation, context.unambiguous, choose_sample(rows, len(particles))
+    )
+
+
+def _solve_map(context: IterationContext, sums: Accumulator) -> Volume:
+    """Return the new half map of the sums (M-step)."""
+    with context.clock("reconstruct"):
+        rho = regularisation_from_fsc(context.last.fsc["corrected"].value)
+        return solve_map(
+            accumulator_to_host(sums, context.backend), context.job.particles.pixel_size_A, rho, context.backend.threads
+        )
+
+
+def _combine_half_sets(expectations: list[Expectation], particles: Particles) -> Expectation:
+    """Return the expectations of both half sets in the order of the particles; the mean scale of a half set is 1."""
     half = particles.half
     order = np.argsort(np.concatenate([reading_order(particles, number) for number in (1, 2)]))
-    whole = concatenate_expectations(found).select(order)
+    whole = concatenate_expectations(expectations).select(order)
     mean = np.array([whole.scale[half == number].mean() for number in (1, 2)])
     return replace(whole, scale=whole.scale / mean[half - 1])
-
-
-def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
-    """Advance until converged (plus extra passes) or `max_iterations`; yields everything `advance` does."""
-    if is_finished(job.spec, last):
-        return
-    clock = StageTimer()
-    with clock("reference"):
-        around = density_to_subtract(job, first, job.mask, backend.threads)
-    while not is_finished(job.spec, last):
-        for event in _run_iteration(job, around, first, last, backend, clock):
-            yield event
-            if isinstance(event, Step):
-                last = event
-        clock = StageTimer()

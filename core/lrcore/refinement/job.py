@@ -16,7 +16,15 @@ from lrcore.refinement.parameters import RefineSpec
 
 @dataclass(frozen=True)
 class Job:
-    """What a refinement works on. half_maps: as given, or None to reconstruct them from the input poses."""
+    """Input of a refinement.
+
+    Attributes
+    ----------
+    particles : images with their input poses, optics groups and half sets
+    mask : soft mask of the body that is refined, (n, n, n), same box as the particles
+    spec : parameters of the refinement
+    half_maps : two half maps as read from files, or None to reconstruct them from the input poses
+    """
 
     particles: Particles
     mask: Volume
@@ -25,7 +33,20 @@ class Job:
 
 
 def check_job(job: Job) -> None:
-    """Raise InputError when mask, half maps, half sets or spec do not fit the particles; warn of what is unwise."""
+    """Check that mask, half maps, half sets and parameters fit the particles.
+
+    Settings that work but are unwise are issued as warnings.
+
+    Parameters
+    ----------
+    job : input of a refinement
+
+    Raises
+    ------
+    InputError
+        When the mask is invalid, a half map has another box or voxel size than the particles, a half set is empty, the
+        two half sets share images, or the fulcrum lies far outside the box.
+    """
     particles = job.particles
     validate_mask(job.mask, particles.box, particles.pixel_size_A)
     for volume in (job.half_maps.first, job.half_maps.second) if job.half_maps else ():
@@ -40,29 +61,28 @@ def check_job(job: Job) -> None:
     require_both_half_sets(particles)
     require_disjoint_half_sets(particles)
     require_valid_fulcrum(job.mask, job.spec)
-    for doubt in parameter_warnings(job.mask, job.spec, half=particles.half):
-        warnings.warn(doubt, stacklevel=2)
+    for message in parameter_warnings(job.mask, job.spec, half=particles.half):
+        warnings.warn(message, stacklevel=2)
     if particles.subtracted:
         _note_subtracted(job)
 
 
-def _note_subtracted(job: Job) -> None:
-    name, spec = job.particles.path, job.spec
-    if spec.subtract_outside:
-        warnings.warn(
-            f"{name}: these images are without what lies outside the mask already: subtract_outside does nothing",
-            stacklevel=3,
-        )
-    if spec.mask_mode == "dynamic":
-        warnings.warn(
-            f"{name}: what lies outside the mask is subtracted from these images, so a dynamic mask cannot grow: "
-            "set mask_mode=static, or bring the whole images back (lrwidgets subtract --back)",
-            stacklevel=3,
-        )
-
-
 def with_signal_scale(job: Job, last: Step) -> Particles:
-    """The particles with the scale of their images' signal: of the file, of the optics group, of the particle."""
+    """Return the particles with the amplitude of each image's signal in force after a step.
+
+    It is the product of the scale in the particle file, the intensity of the optics group, and, with
+    `per_particle_scale`, the scale that the last search estimated.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    last : step whose intensities (groups,) and scales (n,) are used
+
+    Returns
+    -------
+    Particles
+        The job's particles with a new `scale`, (n,).
+    """
     particles = job.particles
     scale = particles.scale
     if last.intensity:
@@ -70,3 +90,20 @@ def with_signal_scale(job: Job, last: Step) -> Particles:
     if job.spec.per_particle_scale:
         scale = scale * last.expectation.scale
     return replace(particles, scale=scale)
+
+
+def _note_subtracted(job: Job) -> None:
+    """Warn of settings that have no effect on particles whose images are already subtracted."""
+    name, spec = job.particles.path, job.spec
+    if spec.subtract_outside:
+        warnings.warn(
+            f"{name}: the density outside the mask is already subtracted from these images: "
+            "subtract_outside does nothing",
+            stacklevel=3,
+        )
+    if spec.mask_mode == "dynamic":
+        warnings.warn(
+            f"{name}: the density outside the mask is subtracted from these images, so a dynamic mask cannot grow: "
+            "set mask_mode=static, or restore the original images (lrwidgets subtract --back)",
+            stacklevel=3,
+        )

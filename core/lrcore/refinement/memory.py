@@ -1,4 +1,4 @@
-"""How much memory an iteration will take, before it begins: images, volumes, sums, metadata."""
+"""Estimate how much memory an iteration will take, before it begins: images, volumes, sums and metadata."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,26 @@ from lrcore.particles.image_stream import batch_size
 from lrcore.refinement.job import Job
 
 IMAGE_COPIES = 8
-"""Arrays of the size of a batch that are there at a time: read ahead, spectrum, CTF, planes, residual, weights."""
+"""Arrays of the size of a batch that exist at one time: images read ahead, spectrum, CTF, slices, residual, weights."""
 MAP_COPIES = 14
-"""Maps of float32 that are there at a time: half maps, mask, what lies outside, FSC and filters with their FTs."""
+"""Maps of float32 that exist at one time: half maps, mask, density outside, FSC and filters with their transforms."""
 METADATA_BYTES = 1350
-"""Of a particle: table, poses and covariances of this iteration and of the last."""
+"""Bytes of a particle: table, poses and covariances of this iteration and of the last."""
 MB = 2.0**20
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """In MB. images: of a batch with what comes with it. workers: how many share the work, 0 for this process alone."""
+    """Memory of an iteration in MB, without the program itself.
+
+    Attributes
+    ----------
+    images_MB : of a batch of images with everything that is computed from it
+    volumes_MB : of the maps
+    sums_MB : of the sums of one half map
+    metadata_MB : of the table of particles
+    workers : number of workers, 0 when this process works alone
+    """
 
     images_MB: float
     volumes_MB: float
@@ -28,24 +37,36 @@ class MemoryEstimate:
 
     @property
     def here_MB(self) -> float:
-        """Of this process."""
+        """Memory of this process."""
         alone = self.images_MB + self.volumes_MB + self.sums_MB + self.metadata_MB
         return alone if not self.workers else self.volumes_MB + 4 * self.sums_MB + self.metadata_MB
 
     @property
     def worker_MB(self) -> float:
-        """Of each worker: images, the reference, sums, and those of another range while they are merged."""
+        """Memory of each worker: images, reference, sums, and the sums of another part while they are merged."""
         return self.images_MB + 3 * self.sums_MB
 
     def sentence(self) -> str:
-        """One line."""
+        """Return the estimate as one line of text."""
         parts = f"images {self.images_MB:,.0f}, maps {self.volumes_MB:,.0f}, sums {self.sums_MB:,.0f}, "
-        more = f"; {self.worker_MB:,.0f} MB in each of {self.workers} workers" if self.workers else ""
-        return f"memory: about {self.here_MB:,.0f} MB here ({parts}metadata {self.metadata_MB:,.0f}){more}"
+        of_workers = f"; {self.worker_MB:,.0f} MB in each of {self.workers} workers" if self.workers else ""
+        return f"memory: about {self.here_MB:,.0f} MB here ({parts}metadata {self.metadata_MB:,.0f}){of_workers}"
 
 
 def estimate_memory(job: Job, batch_bytes: int = Backend.batch_bytes, workers: int = 0) -> MemoryEstimate:
-    """Of an iteration of the job, beside the program itself. batch_bytes: of the backend's images."""
+    """Estimate the memory of an iteration.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    batch_bytes : bytes of the images of a batch, as the backend reads them
+    workers : number of workers, 0 for this process alone
+
+    Returns
+    -------
+    MemoryEstimate
+        In MB.
+    """
     particles, box = job.particles, job.mask.box
     images = min(batch_size(box, batch_bytes), len(particles))
     z, y, x = fourier_volume_shape(box // 2)

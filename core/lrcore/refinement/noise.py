@@ -1,7 +1,15 @@
-"""The noise that the search sees: power of what the model leaves, measured where the mask's shadow falls.
+"""Estimate the noise spectra: power of the residual that the model leaves in the projection of the mask.
 
-What a rigid model of the rest of the particle leaves behind lies where the particle is, not all over the image, so a
-spectrum averaged over the whole image would promise more than the data hold.
+With X the image without the density outside the mask, S the slice of the reference at the pose that was found, and d a
+soft disc of the mask's diameter about the centre of the mask as the image shows it,
+
+    σ²(|k|) = ⟨ |FT(d · (X − C S))|² ⟩ · n² / Σ d²
+
+is averaged over the shell and over a sample of the images of each half set and optics group.
+
+Differs from RELION, which averages the residual over the whole image (inside the particle mask). What a rigid model of
+the rest of the particle leaves behind lies where the particle is, so that a spectrum of the whole image would be too
+low where the body is searched.
 """
 
 from collections.abc import Sequence
@@ -23,52 +31,72 @@ from lrcore.refinement.geometry import SearchGeometry
 from lrcore.refinement.reference import Reference
 
 NoiseResiduals = tuple[Float64, npt.NDArray[np.int32]]
-"""Residual powers of some images, and their optics groups."""
-
+"""Residual powers (m, shells) of m images, and their optics groups (m,)."""
 
 SAMPLE = 1024
-"""Images of a half set that are measured, at most; evenly spread over its batches."""
+"""Largest number of images of a half set that are measured, evenly spread over its batches."""
 GROUP_SHRINKAGE_IMAGES = 10.0
-"""A group's noise is drawn towards the mean of all groups as if that were this many images of its own."""
+"""The spectrum of a group is shrunk towards the mean of all images with the weight of this many images."""
 
 
 def choose_sample(rows: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.bool_]:
-    """Which of `total` particles to measure, (total,): up to SAMPLE of a half set's `rows`, evenly spread over them."""
+    """Return which of `total` particles to measure, (total,): up to SAMPLE of the `rows`, evenly spread over them."""
     out = np.zeros(total, np.bool_)
     out[rows[:: max(1, -(-len(rows) // SAMPLE))]] = True
     return out
 
 
+def measure_residuals(
+    batch: Batch,
+    selected: npt.NDArray[np.bool_],
+    particles: Particles,
+    poses: Poses,
+    reference: Reference,
+    geometry: SearchGeometry,
+    backend: Backend,
+) -> tuple[Float64, npt.NDArray[np.int32]]:
+    """Return the residual powers (m, shells) of the selected valid images of a batch, and their optics groups (m,).
+
+    selected: (B,). poses: (B,) found for the batch.
+    """
+    chosen = np.nonzero(selected & ~batch.bad)[0]
+    if len(chosen) == 0:
+        return np.empty((0, geometry.box // 2 + 1)), np.empty(0, np.int32)
+    return residual_power(batch, chosen, particles, poses, reference, geometry, backend), particles.group[
+        batch.rows[chosen]
+    ]
+
+
 def residual_power(
-    rest: Batch,
+    batch: Batch,
     chosen: npt.NDArray[np.int64],
     particles: Particles,
     poses: Poses,
     reference: Reference,
-    shape: SearchGeometry,
+    geometry: SearchGeometry,
     backend: Backend,
 ) -> Float64:
-    """|FT|² per coefficient and shell of X − C S about the mask's centre: (len(chosen), n // 2 + 1).
+    """Return the power per shell of the residuals of some images, on the scale of the whole image.
 
-    rest: images without what lies outside the mask. poses: (B,) found for the batch. The residual is multiplied by a
-    soft disc of the mask's diameter and its power brought to the scale of the whole image.
+    batch: images without the density outside the mask. chosen: (m,) rows of the batch. poses: (B,) found for the batch.
+    Returns (m, n // 2 + 1).
     """
-    n, window, workers = shape.box, shape.window, backend.threads
-    found, behind = poses.select(chosen), magnification_in_3d(particles, rest.rows[chosen])
-    at, points = backend.to_device(chosen), shape.centre_in(found, behind)
-    residual, ctf = backend.to_host(rest.spectrum[at]), backend.to_host(rest.ctf[at])
-    # The reference lives in the window: its slice at sample k of the full grid is the one at k · window / n.
+    n, window, workers = geometry.box, geometry.window, backend.threads
+    chosen_poses, magnification = poses.select(chosen), magnification_in_3d(particles, batch.rows[chosen])
+    rows, centres = backend.to_device(chosen), geometry.centre_in(chosen_poses, magnification)
+    residual, ctf = backend.to_host(batch.spectrum[rows]), backend.to_host(batch.ctf[rows])
+    # The reference is sampled on the grid of the window: its slice at k of the full grid is that at k · window / n.
     ratio = window / n
     samples = half_plane(
         n, (min(reference.frame.volume.limit / ratio, (n - 1) // 2) / largest_magnification(particles),)
     )
     planes = backend.kernels.project_slices(
-        reference.frame.volume, magnified_rotation(found.rotation, behind) * ratio, samples
+        reference.frame.volume, magnified_rotation(chosen_poses.rotation, magnification) * ratio, samples
     )
-    backend.kernels.subtract_model(residual, ctf, planes, -points, samples)
-    disc = cosine_edge(radius_grid(window, 2), 0.5 * shape.diameter, 3.0)
-    seen = scipy.fft.rfftn(crop_about_points(residual, points, window, workers) * disc, axes=(1, 2), workers=workers)
-    power = shell_mean(seen.real**2 + seen.imag**2, window, 2) * (n**2 / float((disc**2).sum()))
+    backend.kernels.subtract_model(residual, ctf, planes, -centres, samples)
+    disc = cosine_edge(radius_grid(window, 2), 0.5 * geometry.diameter, 3.0)
+    ft = scipy.fft.rfftn(crop_about_points(residual, centres, window, workers) * disc, axes=(1, 2), workers=workers)
+    power = shell_mean(ft.real**2 + ft.imag**2, window, 2) * (n**2 / float((disc**2).sum()))
     weights = np.stack(
         [np.interp(np.arange(n // 2 + 1) * ratio, np.arange(power.shape[1]), row) for row in np.eye(power.shape[1])]
     )
@@ -76,9 +104,9 @@ def residual_power(
 
 
 def crop_about_points(spectra: Complex64, points: Float64, size: int, workers: int = 1) -> Float32:
-    """The size × size pixels about `points` (B, 2), (x, y) pixels from n // 2, of images given by their FT.
+    """Return the size × size pixels about a point of each image, given by its FT. Overwrites the spectra.
 
-    Each axis is cut before the next is transformed. Uses up the spectra.
+    points: (B, 2), (x, y) in pixels from n // 2. Each axis is cropped before the next one is transformed.
     """
     n = spectra.shape[1]
     start = 2j * np.pi / n * (points - size // 2)
@@ -89,49 +117,44 @@ def crop_about_points(spectra: Complex64, points: Float64, size: int, workers: i
 
 
 def noise_spectrum(power: Float64, group: npt.NDArray[np.integer], groups: int) -> Float64:
-    """Mean power per optics group, (groups, shells), from that of single images (m, shells) of the given groups."""
+    """Return the noise (groups, shells) from the residual powers (m, shells) of images of the given groups (m,).
+
+    The mean of each group is shrunk towards the mean of all by GROUP_SHRINKAGE_IMAGES images.
+    """
     mean = power.mean(axis=0)
     out = np.empty((groups, power.shape[1]))
     for number in range(groups):
-        mine = power[group == number]
-        out[number] = (mine.sum(axis=0) + GROUP_SHRINKAGE_IMAGES * mean) / (len(mine) + GROUP_SHRINKAGE_IMAGES)
+        own = power[group == number]
+        out[number] = (own.sum(axis=0) + GROUP_SHRINKAGE_IMAGES * mean) / (len(own) + GROUP_SHRINKAGE_IMAGES)
     out[:, 0] = out[:, 1]
     return np.maximum(out, 1e-6 * out.max())
 
 
-def apply_noise_model(noise: Float64, model: str) -> Float64:
-    """(2, groups, shells) of a model: coloured as measured, symmetric one curve for all groups, white one number."""
-    if model == "coloured":
-        return noise
-    alike = np.broadcast_to(noise.mean(axis=1, keepdims=True), noise.shape)
-    if model == "white":
-        samples = np.arange(noise.shape[2])  # a shell of an image has as many as its radius, in proportion
-        alike = np.broadcast_to(np.average(alike, axis=2, weights=samples)[..., None], noise.shape)
-    return alike.copy()
+def pooled_noise_spectrum(residuals: Sequence[NoiseResiduals], particles: Particles) -> Float64:
+    """Return the noise (groups, shells) from the residual powers and groups of several batches.
 
-
-def measure_residuals(
-    rest: Batch,
-    wanted: npt.NDArray[np.bool_],
-    particles: Particles,
-    poses: Poses,
-    reference: Reference,
-    shape: SearchGeometry,
-    backend: Backend,
-) -> tuple[Float64, npt.NDArray[np.int32]]:
-    """Residual power of the batch's wanted (B,) images but bad ones, and the optics groups of those."""
-    chosen = np.nonzero(wanted & ~rest.bad)[0]
-    if len(chosen) == 0:
-        return np.empty((0, shape.box // 2 + 1)), np.empty(0, np.int32)
-    return residual_power(rest, chosen, particles, poses, reference, shape, backend), particles.group[rest.rows[chosen]]
-
-
-def _pooled_noise_spectrum(left: Sequence[NoiseResiduals], particles: Particles) -> Float64:
-    """The noise spectrum of the residual powers and groups of some batches."""
-    power, groups = (np.concatenate(column) for column in zip(*left, strict=True))
+    Raises InputError when no image is valid.
+    """
+    power, groups = (np.concatenate(column) for column in zip(*residuals, strict=True))
     if len(power) == 0:
         raise InputError(
-            f"{particles.path}: none of the images of a half set holds an image (they are constant, NaN or of an "
-            "absurd amplitude): look at the stacks (lrwidgets info STACK)"
+            f"{particles.path}: a half set has no valid image (all are constant, NaN or of an absurd amplitude): "
+            "check the stacks (lrwidgets info STACK)"
         )
     return noise_spectrum(power, groups, len(particles.optics))
+
+
+def apply_noise_model(noise: Float64, model: str) -> Float64:
+    """Return the noise (2, groups, shells) of a noise model.
+
+    coloured: as measured. symmetric: one spectrum for all groups. white: one number for all groups and shells.
+    """
+    if model == "coloured":
+        return noise
+    shared = np.broadcast_to(noise.mean(axis=1, keepdims=True), noise.shape)
+    if model == "white":
+        samples = np.arange(
+            noise.shape[2]
+        )  # the number of samples in a shell of an image is proportional to its radius
+        shared = np.broadcast_to(np.average(shared, axis=2, weights=samples)[..., None], noise.shape)
+    return shared.copy()

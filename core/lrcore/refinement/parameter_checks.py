@@ -1,4 +1,4 @@
-"""Settings looked at together with the mask: what cannot work is refused, what is unwise is told in a sentence."""
+"""Check parameters against the mask: raise for what cannot work, return warnings for what is unwise."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +12,30 @@ from lrcore.records import Volume
 from lrcore.refinement.parameters import Point, RefineSpec, fulcrum_point
 
 SYMMETRY_TOLERANCE_PX = 3.0
-"""A mask whose middle is this near to the axes of a symmetry is one of the whole particle."""
+"""A mask whose centre is this close to all axes of the symmetry covers the whole particle."""
 MAX_FULCRUM_DISTANCE = 2.0
-"""A fulcrum farther than so many boxes from the middle is a mistake: in units, or of the frame."""
+"""A fulcrum further than this many box lengths from the box centre is taken for a mistake of unit or frame."""
 
 
 def require_valid_fulcrum(mask: Volume, spec: RefineSpec, middle_A: Point | None = None) -> None:
-    """Raise InputError for a fulcrum that can be no point about which what the box shows turns.
+    """Raise for a fulcrum that is too far from the box to be meant.
 
-    middle_A: of the mask, if it is known.
+    Parameters
+    ----------
+    mask : (n, n, n)
+    spec : parameters of the refinement
+    middle_A : centre of mass of the mask, (x, y, z) in Å from the box centre, if known
+
+    Raises
+    ------
+    InputError
+        When the fulcrum is further than MAX_FULCRUM_DISTANCE boxes from the box centre along an axis.
     """
     fulcrum = _fulcrum_A(mask, spec, middle_A or mask_centre_A(mask))
     away, width = float(np.abs(fulcrum).max()), mask.box * mask.pixel_size_A
     if not away <= MAX_FULCRUM_DISTANCE * width:
         raise InputError(
-            f"fulcrum = {spec.fulcrum}: lies {away:.4g} A from the middle of a box of {width:.4g} A: give 'x, y, z px' "
+            f"fulcrum = {spec.fulcrum}: lies {away:.4g} A from the centre of a box of {width:.4g} A: give 'x, y, z px' "
             "or 'x, y, z A' from the corner of the box, or 'x, y, z map' in the frame of the mask's header"
         )
 
@@ -34,44 +43,62 @@ def require_valid_fulcrum(mask: Volume, spec: RefineSpec, middle_A: Point | None
 def parameter_warnings(
     mask: Volume, spec: RefineSpec, middle_A: Point | None = None, half: npt.NDArray[np.int8] | None = None
 ) -> tuple[str, ...]:
-    """What is unwise, a sentence for each.
+    """Return a sentence for each setting that is unwise.
 
-    A fulcrum outside the box, drifting centres, parts off a symmetry's axes, and, if `half` (n,) of the particles is
-    given, too few to learn from. middle_A: of the mask, if it is known.
+    Checked are a fulcrum outside the box, re-centring without a prior, a mask or fulcrum off the axes of the symmetry,
+    and too few particles to estimate the motion.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+    spec : parameters of the refinement
+    middle_A : centre of mass of the mask, (x, y, z) in Å from the box centre, if known
+    half : (n,) half set of each particle, 1 or 2; None skips the check of their number
+
+    Returns
+    -------
+    tuple of str
+        Empty when nothing is unwise.
     """
-    found = []
-    middle = middle_A or mask_centre_A(mask)
-    fulcrum, apix = _fulcrum_A(mask, spec, middle), mask.pixel_size_A
+    messages = []
+    centre = middle_A or mask_centre_A(mask)
+    fulcrum, apix = _fulcrum_A(mask, spec, centre), mask.pixel_size_A
     corner = fulcrum + mask.box // 2 * apix
     if np.any(corner < 0) or np.any(corner > (mask.box - 1) * apix):
         place = ", ".join(f"{x:.0f}" for x in corner)
-        found.append(
+        messages.append(
             f"fulcrum = {spec.fulcrum}: lies outside the box of {mask.box * apix:.0f} A, at {place} A from its corner: "
-            "right if the hinge is there, otherwise look at its unit (px or A)"
+            "right if the hinge is there, otherwise check its unit (px or A)"
         )
     if spec.prior == "none" and (spec.recenter_rotations or spec.recenter_shifts):
-        found.append(
-            "re-centring without a prior: poses may drift further with every iteration, beyond the extents about their "
-            "input; set prior=gaussian, or leave recenter_rotations and recenter_shifts off"
+        messages.append(
+            "re-centring without a prior: poses may drift further with each iteration, beyond the extents about the "
+            "input poses: set prior=gaussian, or switch recenter_rotations and recenter_shifts off"
         )
     fewest = MIN_IMAGES if half is None else min(int((half == number).sum()) for number in (1, 2))
     if spec.uses_estimated_motion and fewest < MIN_IMAGES:
         what = "prior=motion" if spec.prior == "motion" else "fulcrum=estimate"
-        found.append(
-            f"{what} learns from {MIN_IMAGES} particles of each "
-            f"half set or more, and one has {fewest}: nothing will be learned, and the settings hold as they are"
+        messages.append(
+            f"{what} needs at least {MIN_IMAGES} particles in each half set, and one has {fewest}: the motion will not "
+            "be estimated, and prior and fulcrum stay as given"
         )
-    points = {"mask": np.array(middle), "fulcrum": fulcrum}
-    return (*found, *symmetry_warnings(spec.symmetry, points, SYMMETRY_TOLERANCE_PX * apix)[:1])
-
-
-def _fulcrum_A(mask: Volume, spec: RefineSpec, middle_A: Point) -> Float64:
-    return np.array(fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, middle_A, mask.header_origin_A))
+    points = {"mask": np.array(centre), "fulcrum": fulcrum}
+    return (*messages, *symmetry_warnings(spec.symmetry, points, SYMMETRY_TOLERANCE_PX * apix)[:1])
 
 
 def mask_centre_A(mask: Volume) -> Point:
-    """Middle of the mask; that of the box for an empty one, which `checked` refuses."""
+    """Return the centre of mass of the mask, (x, y, z) in Å from the box centre; that centre for an empty mask.
+
+    Parameters
+    ----------
+    mask : (n, n, n); an empty one is refused later, by `masks.validate_mask`
+    """
     if not mask.data.any():
         return (0.0, 0.0, 0.0)
     x, y, z = (float(c) for c in centre_of_mass(mask.data) * mask.pixel_size_A)
     return (x, y, z)
+
+
+def _fulcrum_A(mask: Volume, spec: RefineSpec, middle_A: Point) -> Float64:
+    """Return the fulcrum (3,) in Å from the box centre."""
+    return np.array(fulcrum_point(spec.fulcrum, mask.box, mask.pixel_size_A, middle_A, mask.header_origin_A))

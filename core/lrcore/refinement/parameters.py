@@ -1,4 +1,4 @@
-"""RefineSpec: every parameter of a local refinement with its unit, bounds and help, described once."""
+"""Define the parameters of a local refinement: `RefineSpec`, each field with its unit, bounds and help text."""
 
 import re
 from typing import Any, Literal, Self
@@ -12,14 +12,17 @@ from lrcore.imaging.symmetry import ADVICE, canonical_group_name
 FULCRUM_PATTERN = re.compile(
     r"^\s*(?P<x>[-+\d.eE]+)\s*,\s*(?P<y>[-+\d.eE]+)\s*,\s*(?P<z>[-+\d.eE]+)\s*(?P<unit>px|A|map)\s*$"
 )
+"""A fulcrum given as three coordinates and a unit."""
 
 NAMED_POINTS = ("mask", "box", "estimate")
-"""Fulcra that need no numbers."""
+"""Fulcra that are given by a name."""
 
 Point = tuple[float, float, float]
+"""(x, y, z)."""
 
 
 def _is_number(text: str) -> bool:
+    """Return True for the text of a number."""
     try:
         float(text)
     except ValueError:
@@ -28,18 +31,29 @@ def _is_number(text: str) -> bool:
 
 
 def _meta(label: str, unit: str = "", group: str = "search") -> dict[str, Any]:
+    """Return what the forms show of a field besides its help text."""
     return {"label": label, "unit": unit, "group": group}
 
 
 class RefineSpec(BaseModel):
-    """What to do with the particles. Frozen; names follow the vocabulary of CryoSPARC's local refinement."""
+    """Parameters of a refinement, frozen and validated. Most names are those of CryoSPARC's local refinement.
+
+    Each field describes itself (`description`, and label, unit and group in `json_schema_extra`). The command line, the
+    notebook and the napari panel draw their forms from these descriptions.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        When a value is out of bounds or two values contradict each other. The front ends turn it into an `InputError`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     prior: Literal["gaussian", "motion", "none"] = Field(
         "gaussian",
-        description="Softly hold each pose near the centre of its search by a Gaussian on rotation angle and shift. "
-        "motion: as wide along each axis as the motion that the last iteration found, from the second iteration on.",
+        description="Prior on each pose about the centre of its search. gaussian: Gaussian in rotation angle and "
+        "shift. motion: from the second iteration on, a Gaussian with the covariance of the motion that the last "
+        "iteration found. none: no prior.",
         json_schema_extra=_meta("Pose prior"),
     )
     rotation_prior_sd_deg: float = Field(
@@ -60,39 +74,39 @@ class RefineSpec(BaseModel):
         None,
         ge=0,
         le=90,
-        description="No pose further than this from the centre of the search is considered. "
-        "Empty: 3 SD of the prior; 20 without a prior.",
+        description="Largest rotation from the centre of the search. Empty: 3 SD of the prior; 20 without a prior.",
         json_schema_extra=_meta("Rotation search extent", "degree"),
     )
     shift_extent_A: float | None = Field(
         None,
         ge=0,
         le=200,
-        description="No shift longer than this is considered. Empty: 3 SD of the prior; 10 without a prior.",
+        description="Largest shift from the centre of the search. Empty: 3 SD of the prior; 10 without a prior.",
         json_schema_extra=_meta("Shift search extent", "angstrom"),
     )
     recenter_rotations: bool = Field(
         False,
-        description="Centre the next iteration's search and prior on the last rotation instead of the input's.",
+        description="Centre search and prior of the next iteration on the last rotation instead of the input rotation.",
         json_schema_extra=_meta("Re-centre rotations"),
     )
     recenter_shifts: bool = Field(
         False,
-        description="Centre the next iteration's search and prior on the last shift instead of the input's.",
+        description="Centre search and prior of the next iteration on the last shift instead of the input shift.",
         json_schema_extra=_meta("Re-centre shifts"),
     )
     fulcrum: str = Field(
         "mask",
-        description="The point about which rotations are searched: mask (its centre of mass), box (its centre), "
-        "estimate (where the motion that was found has its hinge, from the second iteration on), "
-        "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' as a model in the mask's MRC frame.",
+        description="Point about which rotations are searched: mask (its centre of mass), box (its centre), "
+        "estimate (the fulcrum of the motion that the last iteration found, from the second iteration on), "
+        "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' in the MRC frame of the mask, as an "
+        "atomic model.",
         json_schema_extra=_meta("Fulcrum"),
     )
     max_align_resolution_A: float | None = Field(
         None,
         gt=0,
         le=100,
-        description="Use no information finer than this for the poses. Empty: from the FSC inside the mask.",
+        description="Finest resolution that is used to align. Empty: from the FSC inside the mask.",
         json_schema_extra=_meta("Alignment resolution limit", "angstrom"),
     )
     initial_lowpass_A: float | None = Field(
@@ -105,14 +119,15 @@ class RefineSpec(BaseModel):
     )
     mask_mode: Literal["static", "dynamic"] = Field(
         "static",
-        description="Keep the mask, or make it anew from the map of every iteration, near the mask that was given.",
+        description="static: the same mask in every iteration. dynamic: a new mask from the map of each iteration, "
+        "near the given mask.",
         json_schema_extra=_meta("Mask", "", "reference"),
     )
     dynamic_mask_threshold: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="Dynamic mask: density is what exceeds this share of the map's highest value.",
+        description="Dynamic mask: density is above this fraction of the highest value of the map.",
         json_schema_extra=_meta("Dynamic mask threshold", "", "reference"),
     )
     dynamic_mask_near_A: float = Field(
@@ -126,7 +141,7 @@ class RefineSpec(BaseModel):
         12.0,
         ge=0,
         le=200,
-        description="Dynamic mask: 0 from this distance on. Density further than this from the given mask is left out.",
+        description="Dynamic mask: 0 from this distance on. Density further than this from the given mask is ignored.",
         json_schema_extra=_meta("Dynamic mask far", "angstrom", "reference"),
     )
     dynamic_mask_start_A: float = Field(
@@ -138,53 +153,57 @@ class RefineSpec(BaseModel):
     )
     non_uniform: bool = Field(
         False,
-        description="Low-pass every voxel of the reference where one half map stops predicting the other.",
+        description="Low-pass each voxel of the reference at the resolution where one half map stops predicting the "
+        "other.",
         json_schema_extra=_meta("Non-uniform regularisation", "", "reference"),
     )
     non_uniform_window_factor: float = Field(
         3.0,
         ge=1,
         le=20,
-        description="Non-uniform: width of the window that judges a voxel, in wavelengths of the cut-off.",
+        description="Non-uniform: width of the window of the cross-validation, in wavelengths of the cut-off.",
         json_schema_extra=_meta("Non-uniform window factor", "", "reference"),
     )
     noise_model: Literal["coloured", "symmetric", "white"] = Field(
         "coloured",
-        description="The noise: a spectrum for each optics group, one for all, or one number.",
+        description="coloured: a noise spectrum for each optics group. symmetric: one spectrum for all groups. "
+        "white: one number.",
         json_schema_extra=_meta("Noise model", "", "reference"),
     )
     per_particle_scale: bool = Field(
         False,
-        description="Estimate the amplitude of every image's signal, drawn towards 1, and weigh the image by it.",
+        description="Estimate the amplitude of the signal in each image, with a prior about 1, and weight the image "
+        "by it.",
         json_schema_extra=_meta("Per-particle scale", "", "reference"),
     )
     subtract_outside: bool = Field(
         True,
-        description="Subtract what lies outside the mask from each image on the fly, at its input pose.",
+        description="Subtract the density outside the mask from each image on the fly, at its input pose.",
         json_schema_extra=_meta("Subtract outside of mask", "", "reference"),
     )
     symmetry: str = Field(
         "C1",
-        description="Point group about the box centre, whatever the fulcrum: Cn, Dn, T, O, I (as RELION's I2) or "
-        "I1 to I4. For a part that moves by itself, expand the particles instead.",
+        description="Point group about the box centre, wherever the fulcrum is: Cn, Dn, T, O, I (as RELION's I2) or "
+        "I1 to I4. For a subunit that moves by itself, expand the particles instead (lrwidgets expand).",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
     ewald: Literal["none", "positive", "negative"] = Field(
         "none",
         description="Insert images onto the Ewald sphere, whose curvature matters for large particles at high "
-        "resolution. Which sign is right depends on the handedness of the images: try both.",
+        "resolution. The correct sign depends on the handedness of the images: try both.",
         json_schema_extra=_meta("Ewald sphere", "", "reference"),
     )
     max_iterations: int = Field(
         8,
         ge=1,
         le=200,
-        description="Stop after this many iterations even if poses and resolution still move.",
+        description="Stop after this many iterations, converged or not.",
         json_schema_extra=_meta("Maximum iterations", "", "run"),
     )
     marginalize: bool = Field(
         True,
-        description="Insert every image over the width of its posterior instead of at the best pose alone.",
+        description="Insert each image at several poses that represent its posterior, instead of at the best pose "
+        "alone.",
         json_schema_extra=_meta("Marginalization", "", "reference"),
     )
     extra_final_passes: int = Field(
@@ -198,7 +217,7 @@ class RefineSpec(BaseModel):
         0,
         ge=0,
         le=2**31 - 1,
-        description="Seed of everything random (phase randomisation, subsets).",
+        description="Seed of the random numbers (phase randomisation, subsets).",
         json_schema_extra=_meta("Seed", "", "run"),
     )
 
@@ -212,8 +231,8 @@ class RefineSpec(BaseModel):
     @field_validator("fulcrum")
     @classmethod
     def _check_fulcrum(cls, value: str) -> str:
-        found = FULCRUM_PATTERN.match(value)
-        if value in NAMED_POINTS or (found and all(map(_is_number, found.group("x", "y", "z")))):
+        match = FULCRUM_PATTERN.match(value)
+        if value in NAMED_POINTS or (match and all(map(_is_number, match.group("x", "y", "z")))):
             return value
         raise ValueError(
             "write mask, box, estimate, 'x, y, z px' or 'x, y, z A' (from the corner of the box), "
@@ -230,8 +249,8 @@ class RefineSpec(BaseModel):
     def _check_motion_prior(self) -> Self:
         if self.uses_estimated_motion and (self.recenter_rotations or self.recenter_shifts):
             raise ValueError(
-                "prior=motion and fulcrum=estimate count the motion from the input poses: leave recenter_rotations and "
-                "recenter_shifts off"
+                "prior=motion and fulcrum=estimate measure the motion from the input poses: switch recenter_rotations "
+                "and recenter_shifts off"
             )
         return self
 
@@ -245,46 +264,63 @@ class RefineSpec(BaseModel):
 
     @property
     def uses_estimated_motion(self) -> bool:
-        """Whether an iteration takes its prior or its fulcrum from what the last one found."""
+        """True when iterations take their prior or fulcrum from the motion that the last one found."""
         return self.prior == "motion" or self.fulcrum == "estimate"
 
     @property
     def rotation_limit_deg(self) -> float:
-        """The hard rotation extent in force, degree."""
+        """Hard rotation extent in force, degree."""
         if self.rotation_extent_deg is not None:
             return self.rotation_extent_deg
         return min(90.0, 3 * self.rotation_prior_sd_deg) if self.prior != "none" else 20.0
 
     @property
     def shift_limit_A(self) -> float:
-        """The hard shift extent in force, Å."""
+        """Hard shift extent in force, Å."""
         if self.shift_extent_A is not None:
             return self.shift_extent_A
         return 3 * self.shift_prior_sd_A if self.prior != "none" else 10.0
 
 
 def spec_differences(a: RefineSpec, b: RefineSpec) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two specs differ: name → value in a, value in b."""
-    both = ((name, getattr(a, name), getattr(b, name)) for name in RefineSpec.model_fields)
-    return {name: (first, second) for name, first, second in both if first != second}
+    """Return the fields in which two sets of parameters differ.
+
+    Parameters
+    ----------
+    a, b : parameters to compare
+
+    Returns
+    -------
+    dict
+        Name of the field → value in `a`, value in `b`.
+    """
+    pairs = ((name, getattr(a, name), getattr(b, name)) for name in RefineSpec.model_fields)
+    return {name: (first, second) for name, first, second in pairs if first != second}
 
 
 def fulcrum_point(
     text: str, box: int, pixel_size_A: float, mask_centre_A: Point, origin_A: Point = (0.0, 0.0, 0.0)
 ) -> Point:
-    """Fulcrum (x, y, z) in Å from the box centre, from a spec's text; the corner is the first voxel's centre.
+    """Return the fulcrum (x, y, z) in Å from the box centre that a text stands for.
 
-    origin_A: where the header of the MRC file that the person looks at puts that corner.
+    Parameters
+    ----------
+    text : validated text of the field `fulcrum`
+    box : n, voxels
+    pixel_size_A : Å
+    mask_centre_A : centre of mass of the mask, (x, y, z) in Å from the box centre
+    origin_A : (x, y, z) in Å of the box corner (the centre of the first voxel) in the frame of the MRC header
     """
-    if text in ("mask", "estimate"):  # an estimate begins at the mask's centre
+    if text in ("mask", "estimate"):  # an estimated fulcrum starts at the centre of the mask
         return mask_centre_A
     if text == "box":
         return (0.0, 0.0, 0.0)
-    found = FULCRUM_PATTERN.match(text)
-    assert found is not None  # the spec was validated
-    unit = pixel_size_A if found["unit"] == "px" else 1.0
-    corner = origin_A if found["unit"] == "map" else (0.0, 0.0, 0.0)
+    match = FULCRUM_PATTERN.match(text)
+    assert match is not None  # the spec was validated
+    unit = pixel_size_A if match["unit"] == "px" else 1.0
+    corner = origin_A if match["unit"] == "map" else (0.0, 0.0, 0.0)
     x, y, z = (
-        float(found[axis]) * unit - at - (box // 2) * pixel_size_A for axis, at in zip("xyz", corner, strict=True)
+        float(match[axis]) * unit - offset - (box // 2) * pixel_size_A
+        for axis, offset in zip("xyz", corner, strict=True)
     )
     return (x, y, z)

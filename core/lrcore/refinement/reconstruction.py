@@ -1,4 +1,22 @@
-"""Reconstruction: insert images into a padded Fourier volume, divide by what was seen, return to real space."""
+"""Reconstruct maps (the M-step): insert images into a padded Fourier volume, divide by the weights, transform back.
+
+Each image X adds, at the sample q = Aᵀ (k, 0) of its slice and with its CTF C and noise σ², trilinearly,
+
+    numerator += C X e^{−2πi k·o} / σ²,  denominator += C² / σ²
+
+once for each operator of the symmetry. With ρ = (1 − FSC) / FSC per shell and mean that of the denominator over the
+shell, the map is
+
+    F = (1 + ρ) numerator / (denominator + ρ mean)
+
+Within a shell this is RELION's Wiener filter with 1 / τ² = ρ mean (Scheres 2012). Differs from RELION in the factor
+1 + ρ, which keeps the amplitude of a well sampled shell, so that the half maps stay unfiltered; in the bounds of ρ,
+1/50 and 10; and in that the weights are not iterated (RELION's `--skip_gridding`).
+
+References
+----------
+Scheres (2012), J. Struct. Biol. 180:519.
+"""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -30,12 +48,20 @@ T = TypeVar("T")
 Box = tuple[int, slice, slice]
 
 RHO_WITHOUT_FSC = 0.3
-"""ρ of `solve` where no FSC is known yet: damps the noise of what few images saw."""
+"""ρ where no FSC is known yet; it damps the noise of samples that few images cover."""
 
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Sums of a reconstruction in progress: numerator (Z, Z, X) complex64, denominator float32; see `insert`."""
+    """Sums of a reconstruction in progress, see `backproject`.
+
+    Attributes
+    ----------
+    numerator : (Z, Z, X) complex64
+    denominator : (Z, Z, X) float32
+    box : n of the map, voxels
+    limit : last shell into which images are inserted
+    """
 
     numerator: Complex64
     denominator: Float32
@@ -43,25 +69,26 @@ class Accumulator:
     limit: int
 
 
-def empty_accumulator(box: int, backend: Backend, wide: float = 1.0) -> Accumulator:
-    """An accumulator for maps of `box` voxels, where the kernels work; what lies beyond Nyquist is let go at the end.
+def empty_accumulator(box: int, backend: Backend, magnification: float = 1.0) -> Accumulator:
+    """Return an accumulator for maps of `box` voxels, in the memory of the backend.
 
-    wide: how much farther out than the images' Nyquist frequency they are inserted, see `aberrations.stretch`.
+    magnification: largest factor by which the frequencies of the map exceed those of the images. What is inserted
+    beyond the Nyquist frequency of the map is dropped at the end.
     """
-    limit = int(np.ceil(box // 2 * wide))
+    limit = int(np.ceil(box // 2 * magnification))
     shape = fourier_volume_shape(limit)
     return Accumulator(backend.zeros(shape, np.complex64), backend.zeros(shape, np.float32), box, limit)
 
 
 def accumulator_to_host(sums: Accumulator, backend: Backend) -> Accumulator:
-    """The sums as NumPy arrays that can be written to."""
-    both = (np.require(backend.to_host(one), requirements="W") for one in (sums.numerator, sums.denominator))
-    numerator, denominator = both
+    """Return the sums as writable NumPy arrays."""
+    arrays = (np.require(backend.to_host(array), requirements="W") for array in (sums.numerator, sums.denominator))
+    numerator, denominator = arrays
     return replace(sums, numerator=numerator, denominator=denominator)
 
 
 def add_accumulators(a: Accumulator, b: Accumulator) -> Accumulator:
-    """The sums of both, as new arrays: where a worker is lost, either may be needed again."""
+    """Return the sum of two accumulators as new arrays, since either may be needed again when a worker fails."""
     return replace(a, numerator=a.numerator + b.numerator, denominator=a.denominator + b.denominator)
 
 
@@ -74,84 +101,85 @@ def backproject(
     group: npt.NDArray[np.integer],
     symmetry: npt.NDArray[np.float64],
     backend: Backend,
-    behind: npt.NDArray[np.float64] | None = None,
-    curved: EwaldSpheres | None = None,
+    magnification: npt.NDArray[np.float64] | None = None,
+    spheres: EwaldSpheres | None = None,
 ) -> None:
-    """Add a batch at its points: C X / σ² and C² / σ², once for every symmetry operator. In place.
+    """Add a batch of images at their weighted poses, once for each symmetry operator, in place.
 
-    noise: (groups, shells) σ². group: (B,) of each image. behind: (B, 3, 3), the images' `aberrations.lens`, or None.
-    curved: the Ewald spheres that they lie on; None for flat slices. Raises MemoryError before anything is added.
+    noise: (groups, shells) σ². group: (B,) of each image. symmetry: (m, 3, 3) operators. magnification: (B, 3, 3) of
+    `aberrations.magnification_in_3d`, or None. spheres: Ewald spheres of the images, or None for flat slices. Raises
+    InputError when memory does not suffice for a single image.
     """
     image, point = np.nonzero(points.share)
     shifts, share = points.origin_A[image, point] / pixel_size_A, points.share[image, point]
-    views = magnified_rotation(points.rotation, behind)[image, point]
-    for data, weight, curvature in _weighted_slices(batch, noise, group, curved, backend):
-        bends = None if curvature is None else curvature[image]
+    views = magnified_rotation(points.rotation, magnification)[image, point]
+    for data, weight, curvature in _weighted_slices(batch, noise, group, spheres, backend):
+        curvatures = None if curvature is None else curvature[image]
         for operator in symmetry:
-            _insert(sums, (views @ operator, shifts, image, share, bends), data, weight, backend)
+            _insert(sums, (views @ operator, shifts, image, share, curvatures), data, weight, backend)
 
 
 def _insert(sums: Accumulator, slices: tuple[Any, ...], data: Complex64, weight: Float32, backend: Backend) -> None:
-    """Add slices: turns, shifts, image, share and curvature or None of each. In halves where memory is short."""
-    turns, shifts, image, share, bends = slices
+    """Add slices, in halves where memory is short.
+
+    slices: rotation, shift, image, share and curvature (or None) of each.
+    """
+    rotations, shifts, image, share, curvatures = slices
     try:
         backend.kernels.backproject_images(
-            sums.numerator, sums.denominator, turns, shifts, data, weight, sums.box // 2, image, share, bends
+            sums.numerator, sums.denominator, rotations, shifts, data, weight, sums.box // 2, image, share, curvatures
         )
     except MemoryError as error:
-        if len(turns) < 2:
+        if len(rotations) < 2:
             raise InputError(f"backend {backend.name}: too little memory to insert an image ({error})") from None
         backend.free_cached_memory()
-        middle = len(turns) // 2
+        middle = len(rotations) // 2
         for half in (slice(middle), slice(middle, None)):
-            _insert(sums, tuple(None if one is None else one[half] for one in slices), data, weight, backend)
+            _insert(sums, tuple(None if column is None else column[half] for column in slices), data, weight, backend)
 
 
 def _weighted_slices(
     batch: Batch,
     noise: npt.NDArray[np.float64],
     group: npt.NDArray[np.integer],
-    curved: EwaldSpheres | None,
+    spheres: EwaldSpheres | None,
     backend: Backend,
 ) -> Iterator[tuple[Complex64, Float32, npt.NDArray[np.float64] | None]]:
-    """What goes onto the slices of a batch, their weights, and the curvature of each: one flat slice, or two."""
-    if curved is None:
+    """Yield data, weights and curvature of a batch: one flat slice, or the two sidebands on the Ewald sphere."""
+    if spheres is None:
         yield *backend.kernels.whiten_images(batch.spectrum, batch.ctf, noise, group), None
         return
-    cosine = quadrature(curved.particles, batch, backend)
+    cosine = quadrature(spheres.particles, batch, backend)
     upper, lower, weight = backend.kernels.whiten_sidebands(
-        batch.spectrum, batch.ctf, cosine, noise, group, curved.overlap
+        batch.spectrum, batch.ctf, cosine, noise, group, spheres.overlap
     )
-    yield upper, weight, curved.curvature[group]
-    yield lower, weight, -curved.curvature[group]
+    yield upper, weight, spheres.curvature[group]
+    yield lower, weight, -spheres.curvature[group]
 
 
-def solve_map(
-    sums: Accumulator, pixel_size_A: float, regularisation: npt.ArrayLike = RHO_WITHOUT_FSC, workers: int = 1
-) -> Volume:
-    """The map, gridding-corrected, neither masked nor filtered: F = (1 + ρ) numerator / (denominator + ρ mean).
+def solve_map(sums: Accumulator, pixel_size_A: float, rho: npt.ArrayLike = RHO_WITHOUT_FSC, workers: int = 1) -> Volume:
+    """Return the map F = (1 + ρ) numerator / (denominator + ρ mean), gridding-corrected, neither masked nor filtered.
 
-    mean: of the denominator over the shell. regularisation: ρ, one for all or one per shell; (1 − FSC) / FSC makes
-    this the Wiener filter within a shell, and the factor 1 + ρ leaves a well-sampled shell's amplitude as it is.
-    Uses up the sums: they are divided in place, since a second copy would be the largest thing in memory.
+    mean is the mean of the denominator over the shell. rho: one for all shells or (shells,). Overwrites the sums, since
+    a copy would be the largest array in memory.
     """
     make_hermitian(sums.numerator)
     make_hermitian(sums.denominator)
     shells = _shells(sums.limit)
     mean = _shell_means(sums.denominator, shells, sums.limit)
-    given = np.ravel(np.asarray(regularisation, dtype=np.float64))
-    rho = given[np.minimum(np.arange(len(mean)), len(given) - 1)]
-    floor = np.maximum(rho, 1e-6) * mean
-    seen = (np.arange(len(mean)) <= sums.limit) & (floor > 0)
-    gain = np.where(seen, 1 + rho, 0.0).astype(np.float32)[shells]
-    ridge = np.where(seen, floor, 1.0).astype(np.float32)[shells]
+    given = np.ravel(np.asarray(rho, dtype=np.float64))
+    shell_rho = given[np.minimum(np.arange(len(mean)), len(given) - 1)]
+    floor = np.maximum(shell_rho, 1e-6) * mean
+    sampled = (np.arange(len(mean)) <= sums.limit) & (floor > 0)
+    gain = np.where(sampled, 1 + shell_rho, 0.0).astype(np.float32)[shells]
+    ridge = np.where(sampled, floor, 1.0).astype(np.float32)[shells]
     for box, squares in _samples_within(sums.limit):
         sums.numerator[box] *= gain[squares] / (sums.denominator[box] + ridge[squares])
     return Volume(fourier_volume_to_map(FourierVolume(sums.numerator, sums.box, sums.limit), workers), pixel_size_A)
 
 
 def _samples_within(limit: int) -> Iterator[tuple[Box, Int32]]:
-    """Of each plane z what may lie in a shell up to `limit`, and |k|² there; nothing was inserted farther out."""
+    """Yield, for each plane z, the part that holds the shells up to `limit`, and |k|² there."""
     centre, radius = PADDING * limit + 1, PADDING * limit + PADDING
     for z, squares in enumerate(squared_radii(limit)):
         reach = int(np.sqrt(max(0, radius**2 - (z - centre) ** 2)))
@@ -160,13 +188,13 @@ def _samples_within(limit: int) -> Iterator[tuple[Box, Int32]]:
 
 
 def _shells(limit: int) -> npt.NDArray[np.int64]:
-    """Shell of the unpadded box by |k|² in a FourierVolume."""
+    """Return the shell of the unpadded box by |k|² of a FourierVolume."""
     reach = PADDING * limit + 1
     return np.rint(np.sqrt(np.arange(3 * reach**2 + 1)) / PADDING).astype(np.int64)
 
 
 def _shell_means(values: Float32, shells: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.float64]:
-    """Mean of a Fourier volume's values over each shell up to `limit`; beyond, of what there is."""
+    """Return the mean of a Fourier volume's values over each shell."""
     total, count = np.zeros((2, int(shells[-1]) + 1))
     for box, squares in _samples_within(limit):
         shell = shells[squares].ravel()
@@ -176,7 +204,7 @@ def _shell_means(values: Float32, shells: npt.NDArray[np.int64], limit: int) -> 
 
 
 def regularisation_from_fsc(fsc: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """ρ = (1 − FSC) / FSC per shell, between 1/50 and 10; it stays at 10 from the first FSC below 0.09."""
+    """Return ρ = (1 − FSC) / FSC per shell, between 1/50 and 10, and 10 from the first shell with FSC < 1/11."""
     below = np.nonzero(fsc[1:] < 1 / 11)[0]
     rho = 1 / np.clip(fsc, 1 / 11, 50 / 51) - 1
     if len(below):
@@ -187,36 +215,54 @@ def regularisation_from_fsc(fsc: npt.NDArray[np.float64]) -> npt.NDArray[np.floa
 def reconstruct(
     particles: Particles, half: int | None, symmetry: str, backend: Backend, ewald: str = "none"
 ) -> Iterator[Progress | Volume]:
-    """Reconstruct the particles of one half set (None: of all) at their poses; Progress, then the Volume.
+    """Reconstruct a map from particles at their poses.
 
-    Images weigh by their CTF alone. ewald: as in a spec. Raises InputError when there are no such particles.
+    Images are weighted by their CTF alone.
+
+    Parameters
+    ----------
+    particles : with poses
+    half : half set, 1 or 2, or None for all particles
+    symmetry : name of the point group
+    backend : where the kernels run
+    ewald : "none", "positive" or "negative", as in `RefineSpec`
+
+    Yields
+    ------
+    Progress or Volume
+        `Progress` while images are inserted, then the map (n, n, n).
+
+    Raises
+    ------
+    InputError
+        When the half set holds no particles, or an image cannot be read.
     """
     chosen = reading_order(particles, half)
     if len(chosen) == 0:
         raise InputError(f"{particles.path}: half set {half} holds no particles; choose the other or neither")
-    shared = _ReconstructionContext(symmetry, ewald, typical_sd_of(particles, chosen))
+    context = _ReconstructionContext(symmetry, ewald, typical_sd_of(particles, chosen))
     done = 0
-    ended: list[Inserted] = []
+    results: list[Inserted] = []
     if backend.workers is None:
-        for count in collect_return_value(ended, _insert_range(shared, (particles, chosen), backend)):
+        for count in collect_return_value(results, _insert_range(context, (particles, chosen), backend)):
             done += count
             yield Progress(0, "reconstruct", done, len(chosen))
     else:
         rows = batch_ranges(chosen, particles.box, backend)
-        with backend.workers.map_reduce(_insert_range_on_worker, _merge_insertions) as errand:
-            parts = [(replace(particles.select(some), source=None), np.arange(len(some))) for some in rows]
-            errand.add_group(shared, parts, [len(some) for some in rows])
-            for _ in errand.wait(0):
-                yield Progress(0, "reconstruct", errand.done, len(chosen))
-            ended.append(errand.result(0))
-    sums, bad = ended.pop()
+        with backend.workers.map_reduce(_insert_range_on_worker, _merge_insertions) as task:
+            parts = [(replace(particles.select(subset), source=None), np.arange(len(subset))) for subset in rows]
+            task.add_group(context, parts, [len(subset) for subset in rows])
+            for _ in task.wait(0):
+                yield Progress(0, "reconstruct", task.done, len(chosen))
+            results.append(task.result(0))
+    sums, bad = results.pop()
     warn_bad_images(particles, chosen[bad])
     yield solve_map(accumulator_to_host(sums, backend), particles.pixel_size_A, RHO_WITHOUT_FSC, backend.threads)
 
 
 @dataclass(frozen=True)
 class _ReconstructionContext:
-    """What all images of a reconstruction share. usual: SD of an image, see `defects`."""
+    """Parameters that all images of a reconstruction share. typical_sd: SD of a valid image, see `bad_images`."""
 
     symmetry: str
     ewald: str
@@ -224,43 +270,46 @@ class _ReconstructionContext:
 
 
 Inserted = tuple[Accumulator, npt.NDArray[np.bool_]]
-"""Sums, and which of the images were none."""
+"""Sums, and (m,) which of the images are invalid."""
 
 
 def _insert_range(
-    shared: _ReconstructionContext, part: tuple[Particles, npt.NDArray[np.int64]], backend: Backend
+    context: _ReconstructionContext, part: tuple[Particles, npt.NDArray[np.int64]], backend: Backend
 ) -> Generator[int, None, Inserted]:
-    """Insert some rows of particles at their poses; yields how many images each batch had."""
+    """Insert some rows of particles at their poses. Yields the number of images per batch."""
     particles, rows = part
     sums = empty_accumulator(particles.box, backend, largest_magnification(particles))
-    group, curved = symmetry_operators(shared.symmetry), ewald_spheres(particles, shared.ewald)
-    alike = np.ones((len(particles.optics), 1))
+    operators, spheres = symmetry_operators(context.symmetry), ewald_spheres(particles, context.ewald)
+    no_noise = np.ones((len(particles.optics), 1))
 
     def work(batch: Batch) -> npt.NDArray[np.bool_]:
-        points, optics = WeightedPoses.from_poses(particles.poses.select(batch.rows)), particles.group[batch.rows]
-        behind = magnification_in_3d(particles, batch.rows)
-        backproject(sums, batch, points, particles.pixel_size_A, alike, optics, group, backend, behind, curved)
+        points, group = WeightedPoses.from_poses(particles.poses.select(batch.rows)), particles.group[batch.rows]
+        magnification = magnification_in_3d(particles, batch.rows)
+        backproject(
+            sums, batch, points, particles.pixel_size_A, no_noise, group, operators, backend, magnification, spheres
+        )
         return batch.bad
 
     bad = []
-    for found in map_batches(particles, rows, backend, work, shared.typical_sd):
-        bad.append(found)
-        yield len(found)
+    for batch_bad in map_batches(particles, rows, backend, work, context.typical_sd):
+        bad.append(batch_bad)
+        yield len(batch_bad)
     return sums, np.concatenate(bad)
 
 
 def _insert_range_on_worker(
-    shared: _ReconstructionContext, part: tuple[Particles, Any], backend: Backend
+    context: _ReconstructionContext, part: tuple[Particles, Any], backend: Backend
 ) -> Generator[int, None, Inserted]:
-    """The same on a worker."""
-    sums, bad = yield from _insert_range(shared, part, backend)
+    """Insert some rows of particles on a worker, and return the sums as NumPy arrays."""
+    sums, bad = yield from _insert_range(context, part, backend)
     return accumulator_to_host(sums, backend), bad
 
 
 def _merge_insertions(a: Inserted, b: Inserted) -> Inserted:
+    """Add the sums of two ranges, one after the other."""
     return add_accumulators(a[0], b[0]), np.concatenate([a[1], b[1]])
 
 
-def collect_return_value(ended: list[T], going: Generator[int, None, T]) -> Iterator[int]:
-    """What a generator yields; what it returns goes into the list."""
-    ended.append((yield from going))
+def collect_return_value(results: list[T], generator: Generator[int, None, T]) -> Iterator[int]:
+    """Yield what a generator yields, and append what it returns to a list."""
+    results.append((yield from generator))

@@ -1,4 +1,26 @@
-"""Expectation: for a batch of windowed images, lattice → Levenberg–Marquardt → posterior (see the kernels)."""
+"""Search the pose of each image of a batch: lattice, Levenberg–Marquardt, posterior (the E-step).
+
+An image is searched about a centre, a pose (A, o), by θ = (ω, t), the rotation vector ω about the fulcrum f and the
+shift t of the image of f,
+
+    A' = A exp(ω),  o' = o + ((A' − A) f)_xy − t
+
+with a Gaussian prior of precision P and the hard extents |ω| ≤ rotation extent, |t| ≤ shift extent:
+
+    −log p(θ | X) = Σ_k [−2 Re conj(W) M(θ) + w |M(θ)|²] + ½ θᵀ P θ + const
+
+W and w are the weighted image and its weights in the window, M the slice of the reference at θ (`kernels.whiten`,
+`kernels.local_search`). Four steps:
+
+1. Lattice: rotations on a lattice in the extent, all shifts on a grid, at a coarse resolution; its best maxima and the
+   last pose are the starts. Particles whose last pose was unambiguous start from that alone.
+2. Levenberg–Marquardt from each start, from the coarsest to the finest band; up to K modes are kept.
+3. Laplace approximation at each mode (`posterior.laplace_posterior`): covariance and probability.
+4. Points that represent the posterior in the reconstruction (`posterior.backprojection_points`).
+
+Differs from RELION in that the pose is continuous, with a covariance, where RELION sums over a grid of orientations
+and translations; and in that prior and extents are about the fulcrum of the body.
+"""
 
 from dataclasses import dataclass
 
@@ -25,25 +47,31 @@ from lrcore.records import (
 from lrcore.refinement.posterior import MIN_MODE_SHARE, backprojection_points, laplace_posterior
 
 LATTICE_POINTS = 320
-"""Rotations on the lattice at most."""
+"""Largest number of rotations on the lattice."""
 STARTS = 4
-"""Lattice maxima that Newton starts from, besides the last pose."""
+"""Number of lattice maxima from which Levenberg–Marquardt starts, besides the last pose."""
 SCALE_SD = 0.3
-"""Width of the prior of a particle's amplitude about 1."""
+"""SD of the prior of a particle's amplitude, about 1."""
 MIN_SCALE = 0.05
-"""An amplitude below this is taken as this: the image would weigh nothing and never come back."""
+"""Least amplitude: an image with none would have no weight and could never recover."""
 UNAMBIGUOUS_ABOVE = 0.99
-"""A mode that is more probable than this, and not at an extent, need not be looked for again on the lattice."""
+"""A pose whose mode is more probable than this, and not at an extent, is not searched on the lattice again."""
 AMBIGUOUS_BELOW = 0.75
 """A particle whose best mode is less probable than this is flagged."""
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where to look first.
+    """Lattice of rotations and grid of shifts for the first, coarse search.
 
-    rotations: (L, 3, 3). vectors: (L, 3), their rotation vectors. near: (L, L), which belong to one maximum. shifts:
-    along an axis, (T,) px. penalty_rotation: (L,). penalty_shift: (T, T).
+    Attributes
+    ----------
+    rotations : (L, 3, 3)
+    vectors : (L, 3), their rotation vectors, rad
+    near : (L, L), True for pairs so close that they belong to one maximum
+    shifts : (T,) along each axis, px
+    penalty_rotation : (L,) −log prior
+    penalty_shift : (T, T) −log prior, 1e30 beyond the extent
     """
 
     rotations: Float64
@@ -56,10 +84,17 @@ class Lattice:
 
 @dataclass(frozen=True)
 class SearchFrame:
-    """What the search of one half set shares. All lengths in pixels.
+    """Reference and geometry that the search of one half set shares. Lengths in pixels where not in Å.
 
-    volume: the masked reference about the mask's centre. lever: mask centre − fulcrum (x, y, z). fulcrum_A: (x, y, z)
-    from the box centre. samples: the window's bands. limits: prior and extents. lattice: where to look first.
+    Attributes
+    ----------
+    volume : FT of the masked reference in the window
+    samples : Fourier samples of the window, in bands
+    lever : (3,) centre of the mask − fulcrum, (x, y, z)
+    fulcrum_A : (3,), (x, y, z) in Å from the box centre
+    limits : prior and extents
+    lattice : of the first, coarse search
+    pixel_size_A : Å
     """
 
     volume: FourierVolume
@@ -72,47 +107,56 @@ class SearchFrame:
 
     @property
     def finest(self) -> float:
-        """Radius of the finest sample, index units of the window."""
+        """Radius of the finest sample, in index units of the window."""
         return float(np.hypot(self.samples.kx, self.samples.ky).max())
 
 
 def coarse_resolution(rotation: float, diameter: float) -> tuple[float, float]:
-    """Finest period (px) whose lattice holds at most LATTICE_POINTS, and the lattice spacing in rad.
+    """Return the finest period (px) whose lattice holds at most LATTICE_POINTS, and the spacing of that lattice (rad).
 
-    rotation: extent, rad. diameter: of the mask, px. Spacing 0.7 · period / diameter; two points in a cell.
+    The spacing of a body-centred lattice (two points per cell) in the ball of the extent is ((8/3) π rotation³ /
+    LATTICE_POINTS)^(1/3), and the period that it resolves is spacing · diameter / 0.7.
+
+    rotation: extent, rad. diameter: of the mask, px.
     """
     spacing = (2 * 4 / 3 * np.pi * rotation**3 / LATTICE_POINTS) ** (1 / 3)
     return float(spacing * diameter / 0.7), float(spacing)
 
 
 def make_lattice(limits: SearchLimits, period: float, spacing: float) -> Lattice:
-    """The lattice inside the extents; shifts a fifth of the coarse `period` (px) apart.
+    """Make the lattice of rotations inside the extent and the grid of shifts, a fifth of the `period` (px) apart.
 
-    It is a first look: of a prior that is not the same along all axes it knows the turns' part, as wide as a cell at
-    least, and the mean width of the shifts.
+    The lattice is a first look: of an anisotropic prior it uses the block of the rotations, broadened by half the
+    `spacing` (rad), and the mean width of the shifts.
     """
     vectors = ball_lattice(limits.rotation, spacing) if spacing > 0 else np.zeros((1, 3))
     count = int(np.ceil(limits.shift / max(period / 5, 0.5)))
     shifts = np.linspace(-limits.shift, limits.shift, 2 * count + 1)
     squared = shifts[:, None] ** 2 + shifts**2
-    penalty = 0.5 * squared / limits.shift_sd**2
-    penalty[squared > limits.shift**2 * (1 + 1e-9)] = 1e30
-    held = np.eye(3) / limits.rotation_sd**2
+    penalty_shift = 0.5 * squared / limits.shift_sd**2
+    penalty_shift[squared > limits.shift**2 * (1 + 1e-9)] = 1e30
+    precision = np.eye(3) / limits.rotation_sd**2
     if limits.motion is not None:
-        held = np.linalg.inv(limits.motion[:3, :3] + np.eye(3) * (0.5 * spacing) ** 2).astype(np.float64)
-    penalty_rotation = 0.5 * np.einsum("li,ij,lj->l", vectors, held, vectors)
+        precision = np.linalg.inv(limits.motion[:3, :3] + np.eye(3) * (0.5 * spacing) ** 2).astype(np.float64)
+    penalty_rotation = 0.5 * np.einsum("li,ij,lj->l", vectors, precision, vectors)
     near = np.linalg.norm(vectors[:, None] - vectors[None], axis=2) < _maximum_separation(vectors)
-    return Lattice(rotation_exp(vectors), vectors, near, shifts, penalty_rotation, penalty)
+    return Lattice(rotation_exp(vectors), vectors, near, shifts, penalty_rotation, penalty_shift)
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What is asked of B images.
+    """Search of B images of one batch.
 
-    centres: the middle of the search and of the prior. last: the pose to start from besides the lattice. given: the
-    input pose, for the gain. bad: (B,) no image, so no search. secure: (B,) these start from `last` alone. scale: (B,)
-    the amplitude in the CTF of each image, or None to leave it. marginalize: points over the posterior. lens: what the
-    map is seen through, (B, 3, 3), see `aberrations.lens`, or None.
+    Attributes
+    ----------
+    centres : centre of the search and of the prior of each image
+    last : last poses, from which the search starts besides the lattice
+    given : input poses, over which the gain in log-likelihood is reported
+    bad : (B,) invalid images, which are not searched
+    unambiguous : (B,) images that start from `last` alone
+    scale : (B,) amplitude in the CTF of each image; None to not estimate it
+    marginalize : True to represent the posterior by several points in the reconstruction
+    magnification_in_3d : (B, 3, 3) L of `aberrations.magnification_in_3d`, or None
     """
 
     centres: Poses
@@ -126,62 +170,67 @@ class SearchRequest:
 
     @property
     def viewed_rotations(self) -> Float64:
-        """With which the map is seen from the middle of the search: (B, 3, 3), what the kernels call centres."""
+        """Rotations by which the map is seen at the centres of the search, L A: (B, 3, 3), `centres` of the kernels."""
         return magnified_rotation(self.centres.rotation, self.magnification_in_3d)
 
 
 def search_poses(
-    W: Complex64, w: Float32, frame: SearchFrame, asked: SearchRequest, backend: Backend
+    W: Complex64, w: Float32, frame: SearchFrame, request: SearchRequest, backend: Backend
 ) -> tuple[Expectation, WeightedPoses]:
-    """Poses, covariance and flags of B images, and the points where they go into the map.
+    """Search the poses of B images, and return what was found and the points to insert into the map.
 
-    W, w: (B, S) from `window`, cut about the mask's centre as `asked.centres` sees it.
+    W, w: (B, S) of `whiten_windows`, cut about the centre of the mask as seen from `request.centres`. Poses are in the
+    frame of the box; the covariance is of (ω, t), rad and Å. The gain is −log p at the input pose − that at the best
+    pose.
     """
-    centres, bad, lens, turns = asked.centres, asked.bad, asked.magnification_in_3d, asked.viewed_rotations
-    current = poses_to_theta(centres, asked.last, frame, lens)
-    starts, valid = _starting_poses(W, w, frame, turns, current, asked.unambiguous | bad, backend)
+    centres, bad, views = request.centres, request.bad, request.viewed_rotations
+    magnification = request.magnification_in_3d
+    current = poses_to_theta(centres, request.last, frame, magnification)
+    starts, valid = _starting_poses(W, w, frame, views, current, request.unambiguous | bad, backend)
     modes = backend.kernels.find_posterior_modes(
-        frame.volume, W, w, frame.samples, turns, starts, valid, frame.lever, frame.limits
+        frame.volume, W, w, frame.samples, views, starts, valid, frame.lever, frame.limits
     )
-    found = laplace_posterior(modes, frame.limits, turns)
-    probability = found.weight[:, 0]
+    posterior = laplace_posterior(modes, frame.limits, views)
+    probability = posterior.weight[:, 0]
     theta = np.where(bad[:, None], current, modes.theta[:, 0])
     band = len(frame.samples.ends) - 1
-    given = poses_to_theta(centres, asked.given, frame, lens)[:, None]
-    before = backend.kernels.evaluate_likelihood(frame.volume, W, w, frame.samples, band, turns, given, frame.lever)[
-        :, 0
-    ]
+    given = poses_to_theta(centres, request.given, frame, magnification)[:, None]
+    given_likelihood = backend.kernels.evaluate_likelihood(
+        frame.volume, W, w, frame.samples, band, views, given, frame.lever
+    )[:, 0]
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
-    poses = theta_to_poses(centres, theta, frame, lens)
+    poses = theta_to_poses(centres, theta, frame, magnification)
     expectation = Expectation(
         poses,
-        found.covariance[:, 0] * np.outer(unit, unit),
-        found.ess,
+        posterior.covariance[:, 0] * np.outer(unit, unit),
+        posterior.ess,
         probability,
-        np.where(bad, 0.0, before - modes.likelihood[:, 0]),
+        np.where(bad, 0.0, given_likelihood - modes.likelihood[:, 0]),
         _flags(theta, probability, bad, frame.limits),
-        np.ones(len(bad)) if asked.scale is None else _amplitude(W, w, frame, asked, theta, modes, backend),
-        *_other_modes(modes, found.weight, bad, frame.pixel_size_A),
+        np.ones(len(bad)) if request.scale is None else _amplitude(W, w, frame, request, theta, modes, backend),
+        *_other_modes(modes, posterior.weight, bad, frame.pixel_size_A),
     )
-    if not asked.marginalize:
+    if not request.marginalize:
         return expectation, WeightedPoses.from_poses(poses)
-    others = [theta_to_poses(centres, modes.theta[:, m], frame, lens) for m in range(1, modes.theta.shape[1])]
+    others = [theta_to_poses(centres, modes.theta[:, m], frame, magnification) for m in range(1, modes.theta.shape[1])]
     reach = PADDING * frame.finest
-    return expectation, backprojection_points(found, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, reach, lens)
+    return expectation, backprojection_points(
+        posterior, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, reach, magnification
+    )
 
 
 def _other_modes(
     modes: PosteriorModes, weight: Float64, bad: npt.NDArray[np.bool_], pixel_size_A: float
 ) -> tuple[Float32, Float32]:
-    """`other_modes` and `other_probability` of an `Expectation`."""
+    """Return `other_modes` (B, OTHER_MODES, 5) and `other_probability` (B, OTHER_MODES) of an `Expectation`."""
     theta, probability = modes.theta, weight[:, 1:].astype(np.float32)
-    turned = relative_rotation(
+    rotation = relative_rotation(
         np.repeat(rotation_exp(theta[:, 0, :3]), OTHER_MODES, axis=0), rotation_exp(theta[:, 1:, :3].reshape(-1, 3))
     )
-    moved = (theta[:, 1:, 3:] - theta[:, :1, 3:]) * pixel_size_A
-    offset = np.concatenate([turned.reshape(*probability.shape, 3), moved], axis=2).astype(np.float32)
-    none = (weight[:, 1:] < MIN_MODE_SHARE) | bad[:, None]
-    offset[none], probability[none] = np.nan, 0.0
+    shift = (theta[:, 1:, 3:] - theta[:, :1, 3:]) * pixel_size_A
+    offset = np.concatenate([rotation.reshape(*probability.shape, 3), shift], axis=2).astype(np.float32)
+    absent = (weight[:, 1:] < MIN_MODE_SHARE) | bad[:, None]
+    offset[absent], probability[absent] = np.nan, 0.0
     return offset, probability
 
 
@@ -189,48 +238,54 @@ def _amplitude(
     W: Complex64,
     w: Float32,
     frame: SearchFrame,
-    asked: SearchRequest,
+    request: SearchRequest,
     theta: Float64,
     modes: PosteriorModes,
     backend: Backend,
 ) -> Float64:
-    """(B,) the most probable amplitude at the best pose, its prior N(1, SCALE_SD²); 1 for no image.
+    """Return the most probable amplitude (B,) of each image at its best pose; 1 for invalid images.
 
-    −log p(s) = −2 s a + s² b + ½ (s − 1)² / SCALE_SD², where b is what `values` gives for no image at all.
+    With the prior N(1, SCALE_SD²),
+
+        −log p(s) = −2 s a + s² b + ½ (s − 1)² / SCALE_SD²,  a = Σ Re conj(W) M,  b = Σ w |M|²
+
+    where b is the value for an image of zeros. W and w include the amplitude that is in the CTF already.
     """
-    assert asked.scale is not None
+    assert request.scale is not None
     band = len(frame.samples.ends) - 1
-    here, turns = theta[:, None], asked.viewed_rotations
-    power = backend.kernels.evaluate_likelihood(frame.volume, 0 * W, w, frame.samples, band, turns, here, frame.lever)[
+    best, views = theta[:, None], request.viewed_rotations
+    power = backend.kernels.evaluate_likelihood(frame.volume, 0 * W, w, frame.samples, band, views, best, frame.lever)[
         :, 0
     ]
     cross = 0.5 * (power - modes.likelihood[:, 0])
-    held = SCALE_SD**-2.0
-    found = (2 * cross / asked.scale + held) / (2 * power / asked.scale**2 + held)
-    return np.where(asked.bad, 1.0, np.maximum(found, MIN_SCALE))
+    prior_precision = SCALE_SD**-2.0
+    scale = (2 * cross / request.scale + prior_precision) / (2 * power / request.scale**2 + prior_precision)
+    return np.where(request.bad, 1.0, np.maximum(scale, MIN_SCALE))
 
 
 def _starting_poses(
-    W: Complex64, w: Float32, frame: SearchFrame, centres: Float64, current: Float64, secure: npt.NDArray[np.bool_],
-    backend: Backend,
+    W: Complex64, w: Float32, frame: SearchFrame, centres: Float64, current: Float64,
+    unambiguous: npt.NDArray[np.bool_], backend: Backend,
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:  # fmt: skip
-    """(B, 1 + STARTS, 5) poses to start from and which of them are there: the last pose, and maxima of the lattice."""
+    """Return poses (B, 1 + STARTS, 5) to start from, the last pose first, and which of them are valid."""
     starts = np.zeros((len(W), 1 + STARTS, 5))
     valid = np.zeros((len(W), 1 + STARTS), np.bool_)
     starts[:, 0], valid[:, 0] = current, True
-    wanted = np.nonzero(~secure)[0]
-    if len(wanted):
-        at = backend.to_device(wanted)
-        starts[wanted, 1:], valid[wanted, 1:] = _lattice_maxima(W[at], w[at], frame, centres[wanted], backend)
+    searched = np.nonzero(~unambiguous)[0]
+    if len(searched):
+        indices = backend.to_device(searched)
+        starts[searched, 1:], valid[searched, 1:] = _lattice_maxima(
+            W[indices], w[indices], frame, centres[searched], backend
+        )
     return starts, valid
 
 
 def _lattice_maxima(
     W: Complex64, w: Float32, frame: SearchFrame, centres: Float64, backend: Backend
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:
-    """The best STARTS poses of the lattice that are no neighbours, (B, STARTS, 5), and which of them are there."""
+    """Return the STARTS best, well-separated poses of the lattice, (B, STARTS, 5), and which of them are valid."""
     lattice = frame.lattice
-    value, where = backend.kernels.search_lattice(
+    value, best_shift = backend.kernels.search_lattice(
         frame.volume, W, w, frame.samples, centres, lattice.rotations, frame.lever, lattice.shifts,
         lattice.penalty_shift,
     )  # fmt: skip
@@ -241,31 +296,46 @@ def _lattice_maxima(
     for m in range(STARTS):
         best = value.argmin(axis=1)
         valid[:, m] = np.isfinite(value[rows, best])
-        at = where[rows, best]
+        shift_index = best_shift[rows, best]
         starts[:, m, :3] = lattice.vectors[best]
-        starts[:, m, 3] = lattice.shifts[at % grid]
-        starts[:, m, 4] = lattice.shifts[at // grid]
+        starts[:, m, 3] = lattice.shifts[shift_index % grid]
+        starts[:, m, 4] = lattice.shifts[shift_index // grid]
         value[lattice.near[best]] = np.inf
     return starts, valid
 
 
 def _maximum_separation(vectors: Float64) -> float:
-    """Lattice points closer than this belong to one maximum: 1.2 cells, so the 14 nearest of a point."""
+    """Return the distance below which lattice points belong to one maximum: 1.2 cells, the 14 nearest of a point."""
     if len(vectors) < 2:
         return 1.0
     nearest = np.linalg.norm(vectors[1:], axis=1).min()
     return float(1.2 * nearest / np.sqrt(0.75))
 
 
-def is_unambiguous(found: Expectation) -> npt.NDArray[np.bool_]:
-    """Particles whose mode was beyond doubt: (n,). One that moved to an extent, or was no image, is not."""
-    return (found.mode_probability > UNAMBIGUOUS_ABOVE) & (found.flags == 0)
+def is_unambiguous(expectation: Expectation) -> npt.NDArray[np.bool_]:
+    """Return which particles have no doubt about their mode: (n,). One at an extent, or with an invalid image, has."""
+    return (expectation.mode_probability > UNAMBIGUOUS_ABOVE) & (expectation.flags == 0)
 
 
-def poses_to_theta(centres: Poses, poses: Poses, frame: SearchFrame, lens: Float64 | None = None) -> Float64:
-    """θ (B, 5; rad, px) of box-frame poses, seen from the centres of the search, pulled inside the extents."""
+def poses_to_theta(centres: Poses, poses: Poses, frame: SearchFrame, magnification: Float64 | None = None) -> Float64:
+    """Return θ of poses, seen from the centres of the search and limited to the extents.
+
+        ω = log(Aᵀ A'),  t = o + ((A' − A) f)_xy − o'
+
+    Parameters
+    ----------
+    centres : (A, o), centres of the search, B of them
+    poses : (A', o'), in the frame of the box
+    frame : fulcrum, extents and pixel size
+    magnification : (B, 3, 3) of `aberrations.magnification_in_3d`, or None
+
+    Returns
+    -------
+    ndarray
+        (B, 5), rad and pixels.
+    """
     omega = relative_rotation(centres.rotation, poses.rotation)
-    moved = (magnified_rotation(poses.rotation - centres.rotation, lens) @ frame.fulcrum_A)[:, :2]
+    moved = (magnified_rotation(poses.rotation - centres.rotation, magnification) @ frame.fulcrum_A)[:, :2]
     shift = (centres.origin_A + moved - poses.origin_A) / frame.pixel_size_A
     for part, limit in ((omega, frame.limits.rotation), (shift, frame.limits.shift)):
         length = np.linalg.norm(part, axis=1, keepdims=True)
@@ -273,15 +343,16 @@ def poses_to_theta(centres: Poses, poses: Poses, frame: SearchFrame, lens: Float
     return np.concatenate([omega, shift], axis=1)
 
 
-def theta_to_poses(centres: Poses, theta: Float64, frame: SearchFrame, lens: Float64 | None = None) -> Poses:
-    """Box-frame poses of θ: A' = A exp(ω), o' = o + ((A' − A) f)_xy − t; the image of f as seen through the lens."""
+def theta_to_poses(centres: Poses, theta: Float64, frame: SearchFrame, magnification: Float64 | None = None) -> Poses:
+    """Return poses in the frame of the box for θ (B, 5), rad and px: A' = A exp(ω), o' = o + ((A' − A) f)_xy − t."""
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
-    return displaced_poses(centres, theta * unit, frame.fulcrum_A, lens)
+    return displaced_poses(centres, theta * unit, frame.fulcrum_A, magnification)
 
 
 def _flags(
     theta: Float64, probability: Float64, bad: npt.NDArray[np.bool_], limits: SearchLimits
 ) -> npt.NDArray[np.uint8]:
+    """Return the flags (B,) of poses at an extent, ambiguous modes and invalid images."""
     rotation = np.linalg.norm(theta[:, :3], axis=1) > 0.99 * limits.rotation
     shift = np.linalg.norm(theta[:, 3:], axis=1) > 0.99 * limits.shift
     flags = FLAG_AT_ROTATION_EXTENT * rotation + FLAG_AT_SHIFT_EXTENT * shift

@@ -1,4 +1,8 @@
-"""Make step 0 of a run: half maps on the scale of the images, first noise spectra, initial low-pass."""
+"""Make step 0 of a run: half maps on the scale of the images, initial noise spectra, initial low-pass.
+
+Step 0 is made in four parts: check the job, reconstruct half maps from the input poses where none are given, calibrate
+the half maps (`calibration`), and measure the noise as after every later iteration (`noise`), but at the input poses.
+"""
 
 import time
 from collections.abc import Generator, Iterator
@@ -18,13 +22,31 @@ from lrcore.refinement.density import density_to_subtract
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import align_resolution_A, search_geometry
 from lrcore.refinement.job import Job, check_job, with_signal_scale
-from lrcore.refinement.noise import NoiseResiduals, _pooled_noise_spectrum, apply_noise_model, measure_residuals
+from lrcore.refinement.noise import NoiseResiduals, apply_noise_model, measure_residuals, pooled_noise_spectrum
 from lrcore.refinement.reconstruction import reconstruct
 from lrcore.refinement.reference import Reference, make_reference, reference_to_device
 
 
 def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
-    """Check the job and yield progress, then Step 0: half maps on the images' scale, noise, initial low-pass."""
+    """Check the job and make step 0 of a run.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    backend : where the kernels run
+
+    Yields
+    ------
+    Progress or Step
+        `Progress` while images are read (stages "reconstruct", "start", "noise"), then step 0: half maps on the scale
+        of the images, FSC curves, noise (2, groups, shells), and the low-pass of the first reference in Å.
+
+    Raises
+    ------
+    InputError
+        When the parts of the job do not fit each other (`check_job`), an image cannot be read, images and map have
+        opposite contrast, or no image of a half set is valid.
+    """
     check_job(job)
     began = time.perf_counter()
     maps = job.half_maps
@@ -37,54 +59,64 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
                 else:
                     yield event
         maps = HalfMaps(*volumes)
-    for found in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
-        if isinstance(found, Progress):
-            yield found
+    for result in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
+        if isinstance(result, Progress):
+            yield result
         else:
-            first = _first_step(job, found, backend)
+            first = _first_step(job, result, backend)
     noise = yield from _first_noise(job, first, backend)
-    (line,) = first.history
-    line = replace(line, seconds={"start": time.perf_counter() - began}, memory_MB=peak_memory_MB())
-    yield replace(first, noise=noise, history=(line,))
+    (summary,) = first.history
+    summary = replace(summary, seconds={"start": time.perf_counter() - began}, memory_MB=peak_memory_MB())
+    yield replace(first, noise=noise, history=(summary,))
 
 
 def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress, None, Float64]:
-    """What the first search will see, measured as after every later one, but at the input poses."""
-    particles, shape = with_signal_scale(job, first), search_geometry(job.mask, job.spec)
-    around = density_to_subtract(job, first, job.mask, backend.threads)
+    """Measure the noise (2, groups, shells) of the first search, from a sample of images at their input poses."""
+    particles, geometry = with_signal_scale(job, first), search_geometry(job.mask, job.spec)
+    outside = density_to_subtract(job, first, job.mask, backend.threads)
     rows = [sample_rows(particles, half, job.spec.seed) for half in (1, 2)]
     spectra, done = [], 0
-    for half, chosen in zip((1, 2), rows, strict=True):
-        made = make_reference(
-            first, around, half, job.mask, job.spec, shape, backend.threads, stretch=largest_magnification(particles)
+    for half, sampled in zip((1, 2), rows, strict=True):
+        on_host = make_reference(
+            first,
+            outside,
+            half,
+            job.mask,
+            job.spec,
+            geometry,
+            backend.threads,
+            magnification=largest_magnification(particles),
         )
-        reference = reference_to_device(made, backend)
-        left: list[NoiseResiduals] = []
+        reference = reference_to_device(on_host, backend)
+        residuals: list[NoiseResiduals] = []
 
         def work(batch: Batch, reference: Reference = reference) -> tuple[int, NoiseResiduals]:
-            rest, given = (
-                subtract_outside_density(batch, reference.outside, particles, backend),
-                particles.poses.select(batch.rows),
+            subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
+            poses = particles.poses.select(batch.rows)
+            every_image = np.ones(len(poses), np.bool_)
+            return len(poses), measure_residuals(
+                subtracted, every_image, particles, poses, reference, geometry, backend
             )
-            all_of_them = np.ones(len(given), np.bool_)
-            return len(given), measure_residuals(rest, all_of_them, particles, given, reference, shape, backend)
 
-        for count, one in map_batches(particles, chosen, backend, work):
-            left.append(one)
+        for count, batch_residuals in map_batches(particles, sampled, backend, work):
+            residuals.append(batch_residuals)
             done += count
             yield Progress(0, "noise", done, len(rows[0]) + len(rows[1]))
-        spectra.append(_pooled_noise_spectrum(left, particles))
+        spectra.append(pooled_noise_spectrum(residuals, particles))
     return apply_noise_model(np.stack(spectra), job.spec.noise_model)
 
 
-def _first_step(job: Job, found: Calibration, backend: Backend) -> Step:
-    """Step 0 of half maps on the images' scale, but for its noise and time."""
-    maps = found.half_maps
+def _first_step(job: Job, calibration: Calibration, backend: Backend) -> Step:
+    """Return step 0 for calibrated half maps, with a placeholder for the noise and without the time spent.
+
+    The initial low-pass is `initial_lowpass_A`, or the resolution at corrected FSC 0.5 plus 1 Å.
+    """
+    maps = calibration.half_maps
     fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, backend.threads, part=True)
     lowpass = job.spec.initial_lowpass_A or fsc["corrected"].resolution_A(0.5) + 1.0
     expectation = Expectation.before_search(job.particles.poses)
     align = align_resolution_A(fsc["corrected"], job.spec, lowpass)
     masked, corrected = fsc["masked"].resolution_A(), fsc["corrected"].resolution_A()
-    line = IterationSummary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {}, {}, 0.0)
+    summary = IterationSummary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {}, {}, 0.0)
     noise = np.ones((2, len(job.particles.optics), job.mask.box // 2 + 1))
-    return Step(0, expectation, maps, fsc, noise, lowpass, (line,), intensity=found.intensity)
+    return Step(0, expectation, maps, fsc, noise, lowpass, (summary,), intensity=calibration.intensity)

@@ -1,4 +1,4 @@
-"""The written schema of results (docs/results.md): every group and variable with dims, type and unit; validation."""
+"""Define the schema of results (docs/results.md), every variable with dimensions, type and unit; validate trees."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,24 @@ import xarray as xr
 from lrcore.errors import InputError
 
 VERSION = 2
-"""Version of the schema; it grows when a reader of an older one would be misled."""
+"""Version of the schema; it is incremented when a reader of the older schema would misread a tree."""
 
 ATTRIBUTES = ("schema", "schema_version", "spec", "specs", "versions", "inputs", "seed", "fulcrum_angstrom")
-"""Attributes of the root."""
+"""Attributes of the root group."""
 
 
 @dataclass(frozen=True)
 class VariableSchema:
-    """What the schema says of a variable. dtype: NumPy's kind and size. unit: angstrom, 1/angstrom, degree, 1 ..."""
+    """Schema of one variable.
+
+    Attributes
+    ----------
+    dims : names of the dimensions
+    dtype : NumPy type string without byte order, such as "f8"
+    unit : angstrom, 1/angstrom, degree, 1 and so on
+    long_name : description for people
+    required : False if older runs or some steps lack the variable
+    """
 
     dims: tuple[str, ...]
     dtype: str
@@ -25,6 +34,7 @@ class VariableSchema:
     required: bool = True
 
 
+_WRITER = "lrcore.results.tree.to_tree"
 _EACH = ("iteration", "particle")
 _GRID = ("z", "y", "x")
 _HALF = VariableSchema(("half",), "i8", "1", "Half set, 1 or 2")
@@ -172,20 +182,32 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "converged": VariableSchema(("iteration",), "b1", "1", "Nothing more to gain"),
     },
 }
-"""Every variable and coordinate of a group. History also has `seconds_STAGE` and `particles_per_s_STAGE`."""
+"""Variables and coordinates by group. /history also has the variables of `STAGE_VARIABLES` for each stage."""
 
 STAGE_VARIABLES = {
     "seconds_": VariableSchema(("iteration",), "f8", "s", "Wall time of the stage"),
     "particles_per_s_": VariableSchema(("iteration",), "f8", "1/s", "Particles per second in the stage"),
 }
+"""Variables of /history by their prefix, which the name of a stage follows."""
 OPTIONAL_GROUPS = ("mask", "uncertainty")
+"""Groups that a valid tree may lack."""
 
 
 def validate(tree: xr.DataTree) -> None:
-    """Raise InputError naming the first attribute, group or variable that departs from the schema."""
+    """Check a tree against the schema.
+
+    Parameters
+    ----------
+    tree : results, from `lrcore.results.tree.to_tree` or a store
+
+    Raises
+    ------
+    InputError
+        If the tree departs from the schema; the message names the first attribute, group or variable that does.
+    """
     for name in ATTRIBUTES:
         if name not in tree.attrs:
-            raise InputError(f"results: attribute {name!r} of / is missing: write them by results.to_tree")
+            raise InputError(f"results: attribute {name!r} of / is missing: write it with {_WRITER}")
     if int(tree.attrs["schema_version"]) != VERSION:
         raise InputError(
             f"results: schema version {tree.attrs['schema_version']} is not {VERSION}: use the lrwidgets that wrote it"
@@ -194,32 +216,34 @@ def validate(tree: xr.DataTree) -> None:
         if name in tree.children:
             _validate_group(name, tree[name].to_dataset(), schema)
         elif name not in OPTIONAL_GROUPS:
-            raise InputError(f"results: group /{name} is missing: write it by results.to_tree")
-    odd = set(tree.children) - set(SCHEMA)
-    if odd:
-        raise InputError(f"results: group /{min(odd)} is not in the schema: take it out")
+            raise InputError(f"results: group /{name} is missing: write it with {_WRITER}")
+    unknown = set(tree.children) - set(SCHEMA)
+    if unknown:
+        raise InputError(f"results: group /{min(unknown)} is not in the schema: remove it")
 
 
 def _validate_group(group: str, data: xr.Dataset, schema: dict[str, VariableSchema]) -> None:
+    """Raise InputError naming the first variable of a group that departs from the schema."""
     for name, wanted in schema.items():
         if name in data.variables:
             _validate_variable(f"/{group}/{name}", data[name], wanted)
         elif wanted.required:
-            raise InputError(f"results: variable /{group}/{name} is missing: write it by results.to_tree")
+            raise InputError(f"results: variable /{group}/{name} is missing: write it with {_WRITER}")
     for name in sorted(set(map(str, data.variables)) - set(schema)):
         stages = [v for prefix, v in STAGE_VARIABLES.items() if group == "history" and name.startswith(prefix)]
         if not stages:
-            raise InputError(f"results: variable /{group}/{name} is not in the schema: take it out")
+            raise InputError(f"results: variable /{group}/{name} is not in the schema: remove it")
         _validate_variable(f"/{group}/{name}", data[name], stages[0])
 
 
 def _validate_variable(path: str, found: xr.DataArray, wanted: VariableSchema) -> None:
-    for what, here, there in (
+    """Raise InputError if a variable has other dimensions, type or units than the schema, or no long_name."""
+    for what, value, expected in (
         ("dimensions", found.dims, wanted.dims),
         ("type", found.dtype, np.dtype(wanted.dtype)),
         ("units", found.attrs.get("units"), wanted.unit),
     ):
-        if here != there:
-            raise InputError(f"results: {what} of {path} are {here}, not {there}: write it by results.to_tree")
+        if value != expected:
+            raise InputError(f"results: {what} of {path} are {value}, not {expected}: write it with {_WRITER}")
     if not found.attrs.get("long_name"):
-        raise InputError(f"results: {path} has no long_name: write it by results.to_tree")
+        raise InputError(f"results: {path} has no long_name: write it with {_WRITER}")

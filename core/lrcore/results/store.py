@@ -15,7 +15,16 @@ from lrcore.results.tree import to_tree, with_group
 
 @dataclass(frozen=True)
 class StepNode:
-    """A step's place in the tree. parent: None for a start. spec, mask: what it was run with; mask: by its digest."""
+    """Node of the tree of steps.
+
+    Attributes
+    ----------
+    id : name of the node, unique in its run
+    parent : id of the step that it was computed from; None for step 0
+    iteration : number of the iteration
+    spec : parameters that the step was run with
+    mask : digest of the mask that the step was run with
+    """
 
     id: str
     parent: str | None
@@ -25,68 +34,95 @@ class StepNode:
 
 
 class StepStore(ABC):
-    """A tree of steps that only grows."""
+    """Tree of the steps of a run; steps are appended and never changed."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, StepNode] = {}
 
     @abstractmethod
     def append(self, step: Step, parent: str | None, job: Job) -> StepNode:
-        """Keep a step that grew from `parent` (None: a start) with the job's spec and mask; it becomes the head."""
+        """Store a step, which becomes the head.
+
+        Parameters
+        ----------
+        step : the step
+        parent : id of the node that the step was computed from; None for step 0
+        job : the job that the step was run with; its spec and mask are stored with the step
+
+        Returns
+        -------
+        StepNode
+            The new node.
+
+        Raises
+        ------
+        InputError
+            If the step cannot be written; the store is then unchanged.
+        """
 
     @abstractmethod
     def load(self, node: str) -> Step:
-        """The step of a node, bit for bit as it was appended."""
+        """Return the step of a node, bit for bit as it was appended. Raises InputError if there is none, or damaged."""
 
     @abstractmethod
     def mask(self, node: str) -> Volume | None:
-        """The mask that a node was run with; None for the one that the run was begun with."""
+        """Return the mask that a node was run with; None means the mask that the run was started with."""
 
     @abstractmethod
     def history(self, node: str) -> tuple[IterationSummary, ...]:
-        """The history up to a node."""
+        """Return the summaries of all iterations up to a node."""
 
     @abstractmethod
     def results(self, node: str | None = None) -> xr.DataTree:
-        """Results by the schema along the path from the start to `node` (the head by default)."""
+        """Return the results of all steps from step 0 to a node.
+
+        Parameters
+        ----------
+        node : id of the last node; None means the head
+
+        Returns
+        -------
+        xarray.DataTree
+            Results by `lrcore.results.schema`, with the uncertainty of the last step if it is stored.
+        """
 
     @property
     def read_only(self) -> bool:
-        """Whether it can only be looked at."""
+        """Return True if steps cannot be appended."""
         return False
 
     @abstractmethod
     def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
-        """Keep what `results.uncertainty_dataset` says of a step; what was kept of it before goes."""
+        """Store the uncertainty of a step, from `uncertainty_dataset`, in place of one stored earlier."""
 
     @abstractmethod
     def uncertainty(self, node: str) -> xr.Dataset | None:
-        """What was kept of a step, or None."""
+        """Return the stored uncertainty of a step, or None."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held; nothing can be appended afterwards."""
+        """Release resources; nothing can be appended afterwards."""
 
     def tree(self) -> tuple[StepNode, ...]:
-        """All nodes in the order of writing."""
+        """Return all nodes in the order of writing."""
         return tuple(self._nodes.values())
 
     @property
     def head(self) -> StepNode | None:
-        """The newest node; None in an empty run."""
+        """Return the newest node; None in an empty run."""
         return next(reversed(self._nodes.values()), None)
 
     def node(self, node: str | None = None) -> StepNode:
-        """The node of that id, or the head. Raises InputError if there is none."""
+        """Return the node of that id, or the head for None. Raises InputError if there is none."""
         found = self.head if node is None else self._nodes.get(node)
         if found is None:
             raise InputError(
-                f"run: there is no step {node}: choose one of its tree" if node else "run: has no step yet"
+                f"run: there is no step {node}: choose a step of its tree" if node else "run: has no step yet"
             )
         return found
 
     def path_to(self, node: str | None = None) -> tuple[StepNode, ...]:
-        """The nodes from the start to `node` (the head by default)."""
+        """Return the nodes from step 0 to `node` (the head by default)."""
         path = [self.node(node)]
         while path[0].parent is not None:
             path.insert(0, self._nodes[path[0].parent])
@@ -94,7 +130,7 @@ class StepStore(ABC):
 
 
 class MemoryStore(StepStore):
-    """A run that is not written down."""
+    """Run that is kept in memory only."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -104,7 +140,7 @@ class MemoryStore(StepStore):
         self._uncertainties: dict[str, xr.Dataset] = {}
 
     def append(self, step: Step, parent: str | None, job: Job) -> StepNode:
-        """Keep a step; see `Steps`."""
+        """Store a step; see `StepStore`."""
         mask = volume_fingerprint(job.mask)["digest"]
         node = StepNode(f"{step.iteration:04d}-{len(self._nodes):04d}", parent, step.iteration, job.spec, mask)
         self._steps[node.id] = step
@@ -113,19 +149,19 @@ class MemoryStore(StepStore):
         return node
 
     def load(self, node: str) -> Step:
-        """The step itself."""
+        """Return the step of a node."""
         return self._steps[self.node(node).id]
 
     def mask(self, node: str) -> Volume | None:
-        """The mask of a node, whichever it is."""
+        """Return the mask of a node, also if it is the one that the run was started with."""
         return self._masks[self.node(node).mask]
 
     def history(self, node: str) -> tuple[IterationSummary, ...]:
-        """The history up to a node."""
+        """Return the summaries of all iterations up to a node."""
         return self.load(node).history
 
     def results(self, node: str | None = None) -> xr.DataTree:
-        """Results by the schema; see `Steps`."""
+        """Return the results up to a node; see `StepStore`."""
         path = self.path_to(node)
         job = replace(self._job, spec=path[-1].spec, mask=self._masks[path[-1].mask])
         specs, masks = [n.spec for n in path], [self._masks[n.mask] for n in path]
@@ -133,17 +169,17 @@ class MemoryStore(StepStore):
         return with_uncertainty(tree, self.uncertainty(path[-1].id))
 
     def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
-        """Keep the data themselves."""
+        """Store the uncertainty of a step."""
         self._uncertainties[self.node(node).id] = data
 
     def uncertainty(self, node: str) -> xr.Dataset | None:
-        """What was kept of a step, or None."""
+        """Return the stored uncertainty of a step, or None."""
         return self._uncertainties.get(node)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because there is nothing to release."""
 
 
 def with_uncertainty(tree: xr.DataTree, uncertainty: xr.Dataset | None) -> xr.DataTree:
-    """The results with what was kept of the last step, if anything was."""
+    """Return the results with the uncertainty of the last step, if there is one."""
     return tree if uncertainty is None else with_group(tree, "uncertainty", uncertainty)

@@ -1,4 +1,4 @@
-"""Steps as an xarray.DataTree by one written schema (docs/results.md), back again bit for bit, and its validation."""
+"""Convert steps to an xarray.DataTree by the schema (docs/results.md), and back bit for bit."""
 
 import json
 from collections.abc import Sequence
@@ -50,7 +50,9 @@ __all__ = [
 ]
 
 UNKNOWNS = "rotation_x rotation_y rotation_z shift_x shift_y"
+"""Names of the five pose parameters, in the order of covariances and offsets."""
 UNKNOWN_UNITS = "radian radian radian angstrom angstrom"
+"""Units of the five pose parameters."""
 
 _HISTORY = {
     "resolution_masked": "resolution_masked_A",
@@ -67,7 +69,7 @@ _HISTORY = {
     "lattice_share": "lattice_share",
     "skipped": "skipped",
 }
-"""Variable of /history → field of Summary."""
+"""Variable of /history → field of IterationSummary."""
 
 
 _SEARCH_SETTINGS = {
@@ -77,7 +79,7 @@ _SEARCH_SETTINGS = {
     "rotation_extent": "rotation_extent_deg",
     "shift_extent": "shift_extent_A",
 }
-"""Variable of /state → field of Held."""
+"""Variable of /state → field of SearchSettings."""
 
 
 def to_tree(
@@ -89,10 +91,21 @@ def to_tree(
     before: Step | None = None,
     inputs: dict[str, Any] | None = None,
 ) -> xr.DataTree:
-    """Results of consecutive steps by the schema; maps, mask and history are those of the last one.
+    """Convert consecutive steps to a tree by the schema; maps, mask and history are those of the last step.
 
-    specs, masks: what each step was run with; the job's by default. before: the step that steps[0] grew from. inputs:
-    `fingerprints(job)`, if already known. The tree shares no memory with the steps.
+    Parameters
+    ----------
+    job : the job of the run
+    steps : steps in order, each computed from the one before
+    specs : parameters that each step was run with; by default those of the job
+    masks : mask that each step was run with; by default that of the job
+    before : step that steps[0] was computed from; None if it is step 0 or if its parent is unknown
+    inputs : result of `input_fingerprints(job)`, if it is already known
+
+    Returns
+    -------
+    xarray.DataTree
+        The results; they share no memory with the steps.
     """
     specs = [job.spec] * len(steps) if specs is None else specs
     masks = [job.mask] * len(steps) if masks is None else masks
@@ -106,7 +119,20 @@ def to_tree(
 
 
 def step_tree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]) -> xr.DataTree:
-    """One step by the schema, without /mask; `job.spec` is what it was run with, `before` the poses it grew from."""
+    """Convert one step to a tree by the schema, without /mask.
+
+    Parameters
+    ----------
+    job : the job that the step was run with
+    step : the step
+    before : poses of the step it was computed from; None for the input poses
+    inputs : result of `input_fingerprints`
+
+    Returns
+    -------
+    xarray.DataTree
+        The step; variables by iteration have one iteration.
+    """
     fulcrum = fulcrum_of(job, step)
     attributes = {
         "schema": "lrwidgets results, docs/results.md",
@@ -130,7 +156,7 @@ def step_tree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]
 
 
 def join_iterations(trees: Sequence[xr.DataTree]) -> xr.DataTree:
-    """Trees of consecutive steps as one along `iteration`; what has no iteration, and history, from the last."""
+    """Join trees of consecutive steps along `iteration`; history and variables without iteration come from the last."""
     last = trees[-1]
     groups = {"/": xr.Dataset(attrs=_join_attributes(trees))}
     for name in last.children:
@@ -140,15 +166,16 @@ def join_iterations(trees: Sequence[xr.DataTree]) -> xr.DataTree:
 
 
 def _join_attributes(trees: Sequence[xr.DataTree]) -> dict[str, Any]:
+    """Return the root attributes of the last tree with the specs of all."""
     specs = [spec for tree in trees for spec in json.loads(tree.attrs["specs"])]
     attributes = {str(name): value for name, value in trees[-1].attrs.items()}
     return {**attributes, "specs": json.dumps(specs)}
 
 
 def _along_iteration(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Concatenate what has an iteration; a curve that a step lacks is NaN there."""
+    """Concatenate the variables that have an iteration; a curve that a step lacks is NaN there."""
     fixed = [name for name, variable in parts[-1].variables.items() if "iteration" not in variable.dims]
-    moving = xr.concat(
+    varying = xr.concat(
         [part.drop_vars(fixed, errors="ignore") for part in parts],
         dim="iteration",
         data_vars="all",
@@ -157,32 +184,44 @@ def _along_iteration(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         join="override",
         combine_attrs="override",
     )
-    whole = moving.assign_coords({str(name): parts[-1].variables[name] for name in fixed})
+    whole = varying.assign_coords({str(name): parts[-1].variables[name] for name in fixed})
     return whole.assign_attrs(parts[-1].attrs)
 
 
 def with_mask(tree: xr.DataTree, mask: xr.Dataset) -> xr.DataTree:
-    """The tree with its /mask group."""
+    """Return the tree with its /mask group."""
     return with_group(tree, "mask", mask)
 
 
 def with_group(tree: xr.DataTree, name: str, data: xr.Dataset) -> xr.DataTree:
-    """The tree with one group more."""
+    """Return the tree with one more group."""
     groups = {node.path: node.to_dataset() for node in tree.subtree}
     return xr.DataTree.from_dict({**groups, f"/{name}": data})
 
 
-def uncertainty_dataset(particles: Particles, step: Step, found: Uncertainty) -> xr.Dataset:
-    """The /uncertainty group: how far the poses of a step may be off, by `lrcore.analysis.pose_uncertainty`."""
-    sd = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
+def uncertainty_dataset(particles: Particles, step: Step, result: Uncertainty) -> xr.Dataset:
+    """Return the /uncertainty group of a step.
+
+    Parameters
+    ----------
+    particles : all particles of the run
+    step : the step whose poses were sampled
+    result : result of `lrcore.analysis.pose_uncertainty.uncertainty`
+
+    Returns
+    -------
+    xarray.Dataset
+        SDs, covariances and offsets by particle.
+    """
+    sd = np.sqrt(np.diagonal(result.covariance, axis1=1, axis2=2))
     values = {
         "uid": particles.uid,
         "half": particles.half,
         "rotation_sd": sd[:, :3] / DEGREE,
         "shift_sd": sd[:, 3:],
-        "covariance": found.covariance,
-        "offset": found.offset,
-        "draws": found.ess,
+        "covariance": result.covariance,
+        "offset": result.offset,
+        "draws": result.ess,
     }
     data = _dataset("uncertainty", values, ("uid", "half"), iteration=step.iteration)
     for name in ("covariance", "offset"):
@@ -191,7 +230,7 @@ def uncertainty_dataset(particles: Particles, step: Step, found: Uncertainty) ->
 
 
 def to_step(tree: xr.DataTree) -> Step:
-    """The last step in a tree, bit for bit as it went in."""
+    """Return the last step in a tree, bit for bit as it was written."""
     particles, state = (tree[name].to_dataset().isel(iteration=-1) for name in ("particles", "state"))
     return Step(
         iteration=int(particles["iteration"]),
@@ -218,7 +257,7 @@ def to_step(tree: xr.DataTree) -> Step:
 
 
 def _other_modes(particles: xr.Dataset) -> dict[str, Any]:
-    """None of a run that was written before they were kept."""
+    """Return the other modes; empty ones for a run that was written before they were stored."""
     names = ("other_modes", "other_probability")
     if names[0] not in particles:
         return dict(zip(names, empty_other_modes(particles.sizes["particle"]), strict=True))
@@ -226,7 +265,17 @@ def _other_modes(particles: xr.Dataset) -> dict[str, Any]:
 
 
 def covariance_in_degrees(tree: xr.DataTree) -> xr.DataArray:
-    """The 5×5 posterior covariance of every particle with rotations in degree and shifts in Å."""
+    """Return the posterior covariances (iteration, particle, 5, 5) with rotations in degrees and shifts in Å.
+
+    Parameters
+    ----------
+    tree : results by the schema
+
+    Returns
+    -------
+    xarray.DataArray
+        The covariances; attribute `unknown_units` has their units.
+    """
     factor = np.array([1 / DEGREE] * 3 + [1.0] * 2)
     covariance = tree["particles"]["covariance"]
     scaled = covariance * xr.DataArray(np.outer(factor, factor), dims=("unknown", "unknown_"))
@@ -235,7 +284,7 @@ def covariance_in_degrees(tree: xr.DataTree) -> xr.DataArray:
 
 
 def mask_dataset(mask: Volume) -> xr.Dataset:
-    """The /mask group: the mask on its grid in Å about the box centre."""
+    """Return the /mask group: the mask on its grid in Å about the box centre."""
     data = _dataset("mask", {"mask": mask.data, **_grid(mask.box, mask.pixel_size_A)})
     path = "" if mask.path is None else str(mask.path)
     return data.assign_attrs(
@@ -244,31 +293,34 @@ def mask_dataset(mask: Volume) -> xr.Dataset:
 
 
 def to_mask(data: xr.Dataset) -> Volume:
-    """The mask in a /mask group, as it went in."""
+    """Return the mask in a /mask group, as it was written."""
     x, y, z = (float(value) for value in data.attrs["header_origin_angstrom"])
     path = Path(data.attrs["path"]) if data.attrs["path"] else None
     return Volume(_array(data["mask"]), float(data.attrs["pixel_size_angstrom"]), (x, y, z), path)
 
 
 def _dataset(group: str, values: dict[str, Any], coordinates: Sequence[str] = (), **attrs: Any) -> xr.Dataset:
-    """Values dressed by the schema. coordinates: those beside the ones that bear the name of a dimension."""
+    """Make a data set by the schema; `coordinates` names those that are not named like a dimension."""
     schema = SCHEMA[group]
-    dressed = {name: _variable(schema[name], value) for name, value in values.items()}
-    found = [name for name, v in dressed.items() if v.dims == (name,) or name in coordinates]
-    data = xr.Dataset({k: v for k, v in dressed.items() if k not in found}, {k: dressed[k] for k in found})
+    variables = {name: _variable(schema[name], value) for name, value in values.items()}
+    names = [name for name, v in variables.items() if v.dims == (name,) or name in coordinates]
+    data = xr.Dataset({k: v for k, v in variables.items() if k not in names}, {k: variables[k] for k in names})
     return data.assign_attrs(attrs)
 
 
 def _variable(schema: VariableSchema, value: Any) -> xr.Variable:
+    """Return a variable with the type and attributes of the schema."""
     array = np.asarray(value, dtype=np.dtype(schema.dtype))
     return xr.Variable(schema.dims, array, {"long_name": schema.long_name, "units": schema.unit})
 
 
 def _grid(n: int, pixel_size_A: float) -> dict[str, Any]:
+    """Return the coordinates z, y, x of voxel centres, Å from the box centre."""
     return dict.fromkeys("zyx", (np.arange(n) - n // 2) * pixel_size_A)
 
 
 def _fsc(step: Step) -> xr.Dataset:
+    """Return the /fsc group of a step."""
     frequency = next(iter(step.fsc.values())).frequency
     with np.errstate(divide="ignore"):
         resolution = 1.0 / frequency
@@ -278,6 +330,7 @@ def _fsc(step: Step) -> xr.Dataset:
 
 
 def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float, float, float]) -> xr.Dataset:
+    """Return the /particles group of a step."""
     found, start = step.expectation, job.particles.poses
     behind = magnification_in_3d(job.particles, np.arange(len(start)))
     angle, shift = pose_differences(start, found.poses, fulcrum, behind)
@@ -311,6 +364,7 @@ def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float,
 
 
 def _volumes(step: Step) -> xr.Dataset:
+    """Return the /volumes group of a step."""
     both = (step.half_maps.first, step.half_maps.second)
     values: dict[str, Any] = {
         "half": [1, 2],
@@ -324,6 +378,7 @@ def _volumes(step: Step) -> xr.Dataset:
 
 
 def _half_maps(data: xr.Dataset) -> HalfMaps:
+    """Return the half maps in a /volumes group."""
     paths = [None if path is None else Path(path) for path in json.loads(data.attrs["paths"])]
     origins = [(float(x), float(y), float(z)) for x, y, z in data["header_origin"].values]
     sizes = [float(size) for size in data["pixel_size"].values]
@@ -332,12 +387,13 @@ def _half_maps(data: xr.Dataset) -> HalfMaps:
 
 
 def _curves(data: xr.Dataset) -> dict[str, Fsc]:
-    """The curves of the last iteration; `kinds` keeps their order."""
+    """Return the curves of the last iteration in their original order, which attribute `kinds` stores."""
     frequency = _array(data["frequency"])
     return {kind: Fsc(kind, frequency, _array(data[kind].isel(iteration=-1))) for kind in data.attrs["kinds"].split()}
 
 
 def _history(history: Sequence[IterationSummary]) -> xr.Dataset:
+    """Return the /history group."""
     values: dict[str, Any] = {name: [getattr(s, field) for s in history] for name, field in _HISTORY.items()}
     data = _dataset("history", {"iteration": [s.iteration for s in history], **values})
     for prefix, field in (("seconds_", "seconds"), ("particles_per_s_", "particles_per_s")):
@@ -350,11 +406,12 @@ def _history(history: Sequence[IterationSummary]) -> xr.Dataset:
 
 
 def history_from_dataset(data: xr.Dataset) -> tuple[IterationSummary, ...]:
-    """The history in a /history group."""
+    """Return the summaries of the iterations in a /history group."""
     return tuple(_summary(data.isel(iteration=i)) for i in range(data.sizes["iteration"]))
 
 
 def _summary(row: xr.Dataset) -> IterationSummary:
+    """Return the summary of one iteration of a /history group."""
     plain: dict[str, float] = {field: float(row[name]) for name, field in _HISTORY.items() if name in row}
     plain |= {"skipped": int(plain.get("skipped", 0))}
     stages = {
@@ -365,6 +422,7 @@ def _summary(row: xr.Dataset) -> IterationSummary:
 
 
 def _state(step: Step) -> xr.Dataset:
+    """Return the /state group of a step."""
     values: dict[str, Any] = {
         "iteration": [step.iteration],
         "half": [1, 2],
@@ -381,7 +439,7 @@ def _state(step: Step) -> xr.Dataset:
 
 
 def _search_settings(state: xr.Dataset, attributes: dict[Any, Any]) -> SearchSettings | None:
-    """What the search of a step held, if it had one and kept it."""
+    """Return the settings of a step's search; None at the start, or if the run was written before they were stored."""
     if "fulcrum" not in state or not np.isfinite(state["fulcrum"]).all():
         return None
     numbers: dict[str, Any] = {
@@ -398,5 +456,5 @@ def _search_settings(state: xr.Dataset, attributes: dict[Any, Any]) -> SearchSet
 
 
 def _array(variable: xr.DataArray) -> Any:
-    """The values alone, in memory and contiguous."""
+    """Return the values as a contiguous array in memory."""
     return np.ascontiguousarray(variable.values)

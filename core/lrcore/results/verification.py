@@ -1,4 +1,4 @@
-"""A run verified as a whole: every step and every mask by its checksum, and what interrupted writes have left."""
+"""Verify a whole run: the checksums of all steps, masks and uncertainties, and remains of interrupted writes."""
 
 import warnings
 from dataclasses import dataclass
@@ -9,9 +9,14 @@ from lrcore.results.zarr_store import Store
 
 @dataclass(frozen=True)
 class RunVerification:
-    """What was found. whole: names of the steps that are as they were written. damaged: step or mask → what is wrong.
+    """Result of verifying a run.
 
-    usable: names of whole steps whose parents are whole, too. left: what interrupted writes have left.
+    Attributes
+    ----------
+    whole : names of the steps that are as they were written
+    usable : names of the whole steps whose ancestors are all whole
+    damaged : name of a damaged step, or path of a damaged mask or uncertainty → problem
+    left : paths of the remains of interrupted writes
     """
 
     whole: tuple[str, ...]
@@ -21,19 +26,35 @@ class RunVerification:
 
 
 def verify_run(path: str | Path) -> RunVerification:
-    """Look at every file of a run, which is not changed. Raises InputError if the path is no run."""
+    """Verify every file of a run without changing it.
+
+    Parameters
+    ----------
+    path : folder of the run
+
+    Returns
+    -------
+    RunVerification
+        Whole, usable and damaged steps, and remains of interrupted writes.
+
+    Raises
+    ------
+    InputError
+        If the path is not a run, or cannot be read.
+    """
     path = Path(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # each step is told of below
+        warnings.simplefilter("ignore")  # damaged steps are listed in the result
         store = Store.open(path, write=False)
-    told = {folder.name: store.damage(folder) for folder in store.folders()}
-    damaged = {name: what for name, what in told.items() if what}
+    problems = {folder.name: store.damage(folder) for folder in store.folders()}
+    damaged = {name: problem for name, problem in problems.items() if problem}
     others = [*store.damaged_masks(), *store.damaged_uncertainties()]
-    damaged |= {str(one.relative_to(path)): "is damaged (its checksum differs)" for one in others}
+    damaged |= {str(folder.relative_to(path)): "is damaged (its checksum differs)" for folder in others}
     usable: list[str] = []
     for node in store.tree():
-        if not told.get(node.id) and (node.parent is None or node.parent in usable):
+        if not problems.get(node.id) and (node.parent is None or node.parent in usable):
             usable.append(node.id)
-    beside = sorted(path.parent.glob(f".{path.name}.*.partial"))
-    left = [str(one) for one in (path / ".partial", *beside) if one.exists()]
-    return RunVerification(tuple(name for name in told if not told[name]), tuple(usable), damaged, tuple(left))
+    unfinished = sorted(path.parent.glob(f".{path.name}.*.partial"))
+    left = [str(folder) for folder in (path / ".partial", *unfinished) if folder.exists()]
+    whole = tuple(name for name, problem in problems.items() if not problem)
+    return RunVerification(whole, tuple(usable), damaged, tuple(left))

@@ -1,4 +1,7 @@
-"""Runs as trees of whole steps: on disk (Zarr v3; written whole or not at all, verified, resumable) or in memory."""
+"""Store a run on disk as a Zarr v3 hierarchy: steps are written atomically, verified by checksum and resumable.
+
+docs/results.md describes the layout.
+"""
 
 import contextlib
 import errno
@@ -35,11 +38,19 @@ from lrcore.results.tree import (
 FORMAT = "lrwidgets run"
 FORMAT_VERSION = 1
 CHUNK = 2**18
-"""Most particles in one chunk of a variable."""
+"""Largest number of particles in one chunk of a variable."""
 
 
 class Store(StepStore):
-    """A run in a folder; docs/results.md describes it."""
+    """Run in a folder RUN.zarr.
+
+    Attributes
+    ----------
+    path : the folder
+    inputs : fingerprints of the inputs that the run was started with
+    source : how the job was loaded, as JSON values
+    spec : parameters that the run was started with; None for a run that was written before they were stored
+    """
 
     def __init__(self, path: Path, attributes: dict[str, Any], lock: IO[bytes] | None) -> None:
         super().__init__()
@@ -50,15 +61,31 @@ class Store(StepStore):
             self._own_mask: str = self.inputs["mask"]["digest"]
             self.spec: RefineSpec | None = _spec(attributes["spec"]) if "spec" in attributes else None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}/zarr.json: makes no sense ({error!r}): restore it from a copy") from error
+            raise InputError(
+                f"{path}/zarr.json: its attributes are invalid ({error!r}): restore it from a copy"
+            ) from error
         self._lock = lock
         self._next = 0
 
     @classmethod
     def create(cls, path: str | Path, job: Job, source: dict[str, Any] | None = None) -> "Store":
-        """A new, empty run of a job. source: how the job was loaded (JSON), for whoever resumes it.
+        """Create a new, empty run, open for writing.
 
-        Raises InputError if the path exists or cannot be written; then nothing is left.
+        Parameters
+        ----------
+        path : folder to create
+        job : the job of the run
+        source : how the job was loaded, as JSON values, so that the run can be resumed
+
+        Returns
+        -------
+        Store
+            The new run.
+
+        Raises
+        ------
+        InputError
+            If the path exists or cannot be written; nothing is left behind then.
         """
         path = Path(path)
         require_new_run_path(path)
@@ -79,15 +106,28 @@ class Store(StepStore):
 
     @classmethod
     def open(cls, path: str | Path, write: bool = True) -> "Store":
-        """A run at its last whole step. write: take the writer's lock and clear what a crash has left, which is told.
+        """Open a run; a damaged step is left out with a warning.
 
-        Warns of damaged steps and leaves them out. Raises InputError if the path is no run, or if another process
-        holds it for writing.
+        Parameters
+        ----------
+        path : folder of the run
+        write : True to append steps: locks the run and removes the remains of an interrupted write, with a warning.
+            False to read while another process may write.
+
+        Returns
+        -------
+        Store
+            The run, with its last whole step as the head.
+
+        Raises
+        ------
+        InputError
+            If the path is not a run, has another format version, or is being written by another process.
         """
         path = Path(path)
         attributes = _attributes(path)
         if attributes.get("format") != FORMAT:
-            raise InputError(f"{path}: is no run of lrwidgets: give the folder that --out named")
+            raise InputError(f"{path}: is not an lrwidgets run: give the folder that --out named")
         _require_version(path, attributes.get("format_version"))
         store = cls(path, attributes, _lock_run(path) if write else None)
         try:
@@ -100,12 +140,27 @@ class Store(StepStore):
         return store
 
     def append(self, step: Step, parent: str | None, job: Job) -> StepNode:
-        """Write a step to a temporary name, sync it, rename it to its checksum.
+        """Write a step to a temporary folder, sync it to disk, and rename it to its checksum.
 
-        Raises InputError when the disk is full or refuses; then nothing is left of the step.
+        Parameters
+        ----------
+        step : the step
+        parent : id of the node that the step was computed from; None for step 0
+        job : the job that the step was run with; its spec and mask are stored with the step
+
+        Returns
+        -------
+        StepNode
+            The new node, which becomes the head.
+
+        Raises
+        ------
+        InputError
+            If the run is open for reading, if its folder was removed or replaced, or if the disk is full or refuses;
+            nothing is left of the step then.
         """
         if self.read_only:
-            raise InputError(f"{self.path}: was opened for reading: open it for writing to go on with it")
+            raise InputError(f"{self.path}: is open for reading only: open it for writing to append steps")
         self._require_same_run(step.iteration)
         mask = volume_fingerprint(job.mask)
         inputs = self.inputs if mask["digest"] == self._own_mask else {**self.inputs, "mask": mask}
@@ -113,7 +168,7 @@ class Store(StepStore):
         tree.attrs |= {"parent": parent or "", "sequence": self._next, "mask": mask["digest"]}
         partial = self.path / ".partial"
         problem = f"{self.path}: step {step.iteration} cannot be written"
-        again = "go on with --resume" if self._nodes else "begin again"
+        again = "continue with --resume" if self._nodes else "start again"
         with _temporary_folder(partial, problem, again):
             self._save_mask(job.mask, mask["digest"], partial)
             _write(tree, partial / "step")
@@ -125,7 +180,7 @@ class Store(StepStore):
         return node
 
     def load(self, node: str) -> Step:
-        """The step of a node. Raises InputError if it is damaged."""
+        """Return the step of a node. Raises InputError if it is damaged."""
         found = self.node(node)
         if not self._whole(found.id):
             raise InputError(f"{self._folder(found.id)}: is damaged (its checksum differs): rewind to an earlier step")
@@ -133,7 +188,7 @@ class Store(StepStore):
             return to_step(tree)
 
     def mask(self, node: str) -> Volume | None:
-        """The mask of a node; see `Steps`. Raises InputError if it is damaged."""
+        """Return the mask of a node; see `StepStore`. Raises InputError if it is damaged."""
         digest = self.node(node).mask
         if digest == self._own_mask:
             return None
@@ -145,28 +200,28 @@ class Store(StepStore):
         return mask
 
     def history(self, node: str) -> tuple[IterationSummary, ...]:
-        """The history up to a node; maps are not read."""
+        """Return the summaries of all iterations up to a node, without reading maps."""
         with _open(self._folder(node)) as tree:
             return history_from_dataset(tree["history"].to_dataset())
 
     def results(self, node: str | None = None) -> xr.DataTree:
-        """Results by the schema; maps and mask are read when they are used."""
+        """Return the results up to a node; see `StepStore`. Maps and mask are read from disk when they are used."""
         path = self.path_to(node)
         trees = [_open(self._folder(n.id)) for n in path]
         tree = with_mask(join_iterations(trees), _open(self._mask_folder(path[-1].mask)).to_dataset())
         return with_uncertainty(tree, self.uncertainty(path[-1].id))
 
     def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
-        """Write it beside the steps under its checksum. Raises InputError as `append` does."""
-        found = self.node(node)
+        """Write the uncertainty of a step under its checksum, next to the steps. Raises InputError as `append` does."""
+        step = self.node(node)
         if self.read_only:
-            raise InputError(f"{self.path}: was opened for reading: open it for writing to keep something in it")
-        self._require_same_run(found.iteration)
-        partial, old = self.path / ".uncertainty.partial", self._uncertainties(found.id)
-        with _temporary_folder(partial, f"{self.path}: the uncertainty cannot be kept", "ask again"):
+            raise InputError(f"{self.path}: is open for reading only: open it for writing to store an uncertainty")
+        self._require_same_run(step.iteration)
+        partial, old = self.path / ".uncertainty.partial", self._uncertainties(step.id)
+        with _temporary_folder(partial, f"{self.path}: the uncertainty cannot be stored", "compute it again"):
             _write(xr.DataTree(data), partial / "data")
             zarr.open_group(self.path / "uncertainty", mode="a", zarr_format=3)
-            target = self.path / "uncertainty" / f"{found.id}-{_digest(partial / 'data')}"
+            target = self.path / "uncertainty" / f"{step.id}-{_digest(partial / 'data')}"
             if target not in old:
                 _rename(partial / "data", target)
         for folder in old:
@@ -174,53 +229,55 @@ class Store(StepStore):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def uncertainty(self, node: str) -> xr.Dataset | None:
-        """What was kept of a step, or None; what is damaged is warned of and left out."""
+        """Return the stored uncertainty of a step, or None; a damaged one is left out with a warning."""
         for folder in self._uncertainties(node):
             if folder.name == f"{node}-{_digest(folder)}":
                 with _open(folder) as tree:
                     return tree.to_dataset().load()
-            _warn(f"{folder}: is damaged (its checksum differs) and left out: ask for the uncertainty again")
+            _warn(f"{folder}: is damaged (its checksum differs) and left out: compute the uncertainty again")
         return None
 
     def _uncertainties(self, node: str | None = None) -> list[Path]:
-        """The folders of what was kept of a step, or of all."""
+        """Return the folders of the uncertainties of a step, or of all steps."""
         name = f"{node}-*" if node else "*-*-*"
-        return sorted(one for one in (self.path / "uncertainty").glob(name) if one.is_dir())
+        return sorted(folder for folder in (self.path / "uncertainty").glob(name) if folder.is_dir())
 
     @property
     def read_only(self) -> bool:
-        """Whether it can only be looked at."""
+        """Return True if the run was opened for reading only, or was closed."""
         return self._lock is None
 
     def check_inputs(self, job: Job) -> None:
-        """Raise InputError naming the first input that is not what the run was begun with."""
+        """Raise InputError naming the first input that differs from the one that the run was started with."""
         now = input_fingerprints(job)
         for name in dict.fromkeys([*self.inputs, *now]):
             if self.inputs.get(name, {}).get("digest") != now.get(name, {}).get("digest"):
                 path = now.get(name, self.inputs.get(name, {})).get("path") or name
                 what = name.replace("_", " ")
-                raise InputError(f"{path}: {what} differ from what {self.path} was begun with: use another --out")
+                raise InputError(f"{path}: not the {what} that {self.path} was started with: use another --out")
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock; steps cannot be appended afterwards."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def discard(self) -> None:
-        """Close an empty run and remove its folder; a run that has a step stays."""
+        """Close the run, and remove its folder if it has no steps."""
         self.close()
         if not self._nodes:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _folder(self, node: str) -> Path:
+        """Return the folder of a step."""
         return self.path / "steps" / node
 
     def _mask_folder(self, digest: str) -> Path:
+        """Return the folder of the mask with that digest."""
         return self.path / "mask" if digest == self._own_mask else self.path / "masks" / digest
 
     def _save_mask(self, mask: Volume, digest: str, partial: Path) -> None:
-        """Write a mask that the run has not seen yet, under its digest."""
+        """Write a mask under its digest, unless the run has it already."""
         folder = self._mask_folder(digest)
         if not folder.exists():
             _write(xr.DataTree(mask_dataset(mask)), partial / "mask")
@@ -228,60 +285,62 @@ class Store(StepStore):
             _rename(partial / "mask", folder)
 
     def _require_same_run(self, iteration: int) -> None:
-        """Raise InputError if the run that we hold is no longer the one at its path: removed, or another's by now."""
+        """Raise InputError if the folder of the locked run was removed or replaced by another run."""
         assert self._lock is not None
         problem = f"{self.path}: step {iteration} cannot be written"
         try:
             there = os.stat(self.path / "zarr.json")
         except OSError as error:
             raise InputError(
-                f"{problem}: the run's folder is gone ({error.strerror}): bring it back and go on with --resume, or "
-                "begin again"
+                f"{problem}: the folder of the run is gone ({error.strerror}): restore it and continue with --resume, "
+                "or start again"
             ) from error
         if not os.path.samestat(there, os.fstat(self._lock.fileno())):
-            raise InputError(f"{problem}: another run has taken its place: begin again with another --out")
+            raise InputError(f"{problem}: another run is at this path now: start again with another --out")
 
     def _clear(self) -> None:
-        """Clear what an interrupted write has left, and say so: it never counted."""
+        """Remove the remains of an interrupted write, with a warning; they were never part of the run."""
         shutil.rmtree(self.path / ".uncertainty.partial", ignore_errors=True)
         partial = self.path / ".partial"
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
-            _warn(f"{self.path}: what an interrupted write had left was cleared: that step is made again")
+            _warn(f"{self.path}: removed the remains of an interrupted write: that step is computed again")
 
     def _whole(self, node: str) -> bool:
+        """Return True if the files of a step match the checksum in its name."""
         return _digest(self._folder(node)) == node.partition("-")[2]
 
     def _poses(self, node: str) -> Poses:
+        """Return the poses of a step."""
         rotation, origin = (zarr.open_array(self._folder(node) / "particles" / name) for name in ("rotation", "origin"))
         return Poses(np.asarray(rotation[-1]), np.asarray(origin[-1]))
 
     def _scan(self) -> None:
-        """Read the tree; leave out a damaged newest step and whatever has lost its parent."""
-        found: dict[str, tuple[int, StepNode]] = {}
+        """Read the tree; leave out damaged newest steps and steps whose parent is damaged or missing."""
+        entries: dict[str, tuple[int, StepNode]] = {}
         for folder in self.folders():
             with _warn_unreadable_step(folder):
-                found[folder.name] = self._entry(folder)
-        order = sorted(found, key=lambda name: found[name][0])
-        self._next = 1 + max((found[name][0] for name in order), default=-1)
+                entries[folder.name] = self._entry(folder)
+        order = sorted(entries, key=lambda name: entries[name][0])
+        self._next = 1 + max((entries[name][0] for name in order), default=-1)
         while order and not self._whole(order[-1]):
             _warn(f"{self._folder(order.pop())}: is damaged (its checksum differs) and left out")
         for name in order:
-            node = found[name][1]
+            node = entries[name][1]
             if node.parent is not None and node.parent not in self._nodes:
                 _warn(f"{self._folder(name)}: its parent {node.parent} is damaged or missing: left out")
                 continue
             self._nodes[name] = node
 
     def folders(self) -> list[Path]:
-        """The folders of all steps, whole or not, by name."""
+        """Return the folders of all steps, damaged ones included, sorted by name. Raises InputError if unreadable."""
         try:
             return sorted(folder for folder in (self.path / "steps").iterdir() if folder.is_dir())
         except OSError as error:
             raise InputError(f"{self.path}/steps: cannot be read ({error.strerror}): restore it from a copy") from error
 
     def _entry(self, folder: Path) -> tuple[int, StepNode]:
-        """Sequence and node of a step's folder. Raises InputError if its attributes make no sense."""
+        """Return sequence number and node of a step's folder. Raises InputError if its attributes are invalid."""
         attributes = _attributes(folder)
         try:
             sequence, parent = int(attributes["sequence"]), str(attributes["parent"]) or None
@@ -290,10 +349,10 @@ class Store(StepStore):
             return sequence, StepNode(folder.name, parent, iteration, _spec(attributes["spec"]), mask)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"its attributes make no sense: {reason[:120]}") from error
+            raise InputError(f"its attributes are invalid: {reason[:120]}") from error
 
     def damage(self, folder: Path) -> str:
-        """What is wrong with the folder of a step; empty if it is whole."""
+        """Return the problem with the folder of a step; "" if it is whole."""
         try:
             self._entry(folder)
             return "" if self._whole(folder.name) else "is damaged (its checksum differs)"
@@ -301,32 +360,33 @@ class Store(StepStore):
             return f"is damaged ({error})"
 
     def damaged_uncertainties(self) -> list[Path]:
-        """Folders of kept uncertainties that are not what their checksum says."""
-        return [one for one in self._uncertainties() if one.name.rpartition("-")[2] != _digest(one)]
+        """Return the folders of uncertainties that do not match their checksum."""
+        return [folder for folder in self._uncertainties() if folder.name.rpartition("-")[2] != _digest(folder)]
 
     def damaged_masks(self) -> list[Path]:
-        """Folders of masks that are not what their digest says."""
-        others = self.path / "masks"
+        """Return the folders of masks that do not match their digest."""
+        later = self.path / "masks"
         folders = {self.path / "mask": self._own_mask}
-        folders |= {one: one.name for one in sorted(others.iterdir()) if one.is_dir()} if others.is_dir() else {}
+        folders |= {each: each.name for each in sorted(later.iterdir()) if each.is_dir()} if later.is_dir() else {}
         return [folder for folder, digest in folders.items() if not _is_mask(folder, digest)]
 
 
 def _spec(text: Any) -> RefineSpec:
-    """The spec in an attribute. Raises ValueError or TypeError if it is none."""
+    """Return the spec in an attribute. Raises ValueError or TypeError if it is invalid."""
     return RefineSpec.model_validate_json(text)
 
 
 def _is_mask(folder: Path, digest: str) -> bool:
+    """Return True if a folder holds the mask with that digest."""
     try:
         with _open(folder) as tree:
             return bool(volume_fingerprint(to_mask(tree.to_dataset()))["digest"] == digest)
-    except Exception:  # whatever the libraries below say of a damaged file: it is not that mask
+    except Exception:  # Zarr, its codecs and NumPy raise many types for a damaged file
         return False
 
 
 def _require_version(path: Path, version: Any) -> None:
-    """Raise InputError for a run that this version cannot read; docs/results.md has the rule."""
+    """Raise InputError for a format version that this lrwidgets cannot read; docs/results.md has the rule."""
     if version == FORMAT_VERSION:
         return
     newer = isinstance(version, int) and version > FORMAT_VERSION
@@ -335,9 +395,19 @@ def _require_version(path: Path, version: Any) -> None:
 
 
 def require_new_run_path(path: Path) -> None:
-    """Raise InputError unless a run can be made at `path`: it is free, and the folder above it lets us write."""
+    """Check that a run can be created at a path, by writing to its parent folder.
+
+    Parameters
+    ----------
+    path : folder to create
+
+    Raises
+    ------
+    InputError
+        If the path exists, or its parent folder does not exist or cannot be written.
+    """
     if path.exists():
-        raise InputError(f"{path}: exists already: go on with it by --resume, or choose another --out")
+        raise InputError(f"{path}: exists already: continue it with --resume, or choose another --out")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}: make it, or choose another --out")
     with _temporary_folder(
@@ -347,8 +417,8 @@ def require_new_run_path(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_folder(folder: Path, problem: str, again: str = "begin again") -> Iterator[Path]:
-    """Clear `folder` before and after; whatever the system refuses meanwhile is an InputError that begins so."""
+def _temporary_folder(folder: Path, problem: str, again: str = "start again") -> Iterator[Path]:
+    """Remove `folder` before and after; an OSError in between becomes an InputError that starts with `problem`."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield folder
@@ -361,20 +431,20 @@ def _temporary_folder(folder: Path, problem: str, again: str = "begin again") ->
 
 
 WRITE_BATCH_BYTES = 64 << 20
-"""Bytes up to which a tree is put together in memory before it is written."""
+"""Largest tree, bytes, that is assembled in memory before it is written."""
 
 
 def _write(tree: xr.DataTree, folder: Path) -> None:
     """Write a tree as a Zarr v3 hierarchy and sync every file and folder of it to the disk."""
     encoding = {node.path: {str(k): _encoding(v) for k, v in node.variables.items()} for node in tree.subtree}
     folder.parent.mkdir(exist_ok=True)
-    how: dict[str, Any] = {"mode": "w-", "zarr_format": 3, "consolidated": False, "encoding": encoding}
+    options: dict[str, Any] = {"mode": "w-", "zarr_format": 3, "consolidated": False, "encoding": encoding}
     if tree.nbytes > WRITE_BATCH_BYTES:
-        tree.to_zarr(folder, **how)
+        tree.to_zarr(folder, **options)
     else:
-        # A step is some two hundred small files, which Zarr writes one after the other from another thread.
+        # Faster for the about 200 small files of a step, which Zarr writes to disk one by one from another thread.
         files: dict[str, Any] = {}
-        tree.to_zarr(zarr.storage.MemoryStore(files), **how)
+        tree.to_zarr(zarr.storage.MemoryStore(files), **options)
         folder.mkdir()
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -384,19 +454,21 @@ def _write(tree: xr.DataTree, folder: Path) -> None:
 
 
 def _encoding(variable: xr.Variable) -> dict[str, Any]:
-    """One chunk for each iteration and half; maps as they are, since noise does not shrink."""
-    whole = {"iteration": 1, "half": 1, "particle": CHUNK}
+    """Return one chunk for each iteration and half set; maps are not compressed, because noise does not compress."""
+    largest = {"iteration": 1, "half": 1, "particle": CHUNK}
     sizes = zip(variable.dims, variable.shape, strict=True)
-    chunks = tuple(max(1, min(n, whole.get(str(dim), n))) for dim, n in sizes)
+    chunks = tuple(max(1, min(n, largest.get(str(dim), n))) for dim, n in sizes)
     return {"chunks": chunks, **({"compressors": None} if variable.dtype == np.float32 else {})}
 
 
 def _rename(folder: Path, target: Path) -> None:
+    """Rename a folder and sync the parent of its new name to disk."""
     os.rename(folder, target)
     _sync(target.parent)
 
 
 def _sync(path: Path) -> None:
+    """Sync a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -405,7 +477,7 @@ def _sync(path: Path) -> None:
 
 
 def _digest(folder: Path) -> str:
-    """BLAKE2b over the names and contents of all files below a folder, as 16 hexadecimal digits."""
+    """Return the BLAKE2b digest of the names and contents of all files below a folder, as 16 hexadecimal digits."""
     total = hashlib.blake2b(digest_size=8)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = path.read_bytes()
@@ -415,12 +487,13 @@ def _digest(folder: Path) -> str:
 
 
 def _open(folder: Path) -> xr.DataTree:
+    """Open a Zarr hierarchy without loading its arrays."""
     return xr.open_datatree(folder, engine="zarr", consolidated=False)
 
 
 @contextlib.contextmanager
 def _warn_unreadable_step(folder: Path) -> Iterator[None]:
-    """A step that cannot be read is warned of."""
+    """Turn the InputError of a step that cannot be read into a warning."""
     try:
         yield
     except InputError as error:
@@ -428,23 +501,24 @@ def _warn_unreadable_step(folder: Path) -> Iterator[None]:
 
 
 def _warn(message: str) -> None:
+    """Warn with the line of the calling function."""
     warnings.warn(message, stacklevel=2)
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
-    """The attributes of a Zarr v3 group."""
+    """Return the attributes of a Zarr v3 group."""
     try:
-        found = json.loads((folder / "zarr.json").read_text())
-        attributes: dict[str, Any] = dict(found["attributes"])
+        metadata = json.loads((folder / "zarr.json").read_text())
+        attributes: dict[str, Any] = dict(metadata["attributes"])
     except FileNotFoundError as error:
-        raise InputError(f"{folder}: is no run of lrwidgets: give the folder that --out named") from error
+        raise InputError(f"{folder}: is not an lrwidgets run: give the folder that --out named") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}/zarr.json: cannot be read ({error}): restore it from a copy") from error
     return attributes
 
 
 def _lock_run(path: Path) -> IO[bytes]:
-    """The run's own metadata file, opened and locked until it is closed."""
+    """Open the metadata file of a run and lock it until it is closed. Raises InputError if it is locked already."""
     try:
         file = (path / "zarr.json").open("r+b")
     except OSError as error:
@@ -455,5 +529,8 @@ def _lock_run(path: Path) -> IO[bytes]:
         file.close()
         raise InputError(f"{path}: another process is writing this run: wait for it or choose another --out") from error
     except OSError as error:
-        _warn(f"{path}: this file system knows no locks ({error.strerror}): see that no other process writes this run")
+        _warn(
+            f"{path}: this file system does not support locks ({error.strerror}): make sure that no other process "
+            "writes this run"
+        )
     return file

@@ -1,1 +1,5 @@
-"""Simulate particles of a flexible molecule, with the truth beside them."""
+"""Simulate particles of a flexible molecule, and keep the truth."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
-"""Atoms on a grid: the Fourier transform of points, in the plane or in space, and the map that they make.
+"""Compute the Fourier transform and the map of point atoms, in two or three dimensions.
 
-It shares no code with the slice kernel, so that images made with it are an independent witness of it.
+It shares no code with the slice kernels, so that images made with it test them independently.
 """
 
 import numpy as np
@@ -11,17 +11,28 @@ from lrcore.arrays import Float32, Float64
 from lrcore.imaging.grids import ift, index_grid
 
 OVERSAMPLING = 3
-"""Fineness of the grid that the points are spread on. It costs an error of 0.5 % at most, at the Nyquist limit."""
+"""Oversampling of the grid on which the points are spread; the error is at most 0.5 %, at the Nyquist limit."""
 
 AT_ONCE = 4096
-"""Points spread at once: few enough for their weights to stay in a cache."""
+"""Points that are spread at a time, so that their weights stay in the cache."""
 
 
 def points_ft(points: Float64, n: int) -> npt.NDArray[np.complex128]:
-    """FT Σ exp(−2πi k·x) of points (m, d), (x, y[, z]) in pixels from the box centre: (n, ..., n // 2 + 1).
+    """Return the FT Σ exp(−2πi k·x) of points.
 
-    Points outside the box wrap around. For even n the Nyquist lines, which have no mate, are 0. The points are spread
-    by a cubic B-spline β³ on a finer grid, and the FT is divided by that of β³, sinc⁴.
+    Points outside the box wrap around. For even n the Nyquist lines, which have no Friedel mate, are 0. The points are
+    spread by a cubic B-spline β³ on a finer grid, and the FT is divided by that of β³, sinc⁴.
+
+    Parameters
+    ----------
+    points : (m, d)
+        (x, y) or (x, y, z) in pixels from the box centre.
+    n
+        Box in pixels.
+
+    Returns
+    -------
+    (n, ..., n // 2 + 1) complex128, of d axes.
     """
     ndim, fine = points.shape[1], OVERSAMPLING * n
     shape = (fine,) * ndim
@@ -37,7 +48,7 @@ def points_ft(points: Float64, n: int) -> npt.NDArray[np.complex128]:
 
 
 def _splat_on_grid(points: Float64, size: int) -> Float64:
-    """Cubic B-spline weights of points (m, d) summed on a periodic grid with its origin at index 0: (size^d,)."""
+    """Sum the cubic B-spline weights of points (m, d) on a periodic grid with its origin at index 0: (size^d,)."""
     axes = np.ascontiguousarray(points.T)
     base = np.floor(axes).astype(np.int64)
     right = axes - base
@@ -53,24 +64,50 @@ def _splat_on_grid(points: Float64, size: int) -> Float64:
 
 
 def _cubic_bspline_core(t: Float64) -> Float64:
-    """The inner part of 6 β³, at distance 0 ≤ t ≤ 1 from its top."""
+    """Return the inner part of 6 β³ at the distance 0 ≤ t ≤ 1 from its maximum."""
     return 4.0 - t**2 * (6.0 - 3.0 * t)
 
 
 def bfactor_envelope(n: int, pixel_size_A: float, bfactor_A2: float, ndim: int) -> Float64:
-    """Form factor exp(−B k² / 4) of an atom on the half-complex grid: (n, ..., n // 2 + 1)."""
+    """Return the form factor exp(−B k² / 4) of an atom on the half-complex grid: (n, ..., n // 2 + 1)."""
     squares = np.asarray(sum((k / (n * pixel_size_A)) ** 2 for k in index_grid(n, ndim)))
     return np.exp(-0.25 * bfactor_A2 * squares)
 
 
 def density_of_atoms(points_A: Float64, n: int, pixel_size_A: float, bfactor_A2: float) -> Float32:
-    """Map [z, y, x] of atoms (m, 3), (x, y, z) in Å from the box centre: (n, n, n); its slices are their images."""
+    """Return the map of atoms; its central slices are the FTs of their images.
+
+    Parameters
+    ----------
+    points_A : (m, 3)
+        (x, y, z) in Å from the box centre.
+    n
+        Box in voxels.
+    pixel_size_A
+        Voxel size in Å.
+    bfactor_A2
+        B-factor of the atoms in Å².
+
+    Returns
+    -------
+    (n, n, n) float32, zyx.
+    """
     spectrum = points_ft(points_A / pixel_size_A, n) * bfactor_envelope(n, pixel_size_A, bfactor_A2, 3)
     return ift(spectrum, n, 3).astype(np.float32)
 
 
 def distance_to_atoms_A(points_A: Float64, n: int, pixel_size_A: float) -> Float32:
-    """Distance in Å of each voxel from the nearest voxel that holds an atom: (n, n, n)."""
+    """Return the distance in Å of each voxel from the nearest voxel with an atom: (n, n, n).
+
+    Parameters
+    ----------
+    points_A : (m, 3)
+        (x, y, z) in Å from the box centre.
+    n
+        Box in voxels.
+    pixel_size_A
+        Voxel size in Å.
+    """
     from scipy.ndimage import distance_transform_edt
 
     empty = np.ones((n,) * 3, bool)

@@ -1,7 +1,7 @@
-"""Data to measure speed with: simulated images in any number, at any size, made in seconds.
+"""Make data for speed measurements: any number of simulated images of any size, within seconds.
 
-A few hundred distinct projections of a two-body phantom, with CTF, are repeated under fresh white noise and with fresh
-errors of their poses. To a search, that is as much work as distinct images; nothing is to be learnt from the map.
+A few hundred distinct projections of a two-body phantom, with CTF, are repeated with fresh white noise and fresh errors
+of their poses. For a search, this is as much work as distinct images; the resulting map has no meaning.
 """
 
 from collections.abc import Iterator
@@ -28,26 +28,37 @@ from lrcore.simulation.phantom import Phantom, SimulatedMotion, make_two_body_ph
 BFACTOR_A2 = 40.0
 DEFOCUS_A = (8000.0, 20000.0)
 HINGE_DEG, HINGE_A = 4.0, 1.0
+"""SDs of the motion of body B."""
 POSE_DEG, POSE_A = 0.7, 0.5
+"""SDs of the errors of the poses."""
 RADIUS_A_A = 24.0
 """Radius of the body outside the mask."""
 EDGE_PX = 6.0
+"""Width of the soft edge of the mask."""
 MAP_NOISE = 0.02
 """Noise of a half map, in units of the SD of the map inside the mask."""
 DENSITY_BOX = 128
-"""The phantom fits into this box, and its map in a larger one is that one padded."""
+"""Box that holds the phantom; for a larger box its map is padded."""
 
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """A refinement's input in memory and on disk: particles.star, mask.mrc, half1.mrc and half2.mrc in `folder`."""
+    """Input of a refinement in memory and on disk.
+
+    Attributes
+    ----------
+    folder
+        Folder with particles.star, mask.mrc, half1.mrc and half2.mrc.
+    job
+        The same input as a Job.
+    """
 
     folder: Path
     job: Job
 
     @property
     def arguments(self) -> list[str]:
-        """What `lrwidgets refine` is told about its input."""
+        """Arguments of `lrwidgets refine` for this input."""
         files = {name: str(self.folder / name) for name in ("particles.star", "mask.mrc", "half1.mrc", "half2.mrc")}
         return [files["particles.star"], "--mask", files["mask.mrc"], "--half-maps", *list(files.values())[2:]]
 
@@ -65,10 +76,37 @@ def make_benchmark_data(
     seed: int = 0,
     float16: bool = False,
 ) -> BenchmarkData:
-    """Write n images (box, box) of `distinct` views, a spherical mask of `radius_px`, soft edge included, and maps.
+    """Write simulated images, a spherical mask and half maps to a folder.
 
-    snr: variance of the CTF-modulated signal over that of the noise, which is white and 1. Raises InputError if the
-    folder cannot be written.
+    Parameters
+    ----------
+    folder
+        Folder to write to; it is created.
+    n
+        Number of images.
+    spec
+        Settings of the job.
+    box, pixel_size_A
+        Box in pixels and pixel size in Å of images and maps.
+    radius_px
+        Radius of the mask in pixels, soft edge included.
+    snr
+        Variance of the CTF-modulated signal over that of the noise, which is white with variance 1.
+    distinct
+        Number of distinct views.
+    seed
+        Seed of the random numbers.
+    float16
+        Write the images as 16-bit floats.
+
+    Returns
+    -------
+    The folder and the job.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
     """
     folder, rng = make_folder(folder), np.random.default_rng([seed, 3])
     phantom = make_two_body_phantom(seed, RADIUS_A_A, 0.75 * radius_px * pixel_size_A)
@@ -93,7 +131,7 @@ def make_benchmark_data(
 
 
 def synthetic_start(job: Job) -> Step:
-    """Step 0 of a workload without measuring anything: its half maps, its noise (1 a pixel), an FSC of 0.99."""
+    """Return step 0 of a job without measurements: its half maps, a noise variance of 1 per pixel, an FSC of 0.99."""
     particles, maps = job.particles, job.half_maps
     assert maps is not None
     frequency = shell_frequency(particles.box, particles.pixel_size_A)
@@ -103,9 +141,22 @@ def synthetic_start(job: Job) -> Step:
 
 
 def voxel_indices(limit: int, rotations: npt.NDArray[np.float64], samples: FourierSamples) -> npt.NDArray[np.int32]:
-    """Flat index of the voxel at or below each sample of slices, in an array of `shape_for(limit)`: (B, S).
+    """Return the flat index of the voxel at or below each sample of slices of a Fourier volume.
 
-    A step of three voxels from there, along any axis, stays in the array.
+    Three voxels further along any axis are still inside the array.
+
+    Parameters
+    ----------
+    limit
+        Radius up to which the volume can be read, see `lrcore.imaging.fourier_volume.fourier_volume_shape`.
+    rotations : (B, 3, 3)
+        A of the slices.
+    samples
+        Samples of each slice.
+
+    Returns
+    -------
+    (B, S) int32.
     """
     shape = fourier_volume_shape(limit)
     k = np.stack([samples.kx, samples.ky, np.zeros_like(samples.kx)])
@@ -118,7 +169,7 @@ def voxel_indices(limit: int, rotations: npt.NDArray[np.float64], samples: Fouri
 
 
 def _repeat_views(views: Particles, n: int, rng: np.random.Generator) -> Particles:
-    """Particles that show the views in turn, with errors of their poses, in two half sets of equal size."""
+    """Return n particles that show the views in turn, with errors of their poses, in two half sets of equal size."""
     rows = np.arange(n) % len(views)
     true = views.poses.select(rows)
     error = rotation_exp(np.radians(rng.normal(0.0, POSE_DEG, (n, 3))))
@@ -134,6 +185,7 @@ def _repeat_views(views: Particles, n: int, rng: np.random.Generator) -> Particl
 
 
 def _add_noise(signal: Float32, n: int, rng: np.random.Generator) -> Iterator[Float32]:
+    """Yield batches of images: the signals in turn, with white noise of variance 1."""
     for start in range(0, n, BATCH):
         rows = np.arange(start, min(start + BATCH, n)) % len(signal)
         images = rng.standard_normal((len(rows), *signal.shape[1:]), dtype=np.float32)
@@ -142,18 +194,20 @@ def _add_noise(signal: Float32, n: int, rng: np.random.Generator) -> Iterator[Fl
 
 
 def _mask(phantom: Phantom, box: int, pixel_size_A: float, radius_px: float) -> Volume:
-    """A sphere about the voxel nearest the middle of body B."""
+    """Return a sphere about the voxel nearest to the centre of body B."""
     x, y, z = (float(c) for c in np.rint(phantom.body_b.mean(axis=0) / pixel_size_A))
     distance = radius_grid(box, 3, (z, y, x))
     return Volume(cosine_edge(distance, radius_px - EDGE_PX, EDGE_PX), pixel_size_A)
 
 
 def _density(phantom: Phantom, box: int, pixel_size_A: float) -> Float32:
+    """Return the map of the phantom, padded if the box is large."""
     small = density_of_atoms(phantom.atoms, min(box, DENSITY_BOX), pixel_size_A, BFACTOR_A2)
     return resize(small, box, 3).astype(np.float32)
 
 
 def _half_maps(truth: Float32, mask: Volume, rng: np.random.Generator) -> HalfMaps:
+    """Return two half maps: the truth with independent noise."""
     sd = MAP_NOISE * truth[mask.data > 0.5].std()
     first, second = (truth + sd * rng.standard_normal(truth.shape, dtype=np.float32) for _ in (1, 2))
     return HalfMaps(Volume(first, mask.pixel_size_A), Volume(second, mask.pixel_size_A))

@@ -1,4 +1,4 @@
-"""A flexible particle of our own: images, masks and truth of a phantom whose body B moves about a hinge."""
+"""Simulate a flexible particle: images, masks and the true poses of a phantom whose body B moves about a hinge."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,16 +23,31 @@ from lrcore.simulation.images import Noise, noise_ft, premultiply_by_ctf, projec
 from lrcore.simulation.phantom import Phantom, SimulatedMotion, make_two_body_phantom
 
 MASK_REACH_A = 6.0
+"""Distance from the atoms at which the edge of a mask starts."""
 MASK_EDGE_A = 10.0
+"""Width of the soft edge of a mask."""
 VOLTAGES_KV = (300.0, 200.0)
+"""Voltages of the optics groups in turn."""
 
 
 @dataclass(frozen=True)
 class FlexibleParticle:
-    """What `flexible_particle` wrote to a folder, and the truth.
+    """Files of `simulate_flexible_particle`, and the truth.
 
-    particles: with the poses of a consensus refinement, which knows body A, to an error. poses_a, poses_b: the true
-    ones of both bodies. gain: of the images and of the maps gt_*.mrc over `density` of the phantom.
+    Attributes
+    ----------
+    folder
+        Folder of all files.
+    particles
+        The particles with the poses of a consensus refinement: those of body A, with errors.
+    poses_a, poses_b
+        True poses of both bodies.
+    motion
+        True motion of body B.
+    phantom
+        The atoms at rest.
+    gain
+        Amplitude of the images and of the maps gt_*.mrc relative to the density of the phantom.
     """
 
     folder: Path
@@ -45,21 +60,21 @@ class FlexibleParticle:
 
     @property
     def star(self) -> Path:
-        """The particles: the input of a refinement."""
+        """STAR file of the particles: the input of a refinement."""
         return self.folder / "particles.star"
 
     @property
     def truth_b_star(self) -> Path:
-        """The particles with the true poses of body B."""
+        """STAR file of the particles with the true poses of body B."""
         return self.folder / "truth_b.star"
 
     @property
     def truth(self) -> Path:
-        """The true poses of both bodies, the fulcrum and the motion (npz)."""
+        """Npz file with the true poses of both bodies, the fulcrum and the motion."""
         return self.folder / "truth.npz"
 
     def map(self, name: str) -> Path:
-        """The map called mask_b, mask_full, gt_b or gt_full."""
+        """Return the path of the map mask_b, mask_full, gt_b or gt_full."""
         return self.folder / f"{name}.mrc"
 
 
@@ -88,14 +103,57 @@ def simulate_flexible_particle(
     float16: bool = False,
     ewald: str = "none",
 ) -> FlexibleParticle:
-    """Write n images (box, box) of a two-body phantom, its masks, its truth: the same seed, the same data.
+    """Write images of a two-body phantom, its masks and the truth to a folder; the same seed gives the same data.
 
-    SDs are per axis. hinge_axes: (3, 3), in its rows the axes that three of hinge_sd_deg are about. snr: variance of
-    the CTF-modulated signal over that of the noise, whose pixels have variance 1. noise: "coloured" or "white". groups:
-    optics groups, which differ in voltage and in the colour of their noise. scale_sd: of the images' amplitudes about
-    1, which the STAR file does not tell. intensities: of the groups' signals, neither. optics: fields of `Optics` that
-    all groups have instead of the usual ones (aberrations, images multiplied by their CTF). ewald: as in a spec; with a
-    sign, every height is seen at its own defocus. Raises InputError if the folder cannot be written.
+    Parameters
+    ----------
+    folder
+        Folder to write to; it is created.
+    n
+        Number of images.
+    box, pixel_size_A
+        Box in pixels and pixel size in Å.
+    seed
+        Seed of the random numbers.
+    snr
+        Variance of the CTF-modulated signal over that of the noise, whose pixels have variance 1.
+    hinge_sd_deg
+        SD of the rotation of body B about each axis in degrees; one for all axes, or three.
+    hinge_axes : (3, 3), optional
+        Axes of three SDs, as rows; by default x, y and z.
+    hinge_shift_sd_A
+        SD of the shift of body B along each axis in Å.
+    pose_error_deg, pose_error_A
+        SD of the errors of the consensus poses per axis.
+    noise
+        "coloured" or "white".
+    defocus_A
+        Range of the defocus in Å, underfocus positive.
+    bfactor_A2
+        B-factor of the atoms in Å².
+    radius_a_A, radius_b_A
+        Radii of the bodies in Å.
+    groups
+        Number of optics groups; they differ in voltage and in the spectrum of their noise.
+    scale_sd
+        SD of the amplitudes of the images about 1; they are not written to the STAR file.
+    intensities
+        Amplitude of each optics group; not written to the STAR file either.
+    optics
+        Fields of `lrcore.records.Optics` to replace in all groups (aberrations, images multiplied by their CTF).
+    float16
+        Write the images as 16-bit floats.
+    ewald
+        "none", "positive" or "negative", as in RefineSpec; with a sign, each height has its own defocus.
+
+    Returns
+    -------
+    The files and the truth.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
     """
     folder = make_folder(folder)
     phantom = make_two_body_phantom(seed, radius_a_A, radius_b_A)
@@ -122,8 +180,8 @@ def simulate_flexible_particle(
     if intensities:
         scale = scale * np.array(intensities)[particles.group]
     signal = project(phantom, replace(particles, scale=scale), poses_a, motion, bfactor_A2, ewald)
-    hum = noise_ft(particles, noise, rng)
-    images = (out.gain * a + b for a, b in zip(signal, hum, strict=True))
+    noise_batches = noise_ft(particles, noise, rng)
+    images = (out.gain * a + b for a, b in zip(signal, noise_batches, strict=True))
     write_stack(particles, premultiply_by_ctf(particles, images), float16)
     star_particles.write_particles(out.star, particles, particles.poses)
     star_particles.write_particles(out.truth_b_star, particles, out.poses_b)
@@ -143,9 +201,33 @@ def simulate_noise_particles(
     defocus_A: tuple[float, float] = (8000.0, 20000.0),
     groups: int = 1,
 ) -> Particles:
-    """Write n images (box, box) of noise alone, with poses and CTFs as if they showed something.
+    """Write images of pure noise, with poses and CTFs as if they showed a particle.
 
-    Raises InputError if the folder cannot be written.
+    Parameters
+    ----------
+    folder
+        Folder to write to; it is created.
+    n
+        Number of images.
+    box, pixel_size_A
+        Box in pixels and pixel size in Å.
+    seed
+        Seed of the random numbers.
+    noise
+        "coloured" or "white".
+    defocus_A
+        Range of the defocus in Å, underfocus positive.
+    groups
+        Number of optics groups.
+
+    Returns
+    -------
+    The particles, as written to particles.star.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
     """
     folder = make_folder(folder)
     rng = np.random.default_rng([seed, 2])
@@ -157,17 +239,23 @@ def simulate_noise_particles(
 
 
 def random_rotations(n: int, rng: np.random.Generator) -> Float64:
-    """Uniform rotations: (n, 3, 3)."""
+    """Return uniformly distributed rotations: (n, 3, 3)."""
     return Rotation.from_quat(rng.normal(size=(n, 4))).as_matrix()
 
 
 def make_folder(folder: str | Path) -> Path:
-    """The folder, made if it was not there. Raises InputError if it cannot be."""
+    """Create a folder, if it does not exist, and return its path.
+
+    Raises
+    ------
+    InputError
+        If it cannot be created.
+    """
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror}): choose another folder") from error
+        raise InputError(f"{path}: cannot be created ({error.strerror}): choose another folder") from error
     return path
 
 
@@ -180,7 +268,23 @@ def make_particles(
     groups: int,
     rng: np.random.Generator,
 ) -> Particles:
-    """Records of particles.star and particles.mrcs in the folder: random defocus, half sets and optics groups."""
+    """Return the records of particles.star and particles.mrcs, with random defocus, half sets and optics groups.
+
+    Parameters
+    ----------
+    folder
+        Folder of the two files; nothing is written.
+    poses
+        Poses of the n particles.
+    box, pixel_size_A
+        Box in pixels and pixel size in Å.
+    defocus_A
+        Range of the defocus in Å.
+    groups
+        Number of optics groups, with alternating voltages.
+    rng
+        Generator of the random numbers.
+    """
     n = len(poses)
     mean, half_difference = rng.uniform(*defocus_A, n), rng.uniform(0.0, 250.0, n)
     optics = tuple(
@@ -204,11 +308,12 @@ def make_particles(
 
 
 def _signal_gain(snr: float, signal: Iterator[npt.NDArray[np.complex128]], box: int) -> float:
-    """What to multiply the signal by, judged by its first batch."""
+    """Return the factor that gives the signal the wanted SNR, from its first batch."""
     return float(np.sqrt(snr / ift(next(signal), box, 2).var(axis=(1, 2)).mean()))
 
 
 def _write_maps(out: FlexibleParticle, bfactor_A2: float) -> None:
+    """Write the masks and the true maps of body B and of the whole particle."""
     box, pixel = out.particles.box, out.particles.pixel_size_A
     for name, atoms in (("b", out.phantom.body_b), ("full", out.phantom.atoms)):
         truth = (out.gain * density_of_atoms(atoms, box, pixel, bfactor_A2)).astype(np.float32)
@@ -217,11 +322,12 @@ def _write_maps(out: FlexibleParticle, bfactor_A2: float) -> None:
 
 
 def soft_mask(atoms_A: Float64, box: int, pixel_size_A: float) -> Float32:
-    """1 within MASK_REACH_A of an atom, falling by a cosine to 0 over MASK_EDGE_A: (box, box, box)."""
+    """Return a mask (box, box, box) that is 1 within MASK_REACH_A of an atom and falls to 0 over MASK_EDGE_A."""
     return cosine_edge(distance_to_atoms_A(atoms_A, box, pixel_size_A), MASK_REACH_A, MASK_EDGE_A)
 
 
 def _write_truth(out: FlexibleParticle, scale: Float64) -> None:
+    """Write the true poses, the motion and the amplitudes of the images to an npz file."""
     with atomic_write(out.truth) as temporary, temporary.open("wb") as file:
         np.savez(
             file,

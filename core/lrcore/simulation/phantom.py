@@ -1,4 +1,4 @@
-"""A phantom: two bodies of protein-like chains, compact and self-avoiding, and the motion of one about a hinge."""
+"""Make a phantom: two bodies of compact, self-avoiding, protein-like chains, and the motion of one about a hinge."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,29 @@ from lrcore.records import Poses
 RESIDUE_A3 = 136.0
 """Volume of a residue: 110 Da at 0.81 Da/Å³, the density of protein."""
 BOND_A = 3.8
+"""Distance of neighbouring Cα atoms."""
 CONTACT_A = 4.8
-"""Closest that two residues of a chain come, unless they are neighbours or next neighbours."""
+"""Minimum distance of two residues of a chain that are neither neighbours nor next neighbours."""
 SECOND_NEIGHBOUR_A = 5.2
-"""Closest that next neighbours come: the chain does not fold back on itself."""
+"""Minimum distance of next neighbours, so that the chain does not fold back on itself."""
 RELAXATION_SWEEPS = 150
+"""Iterations of the relaxation of a trace."""
 ASPECT_A = np.array([0.91, 1.0, 1.1])
 ASPECT_B = np.array([0.85, 1.0, 1.18])
-"""Half axes of the bodies in units of their radius, shortest first; the longest points at the hinge."""
+"""Half axes of the bodies in units of their radius, shortest first; the longest points towards the hinge."""
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """Atoms at rest, (m, 3), (x, y, z) in Å from the box centre; body B turns about the fulcrum (3,)."""
+    """Atoms at rest, in Å from the box centre.
+
+    Attributes
+    ----------
+    body_a, body_b : (m, 3)
+        Atoms (x, y, z) of both bodies.
+    fulcrum_A : (3,)
+        Point about which body B turns.
+    """
 
     body_a: Float64
     body_b: Float64
@@ -40,9 +50,16 @@ class Phantom:
 
 @dataclass(frozen=True)
 class SimulatedMotion:
-    """How body B moves in each particle: x → f + δR (x − f) + d, map frame, f the fulcrum.
+    """Motion of body B in each particle: x → f + δR (x − f) + d in the frame of the map, f the fulcrum.
 
-    rotation: (n, 3) rotation vectors of δR in rad. shift_A: (n, 3) d. fulcrum_A: (3,) from the box centre.
+    Attributes
+    ----------
+    rotation : (n, 3)
+        Rotation vectors of δR in rad.
+    shift_A : (n, 3)
+        d in Å.
+    fulcrum_A : (3,)
+        f in Å from the box centre.
     """
 
     rotation: Float64
@@ -50,14 +67,21 @@ class SimulatedMotion:
     fulcrum_A: Float64
 
     def move(self, row: int, points: Float64) -> Float64:
-        """Points (m, 3) of body B at rest → where they are in the particle `row`."""
+        """Return points (m, 3) of body B at rest as moved in the particle `row`."""
         turned = (points - self.fulcrum_A) @ rotation_exp(self.rotation[row : row + 1])[0].T
         return self.fulcrum_A + turned + self.shift_A[row]
 
     def poses_of_b(self, poses_a: Poses, lens: Float64 | None = None) -> Poses:
-        """Poses at which body B at rest looks as the moved one does at `poses_a`; lens: see `poses.seen_through`.
+        """Return the poses at which body B at rest has the same image as the moved one at `poses_a`.
 
         A' = A δR, o' = o + ((A' − A) f)_xy − (A d)_xy.
+
+        Parameters
+        ----------
+        poses_a
+            True poses A, o of body A.
+        lens : (n, 3, 3) or None
+            Anisotropic magnification, see `lrcore.imaging.poses`.
         """
         rotation = poses_a.rotation @ rotation_exp(self.rotation)
         lever = magnified_rotation(rotation - poses_a.rotation, lens) @ self.fulcrum_A
@@ -66,7 +90,15 @@ class SimulatedMotion:
 
 
 def make_two_body_phantom(seed: int, radius_a_A: float = 36.0, radius_b_A: float = 30.0) -> Phantom:
-    """Two ellipsoids that touch at the fulcrum, filled with chains; the whole is centred in the box."""
+    """Make two ellipsoids that touch at the fulcrum, filled with chains; the centre of the whole is the box centre.
+
+    Parameters
+    ----------
+    seed
+        Seed of the random numbers.
+    radius_a_A, radius_b_A
+        Radii of the bodies in Å; their half axes are ASPECT_A and ASPECT_B times this.
+    """
     rng = np.random.default_rng([seed, 1])
     frame = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     axis = frame[:, 2]
@@ -78,21 +110,21 @@ def make_two_body_phantom(seed: int, radius_a_A: float = 36.0, radius_b_A: float
 
 
 def _fill_ellipsoid(rng: np.random.Generator, half_axes: Float64) -> Float64:
-    """Atoms of a chain that fills an ellipsoid about the origin at the density of protein: (m, 3) in Å."""
+    """Return the atoms of a chain that fills an ellipsoid about the origin at the density of protein: (m, 3) in Å."""
     count = max(8, int(4.0 / 3.0 * np.pi * np.prod(half_axes) / RESIDUE_A3))
     return add_side_chains(rng, relax_trace(random_ca_trace(rng, count, half_axes), half_axes))
 
 
 def random_ca_trace(rng: np.random.Generator, count: int, half_axes: Float64) -> Float64:
-    """Cα trace of helices and loops, each towards the emptiest of some random points: (count, 3) in Å."""
+    """Return a Cα trace of helices and loops, each towards the emptiest of some random points: (count, 3) in Å."""
     trace = np.zeros((1, 3))
     while len(trace) < count:
         goals = _inside(rng, 40) * half_axes
         goal = goals[np.argmax(cKDTree(trace).query(goals)[0])]
-        way = goal - trace[-1]
-        length = max(float(np.linalg.norm(way)), 1.0)
-        direction = way / length
-        # 1.5 Å rise and 2.3 Å radius of an α-helix, or 3.3 Å a residue of a loop, up to where the goal is.
+        path = goal - trace[-1]
+        length = max(float(np.linalg.norm(path)), 1.0)
+        direction = path / length
+        # An α-helix rises 1.5 Å per residue with a radius of 2.3 Å, a loop 3.3 Å; both end at the goal at the latest.
         residues = int(rng.integers(8, 22)) if rng.uniform() < 0.65 else int(rng.integers(3, 7))
         helical = residues > 6
         rise, radius = (1.5, 2.3) if helical else (3.3, 0.8)
@@ -105,7 +137,7 @@ def random_ca_trace(rng: np.random.Generator, count: int, half_axes: Float64) ->
 
 
 def relax_trace(trace: Float64, half_axes: Float64) -> Float64:
-    """The trace with bonds of 3.8 Å, without contacts closer than 4.8 Å, in the ellipsoid: (m, 3) in Å."""
+    """Return the trace with bonds of 3.8 Å, without contacts closer than 4.8 Å, inside the ellipsoid: (m, 3) in Å."""
     trace = trace.copy()
     chain = np.arange(len(trace))
     bonds = np.stack([chain[:-1], chain[1:]], axis=1)
@@ -122,20 +154,21 @@ def relax_trace(trace: Float64, half_axes: Float64) -> Float64:
 
 
 def _distance(points: Float64, pairs: npt.NDArray[np.integer]) -> Float64:
+    """Return the distances (p,) between the points of each pair."""
     return np.linalg.norm(points[pairs[:, 1]] - points[pairs[:, 0]], axis=1)
 
 
 def _move_pairs_apart(points: Float64, pairs: npt.NDArray[np.integer], distance: float, share: float) -> None:
-    """Move both points of each pair by `share` of what brings them to `distance`. In place."""
-    way = points[pairs[:, 1]] - points[pairs[:, 0]]
-    length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
-    move = 0.5 * share * (length - distance) / length * way
+    """Move both points of each pair by a fraction `share` of what brings them to `distance`, in place."""
+    difference = points[pairs[:, 1]] - points[pairs[:, 0]]
+    length = np.maximum(np.linalg.norm(difference, axis=1, keepdims=True), 1e-6)
+    move = 0.5 * share * (length - distance) / length * difference
     np.add.at(points, pairs[:, 0], move)
     np.add.at(points, pairs[:, 1], -move)
 
 
 def add_side_chains(rng: np.random.Generator, trace: Float64) -> Float64:
-    """Backbone (N, Cα, C, O) and a side chain of one to five atoms on each inner Cα: (m, 3) in Å."""
+    """Return the backbone (N, Cα, C, O) and a side chain of one to five atoms for each inner Cα: (m, 3) in Å."""
     before, here, after = trace[:-2], trace[1:-1], trace[2:]
     bond = after - here
     outwards = _unit(here - 0.5 * (before + after))
@@ -153,9 +186,10 @@ def add_side_chains(rng: np.random.Generator, trace: Float64) -> Float64:
 
 
 def _unit(vectors: Float64) -> Float64:
+    """Return vectors scaled to length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def _inside(rng: np.random.Generator, count: int) -> Float64:
-    """Uniform random points in the unit ball: (count, 3)."""
+    """Return uniform random points in the unit ball: (count, 3)."""
     return _unit(rng.normal(size=(count, 3))) * rng.uniform(size=(count, 1)) ** (1 / 3)

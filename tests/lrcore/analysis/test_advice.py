@@ -155,10 +155,10 @@ def test_held_out_images_tell_of_poses_that_follow_the_noise_though_the_half_map
             rows, half.astype(np.int8), np.stack([rng.normal(0, 1, 400), rng.normal(4 * better - 2, 1, 400)])
         )
         assert worth.better == better
-        found[better] = {one.name: one for one in advise_on_step(job, make_step(make_job()), step, worth=worth)}
+        found[better] = {one.name: one for one in advise_on_step(job, make_step(make_job()), step, held_out=worth)}
     assert set(found[0]) == {"overfitting"}
     assert found[0]["overfitting"].evidence == pytest.approx(-2, abs=0.2)
-    assert "has not seen" in found[0]["overfitting"].finding
+    assert "held-out images" in found[0]["overfitting"].finding
     assert set(found[1]) == {"at_rotation_extent"}
 
 
@@ -166,12 +166,12 @@ def test_where_a_prior_is_too_wide_that_is_the_cause_of_what_held_out_images_tel
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wide = Finding("rotation_prior_wide", "the prior is too wide", "", 0.2, 0.45)
-    monkeypatch.setattr("lrcore.analysis.advice.advise.of_motion", lambda *_: iter([wide]))
+    monkeypatch.setattr("lrcore.analysis.advice.advise.motion_findings", lambda *_: iter([wide]))
     half, rng = (np.arange(400) % 2 + 1).astype(np.int8), np.random.default_rng(0)
     worth = compare_scores(np.arange(400), half, np.stack([rng.normal(0, 1, 400), rng.normal(-2, 1, 400)]))
     for prior, name in (("gaussian", "rotation_prior_wide"), ("none", "overfitting")):
         job = replace(make_job(prior=prior), mask=SOFT)
-        assert [one.name for one in advise_on_step(job, make_step(make_job()), step_with({}, {}), worth=worth)] == [
+        assert [one.name for one in advise_on_step(job, make_step(make_job()), step_with({}, {}), held_out=worth)] == [
             name
         ]
 
@@ -233,7 +233,7 @@ def test_of_a_hinge_the_prior_is_to_follow_the_axis() -> None:
         (found.rotation_covariance, 30.0, False),
         (np.eye(3), 99.0, False),
     ):
-        at = replace(found, turns=turns, uneven=uneven)
+        at = replace(found, rotation_covariance=turns, anisotropy_chi2=uneven)
         advice = list(motion_findings(job, here, MotionEstimate(motion, np.arange(1200), at, (at, at))))
         assert ("prior_uneven" in {one.name for one in advice}) == expected
         if expected:

@@ -40,5 +40,5 @@ def test_no_motion_changes_nothing() -> None:
 
 def test_a_bin_of_few_particles_makes_no_map() -> None:
     particles = make_particles(50)
-    with pytest.raises(InputError, match="3 bins: 50 particles fill fewer"):
+    with pytest.raises(InputError, match="3 bins: 50 particles are too few"):
         next(reconstruct_bins(particles, np.arange(50), np.arange(50.0), 3, np.ones(7), get_backend("reference")))

@@ -39,7 +39,7 @@ FREE = SearchLimits(1.0, 20.0, np.inf, np.inf)
 
 def drawn(score: Callable[[Float64], Float64], limits: SearchLimits = FREE, count: int = 4) -> tuple[Float64, ...]:
     """What is drawn about θ = 0 with covariance diag(SD²) where −log likelihood is score(θ)."""
-    kernels = SimpleNamespace(values=lambda *arguments: score(arguments[6]))
+    kernels = SimpleNamespace(evaluate_likelihood=lambda *arguments: score(arguments[6]))
     backend: Any = SimpleNamespace(kernels=kernels, to_device=lambda rows: rows)
     frame: Any = SimpleNamespace(volume=None, samples=None, lever=None, limits=limits)
     about = ProposalDistribution(np.zeros((count, 5)), np.tile(np.diag(SD**2), (count, 1, 1)))
@@ -127,7 +127,7 @@ def test_short_memory_changes_nothing(searched: tuple[Job, Step, Step]) -> None:
     backend = replace(get_backend("cpu", 1), batch_bytes=32 * 4 * 32**2)
     whole = asked(searched, backend)
     with pytest.warns(RuntimeWarning, match="memory is short"):
-        found = asked(searched, with_short(backend, "values", 2))
+        found = asked(searched, with_short(backend, "evaluate_likelihood", 2))
     assert np.allclose(found.covariance, whole.covariance, rtol=1e-6)
 
 
@@ -169,7 +169,7 @@ def test_it_is_kept_with_the_run(searched: tuple[Job, Step, Step], tmp_path: Pat
     again = Store.open(tmp_path / "run.zarr", write=False)
     assert again.uncertainty(node.id) is not None
     assert verify_run(tmp_path / "run.zarr").damaged == {}
-    with pytest.raises(InputError, match="opened for reading"):
+    with pytest.raises(InputError, match="open for reading only"):
         again.keep_uncertainty(node.id, data)
     (folder,) = (tmp_path / "run.zarr" / "uncertainty").glob("0001-*")
     chunk = next(path for path in sorted(folder.rglob("c/*")) if path.is_file())

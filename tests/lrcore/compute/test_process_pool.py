@@ -66,7 +66,7 @@ def test_one_killed_while_it_writes_takes_nobody_with_it(two: ProcessExecutor) -
     for _ in range(3):
         dying = two.submit(die_in_the_middle_of_a_result)
         others = [two.submit(large, 0.1) for _ in range(4)]
-        with pytest.raises(BrokenProcessPool, match=r"process \d+ ended unasked, status -9"):
+        with pytest.raises(BrokenProcessPool, match=r"process \d+ ended unexpectedly with status -9"):
             dying.result(SOON_S)
         for one in others:
             assert one.result(SOON_S)[-1] == 999_999.0

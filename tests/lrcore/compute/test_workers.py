@@ -250,7 +250,7 @@ def test_a_scheduler_that_goes_away_is_told(job: Job, monkeypatch: pytest.Monkey
         )
         next(going)
         made.close()
-        with pytest.raises(InputError, match=r"the dask scheduler is gone: whole steps are kept"):
+        with pytest.raises(InputError, match=r"the dask scheduler is lost: complete steps are kept"):
             list(going)
 
 
@@ -263,14 +263,14 @@ def test_a_scheduler_that_is_gone_is_told_before_its_client_has_noticed(monkeypa
         lost = crew.lost_errors[-1]("a worker")
         assert crew._explain_error(lost) is lost
         made.close()
-        with pytest.raises(InputError, match="the dask scheduler is gone: whole steps are kept"):
+        with pytest.raises(InputError, match="the dask scheduler is lost: complete steps are kept"):
             raise crew._explain_error(lost)
 
         def closed(*arguments: Any, **more: Any) -> Any:
             raise lost
 
         monkeypatch.setattr(client, "scatter", closed)
-        with pytest.raises(InputError, match="the dask scheduler is gone: whole steps are kept"):
+        with pytest.raises(InputError, match="the dask scheduler is lost: complete steps are kept"):
             crew.broadcast(1)
 
 

@@ -80,8 +80,8 @@ def test_ctf_with_what_its_group_adds(kernels):
     which = np.arange(BATCH) % 3 - 1
     offsets = np.random.default_rng(5).normal(0, 2, (2, n, n // 2 + 1)).astype(np.float32)
     found = kernels.compute_ctf(ctf_kernel_parameters(some, np.arange(BATCH)), n, offsets, which)
-    expected = REFERENCE.ctf(ctf_kernel_parameters(some, np.arange(BATCH)), n, offsets, which)
-    plain = REFERENCE.ctf(ctf_kernel_parameters(some, np.arange(BATCH)), n)
+    expected = REFERENCE.compute_ctf(ctf_kernel_parameters(some, np.arange(BATCH)), n, offsets, which)
+    plain = REFERENCE.compute_ctf(ctf_kernel_parameters(some, np.arange(BATCH)), n)
     assert np.abs(found - expected).max() < 2e-5
     assert np.array_equal(np.abs(found - plain).max(axis=(1, 2)) > 0.1, which >= 0)
 

@@ -235,21 +235,21 @@ def test_twins_agree_on_evaluate_and_score(problem):
     volume, samples, W, w, centres, theta = problem
     one, two = get_backend("reference").kernels, get_backend("cpu").kernels
     for band in range(3):
-        a = one.evaluate(volume, W, w, samples, band, centres, theta, LEVER)
-        b = two.evaluate(volume, W, w, samples, band, centres, theta, LEVER)
+        a = one.evaluate_with_derivatives(volume, W, w, samples, band, centres, theta, LEVER)
+        b = two.evaluate_with_derivatives(volume, W, w, samples, band, centres, theta, LEVER)
         for x, y in zip(a, b, strict=True):
             assert np.abs(x - y).max() < 1e-4 * np.abs(x).max()
         many = theta[:, None] + np.random.default_rng(band).normal(0, 0.05, (3, 6, 5))
-        a, b = (k.values(volume, W, w, samples, band, centres, many, LEVER) for k in (one, two))
+        a, b = (k.evaluate_likelihood(volume, W, w, samples, band, centres, many, LEVER) for k in (one, two))
         assert a.shape == (3, 6)
         assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
-        at_one = one.evaluate(volume, W, w, samples, band, centres, many[:, 4], LEVER)[0]
+        at_one = one.evaluate_with_derivatives(volume, W, w, samples, band, centres, many[:, 4], LEVER)[0]
         assert np.array_equal(a[:, 4], at_one)
     shifts = np.linspace(-2, 2, 5)
     penalty = 0.5 * (shifts[:, None] ** 2 + shifts**2)
     lattice = rotation_exp(np.random.default_rng(0).normal(0, 0.1, (7, 3)))
-    a = one.score(volume, W, w, samples, centres, lattice, LEVER, shifts, penalty)
-    b = two.score(volume, W, w, samples, centres, lattice, LEVER, shifts, penalty)
+    a = one.search_lattice(volume, W, w, samples, centres, lattice, LEVER, shifts, penalty)
+    b = two.search_lattice(volume, W, w, samples, centres, lattice, LEVER, shifts, penalty)
     assert np.allclose(a[0], b[0], atol=1e-4 * np.ptp(a[0]))
     assert (a[1] == b[1]).mean() > 0.9
 

@@ -144,7 +144,7 @@ def test_points_lie_in_the_mask_and_values_come_back_where_they_were():
     [
         ({"window_A": 6.0}, "between 12 Å"),
         ({"window_A": 100.0}, "half the box"),
-        ({"window_A": 20.0, "sampling_A": 60.0}, "below half the box"),
+        ({"window_A": 20.0, "sampling_A": 60.0}, "at most half the box"),
     ],
 )
 def test_impossible_windows_are_refused(how, words):
@@ -155,5 +155,5 @@ def test_impossible_windows_are_refused(how, words):
 def test_a_mask_between_the_points_is_refused():
     mask = np.zeros((48, 48, 48), np.float32)
     mask[2, 2, 2] = 1
-    with pytest.raises(InputError, match="sample finer"):
+    with pytest.raises(InputError, match="sample more finely"):
         measured(noise(0, 48), noise(1, 48), mask, window_A=20.0, sampling_A=30.0)

@@ -371,7 +371,7 @@ def test_atoms_are_selected(model, suffix):
 
 def test_unusable_models_and_selections(model, tmp_path, monkeypatch):
     path, _ = model
-    with pytest.raises(InputError, match="no atom is selected by '//Z'; its chains are A, B"):
+    with pytest.raises(InputError, match="the selection '//Z' matches no atom; the chains are A, B"):
         masks.read_atoms(path, "//Z")
     with pytest.raises(InputError, match="selection '///////': write"):
         masks.read_atoms(path, "///////")
@@ -379,7 +379,7 @@ def test_unusable_models_and_selections(model, tmp_path, monkeypatch):
         masks.read_atoms(tmp_path / "none.pdb")
     broken = tmp_path / "broken.cif"
     broken.write_text("this is no model\n")
-    with pytest.raises(InputError, match=r"broken\.cif: is no PDB or mmCIF file"):
+    with pytest.raises(InputError, match=r"broken\.cif: not a readable PDB or mmCIF file"):
         masks.read_atoms(broken)
     monkeypatch.setitem(sys.modules, "gemmi", None)
     with pytest.raises(InputError, match=r"need gemmi: pip install 'lrwidgets\[models\]'"):
@@ -500,8 +500,8 @@ def test_a_dynamic_mask_depends_on_the_map_alone_and_not_on_its_scale():
     ("more", "words"),
     [
         ({"threshold": 1.0}, "threshold 1: must lie between"),
-        ({"near_A": 5.0, "far_A": 4.0}, "from 5 to 4 A: near"),
-        ({"near_A": -1.0}, "near must not"),
+        ({"near_A": 5.0, "far_A": 4.0}, "from 5 to 4 A: the near distance"),
+        ({"near_A": -1.0}, "near distance must be at least 0"),
     ],
 )
 def test_unusable_dynamic_masks(more, words):

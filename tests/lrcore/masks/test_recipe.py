@@ -35,7 +35,7 @@ CHANGES = {
     "fill": (True,),
     "soft_A": (0.0, 8.0),
     "resolution_A": (2.0,),
-    "joined": ((OTHER,), (OTHER, replace(OTHER, word="or"))),
+    "joined": ((OTHER,), (OTHER, replace(OTHER, operation="or"))),
     "invert": (True,),
 }
 STARTS = (
@@ -69,19 +69,19 @@ def test_every_setting_is_tried() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "kept"),
     [
-        ("threshold", 0.4, ("filtered",)),
-        ("components", 2, ("filtered", "dense")),
-        ("soft_A", 8.0, ("filtered", "dense", "region")),
-        ("joined", (OTHER,), ("filtered", "dense", "region", "grown")),
-        ("invert", True, ("filtered", "dense", "region", "grown")),
-        ("shapes", (SPHERE,), ("filtered", "dense")),
+        ("threshold", 0.4, ("lowpassed",)),
+        ("components", 2, ("lowpassed", "above_threshold")),
+        ("soft_A", 8.0, ("lowpassed", "above_threshold", "region")),
+        ("joined", (OTHER,), ("lowpassed", "above_threshold", "region", "uncombined_mask")),
+        ("invert", True, ("lowpassed", "above_threshold", "region", "uncombined_mask")),
+        ("shapes", (SPHERE,), ("lowpassed", "above_threshold")),
         ("lowpass_A", 9.0, ()),
     ],
 )
 def test_only_what_follows_a_change_is_done_again(name: str, value: object, kept: tuple[str, ...]) -> None:
     first = masks.make_mask(VOLUME, masks.MaskRecipe(threshold="auto"))
     second = masks.make_mask(VOLUME, masks.MaskRecipe(**{"threshold": "auto", name: value}), first)
-    stages = ("filtered", "dense", "region", "grown")
+    stages = ("lowpassed", "above_threshold", "region", "uncombined_mask")
     assert tuple(stage for stage in stages if getattr(first, stage) is getattr(second, stage)) == kept
 
 
@@ -92,7 +92,7 @@ def test_nothing_is_kept_of_another_map() -> None:
 
 
 def test_a_recipe_that_leaves_nothing_is_refused_and_an_empty_mask_is_told() -> None:
-    with pytest.raises(InputError, match="nothing above it lies in the shapes"):
+    with pytest.raises(InputError, match="no density above it lies inside the shapes"):
         masks.make_mask(VOLUME, masks.MaskRecipe(threshold=0.5, shapes=(masks.Sphere((-30.0, -30.0, -30.0), 4.0),)))
     everything = masks.CombinedMask("subtract", np.ones((N, N, N), np.float32))
     made = masks.make_mask(VOLUME, masks.MaskRecipe(joined=(everything,)))

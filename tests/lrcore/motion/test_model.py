@@ -103,7 +103,7 @@ def climbed(sight, monkeypatch, at=0.1):
         *_evidence_in_map_frame(sight), sight.precision, sight.information, given, np.array([0.01, 20.0])
     )
     step = motion_fit._slope_and_information
-    monkeypatch.setattr(motion_fit, "_slope_and_information", lambda *a: taken.append(a[2].probability) or step(*a))
+    monkeypatch.setattr(motion_fit, "_slope_and_information", lambda *a: taken.append(a[2].log_probability) or step(*a))
     state, found = motion_fit.maximise(seen_, MotionParameters(np.zeros(6), at * given, 0.03, np.array([0.01, 20.0])))
     return seen_, state, found, [*taken, found.log_probability]
 

@@ -171,7 +171,7 @@ def test_a_half_set_without_any_image_is_refused(folder: Path, job: Job, first: 
     other, stack = beside(folder, job, "none.mrcs")
     with mrcfile.open(stack, "r+") as file:
         file.data[job.particles.images.index[job.particles.half == 2]] = 0
-    with pytest.raises(InputError, match=r"particles\.star: none of the images of a half set holds an image"):
+    with pytest.raises(InputError, match=r"particles\.star: a half set has no valid image"):
         following(other, first)
 
 

@@ -83,7 +83,16 @@ def without_the_rest(job: Job, backend: Backend) -> Any:
     return np.concatenate(list(subtracted_images(job, first, first, backend)))
 
 
-@pytest.mark.parametrize(("kernel", "call"), [("ctf", 1), ("window", 2), ("score", 1), ("weigh", 2), ("insert", 2)])
+@pytest.mark.parametrize(
+    ("kernel", "call"),
+    [
+        ("compute_ctf", 1),
+        ("whiten_windows", 2),
+        ("search_lattice", 1),
+        ("whiten_images", 2),
+        ("backproject_images", 2),
+    ],
+)
 def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> None:
     backend = replace(get_backend("cpu", 1), batch_bytes=32 * 4 * BOX**2)
     whole = stepped(job, backend)
@@ -92,7 +101,9 @@ def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> 
         found = stepped(job, with_short(backend, kernel, call))
     told = [str(one.message) for one in said if "memory is short" in str(one.message)]
     assert told == (
-        [] if kernel == "insert" else [f"memory is short: continuing with images of {BOX} px in batches of 16"]
+        []
+        if kernel == "backproject_images"
+        else [f"memory is short: continuing with images of {BOX} px in batches of 16"]
     )
     assert np.allclose(found.expectation.poses.rotation, whole.expectation.poses.rotation, atol=1e-9)
     assert np.allclose(found.noise, whole.noise, rtol=1e-5)
@@ -101,7 +112,8 @@ def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("kernel", "look"), [("window", judged), ("compare", looked_at), ("subtract", without_the_rest)]
+    ("kernel", "look"),
+    [("whiten_windows", judged), ("correlate_with_model", looked_at), ("subtract_model", without_the_rest)],
 )
 def test_whoever_looks_at_images_goes_on_in_smaller_batches(
     job: Job, kernel: str, look: Callable[[Job, Backend], Any]
@@ -116,8 +128,10 @@ def test_whoever_looks_at_images_goes_on_in_smaller_batches(
 
 def test_a_reader_without_room(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = replace(get_backend("cpu", 1), batch_bytes=32 * 4 * BOX**2)
-    look = Short(half_set_pass.map_batches.__globals__["StackReader"].look, 3)
-    monkeypatch.setattr("lrcore.particles.image_stream.StackReader.look", lambda *arguments: look(*arguments))
+    look = Short(half_set_pass.map_batches.__globals__["StackReader"].read_with_finite_flags, 3)
+    monkeypatch.setattr(
+        "lrcore.particles.image_stream.StackReader.read_with_finite_flags", lambda *arguments: look(*arguments)
+    )
     with pytest.warns(RuntimeWarning, match="memory is short"):
         sizes = list(map_batches(job.particles, np.arange(100), backend, lambda batch: len(batch.rows)))
     assert sum(sizes) == 100
@@ -126,7 +140,7 @@ def test_a_reader_without_room(job: Job, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_room_at_all_is_a_line(job: Job) -> None:
-    backend = with_short(get_backend("cpu", 1), "window", *range(1, 99))
+    backend = with_short(get_backend("cpu", 1), "whiten_windows", *range(1, 99))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with pytest.raises(InputError, match="too little memory for 8"):
@@ -135,7 +149,7 @@ def test_no_room_at_all_is_a_line(job: Job) -> None:
 
 
 def test_no_room_to_insert_an_image_is_a_line(job: Job) -> None:
-    backend = with_short(get_backend("cpu", 1), "insert", *range(1, 99))
+    backend = with_short(get_backend("cpu", 1), "backproject_images", *range(1, 99))
     with pytest.raises(InputError, match="too little memory to insert an image"):
         list(reconstruct(job.particles, 1, "C1", backend))
 

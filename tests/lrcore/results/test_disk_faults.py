@@ -75,7 +75,7 @@ def test_a_full_disk_keeps_every_whole_step(small_disk: Path) -> None:
             step = after
         except InputError as error:
             message = str(error)
-    assert "cannot be written (No space left on device): make room and go on with --resume" in message
+    assert "cannot be written (No space left on device): make room and continue with --resume" in message
     assert len(names) > 1
     assert not (store.path / ".partial").exists()
     assert verify_run(store.path).usable == tuple(names)
@@ -105,7 +105,7 @@ def test_a_disk_that_turns_read_only_between_steps(small_disk: Path) -> None:
 def test_a_folder_that_is_removed_under_a_run(tmp_path: Path) -> None:
     store, names = begun(tmp_path / "run.zarr")
     shutil.rmtree(tmp_path / "run.zarr")
-    assert "the run's folder is gone (No such file or directory)" in refused(store, names)
+    assert "the folder of the run is gone (No such file or directory)" in refused(store, names)
     assert os.listdir(tmp_path) == []
 
 
@@ -113,7 +113,7 @@ def test_another_run_in_its_place_is_not_written_into(tmp_path: Path) -> None:
     store, names = begun(tmp_path / "run.zarr")
     (tmp_path / "run.zarr").rename(tmp_path / "moved.zarr")
     other, theirs = begun(tmp_path / "run.zarr", 3)
-    assert "another run has taken its place" in refused(store, names)
+    assert "another run is at this path now" in refused(store, names)
     other.close()
     assert [node.id for node in Store.open(tmp_path / "run.zarr").tree()] == theirs
 
@@ -153,7 +153,7 @@ def test_check_of_a_sound_run_and_of_none(tmp_path: Path, capsys: pytest.Capture
     mask.write_bytes(mask.read_bytes()[:-4])
     assert set(verify_run(tmp_path / "run.zarr").damaged) == {"mask"}
     assert main(["check", str(tmp_path)]) == 2
-    assert "is no run of lrwidgets" in capsys.readouterr().err
+    assert "is not an lrwidgets run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def test_check_of_a_sound_run_and_of_none(tmp_path: Path, capsys: pytest.Capture
     [
         ({"format_version": 2}, "format version 2, this lrwidgets reads 1: a newer lrwidgets wrote it: use that one"),
         ({"format_version": "x"}, "format version x, this lrwidgets reads 1: use the lrwidgets that wrote it"),
-        ({"inputs": "{"}, r"zarr\.json: makes no sense"),
-        ({"inputs": "[]"}, r"zarr\.json: makes no sense"),
-        ({"source": 5}, r"zarr\.json: makes no sense"),
-        ({"spec": '{"unknown": 1}'}, r"zarr\.json: makes no sense"),
+        ({"inputs": "{"}, r"zarr\.json: its attributes are invalid"),
+        ({"inputs": "[]"}, r"zarr\.json: its attributes are invalid"),
+        ({"source": 5}, r"zarr\.json: its attributes are invalid"),
+        ({"spec": '{"unknown": 1}'}, r"zarr\.json: its attributes are invalid"),
     ],
 )
 def test_a_run_of_another_version_or_of_nonsense(change: dict[str, object], pattern: str, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with pytest.warns(UserWarning, match=r"knows no locks \(No locks available\): see that no other process writes"):
+    with pytest.warns(UserWarning, match=r"does not support locks \(No locks available\): make sure that no other"):
         Store.open(tmp_path / "run.zarr").close()
 
 

@@ -127,7 +127,7 @@ def test_a_reopened_run_goes_on(path: Path, run: list[str], job: Job, steps: lis
 
 def test_a_path_that_exists_is_never_overwritten(path: Path, run: list[str], job: Job) -> None:
     before = files(path)
-    with pytest.raises(InputError, match="exists already: go on with it by --resume"):
+    with pytest.raises(InputError, match="exists already: continue it with --resume"):
         Store.create(path, job)
     assert files(path) == before
 
@@ -142,10 +142,10 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, job: Job) -> None:
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no run of lrwidgets"):
+    with pytest.raises(InputError, match="is not an lrwidgets run"):
         Store.open(tmp_path)
     (tmp_path / "zarr.json").write_text('{"attributes": {"format": "other"}}')
-    with pytest.raises(InputError, match="is no run of lrwidgets"):
+    with pytest.raises(InputError, match="is not an lrwidgets run"):
         Store.open(tmp_path)
     (tmp_path / "zarr.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
@@ -158,7 +158,7 @@ def test_leftovers_of_a_crash_are_cleared(path: Path, run: list[str]) -> None:
     Store.open(path, write=False)
     assert (path / ".partial").exists()
     assert verify_run(path).left == (str(path / ".partial"),)
-    with pytest.warns(UserWarning, match=r"run\.zarr: what an interrupted write had left was cleared"):
+    with pytest.warns(UserWarning, match=r"run\.zarr: removed the remains of an interrupted write"):
         store = Store.open(path)
     store.close()
     assert not (path / ".partial").exists()
@@ -213,7 +213,8 @@ def test_a_full_disk_leaves_nothing_half_written(
     with monkeypatch.context() as patch:
         patch.setattr(*((xr.DataTree, "to_zarr") if moment == "to_zarr" else (store_module, "_rename")), full)
         with pytest.raises(
-            InputError, match=r"step 3 cannot be written \(No space left on device\): make room and go on with --resume"
+            InputError,
+            match=r"step 3 cannot be written \(No space left on device\): make room and continue with --resume",
         ):
             store.append(make_step(job, steps[2]), run[-1], job)
     assert files(path) == before
@@ -242,7 +243,7 @@ def test_a_file_that_the_system_refuses(path: Path, root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'core'}"}
     command = [sys.executable, "-c", LIMITED, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-    assert "step 0 cannot be written (File too large): make room and begin again" in done.stdout
+    assert "step 0 cannot be written (File too large): make room and start again" in done.stdout
     assert done.stdout.count("\n") == 1
     assert os.listdir(path / "steps") == ["zarr.json"]
     assert not (path / ".partial").exists()
@@ -260,13 +261,13 @@ def test_changed_inputs_are_named(path: Path, run: list[str], job: Job) -> None:
     store = Store.open(path, write=False)
     store.check_inputs(job)
     store.check_inputs(replace(job, particles=replace(job.particles, path=Path("moved.star"))))
-    with pytest.raises(InputError, match="particles differ"):
+    with pytest.raises(InputError, match="not the particles that"):
         store.check_inputs(replace(job, particles=make_particles(seed=1)))
     changed = job.mask.data.copy()
     changed[6, 6, 6] = 0.9
-    with pytest.raises(InputError, match="mask differ"):
+    with pytest.raises(InputError, match="not the mask that"):
         store.check_inputs(replace(job, mask=replace(job.mask, data=changed)))
-    with pytest.raises(InputError, match="half map 1 differ"):
+    with pytest.raises(InputError, match="not the half map 1 that"):
         store.check_inputs(replace(job, half_maps=make_step(job).half_maps))
 
 

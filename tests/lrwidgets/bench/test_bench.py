@@ -285,7 +285,7 @@ def test_both_programs_are_judged_by_the_truth(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tables(root: Path) -> ModuleType:
-    found = importlib.util.spec_from_file_location("tables", root / "benchmarks" / "tables.py")
+    found = importlib.util.spec_from_file_location("tables", root / "scripts" / "performance_tables.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -295,10 +295,10 @@ def tables(root: Path) -> ModuleType:
 
 def test_no_number_of_the_document_is_typed_by_hand(tables: ModuleType, root: Path) -> None:
     document = (root / "docs" / "performance.md").read_text()
-    records = tables.read(root / "benchmarks" / "results.jsonl")
+    records = tables.read_records(root / "docs" / "measurements.jsonl")
     assert {name for _, name, _ in tables.PLACE.findall(document)} == set(tables.TABLES)
     assert set(bench.BENCHMARKS) | {"machine"} == set(tables.TABLES)
-    assert tables.filled(document, records) == document
+    assert tables.fill_tables(document, records) == document
 
 
 def test_tables_say_what_was_measured(tables: ModuleType) -> None:
@@ -306,7 +306,7 @@ def test_tables_say_what_was_measured(tables: ModuleType) -> None:
     known = {"particles": 20000, "box": 192}
     for peak in (1234.5, 2345.6):
         record = {"event": "measured", **Measurement("memory", "peak", peak, "MB", known).record()}
-        found = tables.filled(document, [record])
+        found = tables.fill_tables(document, [record])
         assert f"| 20,000 of box 192 | {peak:,.0f} |" in found
         assert "*not measured*" in found
         assert "old" not in found

@@ -160,11 +160,11 @@ def test_resuming_with_other_input_is_refused(files: Files, tmp_path: Path, caps
     assert "15" in text
     files.star.write_text(text.replace("15", "16"))
     message = refused(capsys, files.refine(run, "--resume"), engine=FakeEngine())
-    assert f"{files.star}: particles differ from what {run} was begun with" in message
+    assert f"{files.star}: not the particles that {run} was started with" in message
 
 
 def test_a_run_is_never_overwritten(kept: Files, run: Path, capsys: Out) -> None:
-    assert "exists already: go on with it by --resume" in refused(capsys, kept.refine(run), engine=FakeEngine())
+    assert "exists already: continue it with --resume" in refused(capsys, kept.refine(run), engine=FakeEngine())
 
 
 def test_resuming_what_is_not_there(files: Files, tmp_path: Path, capsys: Out) -> None:
@@ -324,7 +324,7 @@ def test_export_of_an_earlier_iteration(run: Path, tmp_path: Path, capsys: Out) 
 
 def test_export_of_nothing_or_from_nothing(run: Path, tmp_path: Path, capsys: Out) -> None:
     assert "nothing to write" in refused(capsys, ["export", str(run)])
-    assert "is no run of lrwidgets" in refused(capsys, ["export", str(tmp_path), "--star", "x.star"])
+    assert "is not an lrwidgets run" in refused(capsys, ["export", str(tmp_path), "--star", "x.star"])
     where = str(tmp_path / "none" / "x.star")
     assert where in refused(capsys, ["export", str(run), "--star", where])
 
@@ -354,7 +354,7 @@ def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
 def test_a_hinge_is_told_and_what_to_do_about_it(capsys: Out) -> None:
     sights, *_ = hinged(1, 1.0)
     motion, found = fit_about_fulcrum(sights, (np.radians(5), 3.0), 40.0)
-    for hinge, told in ((found, True), (replace(found, turns=np.eye(3) * found.rotation_sd**2), False)):
+    for hinge, told in ((found, True), (replace(found, rotation_covariance=np.eye(3) * found.rotation_sd**2), False)):
         _print_estimate(Printer(False), MotionEstimate(motion, np.arange(1200), hinge, (hinge, hinge)), 48, 2.0)
         out = capsys.readouterr().out
         assert ("uneven       turns of 4" in out) == told
@@ -514,7 +514,7 @@ def test_an_advised_mask_is_written(run: Path, tmp_path: Path, capsys: Out, monk
 
 def test_images_are_asked_once_for_the_advice_on_a_step(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    for name in ("held_out", "audit"):
+    for name in ("held_out", "audit_input"):
         whole = getattr(session_advice, name)
         monkeypatch.setattr(
             session_advice, name, lambda *given, name=name, whole=whole: asked.append(name) or whole(*given)
@@ -522,7 +522,7 @@ def test_images_are_asked_once_for_the_advice_on_a_step(run: Path, monkeypatch: 
     with Session.open(run, write=False) as session:
         nodes = [node.id for node in session.path()]
         first = [session_advice.findings(session, node) for node in nodes[:4]]
-        assert sorted(asked) == ["audit", "held_out", "held_out"]
+        assert sorted(asked) == ["audit_input", "held_out", "held_out"]
         assert [session_advice.findings(session, node) for node in nodes[:4]] == first
         assert len(asked) == 3
 
@@ -537,7 +537,7 @@ def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: O
     assert found["event"] == "advice"
     assert all({"name", "finding", "evidence"} <= set(one) for one in found["findings"])
     assert main(["advise", str(run), "--iteration", "0"]) == 0
-    assert "nothing is wrong with the input" in capsys.readouterr().out
+    assert "no problem found in the input" in capsys.readouterr().out
     better = tmp_path / "better.mrc"
     words = refused(capsys, ["advise", str(run), "--iteration", "0", "--mask-out", str(better)])
     assert "no other mask is advised" in words

@@ -80,7 +80,10 @@ def test_a_refinement_of_it_comes_back_with_its_poses(made: FlexibleParticle, tm
     told(capsys, "subtract", *inputs(made), "--out", there)
     argv = ["refine", there, *inputs(made)[1:], "--iterations", "1", "--out", run]
     assert main([*map(str, argv)]) == 0
-    assert "are without what lies outside the mask already: subtract_outside does nothing" in capsys.readouterr().err
+    assert (
+        "the density outside the mask is already subtracted from these images: subtract_outside does nothing"
+        in capsys.readouterr().err
+    )
     found = Store.open(run, write=False)
     poses = found.load(found.node().id).expectation.poses
     told(capsys, "subtract", run, "--back", "--out", tmp_path / "back")
@@ -177,7 +180,7 @@ def test_float16_and_relions_own_original_names_are_kept(made: FlexibleParticle,
 def test_what_cannot_be_is_refused(made: FlexibleParticle, tmp_path: Path, capsys: Out) -> None:
     out = tmp_path / "out"
     assert "--mask is missing" in refused(capsys, made.star, "--out", out)
-    assert "only subtracted particles have a way back" in refused(capsys, made.star, "--back", "--out", out)
+    assert "only subtracted particles can be restored" in refused(capsys, made.star, "--back", "--out", out)
     message = refused(capsys, made.star, "--back", "--mask", made.map("mask_b"), "--out", out)
     assert "leave out --mask and --half-maps" in message
     io.write_volume(tmp_path / "small.mrc", Volume(np.full((9, 9, 9), 0.5, np.float32), 4.6))
@@ -191,8 +194,8 @@ def test_what_cannot_be_is_refused(made: FlexibleParticle, tmp_path: Path, capsy
     told(capsys, "subtract", *inputs(made), "--out", out)
     assert "particles.star: exists already" in refused(capsys, *inputs(made), "--out", out)
     message = refused(capsys, out / "particles.star", *inputs(made)[1:], "--out", tmp_path / "again")
-    assert "is subtracted already: bring it back first" in message
-    assert "bring the whole images back" in _noted(capsys, out / "particles.star", made, tmp_path / "run.zarr")
+    assert "is subtracted already: restore it first" in message
+    assert "restore the original images" in _noted(capsys, out / "particles.star", made, tmp_path / "run.zarr")
 
 
 def _noted(capsys: Out, star: Path, made: FlexibleParticle, run: Path) -> str:

@@ -134,7 +134,7 @@ def test_a_fulcrum_outside_the_box_is_doubted_and_one_far_away_refused(widget: F
     assert session.spec.fulcrum == "-2, 5, 5 px"
     widget.set("99999, 5, 5 px")
     click(widget, "apply")
-    assert "from the middle of a box" in widget.message.value
+    assert "from the centre of a box" in widget.message.value
     assert session.spec.fulcrum == "-2, 5, 5 px"
     widget.set("6, 5, 5 px")
     click(widget, "apply")
@@ -166,12 +166,12 @@ def test_every_step_tells_of_the_hinge_once_for_all_widgets(
         asked.append(step.iteration)
         place = np.array([2.5, 5.0, -2.5 * step.iteration])
         return SimpleNamespace(
-            all=FulcrumEstimate(
+            overall=FulcrumEstimate(
                 place, np.diag([1.0, 4.0, 9.0]), np.zeros((0, 3)), 0.02, 0.5, 0.001, 0.05, 4e-4 * np.eye(3), 1.0
             )
         )
 
-    monkeypatch.setattr("lrwidgets.session.step_analysis.estimate", estimated)
+    monkeypatch.setattr("lrwidgets.session.step_analysis.estimate_motion", estimated)
     session.step(wait=True)
     assert widget.flush()
     assert widget.text == "mask"

@@ -315,7 +315,7 @@ def test_other_masks_are_coarse_where_the_map_is(make: Make, monkeypatch: pytest
         (lambda w: move(w, dilate_A=-20.0), "nothing is left after this erosion"),
         (lambda w: click(w, "rule"), "write the resolution"),
         (lambda w: click(w, "join"), "cannot be read"),
-        (lambda w: click(w, "model-add"), "there is no such file"),
+        (lambda w: click(w, "model-add"), "no such file"),
         (lambda w: w._path.set_trait("value", "none/mask.mrc") or click(w, "save"), "there is no folder none"),
     ],
 )

@@ -141,7 +141,7 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
 
 
 def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwidgets.session.step_analysis.estimate", estimated)
+    monkeypatch.setattr("lrwidgets.session.step_analysis.estimate_motion", estimated)
     prior = PriorWidget(session)
     assert prior._slow.flush(30)
     assert prior.flush()
@@ -160,7 +160,7 @@ ALIKE = np.eye(3)
 def test_of_a_hinge_the_prior_follows_the_axis(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = np.diag(np.radians([8.0, 1.0, 0.5]) ** 2)
     monkeypatch.setattr(
-        "lrwidgets.session.step_analysis.estimate", lambda *steps: estimated(*steps, turns=turns, uneven=90.0)
+        "lrwidgets.session.step_analysis.estimate_motion", lambda *steps: estimated(*steps, turns=turns, uneven=90.0)
     )
     session.edit(recenter_shifts=True)
     prior = PriorWidget(session)
@@ -180,7 +180,7 @@ def estimated(job: Job, step: Step, before: Step, turns: np.ndarray = ALIKE, une
     assert (step.iteration, before.iteration) == (1, 0)
     none = np.zeros((0, 3))
     return SimpleNamespace(
-        all=FulcrumEstimate(
+        overall=FulcrumEstimate(
             np.zeros(3), np.eye(3), none, np.radians(1.123), 0.4321, np.radians(0.06), 0.31, turns, uneven
         )
     )

@@ -72,7 +72,7 @@ def test_a_run_is_opened(tmp_path: Path) -> None:
     studio = Studio()
     studio.data.fields["run"].value = str(tmp_path / "no.zarr")
     studio.data.open.click()
-    wait_until(lambda: "is no run of lrwidgets" in studio.data.message.value, "the sentence")
+    wait_until(lambda: "is not an lrwidgets run" in studio.data.message.value, "the sentence")
     studio.data.fields["run"].value = str(out)
     studio.data.open.click()
     wait_until(lambda: studio.session is not None, "the session")

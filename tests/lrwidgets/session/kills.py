@@ -31,9 +31,9 @@ from lrwidgets.cli._main import main
 from lrwidgets.session.session import Session
 
 STAGES: dict[str, tuple[Any, str, int, int]] = {
-    "read": (StackReader, "look", 16, 4),
+    "read": (StackReader, "read_with_finite_flags", 16, 4),
     "search": (expectation, "search", 2, 2),
-    "insertion": (half_set_pass, "add", 4, 2),
+    "insertion": (half_set_pass, "backproject", 4, 2),
     "store write": (zarr_store, "_write", 3, 1),
     "store checksum": (zarr_store, "_digest", 2, 3),
     "store rename": (zarr_store, "_rename", 3, 1),

@@ -151,7 +151,7 @@ def test_a_scheduler_that_is_started_again(
         resumed = refine(made, out, "--scheduler", cluster.scheduler_address, "--resume", iterations=60)
         assert main([*resumed, "--set", "extra_final_passes=20"]) == 2
         closing.join()
-    assert "error: the dask scheduler is gone: whole steps are kept" in capsys.readouterr().err
+    assert "error: the dask scheduler is lost: complete steps are kept" in capsys.readouterr().err
     kept = last(out).iteration
     assert kept >= 2
     with scheduler() as cluster:

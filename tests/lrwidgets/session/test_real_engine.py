@@ -118,5 +118,5 @@ def test_a_run_goes_on_inside_another_mask_resumed_or_not(data: Path, tmp_path: 
             session.run(1, wait=True)
             parts = session.load_step()[1]
     assert parts.iteration == whole.iteration == 3
-    for name in ("expectation", "half_maps", "fsc", "noise", "question"):
+    for name in ("expectation", "half_maps", "fsc", "noise", "search_key"):
         assert same_bits(getattr(parts, name), getattr(whole, name)), name

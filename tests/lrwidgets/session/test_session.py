@@ -432,7 +432,7 @@ def test_a_run_on_disk_is_made_with_its_first_step(tmp_path: Path) -> None:
 
 def test_a_run_whose_first_step_cannot_be_written_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise InputError("run.zarr: step 0 cannot be written (No space left on device): make room and begin again")
+        raise InputError("run.zarr: step 0 cannot be written (No space left on device): make room and start again")
 
     with Session(make_job(), out=tmp_path / "run.zarr", engine=FakeEngine()) as session:
         with monkeypatch.context() as patch:

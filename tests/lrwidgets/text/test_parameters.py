@@ -60,9 +60,9 @@ def ball(edge: float = 4.0, centre: tuple[float, float, float] = (0, 0, 0)) -> n
         ("rotation_extent_deg=200", "rotation_extent_deg = 200: input should be less than or equal to 90 (valid: >= 0"),
         ("rotation_prior_sd_deg=181", "rotation_prior_sd_deg = 181: input should be less than or equal to 90"),
         ("shift_extent_A=1e4", "shift_extent_A = 1e4: input should be less than or equal to 200"),
-        ("fulcrum=9000, 0, 0 A", "fulcrum = 9000, 0, 0 A: lies 8985 A from the middle of a box of 30 A: give"),
-        ("fulcrum=1e300, 0, 0 px", "fulcrum = 1e300, 0, 0 px: lies 2.5e+300 A from the middle"),
-        ("fulcrum=1e999, 0, 0 A", "fulcrum = 1e999, 0, 0 A: lies inf A from the middle"),
+        ("fulcrum=9000, 0, 0 A", "fulcrum = 9000, 0, 0 A: lies 8985 A from the centre of a box of 30 A: give"),
+        ("fulcrum=1e300, 0, 0 px", "fulcrum = 1e300, 0, 0 px: lies 2.5e+300 A from the centre"),
+        ("fulcrum=1e999, 0, 0 A", "fulcrum = 1e999, 0, 0 A: lies inf A from the centre"),
         ("fulcrum=1.2.3, 0, 0 A", "fulcrum = 1.2.3, 0, 0 A: write mask, box, estimate, 'x, y, z px'"),
     ],
 )
@@ -107,7 +107,8 @@ def test_a_fulcrum_off_the_axis_is_told(files: Files, tmp_path: Path, capsys: Ou
 
 
 @pytest.mark.parametrize(
-    ("edge", "words"), [(0.1, "the mask is binary: it will ring"), (1.9, "voxels wide: it will ring"), (4.0, "")]
+    ("edge", "words"),
+    [(0.1, "the mask is binary: it will cause ringing"), (1.9, "voxels wide: it will cause ringing"), (4.0, "")],
 )
 def test_a_sharp_mask_is_told(edge: float, words: str, files: Files, tmp_path: Path, capsys: Out) -> None:
     round_mask(files, edge)
@@ -132,7 +133,7 @@ def test_an_edit_tells_what_it_makes_unwise_and_nothing_else() -> None:
     mask = Volume(ball(4.0, (0, 0, 4)), PIXEL)
     with Session(replace(make_job(), mask=mask), engine=FakeEngine()) as session:
         before = session.spec
-        with pytest.raises(InputError, match=re.escape("fulcrum = 9000, 0, 0 A: lies 8985 A from the middle")):
+        with pytest.raises(InputError, match=re.escape("fulcrum = 9000, 0, 0 A: lies 8985 A from the centre")):
             session.edit(fulcrum="9000, 0, 0 A")
         assert session.spec is before
         with pytest.warns(UserWarning, match="symmetry C2 acts about its axis, but the mask lies 9 A off it"):
@@ -148,13 +149,13 @@ def test_an_edit_tells_what_it_makes_unwise_and_nothing_else() -> None:
 
 
 def test_too_few_particles_to_learn_from_are_told_of() -> None:
-    told = "learns from 210 particles of each half set or more, and one has"
+    told = "needs at least 210 particles in each half set, and one has"
     for n, few in ((2 * MIN_IMAGES, False), (2 * MIN_IMAGES - 2, True)):
         job = make_job(n)
         found = parameter_warnings(job.mask, RefineSpec(prior="motion"), half=job.particles.half)
         assert any(f"prior=motion {told} {n // 2}" in one for one in found) == few
         assert not any(told in one for one in parameter_warnings(job.mask, RefineSpec(), half=job.particles.half))
-    told = f"fulcrum=estimate {told} 5: nothing will be learned"
+    told = f"fulcrum=estimate {told} 5: the motion will not be estimated"
     with Session(make_job(), engine=FakeEngine()) as session, pytest.warns(UserWarning, match=told):
         session.edit(fulcrum="estimate")
 

@@ -1,1 +1,1 @@
-"""Diagnose a step: what is wrong with input, mask, prior or motion, and which change helps."""
+"""Diagnose a step: find problems of input, mask, prior and motion, and the change that fixes each."""

@@ -1,4 +1,7 @@
-"""What a step says about its settings: findings, each with its evidence and, where a spec can mend it, the change."""
+"""Advise on a step: collect findings about its settings, each with its evidence and a change that may fix it.
+
+Limits were set on simulated refinements with one known fault each (docs/validation.md).
+"""
 
 from collections.abc import Iterator
 
@@ -15,29 +18,29 @@ from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 
 AT_EXTENT = 0.05
-"""Share of particles at an extent above which it holds back more than outliers,"""
+"""Share of particles at an explicit extent above which the extent is too small; outliers alone stay below it."""
 AT_PRIOR_EXTENT = 0.1
-"""and where the extent follows the prior, which holds them before."""
+"""The same share where the extent is derived from the prior, which restrains the poses before the extent does."""
 WIDENING_FACTOR = 1.5
-"""By how much an extent or a prior is widened."""
+"""Factor by which a remedy widens an extent or a prior."""
 DRIFT = 0.02
-"""Re-centred poses drift when their median distance from the input grows by more than this share of an extent,"""
+"""Growth per iteration of the median distance from the input, as a share of the extent, above which poses drift."""
 DRIFT_WITH_GAIN = 0.1
-"""or this one while the map is better than at the start by"""
+"""The same share where the resolution has improved by `RESOLUTION_GAIN_FOR_DRIFT`: the poses may be converging."""
 RESOLUTION_GAIN_FOR_DRIFT = 0.15
-"""this share of the resolution: then they may be on their way to where they belong."""
+"""Relative improvement of the resolution since the start for which `DRIFT_WITH_GAIN` replaces `DRIFT`."""
 MAX_CHANGE_IN_SD = 1.0
-"""Median change of the poses in SD above which an iteration has moved them more than the data can tell."""
+"""Median pose change, in posterior SDs, above which poses move by more than their uncertainty."""
 MIN_RESOLUTION_GAIN = 0.01
-"""Share of the resolution that counts as a gain."""
+"""Relative improvement of the resolution that counts as a gain."""
 OVERFIT_RESOLUTION_RATIO = 1.1
-"""The resolution over that of the start from which on a refinement has made the map worse."""
+"""Ratio of the resolution in Å to that of the start from which the map has become worse."""
 OVERFIT_AT_EXTENT = 0.2
-"""Share of particles at an extent by which that is overfitting: noise is matched best by the widest search."""
+"""Share of particles at an extent from which a worse map means overfitting: noise fits best in the widest search."""
 
 
 CAUSES_OF_OVERFITTING = {"mask_small", "rotation_prior_wide", "shift_prior_wide"}
-"""Findings that say, where a prior holds the poses, why they follow the noise."""
+"""Names of findings that explain overfitting of poses that have a prior."""
 
 
 def advise_on_step(
@@ -45,52 +48,65 @@ def advise_on_step(
     first: Step,
     step: Step,
     motion: MotionEstimate | None = None,
-    seen: InputAudit | None = None,
-    worth: HeldOut | None = None,
+    audit: InputAudit | None = None,
+    held_out: HeldOut | None = None,
 ) -> tuple[Finding, ...]:
-    """What is found in a step: at least one, which may be that all is well.
+    """Return the findings of a step, or the single finding "nothing" if there is none.
 
-    job: the one that made the step. first: the start of its run. motion: what the step's poses tell, for what rests on
-    it. seen: the audit of the input, for what rests on that. worth: the step against the start by held-out images.
+    Parameters
+    ----------
+    job : the job that the step was run with
+    first : step 0 of the run
+    step : the step to judge
+    motion : motion estimated from the poses of the step; without it, the checks that need it are skipped
+    audit : audit of the input; without it, the checks that need it are skipped
+    held_out : held-out likelihood of the step (second) against step 0 (first); without it, that check is skipped
+
+    Returns
+    -------
+    tuple of Finding
+        At least one, without those that another one explains.
     """
     spec = job.spec
-    begun = [*input_findings(first, step, spec, seen)]
+    on_input = [*input_findings(first, step, spec, audit)]
     if step.iteration == 0:
-        return (*begun,) or (_nothing_wrong_with_input(seen),)
-    moved, masked = [*motion_findings(job, step, motion)], [*mask_findings(first, step, job.mask, spec)]
-    fitted = [*_overfitting_at_extents(step, spec)]
-    because = spec.prior != "none" and {one.name for one in (*moved, *masked)} & CAUSES_OF_OVERFITTING
-    if not fitted and not because:
-        fitted = [*_overfitting_on_held_out(step, spec, worth)]
-    extents, drift, unsettled = _extents(step, spec), _drift(step, spec), _unconverged(step, spec)
-    return drop_redundant([*begun, *fitted, *extents, *drift, *moved, *masked, *unsettled]) or (_nothing_wrong(step),)
+        return (*on_input,) or (_nothing_wrong_with_input(audit),)
+    on_motion, on_mask = [*motion_findings(job, step, motion)], [*mask_findings(first, step, job.mask, spec)]
+    overfitting = [*_overfitting_at_extents(step, spec)]
+    cause = spec.prior != "none" and {finding.name for finding in (*on_motion, *on_mask)} & CAUSES_OF_OVERFITTING
+    if not overfitting and not cause:
+        overfitting = [*_overfitting_on_held_out(step, spec, held_out)]
+    extents, drift, unconverged = _extents(step, spec), _drift(step, spec), _unconverged(step, spec)
+    findings = [*on_input, *overfitting, *extents, *drift, *on_motion, *on_mask, *unconverged]
+    return drop_redundant(findings) or (_nothing_wrong(step),)
 
 
 def _overfitting_at_extents(step: Step, spec: RefineSpec) -> Iterator[Finding]:
-    """Of poses that follow the noise as far as they may, while the map gets worse."""
+    """Yield a finding if many poses stopped at an extent while the map became worse than at the start."""
     before, now = step.history[0].resolution_corrected_A, step.history[-1].resolution_corrected_A
     share = max(step.history[-1].at_rotation_extent, step.history[-1].at_shift_extent)
     if step.iteration > 1 and share >= OVERFIT_AT_EXTENT and now >= OVERFIT_RESOLUTION_RATIO * before:
-        told = (
-            f"{100 * share:.0f} % of the particles stopped at an extent, and the map is worse than at the start "
-            f"({before:.1f} → {now:.1f} Å)"
+        evidence = (
+            f"{100 * share:.0f} % of the particles are at a search extent, and the map is worse than at the start "
+            f"(corrected FSC resolution {before:.1f} → {now:.1f} Å)"
         )
-        yield _overfitting_finding(told, share, OVERFIT_AT_EXTENT, spec)
+        yield _overfitting_finding(evidence, share, OVERFIT_AT_EXTENT, spec)
 
 
-def _overfitting_on_held_out(step: Step, spec: RefineSpec, worth: HeldOut | None) -> Iterator[Finding]:
-    """Of poses that follow the noise, by images that the maps have not seen; the half maps may agree better."""
+def _overfitting_on_held_out(step: Step, spec: RefineSpec, held_out: HeldOut | None) -> Iterator[Finding]:
+    """Yield a finding if held-out images fit the step less well than the start, even if the FSC has improved."""
     before, now = step.history[0].resolution_corrected_A, step.history[-1].resolution_corrected_A
-    if step.iteration > 1 and worth is not None and worth.better == 0:
-        told = (
-            "images that their map has not seen are less probable than at the start (log-likelihood "
-            f"{worth.gain:.1f} ± {worth.error:.1f} an image), whatever the half maps say ({before:.1f} → {now:.1f} Å)"
+    if step.iteration > 1 and held_out is not None and held_out.better == 0:
+        evidence = (
+            "the step predicts held-out images (of the other half set) less well than the start did (log-likelihood "
+            f"{held_out.gain:+.1f} ± {held_out.error:.1f} per image); resolution by the half "
+            f"maps {before:.1f} → {now:.1f} Å"
         )
-        yield _overfitting_finding(told, worth.gain, -MIN_GAIN, spec)
+        yield _overfitting_finding(evidence, held_out.gain, -MIN_GAIN, spec)
 
 
-def _overfitting_finding(told: str, evidence: float, limit: float, spec: RefineSpec) -> Finding:
-    """Of overfitting: a branch of the start with a prior, or a narrower one."""
+def _overfitting_finding(text: str, evidence: float, limit: float, spec: RefineSpec) -> Finding:
+    """Return the finding of overfitting; its remedy is to restart with a prior, or with one half as wide."""
     changes: dict[str, object] = {"rotation_extent_deg": None, "shift_extent_A": None}
     if spec.prior == "none":
         changes["prior"] = "gaussian"
@@ -99,10 +115,10 @@ def _overfitting_finding(told: str, evidence: float, limit: float, spec: RefineS
         changes["shift_prior_sd_A"] = round(spec.shift_prior_sd_A / 2, 3)
     return Finding(
         "overfitting",
-        f"the poses follow the noise: {told}",
-        "begin again, held by a prior: "
-        + " ".join(f"{name} {'empty' if value is None else value}" for name, value in changes.items())
-        + "; and look whether the mask holds enough to be aligned",
+        f"overfitting, the poses follow the noise: {text}",
+        f"restart from step 0 with a {'' if spec.prior == 'none' else 'narrower '}prior: "
+        + ", ".join(f"{name} {'empty (auto)' if value is None else value}" for name, value in changes.items())
+        + "; also check that the mask contains enough density to align",
         evidence,
         limit,
         changes,
@@ -111,6 +127,7 @@ def _overfitting_finding(told: str, evidence: float, limit: float, spec: RefineS
 
 
 def _extents(step: Step, spec: RefineSpec) -> Iterator[Finding]:
+    """Yield a finding for each extent, of rotation and shift, that too many poses have reached."""
     now = step.history[-1]
     for what, share, limit, unit, names in (
         ("rotation", now.at_rotation_extent, spec.rotation_limit_deg, "°", ("rotation_extent_deg", 90.0)),
@@ -123,9 +140,9 @@ def _extents(step: Step, spec: RefineSpec) -> Iterator[Finding]:
             words = " and ".join(f"{name} {value:g}" for name, value in changes.items())
             yield Finding(
                 f"at_{what}_extent",
-                f"{100 * share:.0f} % of the particles stopped at the {what} extent of {limit:g}{unit}: "
-                "the part moves further than the search, or its reference is not good enough yet",
-                f"search further: {words}" if changes else "the extent is at its widest: look at mask and fulcrum",
+                f"{100 * share:.0f} % of the particles are at the {what} extent of {limit:g}{unit} (limit "
+                f"{100 * most:.0f} %): the body moves further than the search allows, or the reference is still poor",
+                f"widen the search: {words}" if changes else "the extent is at its maximum: check mask and fulcrum",
                 share,
                 most,
                 changes,
@@ -133,7 +150,7 @@ def _extents(step: Step, spec: RefineSpec) -> Iterator[Finding]:
 
 
 def _wider(spec: RefineSpec, extent: str, widest: float) -> dict[str, float]:
-    """The prior where the extent follows it, else the extent, made wider; nothing where it cannot be."""
+    """Return the change that widens the extent, or the prior it is derived from; {} if it is at its maximum."""
     prior = {"rotation_extent_deg": "rotation_prior_sd_deg", "shift_extent_A": "shift_prior_sd_A"}[extent]
     limit = {"rotation_extent_deg": spec.rotation_limit_deg, "shift_extent_A": spec.shift_limit_A}[extent]
     if limit >= widest:
@@ -144,71 +161,75 @@ def _wider(spec: RefineSpec, extent: str, widest: float) -> dict[str, float]:
 
 
 def _drift(step: Step, spec: RefineSpec) -> Iterator[Finding]:
-    """Of re-centred poses, away from the input."""
+    """Yield a finding for re-centred rotations or shifts that move away from the input poses."""
     if len(step.history) < 3:
         return
     before, now = step.history[-2:]
-    held = spec.prior != "none"
-    pays = now.resolution_corrected_A < (1 - RESOLUTION_GAIN_FOR_DRIFT) * step.history[0].resolution_corrected_A
-    most = DRIFT_WITH_GAIN if pays else DRIFT
-    for what, on, here, there, limit, unit in (
+    has_prior = spec.prior != "none"
+    improved = now.resolution_corrected_A < (1 - RESOLUTION_GAIN_FOR_DRIFT) * step.history[0].resolution_corrected_A
+    most = DRIFT_WITH_GAIN if improved else DRIFT
+    for what, on, distance, distance_before, limit, unit in (
         ("rotations", spec.recenter_rotations, now.angle_from_input_deg, before.angle_from_input_deg,
          spec.rotation_limit_deg, "°"),
         ("shifts", spec.recenter_shifts, now.shift_from_input_A, before.shift_from_input_A,
          spec.shift_limit_A, " Å"),
     ):  # fmt: skip
-        share = (here - there) / limit if limit > 0 else 0.0
+        share = (distance - distance_before) / limit if limit > 0 else 0.0
         if on and share > most:
             yield Finding(
                 f"drift_of_{what}",
-                f"re-centred {what} drift: {there:.2g} → {here:.2g}{unit} from the input (median), "
-                "which no extent about the input holds",
-                f"hold them to the input: recenter_{what} off" + ("" if held else ", prior gaussian"),
+                f"the re-centred {what} drift: their median distance from the input grew from "
+                f"{distance_before:.2g} to {distance:.2g}{unit} in one iteration, and re-centring leaves it unlimited",
+                f"keep them near the input: recenter_{what} off" + ("" if has_prior else ", prior gaussian"),
                 share,
                 most,
-                {f"recenter_{what}": False} | ({} if held else {"prior": "gaussian"}),
+                {f"recenter_{what}": False} | ({} if has_prior else {"prior": "gaussian"}),
             )
 
 
 def _unconverged(step: Step, spec: RefineSpec) -> Iterator[Finding]:
-    """Of a run that has come to its last iteration without an end in sight, or moves without gain."""
+    """Yield a finding if the poses keep moving without gain, or if the last allowed iteration still gained."""
     if step.converged or len(step.history) < 4:
         return
     before, now = step.history[-2:]
     gained = 1 - now.resolution_corrected_A / before.resolution_corrected_A
-    if now.change_in_sd > MAX_CHANGE_IN_SD and gained < MIN_RESOLUTION_GAIN and _is_still_restless(step.history):
+    if now.change_in_sd > MAX_CHANGE_IN_SD and gained < MIN_RESOLUTION_GAIN and _keeps_moving(step.history):
         narrower = round(spec.rotation_prior_sd_deg / WIDENING_FACTOR, 3)
-        held = spec.prior == "gaussian"
+        gaussian = spec.prior == "gaussian"
         yield Finding(
             "not_converging",
-            f"the poses still move by {now.change_in_sd:.1f} of their SD (median), no less than before, and the "
-            f"resolution gains nothing ({before.resolution_corrected_A:.2f} → {now.resolution_corrected_A:.2f} Å)",
-            f"hold them tighter: rotation_prior_sd_deg {narrower:g}" if held else "hold them: prior gaussian",
+            f"the refinement does not converge: in the last iteration the poses moved by {now.change_in_sd:.1f} SD "
+            "(median), no less than in the one before, and the resolution did not improve "
+            f"({before.resolution_corrected_A:.2f} → {now.resolution_corrected_A:.2f} Å)",
+            f"narrow the prior: rotation_prior_sd_deg {narrower:g}" if gaussian else "add a prior: prior gaussian",
             now.change_in_sd,
             MAX_CHANGE_IN_SD,
-            {"rotation_prior_sd_deg": narrower} if held else {"prior": "gaussian"},
+            {"rotation_prior_sd_deg": narrower} if gaussian else {"prior": "gaussian"},
         )
     elif step.iteration >= spec.max_iterations and gained >= MIN_RESOLUTION_GAIN:
         more = min(spec.max_iterations + 4, 200)
         yield Finding(
             "still_improving",
-            f"the last iteration still gained {100 * gained:.0f} % in resolution, and it was the last one allowed",
-            f"go on: max_iterations {more}",
+            f"the last iteration still improved the resolution by {100 * gained:.0f} %, and max_iterations "
+            f"({spec.max_iterations}) is reached",
+            f"continue: max_iterations {more}",
             gained,
             MIN_RESOLUTION_GAIN,
             {"max_iterations": more},
         )
 
 
-def _is_still_restless(history: tuple[IterationSummary, ...]) -> bool:
+def _keeps_moving(history: tuple[IterationSummary, ...]) -> bool:
+    """Return True if the last iteration moved the poses, in SDs, no less than the one before."""
     return history[-1].change_in_sd >= history[-2].change_in_sd
 
 
-def _nothing_wrong_with_input(seen: InputAudit | None) -> Finding:
-    shared = 0.0 if seen is None else seen.shared
+def _nothing_wrong_with_input(audit: InputAudit | None) -> Finding:
+    """Return the finding "nothing" for step 0."""
+    shared = 0.0 if audit is None else audit.shared
     return Finding(
         "nothing",
-        "nothing is wrong with the input that these checks see: half sets, half maps, where the first search begins",
+        "no problem found in the input: half sets, half maps and initial low-pass pass the checks",
         "",
         shared,
         SHARED_SOLVENT_CORRELATION,
@@ -216,12 +237,13 @@ def _nothing_wrong_with_input(seen: InputAudit | None) -> Finding:
 
 
 def _nothing_wrong(step: Step) -> Finding:
+    """Return the finding "nothing" for a later step."""
     now = step.history[-1]
     share = max(now.at_rotation_extent, now.at_shift_extent)
     return Finding(
         "nothing",
-        f"nothing is wrong that these checks see: {100 * share:.1f} % at an extent, edge of the mask and drift are in "
-        "order",
+        f"no problem found: {100 * share:.1f} % of the particles are at an extent, and mask, priors and drift pass the "
+        "checks",
         "",
         share,
         AT_EXTENT,

@@ -1,4 +1,4 @@
-"""One finding about a run, and what a person can do about it."""
+"""Define a finding: one problem of a run, the evidence for it and the change that may fix it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,18 @@ from lrcore.records import Volume
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding.
+    """One problem that was found in a step, and its remedy.
 
-    evidence: the number it rests on; limit: where it begins to count. changes: fields of the spec to branch with, mask:
-    a mask to go on with. from_start: the branch is one of the start, as the first iteration would be another.
+    Attributes
+    ----------
+    name : code of the finding, such as "mask_edge"; it is stored and never translated
+    finding : what was measured, in one sentence
+    remedy : what to change, in one sentence; empty if there is nothing to change
+    evidence : measured value that the finding rests on
+    limit : value of `evidence` from which the finding is reported
+    changes : fields of the RefineSpec to set in a branch, name → value
+    from_start : True if the branch must start at step 0, because the change affects the first iteration
+    mask : mask to use in the branch, or None to keep the present one
     """
 
     name: str
@@ -26,5 +34,5 @@ class Finding:
 
     @property
     def has_fix(self) -> bool:
-        """Whether it can be followed by a branch."""
+        """Return True if a branch can apply the remedy."""
         return bool(self.changes) or self.mask is not None

@@ -1,4 +1,4 @@
-"""Advice on what a run began with: its half sets, its half maps, and settings that throw resolution away."""
+"""Check the input of a run: half sets, half maps, and settings that discard usable resolution."""
 
 from collections.abc import Iterator
 
@@ -8,41 +8,51 @@ from lrcore.records import Step
 from lrcore.refinement.parameters import RefineSpec
 
 SHARED_SOLVENT_CORRELATION = 0.15
-"""Correlation of two half maps in the solvent from which on they share images: without, it is below 0.05."""
+"""Correlation in the solvent from which the half maps of the start share images; independent ones are below 0.05."""
 SHARED_AFTER_ITERATION = 0.1
-"""The same of the first iteration's half maps, which are made of the half sets: they share particles."""
+"""The same for the half maps of iteration 1, which are made from the half sets: from here these share particles."""
 MIN_LIKELIHOOD_GAIN = 50.0
-"""Log-likelihood by which a changed map has to be better, and, of another size, also this share of it:"""
+"""Gain in log-likelihood by which a mirrored or rescaled map has to fit the images better."""
 MIN_LIKELIHOOD_SHARE = 0.07
+"""The same gain as a share of the log-likelihood of the given maps, required of a rescaled map in addition."""
 MIN_SCALE_DIFFERENCE = 0.015
-"""Difference of the size that counts: less is told by no local refinement."""
+"""Relative difference in scale that is reported; a local refinement cannot resolve a smaller one."""
 LOWPASS_RATIO = 1.5
-"""An initial low-pass so many times coarser than where the half maps agree begins the search needlessly blind."""
+"""Ratio of the initial low-pass to the resolution of the half maps from which the low-pass discards information."""
 RESOLUTION_LIMIT_RATIO = 1.25
-"""The same of a limit of the resolution of the poses, and the resolution reached."""
+"""Ratio of the alignment resolution limit to the resolution reached from which the limit discards information."""
 
 
-def input_findings(first: Step, step: Step, spec: RefineSpec, seen: InputAudit | None) -> Iterator[Finding]:
-    """first: the start of the run. seen: the audit of its input, if it was looked at."""
-    if seen is not None:
-        other = [*_hand_and_scale_findings(seen.hand_and_scale)]
-        yield from other
-        if not any(one.name == "other_hand" for one in other):
-            yield from _shared_image_findings(seen)
-    yield from _lowpass(first, spec)
-    yield from _limit(step, spec)
+def input_findings(first: Step, step: Step, spec: RefineSpec, audit: InputAudit | None) -> Iterator[Finding]:
+    """Yield the findings about the input of a run.
+
+    Parameters
+    ----------
+    first : step 0 of the run
+    step : the step to judge
+    spec : parameters that the step was run with
+    audit : audit of the input; None skips the checks that need it
+    """
+    if audit is not None:
+        findings = [*_hand_and_scale_findings(audit.hand_and_scale)]
+        yield from findings
+        if not any(finding.name == "other_hand" for finding in findings):
+            yield from _shared_image_findings(audit)
+    yield from _initial_lowpass_findings(first, spec)
+    yield from _resolution_limit_findings(step, spec)
 
 
 def _hand_and_scale_findings(fit: HandAndScaleTest | None) -> Iterator[Finding]:
+    """Yield a finding if the half maps have the wrong hand, or else if they have the wrong scale."""
     if fit is None:
         return
-    instead = "begin without half maps, which are then made of the particles"
+    instead = "start without half maps: they are then reconstructed from the particles"
     if fit.mirror_gain > MIN_LIKELIHOOD_GAIN:
         yield Finding(
             "other_hand",
-            f"the half maps have the other hand: mirrored {fit.mirror} they fit the images better by "
+            f"the half maps have the wrong hand: mirrored {fit.mirror} they fit the images better by "
             f"{fit.mirror_gain:,.0f} in log-likelihood",
-            f"mirror half maps and mask, or {instead}",
+            f"mirror half maps and mask {fit.mirror}, or {instead}",
             fit.mirror_gain,
             MIN_LIKELIHOOD_GAIN,
         )
@@ -52,46 +62,49 @@ def _hand_and_scale_findings(fit: HandAndScaleTest | None) -> Iterator[Finding]:
         yield Finding(
             "other_scale",
             f"the half maps are {100 * abs(fit.scale - 1):.0f} % too {'large' if fit.scale > 1 else 'small'} for the "
-            f"images (log-likelihood {fit.scale_gain:,.0f} better at {fit.scale:.2f}): one of the pixel sizes is wrong",
-            f"correct the pixel size of the maps by 1/{fit.scale:.2f} and resample them, or {instead}",
+            f"images: scaled by 1/{fit.scale:.2f} they fit better by {fit.scale_gain:,.0f} in log-likelihood, so one "
+            "of the pixel sizes is wrong",
+            f"divide the pixel size of the maps by {fit.scale:.2f} and resample them, or {instead}",
             abs(fit.scale - 1),
             MIN_SCALE_DIFFERENCE,
         )
 
 
-def _shared_image_findings(seen: InputAudit) -> Iterator[Finding]:
-    """Of half sets, or of half maps alone."""
-    if seen.shared < SHARED_SOLVENT_CORRELATION:
+def _shared_image_findings(audit: InputAudit) -> Iterator[Finding]:
+    """Yield a finding if the half sets share particles, or if only the given half maps share images."""
+    if audit.shared < SHARED_SOLVENT_CORRELATION:
         return
-    told = f"the half maps of the start agree in the solvent (correlation {seen.shared:.2f}, where nothing is)"
-    if seen.later is not None and seen.later < SHARED_AFTER_ITERATION:
+    text = f"the half maps of the start correlate in the solvent ({audit.shared:.2f}; independent ones stay below 0.05)"
+    if audit.later is not None and audit.later < SHARED_AFTER_ITERATION:
         yield Finding(
             "half_maps_share",
-            f"{told}, but those of the first iteration do not ({seen.later:.2f}): they were not made of these half "
-            "sets, and the first FSC is too good",
-            "begin without half maps, which are then made of the particles; or give those of this split",
-            seen.shared,
+            f"{text}, but those of iteration 1 do not ({audit.later:.2f}): the given half maps were not made from "
+            "these half sets, and the FSC of the start is too high",
+            "start without half maps: they are then reconstructed from the particles; or give the half maps of these "
+            "half sets",
+            audit.shared,
             SHARED_SOLVENT_CORRELATION,
         )
     else:
         yield Finding(
             "halves_share",
-            f"{told}: the half sets share particles, so every FSC is too good",
-            "look for particles that were picked twice (lrwidgets duplicates --distance), and split the half sets anew "
+            f"{text}: the half sets share particles, so every FSC is too high",
+            "remove particles that were picked twice (lrwidgets duplicates --distance), and make new half sets "
             "(--resplit)",
-            seen.shared,
+            audit.shared,
             SHARED_SOLVENT_CORRELATION,
         )
 
 
-def _lowpass(first: Step, spec: RefineSpec) -> Iterator[Finding]:
+def _initial_lowpass_findings(first: Step, spec: RefineSpec) -> Iterator[Finding]:
+    """Yield a finding if the initial low-pass is much coarser than the resolution of the half maps."""
     agreed = first.fsc["corrected"].resolution_A(0.5)
     if spec.initial_lowpass_A is not None and spec.initial_lowpass_A > LOWPASS_RATIO * (agreed + 1.0):
         yield Finding(
             "initial_lowpass",
-            f"the first iteration sees the reference at {spec.initial_lowpass_A:g} Å, though the half maps agree to "
-            f"{agreed:.1f} Å (FSC 0.5): poses that are good already are thrown away",
-            "begin again with an automatic low-pass: initial_lowpass_A empty",
+            f"the reference of iteration 1 is low-passed to {spec.initial_lowpass_A:g} Å, but the half maps agree to "
+            f"{agreed:.1f} Å (FSC 0.5): this discards the accuracy of the input poses",
+            "restart from step 0 with the automatic low-pass: initial_lowpass_A empty (auto)",
             spec.initial_lowpass_A / (agreed + 1.0),
             LOWPASS_RATIO,
             {"initial_lowpass_A": None},
@@ -99,14 +112,14 @@ def _lowpass(first: Step, spec: RefineSpec) -> Iterator[Finding]:
         )
 
 
-def _limit(step: Step, spec: RefineSpec) -> Iterator[Finding]:
+def _resolution_limit_findings(step: Step, spec: RefineSpec) -> Iterator[Finding]:
+    """Yield a finding if the poses are limited to much coarser information than the half maps contain."""
     reached, limit = step.history[-1].resolution_corrected_A, spec.max_align_resolution_A
     if limit is not None and limit > RESOLUTION_LIMIT_RATIO * reached:
         yield Finding(
             "resolution_limit",
-            f"poses are searched with information up to {limit:g} Å alone, though the half maps agree to "
-            f"{reached:.1f} Å",
-            "use what is there: max_align_resolution_A empty",
+            f"the poses are searched with information to {limit:g} Å only, but the half maps agree to {reached:.1f} Å",
+            "use the resolution of the half maps: max_align_resolution_A empty (auto)",
             limit / reached,
             RESOLUTION_LIMIT_RATIO,
             {"max_align_resolution_A": None},

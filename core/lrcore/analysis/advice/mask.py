@@ -1,4 +1,4 @@
-"""Advice on the mask: an edge that rings, a body that goes on beyond it, and what in it stays behind."""
+"""Check the mask: too sharp an edge, density of the body outside, and static density inside."""
 
 from collections.abc import Iterator
 
@@ -16,30 +16,43 @@ from lrcore.refinement.density import maps_include_surroundings
 from lrcore.refinement.parameters import RefineSpec
 
 SHARPEST = 0.4
-"""Share of the width that the rule of the edge asks for, below which an edge rings."""
+"""Edge width, as a share of the recommended `EDGE_PER_RESOLUTION` times the resolution, below which it is too sharp."""
 RING_A = (8.0, 30.0)
-"""How far from the mask's outline density counts as lying beyond it."""
+"""Distances from the outline of the mask, Å, between which density counts as outside the mask."""
 PARTICLE_A = 8.0
-"""How far from the particle's outline it still counts as density."""
+"""Distance from the outline of the particle, Å, up to which voxels count as part of it."""
 COARSEST_A, FINEST_A = 40.0, 8.0
-"""Between these, or the resolution, what moves with the body is told from what was subtracted at another pose."""
+"""Band, Å, in which the half maps are correlated outside the mask; its fine end is no finer than the resolution."""
 OUTSIDE_CORRELATION = 0.36
-"""Correlation of the half maps there: 0.03 to 0.3 where a mask is whole, 0.45 and more where it cuts the body."""
+"""Correlation of the half maps outside the mask from which the mask cuts the body.
+
+Measured: 0.03 to 0.3 where the mask contains all of the body, 0.45 and more where it cuts the body.
+"""
 STATIC_SHARE = 0.15
-"""Share of the density in a mask that agreed better at the start, from which on it holds what does not move: 0.01 to
-0.12 where it does not,"""
+"""Share of the density in the mask that agreed better at the start, from which the mask contains static density.
+
+Measured: 0.01 to 0.12 where it contains none.
+"""
 MIN_AGREEMENT_GAIN = 0.03
-"""if all of it agrees better by so much in correlation: where nothing moves, nothing stays behind either."""
+"""Mean gain in correlation since the start that is required in addition: without motion, static density is normal."""
 WIDEST_CUT_A = 12.0
-"""Edge of the mask where that is taken out: a wider one would take what moves beside it."""
+"""Widest soft edge, Å, where static density is removed: a wider one would remove moving density next to it."""
 MIN_ITERATION = 3
-"""Iteration from which on the poses are good enough for these."""
+"""Iteration from which the poses are good enough for these checks."""
 MIN_VOXELS = 50
-"""Voxels from which on a correlation is one."""
+"""Fewest voxels for which a correlation is computed."""
 
 
 def mask_findings(first: Step, step: Step, mask: Volume, spec: RefineSpec) -> Iterator[Finding]:
-    """first: the start of the run, whose maps are whole."""
+    """Yield the findings about the mask.
+
+    Parameters
+    ----------
+    first : step 0 of the run, whose half maps show the whole particle
+    step : the step to judge
+    mask : mask that the step was run with
+    spec : parameters that the step was run with
+    """
     yield from _sharp_edge_findings(step, mask)
     if step.iteration >= MIN_ITERATION and not maps_include_surroundings(spec):
         yield from _small_mask_findings(first, step, mask)
@@ -48,15 +61,15 @@ def mask_findings(first: Step, step: Step, mask: Volume, spec: RefineSpec) -> It
 
 
 def _sharp_edge_findings(step: Step, mask: Volume) -> Iterator[Finding]:
-    """Of a mask whose edge is much narrower than the rule asks for at this resolution."""
+    """Yield a finding if the soft edge is much narrower than recommended at this resolution."""
     resolution, apix = step.history[-1].resolution_masked_A, mask.pixel_size_A
     width, wanted = edge_width(mask.data), EDGE_PER_RESOLUTION * resolution / apix
     if width < SHARPEST * wanted:
         yield Finding(
             "mask_edge",
-            f"the mask's soft edge is {width * apix:.0f} Å wide: sharp for {resolution:.2g} Å, it rings in the "
-            "reference and lifts the FSC inside the mask",
-            f"make the edge {wanted * apix:.0f} Å wide (5 × the resolution) about the same outline, and use that mask",
+            f"the soft edge of the mask is {width * apix:.0f} Å wide, too sharp for a resolution of {resolution:.2g} "
+            "Å: the reference rings, and the FSC inside the mask is inflated",
+            f"use a mask with the same outline and an edge {wanted * apix:.0f} Å wide (5 × the resolution)",
             width / wanted,
             SHARPEST,
             mask=_with_edge_width(mask, wanted * apix),
@@ -64,7 +77,7 @@ def _sharp_edge_findings(step: Step, mask: Volume) -> Iterator[Finding]:
 
 
 def _with_edge_width(mask: Volume, edge_A: float) -> Volume | None:
-    """The mask with the same outline and an edge of this width; None if nothing would be whole."""
+    """Return the mask with the same outline and an edge of this width; None if the outline is too small for it."""
     try:
         soft = mask_from_region(mask.data > 0.5, mask.pixel_size_A, -edge_A / 2, edge_A)
     except InputError:
@@ -73,19 +86,20 @@ def _with_edge_width(mask: Volume, edge_A: float) -> Volume | None:
 
 
 def _small_mask_findings(first: Step, step: Step, mask: Volume) -> Iterator[Finding]:
-    """Of a mask beyond which the half maps of the body's poses agree, though what was there has been subtracted."""
-    beyond = _particle_around_mask(first.half_maps, mask)
-    if beyond.sum() < MIN_VOXELS:
+    """Yield a finding if the half maps agree just outside the mask, where static density has been subtracted."""
+    ring = _particle_around_mask(first.half_maps, mask)
+    if ring.sum() < MIN_VOXELS:
         return
     finest_A = max(step.history[-1].resolution_corrected_A, FINEST_A)
-    agreement = band_correlation(step.half_maps, beyond, COARSEST_A, finest_A)
+    agreement = band_correlation(step.half_maps, ring, COARSEST_A, finest_A)
     if agreement > OUTSIDE_CORRELATION:
         yield Finding(
             "mask_small",
-            f"density outside the mask moves with the body: {RING_A[0]:.0f} to {RING_A[1]:.0f} Å beyond its outline "
-            f"the half maps agree (correlation {agreement:.2f}), where all that does not move has been subtracted",
-            f"make the mask {RING_A[0]:.0f} to {RING_A[1]:.0f} Å larger where the map shows density, or let it grow: "
-            "mask_mode dynamic",
+            f"density outside the mask moves with the body: {RING_A[0]:.0f} to {RING_A[1]:.0f} Å outside the outline "
+            f"the half maps correlate by {agreement:.2f} (limit {OUTSIDE_CORRELATION:g}), although all static density "
+            "has been subtracted there",
+            f"enlarge the mask by {RING_A[0]:.0f} to {RING_A[1]:.0f} Å where the map shows density, or let it follow "
+            "the map: mask_mode dynamic",
             agreement,
             OUTSIDE_CORRELATION,
             {"mask_mode": "dynamic", "dynamic_mask_start_A": round(2 * step.history[-1].resolution_masked_A, 1)},
@@ -93,24 +107,25 @@ def _small_mask_findings(first: Step, step: Step, mask: Volume) -> Iterator[Find
 
 
 def _static_density_findings(first: Step, step: Step, mask: Volume) -> Iterator[Finding]:
-    """Of density in the mask that was sharper before its body was refined."""
-    found = find_static_density(first.half_maps, step.half_maps, mask, step.history[-1].resolution_corrected_A)
-    if found.share < STATIC_SHARE or found.agreement_gain < MIN_AGREEMENT_GAIN:
+    """Yield a finding if part of the density in the mask was sharper before the refinement."""
+    static = find_static_density(first.half_maps, step.half_maps, mask, step.history[-1].resolution_corrected_A)
+    if static.share < STATIC_SHARE or static.agreement_gain < MIN_AGREEMENT_GAIN:
         return
     edge_A = min(max(edge_width(mask.data), 2.0) * mask.pixel_size_A, WIDEST_CUT_A)
     yield Finding(
         "mask_still",
-        f"{100 * found.share:.0f} % of the density in the mask does not move with the body: there the half maps agreed "
-        "better at the start, though on the whole they agree better now; it holds back every pose",
-        "take it out of the mask",
-        found.share,
+        f"{100 * static.share:.0f} % of the density in the mask does not move with the body: there the half maps "
+        "agreed better at the start, while over the whole mask their local correlation rose by "
+        f"{static.agreement_gain:.2f}; this density biases every pose towards the input",
+        "use a mask without this density",
+        static.share,
         STATIC_SHARE,
-        mask=mask_without(mask, found.where, edge_A),
+        mask=mask_without(mask, static.where, edge_A),
     )
 
 
 def _particle_around_mask(maps: HalfMaps, mask: Volume) -> np.ndarray:
-    """Voxels of the particle in a ring about the mask."""
+    """Return the voxels (n, n, n) bool of the particle at the distances `RING_A` from the mask."""
     from scipy.ndimage import distance_transform_edt
 
     n, apix = mask.box, mask.pixel_size_A

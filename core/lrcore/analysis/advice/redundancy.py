@@ -1,4 +1,7 @@
-"""Which findings are no news beside others: the same fault makes them, or their evidence means something else then."""
+"""Drop findings that another finding already explains.
+
+Either the same fault causes both, or the first makes the evidence for the second unreliable.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,12 +10,19 @@ from lrcore.analysis.advice.finding import Finding
 
 PRIORS = {"rotation_prior_wide", "rotation_prior_tight", "shift_prior_wide", "shift_prior_tight", "prior_uneven"}
 MOTION = frozenset(PRIORS | {"off_centre", "fulcrum_off"})
-"""Findings that rest on how far the poses have moved."""
+"""Names of findings that are derived from how far the poses have moved."""
 
 
 @dataclass(frozen=True)
 class Redundancy:
-    """Beside one of `found`, none of `untold` is told. why: in a sentence."""
+    """Rule that drops findings in the presence of others.
+
+    Attributes
+    ----------
+    present : names of findings, any one of which activates the rule
+    dropped : names of findings that are then dropped
+    why : reason, in one sentence
+    """
 
     present: frozenset[str]
     dropped: frozenset[str]
@@ -23,7 +33,7 @@ REDUNDANCIES = (
     Redundancy(
         frozenset({"overfitting"}),
         MOTION | {"at_rotation_extent", "at_shift_extent"},
-        "poses that follow the noise go as far as they may, and tell no motion",
+        "overfitted poses move up to the extents and do not show the motion of the body",
     ),
     Redundancy(frozenset({"other_hand", "other_scale"}), MOTION, "the poses were fitted to a wrong map"),
     Redundancy(
@@ -34,19 +44,21 @@ REDUNDANCIES = (
     Redundancy(
         frozenset({"drift_of_rotations", "drift_of_shifts"}),
         frozenset({"mask_still"}),
-        "density that drifts away is blurred wherever it is",
+        "density that drifts is blurred everywhere",
     ),
     Redundancy(
-        frozenset({"mask_still"}), MOTION, "what stays in the mask makes the motion less, and about another point"
+        frozenset({"mask_still"}),
+        MOTION,
+        "static density in the mask makes the estimated motion smaller and moves its fulcrum",
     ),
 )
-"""In this order: what one leaves untold silences nothing after it."""
+"""Rules in order of application: a finding that one rule drops does not activate a later one."""
 
 
-def drop_redundant(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Those of the findings that are news beside each other, in their order."""
-    left = tuple(found)
-    for silence in REDUNDANCIES:
-        if any(one.name in silence.present for one in left):
-            left = tuple(one for one in left if one.name not in silence.dropped)
-    return left
+def drop_redundant(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings that remain after all rules of `REDUNDANCIES`, in their order."""
+    remaining = tuple(findings)
+    for rule in REDUNDANCIES:
+        if any(finding.name in rule.present for finding in remaining):
+            remaining = tuple(finding for finding in remaining if finding.name not in rule.dropped)
+    return remaining

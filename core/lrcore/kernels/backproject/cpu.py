@@ -1,9 +1,10 @@
-"""`insert` in Numba, in two passes: the more images at a time, the less the volume goes in and out of the caches.
+"""Implement `backproject_images` in Numba, in two passes.
 
-First a thread takes an image and sorts its samples by the slab, of planes along z, that they fall into. Then a thread
-takes a slab and adds what every image has for it, in the order of the images. Even slabs go before odd ones, since a
-trilinear write reaches one plane into the next slab. So the sums do not depend on the number of threads, and nothing
-that a thread owns grows with the volume.
+First, each thread takes an image and sorts its samples by the slab (a range of planes along z) that they fall into.
+Then each thread takes a slab and adds the samples of all images for it, in the order of the images. Even slabs are
+processed before odd ones, because a trilinear write reaches one plane into the next slab. The sums therefore do not
+depend on the number of threads, and no thread needs memory that grows with the volume. The more images in a call, the
+less often the volume moves through the caches.
 """
 
 from functools import lru_cache
@@ -32,12 +33,12 @@ from lrcore.kernels.project.cpu import (
 from lrcore.kernels.simd import prefetch_line
 
 SLAB = 6
-"""Planes in a slab; at least 3, so that no two slabs of a turn write to the same plane even where rounding differs."""
+"""Planes in a slab; at least 3, so that no two slabs of one parity write to the same plane even if rounding differs."""
 
 
 @intrinsic
 def add_scaled(context, array, at, values, weight):  # type: ignore[no-untyped-def]
-    """Add weight · values to a flat float32 array from `at` on; values: a tuple of float32, taken as one vector."""
+    """Add weight · values to array[at:] of a flat float32 array; values: a tuple of float32, added as one vector."""
 
     def generate(ctx, builder, signature, arguments):  # type: ignore[no-untyped-def]
         parts = cgutils.unpack_tuple(builder, arguments[2])
@@ -58,7 +59,7 @@ def add_scaled(context, array, at, values, weight):  # type: ignore[no-untyped-d
 
 @numba.njit(**NUMBA_OPTIONS)
 def _slabs(turn, bend, planes, kx, ky, slab):  # type: ignore[no-untyped-def]
-    """The slab of each sample, from the plane of its lower neighbours, as `place` finds it."""
+    """Compute the slab of each sample from the plane of its lower neighbours, rounded as in `locate_samples`."""
     centre = F(planes // 2)
     t00, t02, t10, t12, t20, t22 = turn[0, 0], turn[0, 2], turn[1, 0], turn[1, 2], turn[2, 0], turn[2, 2]
     for s in range(len(slab)):
@@ -73,7 +74,7 @@ def _slabs(turn, bend, planes, kx, ky, slab):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def _sort(turn, bend, planes, kx, ky, starts, sorted_kx, sorted_ky):  # type: ignore[no-untyped-def]
-    """The samples of an image by slab, and where each slab's begin (slabs + 1)."""
+    """Sort the samples of an image by slab; starts: (slabs + 1), where the samples of each slab begin."""
     slab = np.empty(len(kx), np.int16)
     _slabs(turn, bend, planes, kx, ky, slab)
     starts[:] = 0
@@ -90,9 +91,9 @@ def _sort(turn, bend, planes, kx, ky, starts, sorted_kx, sorted_ky):  # type: ig
 
 @numba.njit(**NUMBA_OPTIONS)
 def _values(tables, data, weight, part, kx, ky, begin, end, where, value):  # type: ignore[no-untyped-def]
-    """What samples begin … end add, columns re, im, weight: data times phase, conjugated where the mate is taken.
+    """Compute what samples begin … end add: columns re, im (data · phase, conjugated where the mate is used), weight.
 
-    part: the share of the image.
+    part: the share of the pose.
     """
     along_x, along_y = tables
     n = len(weight)
@@ -110,7 +111,7 @@ def _values(tables, data, weight, part, kx, ky, begin, end, where, value):  # ty
 
 @numba.njit(**NUMBA_OPTIONS)
 def _add(num, den, row, plane, count, spot, where, value):  # type: ignore[no-untyped-def]
-    """Add `count` placed samples to their four rows of two neighbours; row and plane: floats of `num` between them."""
+    """Add `count` located samples to their 4 rows of 2 voxels; row, plane: distances of these in `num`, in floats."""
     for j in range(count):
         i = np.uint64(j)
         ahead = np.int64(spot[min(j + PREFETCH_DISTANCE, count - 1)])
@@ -135,13 +136,13 @@ def _add(num, den, row, plane, count, spot, where, value):  # type: ignore[no-un
 
 @numba.njit(**NUMBA_OPTIONS)
 def _curvature_of(bends, b):  # type: ignore[no-untyped-def]
-    """The bend of a pose; None where there are none, so that a flat slice is compiled as one."""
+    """Return the curvature of a pose; None for flat slices, for which separate code is compiled."""
     return None if bends is None else bends[b]
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def _slab(slab, num, den, shape, turns, bends, along_x, along_y, image, share, data, weight, starts, kx, ky):  # type: ignore[no-untyped-def]
-    """Add what all poses have for a slab."""
+    """Add the samples of all poses that fall into a slab."""
     spot, where, _ = allocate_scratch()
     value = np.empty(3 * CHUNK, F)
     row, plane = 2 * shape[2], 2 * shape[1] * shape[2]
@@ -194,7 +195,7 @@ def backproject_images(
     share: npt.NDArray[np.floating] | None = None,
     curvature: npt.NDArray[np.floating] | None = None,
 ) -> None:
-    """See the contract."""
+    """Add images to a Fourier volume; see `lrcore.kernels.backproject`."""
     n, shape = data.shape[1], denominator.shape
     turns = (PADDING * rotations).astype(np.float32)
     along_x = _turns(2 * np.pi / n * shifts[:, :1] * np.arange(n // 2 + 1))
@@ -227,12 +228,12 @@ def backproject_images(
 
 
 def _turns(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Cosine and sine of angles, last: (..., 2)."""
+    """Return cosine and sine of angles along a new last axis: (..., 2)."""
     return np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
 def disc_samples(limit: int, steepness: float) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
-    """The samples of the contract, kx and ky: each conjugate pair once and the origin."""
+    """Return kx and ky of the samples of a call: each conjugate pair once, and the origin."""
     samples, _ = half_plane_samples(2 * limit, limit, steepness)
     return samples.kx.astype(np.int16), samples.ky.astype(np.int16)

@@ -1,5 +1,5 @@
-// `insert`: a thread takes a sample and adds it to 8 voxels by atomics.
-// Differs from the contract in: the order of the sums, and so their last digits, change from run to run.
+// `backproject_images`: one thread per sample, which is added to 8 voxels by atomic operations.
+// Differs from the contract in: the order of summation, and with it the last digits, changes from run to run.
 
 __device__ inline void add(float2* target, float re, float im) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -10,14 +10,14 @@ __device__ inline void add(float2* target, float re, float im) {
 #endif
 }
 
-// turns: (poses, 3, 3). bends: (poses), the curvature. phases: (poses, 2), shift / n in turns. rows, shares: (poses),
-// the image of a pose and how much of it. data, weight: (images, n, n / 2 + 1). kx, ky: (count).
-extern "C" __global__ void insert(float2* numerator, float* denominator, int planes, int row,
-                                  const float* __restrict__ turns, const float* __restrict__ bends,
-                                  const unsigned* __restrict__ phases, const int* __restrict__ rows,
-                                  const float* __restrict__ shares, const float2* __restrict__ data,
-                                  const float* __restrict__ weight, int n, const int* __restrict__ kx,
-                                  const int* __restrict__ ky, int count, int tiles) {
+// turns: (poses, 3, 3), PADDING · A. bends: (poses), the curvature. phases: (poses, 2), shift / n in turns. rows, shares: (poses),
+// the image of each pose and its factor. data, weight: (images, n, n / 2 + 1). kx, ky: (count).
+extern "C" __global__ void backproject_images(float2* numerator, float* denominator, int planes, int row,
+                                              const float* __restrict__ turns, const float* __restrict__ bends,
+                                              const unsigned* __restrict__ phases, const int* __restrict__ rows,
+                                              const float* __restrict__ shares, const float2* __restrict__ data,
+                                              const float* __restrict__ weight, int n, const int* __restrict__ kx,
+                                              const int* __restrict__ ky, int count, int tiles) {
     const long long pose = blockIdx.x / tiles;
     const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
     if (s >= count) return;

@@ -1,4 +1,4 @@
-"""`insert` on the GPU: see cuda.cu."""
+"""Implement `backproject_images` on the GPU; the kernel is in cuda.cu."""
 
 from typing import Any
 
@@ -30,16 +30,18 @@ def backproject_images(
     share: Any = None,
     curvature: Any = None,
 ) -> None:
-    """See the contract. Accumulators that are on the device stay there.
+    """Add images to a Fourier volume; see `lrcore.kernels.backproject`. Accumulators on the device stay there.
 
-    Raises ValueError when they do not fit the images.
+    Raises ValueError when limit, images and accumulators do not fit together.
     """
     n = data.shape[1]
     if limit > n // 2 or numerator.shape < fourier_volume_shape(limit) or denominator.shape != numerator.shape:
-        raise ValueError(f"images of {n} px cannot be inserted up to {limit} into a volume of {numerator.shape}")
+        raise ValueError(
+            f"images of {n} px cannot be back-projected up to |k| = {limit} into a volume of shape {numerator.shape}"
+        )
     kx, ky = _samples(n, limit, max_curvature(curvature))
     blocks = block_count(len(kx))
-    rows_of = np.arange(len(rotations)) if image is None else image
+    image_of = np.arange(len(rotations)) if image is None else image
     shares = np.ones(len(rotations)) if share is None else share
     bends = np.zeros(len(rotations)) if curvature is None else curvature
     sums = as_device_array(numerator, np.complex64), as_device_array(denominator, np.float32)
@@ -51,14 +53,14 @@ def backproject_images(
         phases = as_device_array(turns_to_fixed_point(shifts[rows] / n), np.uint32)
         launch(
             "backproject",
-            "insert",
+            "backproject_images",
             len(turns) * blocks,
             *sums,
             *volume_shape(numerator),
             turns,
             as_device_array(bends[rows], np.float32),
             phases,
-            as_device_array(rows_of[rows], np.int32),
+            as_device_array(image_of[rows], np.int32),
             as_device_array(shares[rows], np.float32),
             images,
             weights,
@@ -77,6 +79,6 @@ def backproject_images(
 
 
 def _samples(n: int, limit: int, steepness: float) -> tuple[Any, Any]:
-    """Indices of the half plane with its origin."""
+    """Return kx and ky of the half plane with its origin, on the device."""
     samples, _ = half_plane_samples(n, limit, steepness)
     return as_device_array(samples.kx, np.int32), as_device_array(samples.ky, np.int32)

@@ -1,4 +1,4 @@
-"""The definition of `insert` in plain NumPy."""
+"""Define the results of `backproject_images` in plain NumPy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,16 +7,19 @@ from lrcore.imaging.grids import FourierSamples
 from lrcore.kernels.project.reference import trilinear_corners
 
 CURVATURE_MARGIN = 0.1
-"""How far beyond the limit a curved slice may reach, in samples of the unpadded box: the volume has room for it."""
+"""How far a curved slice may reach beyond the limit, in samples of the unpadded box; the volume has room for it."""
 
 
 def max_curvature(curvature: npt.NDArray[np.floating] | None) -> float:
-    """The largest curvature of a call, whichever its sign."""
+    """Return the largest |curvature| of a call; 0 for None."""
     return 0.0 if curvature is None else float(np.abs(curvature).max(initial=0.0))
 
 
 def half_plane_samples(n: int, limit: int, steepness: float = 0.0) -> tuple[FourierSamples, npt.NDArray[np.floating]]:
-    """The half plane with its origin, and each sample's weight (½ at the origin, else 1). steepness: see `steepest`."""
+    """Return the samples of the half plane with its origin, and their weights: ½ at the origin, else 1.
+
+    steepness: the largest |curvature| of a call; see `max_curvature`.
+    """
     ky, kx = np.mgrid[-limit : limit + 1, 0 : limit + 1]
     squares = kx**2 + ky**2
     inside = (squares <= limit**2) & (np.hypot(np.sqrt(squares), steepness * squares) <= limit + CURVATURE_MARGIN)
@@ -37,7 +40,7 @@ def backproject_images(
     share: npt.NDArray[np.floating] | None = None,
     curvature: npt.NDArray[np.floating] | None = None,
 ) -> None:
-    """See the contract."""
+    """Add images to a Fourier volume; see `lrcore.kernels.backproject`."""
     n = data.shape[1]
     if image is not None:
         data, weight = data[image], weight[image]

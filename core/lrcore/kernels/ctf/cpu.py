@@ -1,4 +1,7 @@
-"""`ctf` in Numba: a row of kx at a time, by vector; the envelope is a product of one along x and one along y."""
+"""Implement `compute_ctf` in Numba, with threads over images.
+
+A row along kx is computed at a time, in vectorised loops; the envelope is a product of one along x and one along y.
+"""
 
 import numba
 import numpy as np
@@ -10,7 +13,7 @@ from lrcore.kernels.sincos import cos_sin
 
 @numba.njit(**NUMBA_OPTIONS)
 def _row(wave, ky, decay, height, table, out):  # type: ignore[no-untyped-def]
-    """One row of one image; decay: of the envelope along x. height: the envelope along y. table: turns, or empty."""
+    """Compute one row of an image. decay: envelope along x. height: envelope along y. table: turns, or empty."""
     yy, quartic = np.float64(ky * ky), wave[3]
     start, slope, bend = wave[1] * yy + wave[4], wave[2] * ky, wave[0]
     for k in range(len(out)):
@@ -48,7 +51,7 @@ def compute_ctf(
     offsets: npt.NDArray[np.float32] | None = None,
     which: npt.NDArray[np.integer] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """See the contract."""
+    """Compute the contrast transfer functions of images; see `lrcore.kernels.ctf`."""
     out = np.empty((len(waves), n, n // 2 + 1), np.float32)
     if offsets is None or which is None:
         offsets, which = np.empty((1, 0, 1), np.float32), np.full(len(waves), -1)

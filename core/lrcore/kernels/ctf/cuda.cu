@@ -1,10 +1,10 @@
-// `ctf`: a thread takes a sample. Whole turns are taken off in double, the rest is float.
+// `compute_ctf`: one thread per sample. Whole turns are removed in double; the rest is float.
 
-// waves: (images, 7), offsets: (tables, n, n / 2 + 1), which: (images), see the contract. out: (images, n, n / 2 + 1),
-// `samples` in each image.
-extern "C" __global__ void ctf(const double* __restrict__ waves, const float* __restrict__ offsets,
-                               const int* __restrict__ which, int n, int samples, int tiles,
-                               float* __restrict__ out) {
+// waves: (images, 7), offsets: (tables, n, n / 2 + 1), which: (images); see the contract. out: (images, n, n / 2 + 1).
+// samples: number of samples in an image.
+extern "C" __global__ void compute_ctf(const double* __restrict__ waves, const float* __restrict__ offsets,
+                                       const int* __restrict__ which, int n, int samples, int tiles,
+                                       float* __restrict__ out) {
     const long long image = blockIdx.x / tiles;
     const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
     if (s >= samples) return;

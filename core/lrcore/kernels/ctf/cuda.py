@@ -1,4 +1,4 @@
-"""`ctf` on the GPU: see cuda.cu."""
+"""Implement `compute_ctf` on the GPU; the kernel is in cuda.cu."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from lrcore.kernels.gpu import as_device_array, block_count, empty, launch
 
 
 def compute_ctf(waves: Any, n: int, offsets: Any = None, which: Any = None) -> Any:
-    """See the contract. The result stays on the device: nothing but kernels asks for it."""
+    """Compute the CTFs of images; see `lrcore.kernels.ctf`. They stay on the device: only kernels use them."""
     columns, samples = as_device_array(waves, np.float64), n * (n // 2 + 1)
     if offsets is None:
         offsets, which = np.empty((1, 1, 1), np.float32), np.full(len(columns), -1)
@@ -16,7 +16,7 @@ def compute_ctf(waves: Any, n: int, offsets: Any = None, which: Any = None) -> A
     blocks = block_count(samples)
     launch(
         "ctf",
-        "ctf",
+        "compute_ctf",
         len(columns) * blocks,
         columns,
         as_device_array(offsets, np.float32),

@@ -1,4 +1,4 @@
-"""The definition of `ctf` in plain NumPy."""
+"""Define the results of `compute_ctf` in plain NumPy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ def compute_ctf(
     offsets: npt.NDArray[np.float32] | None = None,
     which: npt.NDArray[np.integer] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """See the contract."""
+    """Compute the contrast transfer functions of images; see `lrcore.kernels.ctf`."""
     ky, kx = index_grid(n, 2)
     xx, yy, xy, quartic, offset, decay, scale = waves.T[:, :, None, None]
     squared = kx**2 + ky**2

@@ -1,4 +1,4 @@
-"""`sidebands` in Numba: threads over images, a row at a time."""
+"""Implement `whiten_sidebands` in Numba, with threads over images, a row at a time."""
 
 import numba
 import numpy as np
@@ -12,7 +12,7 @@ from lrcore.kernels.whiten.cpu import extend_to_corner, shell_table
 
 @numba.njit(**EXACT_OPTIONS)
 def _row(spectrum, s, c, sigma, kappa, shell, upper, lower, weight):  # type: ignore[no-untyped-def]
-    """sigma, kappa: by shell."""
+    """Compute one row of an image. sigma, kappa: noise and overlap by shell."""
     for k in range(len(shell)):
         x, y = spectrum[k, 0], spectrum[k, 1]
         over, same = F(0.5) / sigma[shell[k]], kappa[shell[k]]
@@ -48,7 +48,7 @@ def whiten_sidebands(
     group: npt.NDArray[np.integer],
     overlap: Float64,
 ) -> tuple[Complex64, Complex64, Float32]:
-    """See the contract."""
+    """Split images into their two sidebands over the noise; see `lrcore.kernels.ewald`."""
     upper, lower, weight = np.empty_like(spectrum), np.empty_like(spectrum), np.empty_like(ctf)
     shells = shell_table(spectrum.shape[1])
     _whiten_sidebands(

@@ -1,11 +1,13 @@
-// `sidebands`: a thread takes a sample.
+// `whiten_sidebands`: one thread per sample.
 
-// noise: (groups, shells). overlap: (groups, common). upper, lower, weight: as the images, `samples` in each.
-extern "C" __global__ void sidebands(const float2* __restrict__ spectrum, const float* __restrict__ ctf,
-                                     const float* __restrict__ quadrature, const float* __restrict__ noise, int shells,
-                                     const float* __restrict__ overlap, int common, const int* __restrict__ group,
-                                     int n, int samples, int tiles, float2* __restrict__ upper,
-                                     float2* __restrict__ lower, float* __restrict__ weight) {
+// noise: (groups, shells). overlap: (groups, common). upper, lower, weight: shaped as the images.
+// samples: number of samples in an image.
+extern "C" __global__ void whiten_sidebands(const float2* __restrict__ spectrum, const float* __restrict__ ctf,
+                                            const float* __restrict__ quadrature, const float* __restrict__ noise,
+                                            int shells, const float* __restrict__ overlap, int common,
+                                            const int* __restrict__ group, int n, int samples, int tiles,
+                                            float2* __restrict__ upper, float2* __restrict__ lower,
+                                            float* __restrict__ weight) {
     const long long image = blockIdx.x / tiles;
     const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
     if (s >= samples) return;

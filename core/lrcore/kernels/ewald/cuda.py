@@ -1,4 +1,4 @@
-"""`sidebands` on the GPU: see cuda.cu."""
+"""Implement `whiten_sidebands` on the GPU; the kernel is in cuda.cu."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lrcore.kernels.gpu import as_device_array, block_count, empty, is_on_device
 def whiten_sidebands(
     spectrum: Any, ctf: Any, quadrature: Any, noise: Any, group: Any, overlap: Any
 ) -> tuple[Any, Any, Any]:
-    """See the contract."""
+    """Split images into their two sidebands over the noise; see `lrcore.kernels.ewald`."""
     n = spectrum.shape[1]
     samples = n * (n // 2 + 1)
     levels, common, blocks = (
@@ -26,7 +26,7 @@ def whiten_sidebands(
         weight = empty(images.shape, np.float32)
         launch(
             "ewald",
-            "sidebands",
+            "whiten_sidebands",
             len(images) * blocks,
             images,
             sine,

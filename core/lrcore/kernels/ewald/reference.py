@@ -1,4 +1,4 @@
-"""The definition of `sidebands` in plain NumPy."""
+"""Define the results of `whiten_sidebands` in plain NumPy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ def whiten_sidebands(
     group: npt.NDArray[np.integer],
     overlap: Float64,
 ) -> tuple[Complex64, Complex64, Float32]:
-    """See the contract."""
+    """Split images into their two sidebands over the noise; see `lrcore.kernels.ewald`."""
     n = spectrum.shape[1]
     sigma, kappa = expand_shells(noise, n)[group], expand_shells(overlap, n)[group]
     upper, lower = (0.5 * (ctf + sign * quadrature) * spectrum / sigma for sign in (1j, -1j))

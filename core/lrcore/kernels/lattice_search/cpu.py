@@ -1,6 +1,7 @@
-"""`score` in Numba: a thread takes an image; all shifts of a rotation by a separable DFT over rows, then columns.
+"""Implement `search_lattice` in Numba, with threads over images.
 
-The grid of shifts is symmetric, so ±t share their products: Σ a cos ± Σ b sin. Along x eight shifts are a vector.
+All shifts of a rotation are evaluated by a separable DFT, over rows and then over columns. The grid of shifts is
+symmetric, so ±t share their products: Σ a cos ± Σ b sin. Along x, eight shifts form a vector.
 """
 
 import numba
@@ -20,7 +21,7 @@ F = np.float32
 
 @numba.njit(**NUMBA_OPTIONS)
 def _cross(data, turn, kx, ky, W, w, sway, work, re, im):  # type: ignore[no-untyped-def]
-    """Fill conj(W) S e^{−2πi k·sway} for every sample; returns Σ w |S|². W: flat (re, im, re, …)."""
+    """Compute conj(W) S e^{−2πi k·sway} of every sample into re, im; returns Σ w |S|². W: flat (re, im, re, …)."""
     spot, where, found = work
     flat = data.reshape(-1)
     x, y = F(sway[0]), F(sway[1])
@@ -45,7 +46,7 @@ def _cross(data, turn, kx, ky, W, w, sway, work, re, im):  # type: ignore[no-unt
 
 @numba.njit(**NUMBA_OPTIONS)
 def _along_x(re, im, kx, rows, cos_x, sin_x, width, lines):  # type: ignore[no-untyped-def]
-    """Σ over each row of cross e^{−2πi kx t / D} at shifts ±t into lines: (re at t, im at t, re at −t, im at −t)."""
+    """Sum cross e^{−2πi kx t / D} over each row, at shifts ±t, into lines: re at t, im at t, re at −t, im at −t."""
     for r in range(len(rows) - 1):
         for t in range(0, width, LANES):
             even_re = even_im = odd_re = odd_im = multiply(F(0), F(0))
@@ -63,7 +64,7 @@ def _along_x(re, im, kx, rows, cos_x, sin_x, width, lines):  # type: ignore[no-u
 
 @numba.njit(**NUMBA_OPTIONS)
 def _along_y(lines, cos_y, sin_y, half, width, plane):  # type: ignore[no-untyped-def]
-    """Re Σ over rows of line e^{−2πi ky t / D} at shifts ±t into plane: rows −half … half, each −t's then t's in x."""
+    """Compute Re Σ over rows of line e^{−2πi ky t / D} into plane: rows t_y = −half … half; t_x ≥ 0, then ≤ 0."""
     rows = cos_y.shape[0]
     for ty in range(half + 1):
         for side in range(2):
@@ -80,7 +81,7 @@ def _along_y(lines, cos_y, sin_y, half, width, plane):  # type: ignore[no-untype
 
 @numba.njit(**NUMBA_OPTIONS)
 def _lowest(plane, penalty):  # type: ignore[no-untyped-def]
-    """Minimum of penalty − 2 plane, and where it is."""
+    """Return the minimum of penalty − 2 plane, and its index."""
     best = F(np.inf)
     for t in range(len(penalty)):
         value = penalty[t] - F(2) * plane[t]
@@ -94,7 +95,7 @@ def _lowest(plane, penalty):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def _image(data, W, w, kx, ky, rows, centre, lattice, lever, tables, half, penalty, spots, step, best, where):  # type: ignore[no-untyped-def]
-    """All rotations of one image into best and where, (L,)."""
+    """Evaluate all rotations of one image into best and where, (L,)."""
     cos_x, sin_x, cos_y, sin_y = tables
     width = len(penalty) // (2 * (2 * half + 1))
     re, im = np.empty(len(kx), np.float32), np.empty(len(kx), np.float32)
@@ -137,7 +138,7 @@ def search_lattice(
     shifts: FloatArray,
     penalty_shift: FloatArray,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """See the contract."""
+    """Evaluate the likelihood on a lattice of rotations; see `lrcore.kernels.lattice_search`."""
     count = samples.ends[0]
     kx, ky = samples.kx[:count], samples.ky[:count]
     starts = np.concatenate([[0], np.nonzero(np.diff(ky))[0] + 1])
@@ -173,7 +174,7 @@ def search_lattice(
 
 
 def _fold_penalty(penalty: FloatArray, half: int, width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """The penalties in the order of `_along_y`'s plane, and the place of each of its entries in the shift grid."""
+    """Return the penalties in the order of the plane of `_along_y`, and the index of its entries in the shift grid."""
     grid = 2 * half + 1
     out = np.full((grid, 2, width), np.inf, np.float32)
     spots = np.zeros(out.shape, np.int32)

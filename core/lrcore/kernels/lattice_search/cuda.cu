@@ -1,6 +1,6 @@
-// `score`: a block takes some lattice rotations of one image, one after the other. All shifts of a rotation by a
-// separable DFT: along the rows of samples into `line`, then over the rows. Samples pass through shared memory TILE
-// at a time; shifts along x come `columns` at a time where a wide search leaves no room for all.
+// `search_lattice`: a block evaluates `group` lattice rotations of one image, one after the other. All shifts of a
+// rotation are evaluated by a separable DFT: along the rows of samples into `line`, then over the rows. TILE samples
+// are in shared memory at a time; in a wide search, shifts along x are evaluated `columns` at a time, to fit into it.
 
 constexpr int MAX_WARPS = 32;
 
@@ -13,7 +13,7 @@ __device__ inline bool better(float value, int where, const Candidate& than) {
     return value < than.value || (value == than.value && where < than.where);
 }
 
-// The least value over the block (the first of equal ones) with the sum of the powers; right in thread 0.
+// The lowest value over the block (the first of equal ones) and the sum of the powers; correct in thread 0.
 __device__ inline Candidate block_best(Candidate mine, Candidate* warps) {
     for (int offset = WARP / 2; offset > 0; offset /= 2) {
         const float value = __shfl_down_sync(FULL, mine.value, offset);
@@ -35,7 +35,7 @@ __device__ inline Candidate block_best(Candidate mine, Candidate* warps) {
     return mine;
 }
 
-// Row r of PADDING · centre · lattice, and what the lever moved along that axis, in turns per sample.
+// Row r of PADDING · centre · lattice, and the shift of the lever along that axis, in turns per sample.
 __device__ inline void place(int r, const double* centre, const double* lattice, const double* lever, int size,
                              float* turn, unsigned* sway) {
     double moved = 0.0;
@@ -48,16 +48,18 @@ __device__ inline void place(int r, const double* centre, const double* lattice,
     sway[r] = fraction(moved / size);
 }
 
-// W, w: (images, stride). rows: where each row of samples begins, and the end. table_x: (kx, grid) e^{iθ} of the
-// shifts, table_y: (rows, grid). centres, lattice: (·, 3, 3). Dynamic shared memory: TILE + line_count · columns float2.
-extern "C" __global__ void score(const float2* __restrict__ data, int planes, int row, const float2* __restrict__ W,
-                                 const float* __restrict__ w, int stride, int count, const int* __restrict__ kx,
-                                 const int* __restrict__ ky, const int* __restrict__ rows, int line_count,
-                                 const double* __restrict__ centres, const double* __restrict__ lattice,
-                                 int lattice_count, int group, const double* __restrict__ lever, int size,
-                                 const float2* __restrict__ table_x, const float2* __restrict__ table_y,
-                                 const float* __restrict__ penalty, int grid_count, int columns, float* best,
-                                 int* where) {
+// W, w: (images, stride). rows: where each row of samples begins, and the last one ends. table_x: (kx, grid) e^{iθ} of
+// the shifts, table_y: (rows, grid). centres, lattice: (·, 3, 3).
+// Dynamic shared memory: TILE + line_count · columns float2.
+extern "C" __global__ void search_lattice(const float2* __restrict__ data, int planes, int row,
+                                          const float2* __restrict__ W, const float* __restrict__ w, int stride,
+                                          int count, const int* __restrict__ kx, const int* __restrict__ ky,
+                                          const int* __restrict__ rows, int line_count,
+                                          const double* __restrict__ centres, const double* __restrict__ lattice,
+                                          int lattice_count, int group, const double* __restrict__ lever, int size,
+                                          const float2* __restrict__ table_x, const float2* __restrict__ table_y,
+                                          const float* __restrict__ penalty, int grid_count, int columns, float* best,
+                                          int* where) {
     DYNAMIC_SHARED(float2, memory);
     float2* cross = memory;
     float2* line = memory + TILE;
@@ -77,7 +79,7 @@ extern "C" __global__ void score(const float2* __restrict__ data, int planes, in
             mine.power = 0.0f;
             for (int begin = 0; begin < count; begin += TILE) {
                 const int end = min(begin + TILE, count);
-                __syncthreads();  // for the place as well as for the last tile
+                __syncthreads();  // waits for `place` and for the last tile
                 for (int s = begin + thread; s < end; s += threads) {
                     const float2 value = trilinear(data, turn, kx[s], ky[s], Grid{planes, row});
                     const float2 image_here = W[s], spin = wave(sway[0] * kx[s] + sway[1] * ky[s]);
@@ -110,10 +112,10 @@ extern "C" __global__ void score(const float2* __restrict__ data, int planes, in
                 if (better(value, at, mine)) mine.value = value, mine.where = at;
             }
         }
-        const Candidate found = block_best(mine, warps);
+        const Candidate result = block_best(mine, warps);
         if (thread == 0) {
-            best[image * lattice_count + j] = found.value + found.power;
-            where[image * lattice_count + j] = found.where;
+            best[image * lattice_count + j] = result.value + result.power;
+            where[image * lattice_count + j] = result.where;
         }
     }
 }

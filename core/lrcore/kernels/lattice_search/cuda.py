@@ -1,4 +1,4 @@
-"""`score` on the GPU: see cuda.cu."""
+"""Implement `search_lattice` on the GPU; the kernel is in cuda.cu."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from lrcore.kernels.gpu import (
 )
 
 GROUP = 16
-"""Lattice rotations that a block takes."""
+"""Lattice rotations of one block."""
 
 
 def search_lattice(
@@ -34,25 +34,28 @@ def search_lattice(
     shifts: Any,
     penalty_shift: Any,
 ) -> tuple[Any, Any]:
-    """See the contract. Raises ValueError when samples lie outside the volume, or are too many for a block."""
+    """Evaluate the likelihood on a lattice of rotations; see `lrcore.kernels.lattice_search`.
+
+    Raises ValueError when samples lie outside the volume, or when their rows do not fit into a block.
+    """
     count = samples.ends[0]
     require_samples_within(volume, samples, count)
     kx, ky, rows, table_x, table_y = _tables(samples, count, as_numpy(shifts))
     columns = min(len(shifts), (SHARED_BYTES // 8 - TILE) // (len(rows) - 1))
     if columns < 1:
-        raise ValueError(f"{len(rows) - 1} rows of samples do not fit a block of the GPU")
+        raise ValueError(f"{len(rows) - 1} rows of samples do not fit into a block of the GPU")
     shared = 8 * (TILE + (len(rows) - 1) * columns)
     data, turns = as_device_array(volume.data, np.complex64), as_device_array(lattice, np.float64)
     arm, penalty = as_device_array(lever, np.float64), as_device_array(penalty_shift, np.float32)
     groups = -(-len(turns) // GROUP)
 
-    def part(part_of: slice) -> tuple[Any, Any]:
-        images, weights = as_device_array(W[part_of], np.complex64), as_device_array(w[part_of], np.float32)
+    def part(images_of: slice) -> tuple[Any, Any]:
+        images, weights = as_device_array(W[images_of], np.complex64), as_device_array(w[images_of], np.float32)
         best = empty((len(images), len(turns)), np.float32)
         where = empty(best.shape, np.int32)
         launch(
             "lattice_search",
-            "score",
+            "search_lattice",
             len(images) * groups,
             data,
             *volume_shape(data),
@@ -64,7 +67,7 @@ def search_lattice(
             ky,
             rows,
             np.int32(len(rows) - 1),
-            as_device_array(centres[part_of], np.float64),
+            as_device_array(centres[images_of], np.float64),
             turns,
             np.int32(len(turns)),
             np.int32(GROUP),
@@ -85,7 +88,7 @@ def search_lattice(
 
 
 def _tables(samples: FourierSamples, count: int, shifts: npt.NDArray[np.floating]) -> tuple[Any, ...]:
-    """On the device: kx, ky, where rows of equal ky begin and end, e^{2πi kx·shift / D} and e^{2πi ky·shift / D}."""
+    """Return, on the device, kx, ky, the bounds of rows of equal ky, e^{2πi kx·shift / D} and e^{2πi ky·shift / D}."""
     kx, ky = as_numpy(samples.kx[:count]), as_numpy(samples.ky[:count])
     rows = np.concatenate([[0], np.nonzero(np.diff(ky))[0] + 1, [count]])
     step = 2j * np.pi / samples.size

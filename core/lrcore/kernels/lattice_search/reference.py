@@ -1,4 +1,4 @@
-"""The definition of `score` in plain NumPy."""
+"""Define the results of `search_lattice` in plain NumPy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ def search_lattice(
     shifts: FloatArray,
     penalty_shift: FloatArray,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """See the contract."""
+    """Evaluate the likelihood on a lattice of rotations; see `lrcore.kernels.lattice_search`."""
     count = samples.ends[0]
     band = FourierSamples(samples.kx[:count], samples.ky[:count], (count,), samples.size)
     W, w = W[:, :count].astype(np.complex128), w[:, :count].astype(np.float64)

@@ -1,7 +1,7 @@
-"""`evaluate`, `values` and `newton` in Numba: a thread takes an image through its poses, or its whole descent.
+"""Implement the local search in Numba: each thread evaluates all poses of an image, or searches all its modes.
 
-An evaluation works on chunks of samples in passes: four that fill small arrays (see `gather`), then an arithmetic
-loop that accumulates the 21 sums; the compiler vectorises all but the reading, which is vectorised by hand.
+An evaluation processes chunks of samples in passes: four that fill small arrays (see `spline_reads`), then an
+arithmetic loop that accumulates 21 sums. The compiler vectorises all but the reads, which are vectorised by hand.
 """
 
 import numba
@@ -35,7 +35,7 @@ from lrcore.kernels.project.cpu import CHUNK, C, F, as_real_pairs
 
 @numba.njit(**NUMBA_OPTIONS)
 def _accumulate(W, w, kx, ky, begin, end, found, sway, sums):  # type: ignore[no-untyped-def]
-    """Pass 5: add value, gradient and upper Hessian of samples begin … end to sums[0:21]."""
+    """Pass 5: add value, −½ gradient and upper ½ Hessian of samples begin … end to sums[0:21]."""
     m00, m01, m02, m10, m11, m12 = sway[0, 0], sway[0, 1], sway[0, 2], sway[1, 0], sway[1, 1], sway[1, 2]
     step = sway[2, 0]
     v = g0 = g1 = g2 = g3 = g4 = F(0)
@@ -91,7 +91,7 @@ def _accumulate(W, w, kx, ky, begin, end, found, sway, sums):  # type: ignore[no
 
 @numba.njit(**NUMBA_OPTIONS)
 def _shift(centre, rotation, theta, lever):  # type: ignore[no-untyped-def]
-    """Of the image, (2,)."""
+    """Return the shift s of the image, (2,) pixels."""
     shift = np.empty(2)
     for r in range(2):
         shift[r] = theta[3 + r]
@@ -102,7 +102,7 @@ def _shift(centre, rotation, theta, lever):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def _sum(W, w, begin, end, found):  # type: ignore[no-untyped-def]
-    """The value of samples begin … end."""
+    """Return the value of samples begin … end."""
     v = F(0)
     W, w = W[2 * begin : 2 * end], w[begin:end]
     for at in range(end - begin):
@@ -115,7 +115,7 @@ def _sum(W, w, begin, end, found):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def _value(data, W, w, kx, ky, count, centre, theta, lever, size, work):  # type: ignore[no-untyped-def]
-    """What `_evaluate` returns."""
+    """Return the value alone, as `_evaluate` does."""
     rotation = centre @ exp_rotation(theta)
     shift, turn = _shift(centre, rotation, theta, lever), (PADDING * rotation).astype(np.float32)
     flat, crosses = data.reshape(-1), W.reshape(-1)
@@ -132,7 +132,7 @@ def _value(data, W, w, kx, ky, count, centre, theta, lever, size, work):  # type
 
 @numba.njit(**NUMBA_OPTIONS)
 def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradient, hessian):  # type: ignore[no-untyped-def]
-    """Value; fills gradient (5,) and hessian (5, 5). `data` is (Z, Z, X, 2) float32."""
+    """Return the value; fills gradient (5,) and hessian (5, 5). `data` is (Z, Z, X, 2) float32."""
     rotation = centre @ exp_rotation(theta)
     shift = _shift(centre, rotation, theta, lever)
     step = 2 * np.pi / size
@@ -165,7 +165,7 @@ def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradi
 
 @numba.njit(**NUMBA_OPTIONS)
 def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, precision, steps, theta, hessian, work, result):  # type: ignore[no-untyped-def]
-    """Levenberg–Marquardt in one band. Moves theta, fills hessian and result (posterior, likelihood)."""
+    """Descend by Levenberg–Marquardt in one band. Updates theta, hessian and result (posterior, likelihood)."""
     gradient, trial_gradient, trial_hessian = np.empty(5), np.empty(5), np.empty((5, 5))
     likelihood = _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradient, hessian)
     total = likelihood + prior_penalty(theta, precision)
@@ -197,7 +197,7 @@ def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, precision, 
 
 @numba.njit(**NUMBA_OPTIONS)
 def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, precision, theta, hessian, work, result):  # type: ignore[no-untyped-def]
-    """Gauss–Newton moves, shortened when they do not contract. Moves theta, fills hessian and result."""
+    """Polish a mode by Gauss–Newton steps, halved when they do not contract. Updates theta, hessian and result."""
     gradient, at, curvature = np.empty(5), theta.copy(), np.empty((5, 5))
     likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, curvature)
     length, share, used = np.inf, 1.0, 1
@@ -223,9 +223,9 @@ def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, precision, t
 
 @numba.njit(**NUMBA_OPTIONS)
 def _prune(theta, hessian, results, count, drop, precision):  # type: ignore[no-untyped-def]
-    """Sort `count` modes best first, drop losers and twins in place; returns how many are left."""
+    """Sort `count` modes best first and drop bad and duplicate ones, in place; returns how many remain."""
     order = np.arange(count)
-    for m in range(1, count):  # by insertion: NumPy's sort would double the time to compile
+    for m in range(1, count):  # insertion sort: NumPy's sort would double the compile time
         at = m
         while at > 0 and results[order[at], 0] < results[order[at - 1], 0]:
             order[at], order[at - 1] = order[at - 1], order[at]
@@ -248,7 +248,7 @@ def _prune(theta, hessian, results, count, drop, precision):  # type: ignore[no-
 def _image(  # type: ignore[no-untyped-def]
     data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits, precision, plan, theta, hessian, results
 ):
-    """All descents of one image; leaves its modes in theta, hessian and results. Returns (modes, evaluations)."""
+    """Search all modes of one image into theta, hessian and results. Returns (modes, evaluations)."""
     work = allocate_scratch()
     count = used = 0
     for m in range(len(valid)):
@@ -304,7 +304,7 @@ def evaluate_with_derivatives(
     theta: FloatArray,
     lever: FloatArray,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """See the contract."""
+    """Return value, gradient and Hessian at one pose of each image; see `lrcore.kernels.local_search`."""
     batch = len(W)
     values, gradients, hessians = np.empty(batch), np.empty((batch, 5)), np.empty((batch, 5, 5))
     _evaluate_with_derivatives(
@@ -332,7 +332,7 @@ def evaluate_likelihood(
     theta: FloatArray,
     lever: FloatArray,
 ) -> npt.NDArray[np.float64]:
-    """See the contract."""
+    """Return the value at several poses of each image; see `lrcore.kernels.local_search`."""
     out = np.empty(theta.shape[:2])
     _evaluate_likelihood(
         as_real_pairs(volume.data), as_real_pairs(W), w, samples.kx, samples.ky, samples.ends[band],
@@ -352,7 +352,7 @@ def find_posterior_modes(
     lever: FloatArray,
     limits: SearchLimits,
 ) -> PosteriorModes:
-    """See the contract."""
+    """Find the posterior modes of each image from several starts; see `lrcore.kernels.local_search`."""
     batch, bands = len(W), len(samples.ends)
     out = PosteriorModes.empty(batch)
     numbers = np.array([limits.rotation, limits.shift, limits.drop])
@@ -367,4 +367,5 @@ def find_posterior_modes(
 
 
 def _f64(array: FloatArray) -> npt.NDArray[np.float64]:
+    """Return the array as contiguous float64."""
     return np.ascontiguousarray(array, dtype=np.float64)

@@ -1,33 +1,34 @@
-// `evaluate`, `values` and `newton`: a block takes an image, a pose of it, or its whole descent. Its threads share the
-// samples of an evaluation; thread 0 alone does the algebra of 5 unknowns and decides, in double. An evaluation sums
-// in float within a thread and in double between threads, always in the same order.
+// The local search: one block per image (`evaluate_with_derivatives`, `find_posterior_modes`) or per pose
+// (`evaluate_likelihood`). Its threads share the samples of an evaluation; thread 0 alone does the algebra of the 5
+// unknowns and takes decisions, in double. An evaluation sums in float within a thread and in double between threads,
+// always in the same order.
 
 constexpr int THREADS_MAX = 128, WARPS_MAX = THREADS_MAX / WARP;
-constexpr int BLOCKS = 4;  // on a multiprocessor at once: gathers are waited for by turns
+constexpr int BLOCKS = 4;  // per multiprocessor at once, so that some compute while others wait for memory
 constexpr int SUMS = 21;
 
-// What an evaluation found: value, gradient (5), packed Hessian (15).
-struct Found {
+// Result of an evaluation: value, gradient (5), packed Hessian (15).
+struct Evaluation {
     double value, gradient[5], hessian[15];
 };
 
 struct Mode {
     double theta[5], total;
-    Found found;
+    Evaluation result;
 };
 
-// What the threads of a block share during a descent.
+// State that the threads of a block share during a descent.
 struct Work {
     float turn[6], sway[6];        // PADDING · R and −(2π / D) R [l]×, the first two rows
     unsigned shift[2];             // of the image, in turns per sample
     double partial[WARPS_MAX][SUMS];
     double trial[5];
-    Found found;
-    bool step, more[2];            // decisions of thread 0; none is written again before every thread has read it
-    int count, order[KEPT];
+    Evaluation result;
+    bool step, more[2];            // decisions of thread 0; each is read by every thread before it is written again
+    int count, order[MAX_MODES];
 };
 
-// The image, and the samples it is compared on.
+// An image, and the samples on which it is compared with the volume.
 struct Problem {
     const float2 *data, *W;
     Grid grid;
@@ -37,7 +38,7 @@ struct Problem {
     int size;
 };
 
-// Weights and slopes of the quadratic B-spline at −1, 0, 1 for an offset in [−½, ½] from the node.
+// Weights and slopes of the quadratic B-spline at nodes −1, 0, 1, for an offset in [−½, ½].
 struct Taps {
     float weight[3], slope[3];
 
@@ -53,9 +54,9 @@ __device__ inline void add(float2& to, float factor, float2 value) {
     to.y += factor * value.y;
 }
 
-// Value S of the slice at a sample, and ∇S × q where SLOPES are asked for.
+// Value S of the slice at a sample and, with SLOPES, ∇S × q.
 template <bool SLOPES>
-__device__ inline void gather(const Problem& p, const Work& work, int kx, int ky, float2& value, float2 slope[3]) {
+__device__ inline void read_spline(const Problem& p, const Work& work, int kx, int ky, float2& value, float2 slope[3]) {
     const float u = kx, v = ky;
     const float* turn = work.turn;
     float q[3];
@@ -64,7 +65,7 @@ __device__ inline void gather(const Problem& p, const Work& work, int kx, int ky
     for (int c = 0; c < 3; ++c) q[c] *= sign;
     const float nx = floorf(q[0] + 0.5f), ny = floorf(q[1] + 0.5f), nz = floorf(q[2] + 0.5f);
     const Taps x(q[0] - nx), y(q[1] - ny), z(q[2] - nz);
-    // Held inside: rounding may not carry a sample at the very limit out of the volume.
+    // Clamped, so that rounding does not move a sample at the limit out of the volume.
     const int middle = p.grid.planes / 2, last = p.grid.planes - 3;
     const int ix = min(max(static_cast<int>(nx), 0), p.grid.row - 3);
     const int iy = min(max(static_cast<int>(ny) + middle - 1, 0), last);
@@ -103,16 +104,16 @@ __device__ inline void gather(const Problem& p, const Work& work, int kx, int ky
     slope[2] = make_float2(gx.x * q[1] - gy.x * q[0], sign * (gx.y * q[1] - gy.y * q[0]));
 }
 
-// Add one sample to a thread's sums: value, and −½ gradient, ½ Hessian where SLOPES are asked for.
+// Add one sample to the sums of a thread: value and, with SLOPES, −½ gradient and ½ Hessian.
 template <bool SLOPES>
 __device__ inline void accumulate(const Problem& p, const Work& work, int s, float* sums) {
     const int kx = p.kx[s], ky = p.ky[s];
     const float step = 6.283185307179586f / p.size, x = kx, y = ky;
     float2 value, jacobian[3];
-    gather<SLOPES>(p, work, kx, ky, value, jacobian);
+    read_spline<SLOPES>(p, work, kx, ky, value, jacobian);
     const float2 spin = wave(work.shift[0] * kx + work.shift[1] * ky), W = p.W[s];
     const float weight = p.w[s];
-    // The image is turned back instead of the model.
+    // The image is shifted back instead of the model forwards.
     const float turned_x = W.x * spin.x - W.y * spin.y, turned_y = W.y * spin.x + W.x * spin.y;
     const float rest_x = turned_x - weight * value.x, rest_y = turned_y - weight * value.y;
     const float power = value.x * value.x + value.y * value.y;
@@ -142,7 +143,7 @@ __device__ inline void accumulate(const Problem& p, const Work& work, int s, flo
     hessian[packed(4, 4)] += weight * power * along[1] * along[1];
 }
 
-// Thread 0: where θ puts the slice and its shift.
+// Thread 0: compute slice orientation and shift of a pose θ.
 __device__ inline void place(const Problem& p, const double* theta, Work& work) {
     double turn[9], rotation[9];
     exp_rotation(theta, turn);
@@ -165,7 +166,7 @@ __device__ inline void place(const Problem& p, const double* theta, Work& work) 
     }
 }
 
-// All threads: value and derivatives of the first `count` samples at θ (shared) into work.found.
+// All threads: compute value and derivatives of the first `count` samples at θ (shared) into work.result.
 __device__ __noinline__ void evaluate_at(const Problem& p, int count, const double* theta, Work& work) {
     const int thread = threadIdx.x;
     if (thread == 0) place(p, theta, work);
@@ -181,41 +182,41 @@ __device__ __noinline__ void evaluate_at(const Problem& p, int count, const doub
     if (thread < SUMS) {
         double sum = 0.0;
         for (int warp = 0; warp < static_cast<int>(blockDim.x) / WARP; ++warp) sum += work.partial[warp][thread];
-        if (thread == 0) work.found.value = sum;
-        else if (thread < 6) work.found.gradient[thread - 1] = -2.0 * sum;
-        else work.found.hessian[thread - 6] = 2.0 * sum;
+        if (thread == 0) work.result.value = sum;
+        else if (thread < 6) work.result.gradient[thread - 1] = -2.0 * sum;
+        else work.result.hessian[thread - 6] = 2.0 * sum;
     }
     __syncthreads();
 }
 
-// Levenberg–Marquardt in one band, by all threads. Returns the evaluations made.
+// All threads: descend by Levenberg–Marquardt in one band. Returns the evaluations.
 __device__ int descend(const Problem& p, int count, const Prior& prior, int steps, Mode& mode, Work& work) {
     const bool first = threadIdx.x == 0;
     double damping = 1e-3;
     evaluate_at(p, count, mode.theta, work);
     if (first) {
-        mode.found = work.found;
-        mode.total = mode.found.value + penalty(mode.theta, prior);
+        mode.result = work.result;
+        mode.total = mode.result.value + penalty(mode.theta, prior);
     }
     int used = 1;
     for (int step = 0; step < steps; ++step) {
         if (first) {
             double slope[5], delta[5];
-            pulled(mode.found.gradient, mode.theta, prior, slope);
-            work.step = !(solve5(mode.found.hessian, prior, damping, slope, delta) < TOLERANCE);
-            if (work.step) moved(mode.theta, delta, prior, work.trial);
+            add_prior_gradient(mode.result.gradient, mode.theta, prior, slope);
+            work.step = !(solve5(mode.result.hessian, prior, damping, slope, delta) < TOLERANCE);
+            if (work.step) apply_step(mode.theta, delta, prior, work.trial);
         }
         __syncthreads();
         if (!work.step) break;
         evaluate_at(p, count, work.trial, work);
         ++used;
         if (first) {
-            const double total = work.found.value + penalty(work.trial, prior);
+            const double total = work.result.value + penalty(work.trial, prior);
             if (total < mode.total) {
                 work.more[0] = !(mode.total - total < TOLERANCE);
                 for (int i = 0; i < 5; ++i) mode.theta[i] = work.trial[i];
                 mode.total = total;
-                mode.found = work.found;
+                mode.result = work.result;
                 damping = fmax(damping * 0.1, 1e-6);
             } else {
                 damping *= damping > 1e-2 ? 10 : 100;
@@ -228,7 +229,7 @@ __device__ int descend(const Problem& p, int count, const Prior& prior, int step
     return used;
 }
 
-// Gauss–Newton moves from a mode, shortened when they do not contract, by all threads. Returns the evaluations made.
+// All threads: polish a mode by Gauss–Newton steps, halved when they do not contract. Returns the evaluations.
 __device__ int polish(const Problem& p, int count, const Prior& prior, Mode& mode, Work& work) {
     const bool first = threadIdx.x == 0;
     double length = 1e300, share = 1.0, at[5];
@@ -238,15 +239,15 @@ __device__ int polish(const Problem& p, int count, const Prior& prior, Mode& mod
     for (int step = 0; step < POLISH_STEPS; ++step) {
         if (first) {
             double slope[5], delta[5];
-            pulled(work.found.gradient, at, prior, slope);
-            solve5(work.found.hessian, prior, 0.0, slope, delta);
-            const double now = sqrt(squared_length(delta, work.found.hessian, prior));
+            add_prior_gradient(work.result.gradient, at, prior, slope);
+            solve5(work.result.hessian, prior, 0.0, slope, delta);
+            const double now = sqrt(squared_length(delta, work.result.hessian, prior));
             if (now > 0.8 * length) share = fmax(0.5 * share, 0.125);
             length = now;
             for (int i = 0; i < 5; ++i) delta[i] *= share;
-            moved(at, delta, prior, work.trial);
+            apply_step(at, delta, prior, work.trial);
             for (int i = 0; i < 5; ++i) delta[i] = work.trial[i] - at[i];
-            work.more[step % 2] = !(sqrt(squared_length(delta, work.found.hessian, prior)) < POLISHED * share);
+            work.more[step % 2] = !(sqrt(squared_length(delta, work.result.hessian, prior)) < POLISH_TOLERANCE * share);
             for (int i = 0; i < 5; ++i) at[i] = work.trial[i];
         }
         evaluate_at(p, count, work.trial, work);
@@ -254,26 +255,26 @@ __device__ int polish(const Problem& p, int count, const Prior& prior, Mode& mod
         if (!work.more[step % 2]) break;
     }
     if (first) {
-        const double total = work.found.value + penalty(at, prior);
+        const double total = work.result.value + penalty(at, prior);
         if (total <= mode.total + TOLERANCE) {
             for (int i = 0; i < 5; ++i) mode.theta[i] = at[i];
             mode.total = total;
-            mode.found = work.found;
+            mode.result = work.result;
         }
     }
     __syncthreads();
     return used;
 }
 
-// Thread 0: which of `count` modes go on, best first, into work.order; losers and twins are left out.
-__device__ inline void choose(const Mode* modes, int count, const Prior& prior, int* rank, Work& work) {
+// Thread 0: write the modes to keep into work.order, best first, without bad and duplicate ones.
+__device__ inline void choose_modes(const Mode* modes, int count, const Prior& prior, int* rank, Work& work) {
     for (int m = 0; m < count; ++m) {
         int slot = m;
         for (; slot > 0 && modes[m].total < modes[rank[slot - 1]].total; --slot) rank[slot] = rank[slot - 1];
         rank[slot] = m;
     }
     int kept = 0;
-    for (int m = 0; m < count && kept < KEPT; ++m) {
+    for (int m = 0; m < count && kept < MAX_MODES; ++m) {
         const Mode& mode = modes[rank[m]];
         if (kept > 0 && mode.total > modes[work.order[0]].total + prior.drop) break;
         bool apart = true;
@@ -281,17 +282,17 @@ __device__ inline void choose(const Mode* modes, int count, const Prior& prior, 
             const Mode& other = modes[work.order[k]];
             double way[5];
             for (int i = 0; i < 5; ++i) way[i] = mode.theta[i] - other.theta[i];
-            apart = apart && squared_length(way, other.found.hessian, prior) > 1.0;
+            apart = apart && squared_length(way, other.result.hessian, prior) > 1.0;
         }
         if (apart) work.order[kept++] = rank[m];
     }
     work.count = kept;
 }
 
-// All threads: sort the modes best first, without losers and twins. Returns how many are left.
+// All threads: sort the modes best first and drop bad and duplicate ones. Returns how many remain.
 __device__ __noinline__ int prune(Mode* modes, int count, const Prior& prior, Mode* spare, int* rank, Work& work) {
     constexpr int doubles = sizeof(Mode) / sizeof(double);
-    if (threadIdx.x == 0) choose(modes, count, prior, rank, work);
+    if (threadIdx.x == 0) choose_modes(modes, count, prior, rank, work);
     __syncthreads();
     const int kept = work.count;
     for (int i = threadIdx.x; i < kept * doubles; i += blockDim.x)
@@ -304,29 +305,30 @@ __device__ __noinline__ int prune(Mode* modes, int count, const Prior& prior, Mo
     return kept;
 }
 
+// All threads: expand a packed symmetric matrix to 5 × 5.
 __device__ inline void unpack(const double* packed_matrix, double* out) {
     for (int i = threadIdx.x; i < 25; i += blockDim.x) out[i] = packed_matrix[packed(i / 5, i % 5)];
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
-evaluate(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
-         const int* ky, int count, const double* centres, const double* theta, const double* lever, int size,
-         double* values, double* gradients, double* hessians) {
+evaluate_with_derivatives(const float2* data, int planes, int row, const float2* W, const float* w, int stride,
+                          const int* kx, const int* ky, int count, const double* centres, const double* theta,
+                          const double* lever, int size, double* values, double* gradients, double* hessians) {
     __shared__ Work work;
     const long long image = blockIdx.x;
     const Problem p{data, W + image * stride, Grid{planes, row}, w + image * stride, kx, ky, centres + 9 * image,
                     lever, size};
     evaluate_at(p, count, theta + 5 * image, work);
-    if (threadIdx.x == 0) values[image] = work.found.value;
-    if (threadIdx.x < 5) gradients[5 * image + threadIdx.x] = work.found.gradient[threadIdx.x];
-    unpack(work.found.hessian, hessians + 25 * image);
+    if (threadIdx.x == 0) values[image] = work.result.value;
+    if (threadIdx.x < 5) gradients[5 * image + threadIdx.x] = work.result.gradient[threadIdx.x];
+    unpack(work.result.hessian, hessians + 25 * image);
 }
 
-// theta: (images, poses, 5). A block takes a pose.
+// theta: (images, poses, 5).
 extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
-values(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
-       const int* ky, int count, const double* centres, const double* theta, int poses, const double* lever, int size,
-       double* values) {
+evaluate_likelihood(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
+                    const int* ky, int count, const double* centres, const double* theta, int poses,
+                    const double* lever, int size, double* values) {
     __shared__ Work work;
     const long long pose = blockIdx.x, image = pose / poses;
     const int thread = threadIdx.x;
@@ -346,16 +348,17 @@ values(const float2* data, int planes, int row, const float2* W, const float* w,
 }
 
 // ends, plan: (bands), samples and steps of each. starts: (images, start_count, 5), valid: (images, start_count).
-// Outputs as `Modes`, already filled for modes that are absent. Dynamic shared memory: start_count Modes and ints.
+// Outputs as in `PosteriorModes`, filled beforehand for absent modes. Dynamic shared memory: start_count Modes, ints.
 extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
-newton(const float2* data, int planes, int row, const float2* W, const float* w, int stride, const int* kx,
-       const int* ky, const int* ends, const int* plan, int bands, const double* centres, const double* starts,
-       const bool* valid, int start_count, const double* lever, int size, const double* limits,
-       const double* precision, double* theta, double* value, double* likelihood, double* hessian, int* steps) {
+find_posterior_modes(const float2* data, int planes, int row, const float2* W, const float* w, int stride,
+                     const int* kx, const int* ky, const int* ends, const int* plan, int bands, const double* centres,
+                     const double* starts, const bool* valid, int start_count, const double* lever, int size,
+                     const double* limits, const double* precision, double* theta, double* value, double* likelihood,
+                     double* hessian, int* steps) {
     DYNAMIC_SHARED(Mode, modes);
     int* rank = reinterpret_cast<int*>(modes + start_count);
     __shared__ Work work;
-    __shared__ Mode spare[KEPT];
+    __shared__ Mode spare[MAX_MODES];
     const long long image = blockIdx.x;
     const Problem p{data, W + image * stride, Grid{planes, row}, w + image * stride, kx, ky, centres + 9 * image,
                     lever, size};
@@ -373,10 +376,10 @@ newton(const float2* data, int planes, int row, const float2* W, const float* w,
     }
     if (count > 0) used += polish(p, ends[bands - 1], prior, modes[0], work);
     for (int m = 0; m < count; ++m) {
-        const long long to = image * KEPT + m;
+        const long long to = image * MAX_MODES + m;
         if (threadIdx.x < 5) theta[5 * to + threadIdx.x] = modes[m].theta[threadIdx.x];
-        if (threadIdx.x == 0) value[to] = modes[m].total, likelihood[to] = modes[m].found.value;
-        unpack(modes[m].found.hessian, hessian + 25 * to);
+        if (threadIdx.x == 0) value[to] = modes[m].total, likelihood[to] = modes[m].result.value;
+        unpack(modes[m].result.hessian, hessian + 25 * to);
     }
     if (threadIdx.x == 0) steps[image] = used;
 }

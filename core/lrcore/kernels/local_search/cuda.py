@@ -1,4 +1,4 @@
-"""`evaluate`, `values` and `newton` on the GPU: see cuda.cu."""
+"""Implement the local search on the GPU; the kernels are in cuda.cu."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from lrcore.kernels.gpu import (
 from lrcore.kernels.local_search import STEPS, PosteriorModes, SearchLimits
 
 MODE_BYTES = 27 * 8 + 4
-"""Shared memory of a start: a `Mode` and its rank."""
+"""Shared memory of a start, bytes: a `Mode` and its rank."""
 
 
 def evaluate_with_derivatives(
@@ -33,7 +33,10 @@ def evaluate_with_derivatives(
     theta: Any,
     lever: Any,
 ) -> tuple[Any, Any, Any]:
-    """See the contract. Raises ValueError when samples lie outside the volume."""
+    """Return value, gradient and Hessian at one pose of each image; see `lrcore.kernels.local_search`.
+
+    Raises ValueError when samples lie outside the volume.
+    """
     count = samples.ends[band]
     require_samples_within(volume, samples, count)
     data, kx, ky, arm = _shared(volume, samples, lever)
@@ -45,7 +48,7 @@ def evaluate_with_derivatives(
         hessians = empty((batch, 5, 5), np.float64)
         launch(
             "local_search",
-            "evaluate",
+            "evaluate_with_derivatives",
             batch,
             data,
             *volume_shape(data),
@@ -79,7 +82,10 @@ def evaluate_likelihood(
     theta: Any,
     lever: Any,
 ) -> Any:
-    """See the contract. Raises ValueError when samples lie outside the volume."""
+    """Return the value at several poses of each image; see `lrcore.kernels.local_search`.
+
+    Raises ValueError when samples lie outside the volume.
+    """
     count, poses = samples.ends[band], theta.shape[1]
     require_samples_within(volume, samples, count)
     data, kx, ky, arm = _shared(volume, samples, lever)
@@ -89,7 +95,7 @@ def evaluate_likelihood(
         out = empty((len(images), poses), np.float64)
         launch(
             "local_search",
-            "values",
+            "evaluate_likelihood",
             out.size,
             data,
             *volume_shape(data),
@@ -122,11 +128,14 @@ def find_posterior_modes(
     lever: Any,
     limits: SearchLimits,
 ) -> PosteriorModes:
-    """See the contract. Raises ValueError when samples lie outside the volume, or starts are too many for a block."""
+    """Find the posterior modes of each image from several starts; see `lrcore.kernels.local_search`.
+
+    Raises ValueError when samples lie outside the volume, or when there are too many starts for a block.
+    """
     bands, count = len(samples.ends), starts.shape[1]
     require_samples_within(volume, samples, samples.ends[-1])
     if count * MODE_BYTES > SHARED_BYTES:
-        raise ValueError(f"{count} starts do not fit a block of the GPU: {SHARED_BYTES // MODE_BYTES} at most")
+        raise ValueError(f"{count} starts do not fit into a block of the GPU: {SHARED_BYTES // MODE_BYTES} at most")
     data, kx, ky, arm = _shared(volume, samples, lever)
     ends = as_device_array(np.array(samples.ends), np.int32)
     plan = as_device_array(
@@ -149,7 +158,7 @@ def find_posterior_modes(
         )
         launch(
             "local_search",
-            "newton",
+            "find_posterior_modes",
             batch,
             data,
             *volume_shape(data),
@@ -178,7 +187,7 @@ def find_posterior_modes(
 
 
 def _shared(volume: FourierVolume, samples: FourierSamples, lever: Any) -> tuple[Any, Any, Any, Any]:
-    """What all images have in common, on the device: the volume, kx, ky and the lever."""
+    """Return what all images share, on the device: the data of the volume, kx, ky and the lever."""
     return (
         as_device_array(volume.data, np.complex64),
         as_device_array(samples.kx, np.int32),

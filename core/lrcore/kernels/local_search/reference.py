@@ -1,4 +1,4 @@
-"""The definition of `evaluate`, `values` and `newton` in plain NumPy."""
+"""Define the results of the local search in plain NumPy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Measure = Callable[[FloatArray, int], Evaluated]
 
 
 def _spline_weights(offset: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Weights and slopes (3, ...) of the quadratic B-spline at −1, 0, 1 for an offset in [−½, ½] from the node."""
+    """Return weights and slopes (3, ...) of the quadratic B-spline at nodes −1, 0, 1, for an offset in [−½, ½]."""
     weights = np.stack([0.5 * (0.5 - offset) ** 2, 0.75 - offset**2, 0.5 * (0.5 + offset) ** 2])
     return weights, np.stack([offset - 0.5, -2 * offset, offset + 0.5])
 
@@ -28,7 +28,7 @@ def _spline_weights(offset: FloatArray) -> tuple[FloatArray, FloatArray]:
 def project_slices_quadratic(
     volume: FourierVolume, rotations: FloatArray, samples: FourierSamples
 ) -> tuple[FloatArray, FloatArray]:
-    """Slices (B, S) by quadratic B-splines and their gradient over the padded frequency (B, S, 3) xyz."""
+    """Read slices (B, S) by quadratic B-splines, and their gradient over the padded frequency (B, S, 3) xyz."""
     k = np.stack([samples.kx, samples.ky], axis=-1).astype(np.float64)
     q = PADDING * np.einsum("bij,si->bsj", rotations[:, :2, :], k)
     mate = q[..., 0] < 0
@@ -59,7 +59,7 @@ def evaluate_with_derivatives(
     theta: FloatArray,
     lever: FloatArray,
 ) -> Evaluated:
-    """See the contract."""
+    """Return value, gradient and Hessian at one pose of each image; see `lrcore.kernels.local_search`."""
     count = samples.ends[band]
     band_samples = FourierSamples(samples.kx[:count], samples.ky[:count], (count,), samples.size)
     k = np.stack([band_samples.kx, band_samples.ky], axis=1).astype(np.float64)
@@ -92,7 +92,7 @@ def evaluate_likelihood(
     theta: FloatArray,
     lever: FloatArray,
 ) -> npt.NDArray[np.float64]:
-    """See the contract."""
+    """Return the value at several poses of each image; see `lrcore.kernels.local_search`."""
     each = [
         evaluate_with_derivatives(volume, W, w, samples, band, centres, at, lever)[0] for at in theta.transpose(1, 0, 2)
     ]
@@ -110,28 +110,27 @@ def find_posterior_modes(
     lever: FloatArray,
     limits: SearchLimits,
 ) -> PosteriorModes:
-    """See the contract."""
+    """Find the posterior modes of each image from several starts; see `lrcore.kernels.local_search`."""
     batch = len(W)
     out, precision = PosteriorModes.empty(batch), limits.precision(centres)
     for b in range(batch):
 
         def measure(theta: FloatArray, band: int, b: int = b) -> Evaluated:
             out.steps[b] += 1
-            found = evaluate_with_derivatives(
+            value, gradient, hessian = evaluate_with_derivatives(
                 volume, W[b : b + 1], w[b : b + 1], samples, band, centres[b : b + 1], theta[None], lever
             )
-            return found[0][0], found[1][0], found[2][0]
+            return value[0], gradient[0], hessian[0]
 
         prior = _Prior(limits, precision[b])
-        modes = [theta.copy() for theta in starts[b][valid[b]]]
+        thetas = [theta.copy() for theta in starts[b][valid[b]]]
         last = len(samples.ends) - 1
         for band in range(last + 1):
             steps = STEPS[2] if band == last else STEPS[0] if band == 0 else STEPS[1]
-            found = [_descend(measure, theta, band, steps, prior) for theta in modes]
-            found = _prune(found, prior)
-            modes = [f[0] for f in found]
-        found[0] = _polish(measure, found[0], last, prior)
-        for m, (theta, value, likelihood, hessian) in enumerate(found):
+            modes = _prune([_descend(measure, theta, band, steps, prior) for theta in thetas], prior)
+            thetas = [mode[0] for mode in modes]
+        modes[0] = _polish(measure, modes[0], last, prior)
+        for m, (theta, value, likelihood, hessian) in enumerate(modes):
             out.theta[b, m], out.value[b, m], out.likelihood[b, m] = theta, value, likelihood
             out.hessian[b, m] = hessian
     return out
@@ -139,7 +138,7 @@ def find_posterior_modes(
 
 @dataclass(frozen=True)
 class _Prior:
-    """Of one image: extents, and the precision (5, 5)."""
+    """Extents, and the precision (5, 5) of the prior, of one image."""
 
     limits: SearchLimits
     precision: FloatArray
@@ -149,7 +148,7 @@ class _Prior:
 
 
 def _descend(measure: Measure, theta: FloatArray, band: int, steps: int, prior: _Prior) -> Mode:
-    """Levenberg–Marquardt in one band: (theta, posterior value, likelihood, likelihood Hessian)."""
+    """Descend by Levenberg–Marquardt in one band to (theta, posterior value, likelihood, likelihood Hessian)."""
     value, gradient, hessian = measure(theta, band)
     total = value + prior.penalty(theta)
     damping = 1e-3
@@ -160,11 +159,11 @@ def _descend(measure: Measure, theta: FloatArray, band: int, steps: int, prior: 
         if -(slope @ delta + 0.5 * delta @ curvature @ delta) < TOLERANCE:
             break
         trial = _apply_step(theta, delta, prior.limits)
-        found = measure(trial, band)
-        trial_total = found[0] + prior.penalty(trial)
+        evaluated = measure(trial, band)
+        trial_total = evaluated[0] + prior.penalty(trial)
         if trial_total < total:
             gained = total - trial_total
-            theta, total, (value, gradient, hessian) = trial, trial_total, found
+            theta, total, (value, gradient, hessian) = trial, trial_total, evaluated
             damping = max(damping * 0.1, 1e-6)
             if gained < TOLERANCE:
                 break
@@ -176,7 +175,7 @@ def _descend(measure: Measure, theta: FloatArray, band: int, steps: int, prior: 
 
 
 def _polish(measure: Measure, mode: Mode, band: int, prior: _Prior) -> Mode:
-    """Gauss–Newton moves from a mode (theta, value, likelihood, hessian), shortened when they do not contract."""
+    """Polish a mode (theta, value, likelihood, hessian) by Gauss–Newton steps, halved when they do not contract."""
     theta, (likelihood, gradient, hessian), length, share = mode[0], measure(mode[0], band), np.inf, 1.0
     for _ in range(POLISH_STEPS):
         curvature = hessian + prior.precision
@@ -193,7 +192,7 @@ def _polish(measure: Measure, mode: Mode, band: int, prior: _Prior) -> Mode:
 
 
 def _apply_step(theta: FloatArray, delta: FloatArray, limits: SearchLimits) -> FloatArray:
-    """θ after R → R exp(δ), t → t + δt, pulled back onto the extents."""
+    """Return θ after R → R exp(δ), t → t + δt, projected onto the extents."""
     omega = rotation_log(rotation_exp(theta[None, :3]) @ rotation_exp(delta[None, :3]))[0]
     shift = theta[3:] + delta[3:]
     omega = omega * min(1.0, limits.rotation / max(float(np.linalg.norm(omega)), 1e-30))
@@ -201,10 +200,10 @@ def _apply_step(theta: FloatArray, delta: FloatArray, limits: SearchLimits) -> F
     return np.concatenate([omega, shift])
 
 
-def _prune(found: list[Mode], prior: _Prior) -> list[Mode]:
-    """Best first, without those that lost by more than `drop` or that met a better one (within 1 SD); KEPT at most."""
+def _prune(modes: list[Mode], prior: _Prior) -> list[Mode]:
+    """Sort modes best first; drop those worse by `drop` or within 1 SD of a better one; keep at most MAX_MODES."""
     kept: list[Mode] = []
-    for mode in sorted(found, key=lambda f: f[1]):
+    for mode in sorted(modes, key=lambda m: m[1]):
         if kept and mode[1] > kept[0][1] + prior.limits.drop:
             break
         apart = [(d := mode[0] - other[0]) @ (other[3] + prior.precision) @ d > 1.0 for other in kept]

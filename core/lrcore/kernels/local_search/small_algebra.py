@@ -1,4 +1,4 @@
-"""Small dense algebra for one image inside Numba: rotations, a 5 × 5 Cholesky solve, the projected move."""
+"""Small dense algebra for one image, inside Numba: rotations, a 5 × 5 Cholesky solve, the projected step."""
 
 import numba
 import numpy as np
@@ -8,13 +8,13 @@ from lrcore.kernels.numba_options import NUMBA_OPTIONS
 
 @numba.njit(**NUMBA_OPTIONS)
 def norm3(vector):  # type: ignore[no-untyped-def]
-    """Length of the first three components."""
+    """Return the length of the first three components."""
     return np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def quaternion(vector):  # type: ignore[no-untyped-def]
-    """Unit quaternion (w, x, y, z) of a rotation vector (rad)."""
+    """Return the unit quaternion (w, x, y, z) of a rotation vector (rad)."""
     angle = norm3(vector)
     scale = 0.5 - angle**2 / 48.0 if angle < 1e-4 else np.sin(0.5 * angle) / angle
     return np.array([np.cos(0.5 * angle), scale * vector[0], scale * vector[1], scale * vector[2]])
@@ -22,7 +22,7 @@ def quaternion(vector):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def exp_rotation(vector):  # type: ignore[no-untyped-def]
-    """(3, 3) matrix of a rotation vector (rad)."""
+    """Return the (3, 3) matrix of a rotation vector (rad)."""
     w, x, y, z = quaternion(vector)
     out = np.empty((3, 3))
     out[0, 0], out[0, 1], out[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
@@ -33,7 +33,7 @@ def exp_rotation(vector):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def compose_rotations(first, second):  # type: ignore[no-untyped-def]
-    """Rotation vector of exp(first) · exp(second), each (3,) rad."""
+    """Return the rotation vector of exp(first) · exp(second), each (3,) rad."""
     a0, a1, a2, a3 = quaternion(first)
     b0, b1, b2, b3 = quaternion(second)
     out = np.array([
@@ -50,7 +50,7 @@ def compose_rotations(first, second):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def apply_step(theta, delta, rotation_limit, shift_limit):  # type: ignore[no-untyped-def]
-    """θ after R → R exp(δ), t → t + δt, pulled back onto the extents."""
+    """Return θ after R → R exp(δ), t → t + δt, projected onto the extents."""
     out = theta + delta
     out[:3] = compose_rotations(theta[:3], delta[:3])
     length = norm3(out)
@@ -64,7 +64,7 @@ def apply_step(theta, delta, rotation_limit, shift_limit):  # type: ignore[no-un
 
 @numba.njit(**NUMBA_OPTIONS)
 def squared_length(vector, hessian, precision):  # type: ignore[no-untyped-def]
-    """vᵀ (hessian + precision) v."""
+    """Return vᵀ (hessian + precision) v."""
     out = 0.0
     for i in range(5):
         for j in range(5):
@@ -74,7 +74,7 @@ def squared_length(vector, hessian, precision):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def prior_penalty(theta, precision):  # type: ignore[no-untyped-def]
-    """½ θᵀ precision θ."""
+    """Return ½ θᵀ precision θ."""
     out = 0.0
     for i in range(5):
         for j in range(5):
@@ -84,7 +84,7 @@ def prior_penalty(theta, precision):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def add_prior_gradient(gradient, precision, theta):  # type: ignore[no-untyped-def]
-    """Gradient + precision θ, (5,)."""
+    """Return gradient + precision θ, (5,)."""
     out = gradient.copy()
     for i in range(5):
         for j in range(5):
@@ -94,10 +94,10 @@ def add_prior_gradient(gradient, precision, theta):  # type: ignore[no-untyped-d
 
 @numba.njit(**NUMBA_OPTIONS)
 def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
-    """Step −(C + damping · diag C)⁻¹ slope with C = hessian + precision, and the gain C predicts for it.
+    """Return the step −(C + damping · diag C)⁻¹ slope, with C = hessian + precision, and the gain that C predicts.
 
-    Cholesky without pivoting; a pivot that is not positive, by rounding or as weights below 0 outweigh the
-    others, is replaced by the diagonal.
+    Solved by Cholesky decomposition without pivoting. A pivot that is not positive, because of rounding or of negative
+    weights, is replaced by the diagonal.
     """
     lower = np.zeros((5, 5))
     step = np.empty(5)

@@ -1,6 +1,6 @@
-"""Quadratic B-spline reads with their gradients, a chunk of samples at a time, inside Numba.
+"""Read a Fourier volume by quadratic B-splines, with gradients, a chunk of samples at a time, inside Numba.
 
-Scratch arrays are flat, column c of a chunk at c · CHUNK: with distances the compiler knows it vectorises the loops.
+Scratch arrays are flat, with column c of a chunk at c · CHUNK: the compiler vectorises loops over known distances.
 """
 
 import numba
@@ -12,28 +12,28 @@ from lrcore.kernels.simd import constant, fma, load, multiply, pair_sums, prefet
 from lrcore.kernels.sincos import cos_sin
 
 PLACE, FOUND = 17, 10
-"""Columns of the two scratch arrays: where samples are, and what was read there."""
+"""Number of columns of the two scratch arrays: where samples are, and what was read there."""
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def allocate_scratch():  # type: ignore[no-untyped-def]
-    """Room for a chunk: (spot, where, found)."""
+    """Return scratch arrays for a chunk: (spot, where, found)."""
     return np.empty(CHUNK, np.int32), np.empty(PLACE * CHUNK, np.float32), np.empty(FOUND * CHUNK, np.float32)
 
 
 @numba.njit(inline="always", **NUMBA_OPTIONS)
 def _spline_weights(t):  # type: ignore[no-untyped-def]
-    """Weights and slopes of the quadratic B-spline at −1, 0, 1 for an offset t in [−½, ½] from the node."""
+    """Return weights and slopes of the quadratic B-spline at nodes −1, 0, 1, for an offset t in [−½, ½]."""
     low, high = F(0.5) - t, F(0.5) + t
     return F(0.5) * low * low, F(0.75) - t * t, F(0.5) * high * high, -low, F(-2) * t, high
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def locate_spline_samples(shape, turn, kx, ky, begin, end, spot, where):  # type: ignore[no-untyped-def]
-    """Pass 1: where samples begin … end are read; the first float of their 27 neighbours goes into `spot`.
+    """Pass 1: compute where samples begin … end are read; `spot` receives the index of the first of 27 neighbours.
 
-    Columns of `where`: the sign of the mate (0), q (1 … 3), the offset along x (4), weights and slopes along y
-    (5 … 10) and z (11 … 16).
+    `spot` counts floats. Columns of `where`: −1 where the mate is read, else 1 (0), q (1 … 3), the offset along x (4),
+    weights and slopes along y (5 … 10) and z (11 … 16).
     """
     row, plane, centre = I32(shape[2]), I32(shape[1] * shape[2]), F(shape[0] // 2)
     t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
@@ -48,7 +48,7 @@ def locate_spline_samples(shape, turn, kx, ky, begin, end, spot, where):  # type
         qy = (t01 * u + t11 * v) * sign
         qz = (t02 * u + t12 * v) * sign
         ix, iy, iz = I32(qx + half), I32(qy + centre + half), I32(qz + centre + half)
-        # Numba's int32 products are int64, which the processor multiplies slowly.
+        # Numba computes products of int32 as int64, which is slower.
         spot[i] = I32(2) * I32(I32(I32(iz - I32(1)) * plane) + I32(I32(iy - I32(1)) * row) + ix)
         where[i], where[C + i], where[2 * C + i], where[3 * C + i] = sign, qx, qy, qz
         where[4 * C + i] = qx - F(ix)
@@ -61,7 +61,7 @@ def locate_spline_samples(shape, turn, kx, ky, begin, end, spot, where):  # type
 
 @numba.njit(inline="always", **NUMBA_OPTIONS)
 def _prefetch(data, at, step, leap):  # type: ignore[no-untyped-def]
-    """Ask for the nine rows of a sample that is read soon."""
+    """Prefetch the nine rows of a sample that is read soon."""
     for _ in range(3):
         prefetch_line(data, at)
         prefetch_line(data, at + step)
@@ -71,7 +71,7 @@ def _prefetch(data, at, step, leap):  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always", **NUMBA_OPTIONS)
 def _sheet(data, at, step, where, i):  # type: ignore[no-untyped-def]
-    """Three rows of four complex neighbours: weighted along y, and by the slopes along y."""
+    """Sum three rows of four complex neighbours, with the weights and with the slopes along y."""
     a, b, c = load(data, at), load(data, at + step), load(data, at + step + step)
     value = fma(c, where[7 * C + i], fma(b, where[6 * C + i], multiply(a, where[5 * C + i])))
     slope = fma(c, where[10 * C + i], fma(b, where[9 * C + i], multiply(a, where[8 * C + i])))
@@ -80,7 +80,7 @@ def _sheet(data, at, step, where, i):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def read_spline(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def]
-    """Pass 2: value, ∂/∂x, ∂/∂y, ∂/∂z of `count` placed samples, each (re, im), into columns of `found`."""
+    """Pass 2: read value, ∂/∂x, ∂/∂y, ∂/∂z of `count` located samples, each (re, im), into columns of `found`."""
     # Weights along x, of (re, im) pairs, as polynomials of the offset t: w = w0 + w1 t + w2 t², slope = w1 + 2 w2 t.
     w0 = constant((0.125, 0.125, 0.75, 0.75, 0.125, 0.125, 0.0, 0.0))
     w1 = constant((-0.5, -0.5, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0))
@@ -107,14 +107,14 @@ def read_spline(data, shape, count, spot, where, found):  # type: ignore[no-unty
 
 @numba.njit(inline="always", **NUMBA_OPTIONS)
 def _plain_sheet(data, at, step, where, i):  # type: ignore[no-untyped-def]
-    """Three rows of four complex neighbours, weighted along y."""
+    """Sum three rows of four complex neighbours with the weights along y."""
     low = fma(load(data, at + step), where[6 * C + i], multiply(load(data, at), where[5 * C + i]))
     return fma(load(data, at + step + step), where[7 * C + i], low)
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def read_spline_values(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def]
-    """Pass 2 without the slopes: (re, im) of `count` placed samples, of mates conjugated, into columns 0 and 1."""
+    """Pass 2 without slopes: read (re, im) of `count` located samples, conjugated for mates, into columns 0 and 1."""
     w0 = constant((0.125, 0.125, 0.75, 0.75, 0.125, 0.125, 0.0, 0.0))
     w1 = constant((-0.5, -0.5, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0))
     w2 = constant((0.5, 0.5, -1.0, -1.0, 0.5, 0.5, 0.0, 0.0))
@@ -133,7 +133,7 @@ def read_spline_values(data, shape, count, spot, where, found):  # type: ignore[
 
 @numba.njit(**NUMBA_OPTIONS)
 def turn_gradient(count, where, found):  # type: ignore[no-untyped-def]
-    """Pass 3: columns 2 … 7 of `found` from ∇S to ∇S × q; mates conjugated where x < 0 was read at −q."""
+    """Pass 3: turn columns 2 … 7 of `found` from ∇S into ∇S × q, and conjugate samples that were read at −q."""
     for j in range(count):
         i = np.uint64(j)
         sign, qx, qy, qz = where[i], where[C + i], where[2 * C + i], where[3 * C + i]
@@ -147,7 +147,7 @@ def turn_gradient(count, where, found):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def shift_phases(shift, size, kx, ky, begin, end, found):  # type: ignore[no-untyped-def]
-    """Pass 4: cos and sin of 2π k·shift / size of samples begin … end into columns 8 and 9 of `found`."""
+    """Pass 4: compute cos and sin of 2π k·shift / size of samples begin … end into columns 8 and 9 of `found`."""
     x, y = F(shift[0] / size), F(shift[1] / size)
     kx, ky = kx[begin:end], ky[begin:end]
     for j in range(end - begin):

@@ -1,6 +1,7 @@
-"""`subtract` and `compare` in Numba: a thread takes an image; its phase is a product of one along x and one along y.
+"""Implement `subtract_model` and `correlate_with_model` in Numba, with threads over images.
 
-Samples come in runs along kx, which lie side by side in an image: a run is worked on by vector.
+The phase of a sample is a product of one along x and one along y. Samples come in runs along kx, which are adjacent in
+an image: the loop over a run is vectorised.
 """
 
 import numba
@@ -17,7 +18,7 @@ F = np.float32
 
 @numba.njit(**NUMBA_OPTIONS)
 def _phases(shift, n):  # type: ignore[no-untyped-def]
-    """(cos, sin) of 2π k shift / n along x and y, the latter by row of an FFT: (n // 2 + 1, 2), (n, 2)."""
+    """Return (cos, sin) of 2π k shift / n along x and y, the latter in FFT order: (n // 2 + 1, 2), (n, 2)."""
     along_x, along_y = np.empty((n // 2 + 1, 2), F), np.empty((n, 2), F)
     for k in range(n // 2 + 1):
         angle = 2 * np.pi / n * shift[0] * k
@@ -30,7 +31,7 @@ def _phases(shift, n):  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always", **NUMBA_OPTIONS)
 def _model(value, plane, along_x, along_y):  # type: ignore[no-untyped-def]
-    """(re, im) of C S times its phase."""
+    """Return (re, im) of C S times its phase."""
     c = along_x[0] * along_y[0] - along_x[1] * along_y[1]
     s = along_x[0] * along_y[1] + along_x[1] * along_y[0]
     return value * (plane[0] * c - plane[1] * s), value * (plane[0] * s + plane[1] * c)
@@ -90,7 +91,7 @@ def _correlate_with_model(spectra, ctf, planes, shifts, kx, ky, shell, out):  # 
 def subtract_model(
     spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: FourierSamples
 ) -> None:
-    """See the contract."""
+    """Subtract model images from spectra; see `lrcore.kernels.model_images`."""
     planes, shifts = np.ascontiguousarray(planes), np.ascontiguousarray(shifts)
     broken = np.nonzero((np.diff(samples.ky) != 0) | (np.diff(samples.kx) != 1))[0] + 1
     runs = np.concatenate([[0], broken, [len(samples.kx)]])
@@ -100,7 +101,7 @@ def subtract_model(
 def correlate_with_model(
     spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: FourierSamples
 ) -> Float32:
-    """See the contract."""
+    """Correlate images with their models by shell; see `lrcore.kernels.model_images`."""
     planes, shifts = np.ascontiguousarray(planes), np.ascontiguousarray(shifts)
     out = np.zeros((len(spectra), 3, samples.size // 2 + 1), np.float32)
     shell: npt.NDArray[np.int32] = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""`subtract` and `compare` on the GPU: see cuda.cu."""
+"""Implement `subtract_model` and `correlate_with_model` on the GPU; the kernels are in cuda.cu."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from lrcore.kernels.gpu import (
 
 
 def subtract_model(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: FourierSamples) -> None:
-    """See the contract. Spectra that are on the device stay there."""
+    """Subtract model images from spectra; see `lrcore.kernels.model_images`. Spectra on the device stay there."""
     kx, ky = as_device_array(samples.kx, np.int32), as_device_array(samples.ky, np.int32)
     blocks = block_count(len(kx))
 
@@ -28,7 +28,7 @@ def subtract_model(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: Fo
         values, models = as_device_array(ctf[rows], np.float32), as_device_array(planes[rows], np.complex64)
         launch(
             "model_images",
-            "subtract",
+            "subtract_model",
             len(images) * blocks,
             images,
             values,
@@ -48,7 +48,7 @@ def subtract_model(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: Fo
 
 
 def correlate_with_model(spectra: Any, ctf: Any, planes: Any, shifts: Any, samples: FourierSamples) -> Any:
-    """See the contract."""
+    """Correlate images with their models by shell; see `lrcore.kernels.model_images`."""
     kx, ky, n = as_device_array(samples.kx, np.int32), as_device_array(samples.ky, np.int32), samples.size
     shell = np.rint(np.hypot(as_numpy(samples.kx), as_numpy(samples.ky))).astype(np.int64)
     order = as_device_array(np.argsort(shell, kind="stable"), np.int32)
@@ -60,7 +60,7 @@ def correlate_with_model(spectra: Any, ctf: Any, planes: Any, shifts: Any, sampl
         out = empty((len(images), 3, n // 2 + 1), np.float32)
         launch(
             "model_images",
-            "compare",
+            "correlate_with_model",
             len(images),
             images,
             as_device_array(ctf[rows], np.float32),

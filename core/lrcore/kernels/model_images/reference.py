@@ -1,4 +1,4 @@
-"""The definitions of `subtract` and `compare` in plain NumPy."""
+"""Define the results of `subtract_model` and `correlate_with_model` in plain NumPy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +8,13 @@ from lrcore.imaging.grids import FourierSamples
 
 
 def apply_shifts(planes: Complex64, shifts: Float64, samples: FourierSamples) -> npt.NDArray[np.complex128]:
-    """Slices (B, S) times e^{+2πi k·shift / n}: as they are seen at origins `shifts` (B, 2), pixels (x, y)."""
+    """Multiply slices (B, S) by e^{+2πi k·shift / n}: move them to the origins `shifts` (B, 2), pixels (x, y)."""
     k = np.stack([samples.kx, samples.ky])
     return planes * np.exp(2j * np.pi / samples.size * (shifts @ k))
 
 
 def make_column_hermitian(spectra: npt.NDArray[np.complexfloating], samples: FourierSamples) -> None:
-    """After the samples (kx = 0, ky > 0) were written: make the column kx = 0 Hermitian again. In place."""
+    """Make the column kx = 0 Hermitian again, in place, after its samples with ky > 0 were changed."""
     ky = samples.ky[samples.kx == 0]
     spectra[:, -ky, 0] = spectra[:, ky, 0].conj()
 
@@ -22,7 +22,7 @@ def make_column_hermitian(spectra: npt.NDArray[np.complexfloating], samples: Fou
 def subtract_model(
     spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: FourierSamples
 ) -> None:
-    """See the contract."""
+    """Subtract model images from spectra; see `lrcore.kernels.model_images`."""
     spectra[:, samples.ky, samples.kx] -= ctf[:, samples.ky, samples.kx] * apply_shifts(planes, shifts, samples)
     make_column_hermitian(spectra, samples)
 
@@ -30,7 +30,7 @@ def subtract_model(
 def correlate_with_model(
     spectra: Complex64, ctf: Float32, planes: Complex64, shifts: Float64, samples: FourierSamples
 ) -> Float32:
-    """See the contract."""
+    """Correlate images with their models by shell; see `lrcore.kernels.model_images`."""
     model = ctf[:, samples.ky, samples.kx] * apply_shifts(planes, shifts, samples)
     image = spectra[:, samples.ky, samples.kx]
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)

@@ -1,6 +1,7 @@
-"""`slices` in Numba: threads over images; chunks of samples in two passes, where they are read and what is there.
+"""Implement `project_slices` in Numba, with threads over images.
 
-Scratch arrays are flat, column c of a chunk at c · CHUNK: with distances the compiler knows it vectorises the loops.
+Samples are processed in chunks and in two passes: the first computes where they are read, the second reads them.
+Scratch arrays are flat, with column c of a chunk at c · CHUNK: the compiler vectorises loops over known distances.
 """
 
 import numba
@@ -14,25 +15,25 @@ from lrcore.kernels.simd import constant, fma, load, multiply, pair_sums
 
 CHUNK = 256
 PLACE, FOUND = 6, 2
-"""Columns of the two scratch arrays."""
+"""Number of columns of the two scratch arrays: where samples are, and what was read there."""
 C = np.uint64(CHUNK)
 PREFETCH_DISTANCE = 8
-"""Samples between asking for memory and using it, where that is worth asking."""
+"""Samples between the prefetch of memory and its use, in the kernels that prefetch."""
 F, I32 = np.float32, np.int32
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def allocate_scratch():  # type: ignore[no-untyped-def]
-    """Room for a chunk: (spot, where, found)."""
+    """Return scratch arrays for a chunk: (spot, where, found)."""
     return np.empty(CHUNK, np.int32), np.empty(PLACE * CHUNK, np.float32), np.empty(FOUND * CHUNK, np.float32)
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def locate_samples(shape, turn, kx, ky, begin, end, spot, where, bend=None):  # type: ignore[no-untyped-def]
-    """Pass 1: where samples begin … end are read; the first float of their 8 neighbours goes into `spot`.
+    """Pass 1: compute where samples begin … end are read; `spot` receives the index of the first of 8 neighbours.
 
-    Columns of `where`: the sign of the mate (0), the offset along x (1), the weights of the four rows (2 … 5).
-    bend: k_z = bend · k². None is compiled to code that knows of no k_z.
+    `spot` counts floats. Columns of `where`: −1 where the mate is read, else 1 (0), the offset along x (1), the weights
+    of the four rows (2 … 5). bend: k_z = bend · k²; for None, code without k_z is compiled.
     """
     row, plane, centre = I32(shape[2]), I32(shape[1] * shape[2]), F(shape[0] // 2)
     t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
@@ -50,7 +51,7 @@ def locate_samples(shape, turn, kx, ky, begin, end, spot, where, bend=None):  # 
         qx *= sign
         qy, qz = qy * sign + centre, qz * sign + centre
         x, y, z = I32(qx), I32(qy), I32(qz)
-        # Numba's int32 products are int64, which the processor multiplies slowly.
+        # Numba computes products of int32 as int64, which is slower.
         spot[i] = I32(2) * I32(I32(z * plane) + I32(y * row) + x + I32(1))
         fy, fz = qy - F(y), qz - F(z)
         where[i], where[C + i] = sign, qx - F(x)
@@ -60,7 +61,7 @@ def locate_samples(shape, turn, kx, ky, begin, end, spot, where, bend=None):  # 
 
 @numba.njit(**NUMBA_OPTIONS)
 def read_trilinear(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def]
-    """Pass 2: trilinear value (re, im) of `count` placed samples into the two columns of `found`."""
+    """Pass 2: read the trilinear values (re, im) of `count` located samples into the two columns of `found`."""
     # Weights along x, of (re, im) pairs, for an offset f: w0 + f w1.
     w0 = constant((1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
     w1 = constant((-1.0, -1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0))
@@ -96,7 +97,7 @@ def _project_slices(data, turns, kx, ky, out):  # type: ignore[no-untyped-def]
 def project_slices(
     volume: FourierVolume, rotations: npt.NDArray[np.floating], samples: FourierSamples
 ) -> npt.NDArray[np.complex64]:
-    """See the contract."""
+    """Read central slices of a Fourier volume; see `lrcore.kernels.project`."""
     out = np.empty((len(rotations), len(samples.kx)), np.complex64)
     turns = (PADDING * rotations).astype(np.float32)
     _project_slices(as_real_pairs(volume.data), turns, samples.kx, samples.ky, as_real_pairs(out))
@@ -104,5 +105,5 @@ def project_slices(
 
 
 def as_real_pairs(array: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
-    """A complex64 array as float32 with (re, im) last; a view."""
+    """View a complex64 array as float32 with a last axis (re, im)."""
     return array.view(np.float32).reshape(*array.shape, 2)

@@ -1,4 +1,4 @@
-"""`slices` on the GPU: see cuda.cu."""
+"""Implement `project_slices` on the GPU; the kernel is in cuda.cu."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lrcore.kernels.gpu import as_device_array, block_count, empty, is_on_device
 
 
 def project_slices(volume: FourierVolume, rotations: Any, samples: FourierSamples) -> Any:
-    """See the contract. Samples outside the volume are 0."""
+    """Read central slices of a Fourier volume; see `lrcore.kernels.project`. Samples outside the volume are 0."""
     data, kx, ky = (
         as_device_array(volume.data, np.complex64),
         as_device_array(samples.kx, np.int32),
@@ -22,8 +22,8 @@ def project_slices(volume: FourierVolume, rotations: Any, samples: FourierSample
         turns = as_device_array(PADDING * rotations[rows], np.float32)
         out = empty((len(turns), count), np.complex64)
         blocks = block_count(count)
-        launch("project", "slices", len(turns) * blocks, data, *volume_shape(data), turns, kx, ky, np.int32(count),
-               np.int32(blocks), out)  # fmt: skip
+        launch("project", "project_slices", len(turns) * blocks, data, *volume_shape(data), turns, kx, ky,
+               np.int32(count), np.int32(blocks), out)  # fmt: skip
         return (out,)
 
     return run_in_batches(part, len(rotations), stay=is_on_device(rotations))[0]

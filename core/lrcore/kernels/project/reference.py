@@ -1,4 +1,4 @@
-"""The definition of `slices` in plain NumPy."""
+"""Define the results of `project_slices` in plain NumPy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,9 @@ from lrcore.imaging.grids import FourierSamples
 def trilinear_corners(
     rotations: npt.NDArray[np.floating], samples: FourierSamples, curvature: npt.NDArray[np.floating] | None = None
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.floating], npt.NDArray[np.bool_]]:
-    """Lower corner (B, S, 3) xyz, fraction (B, S, 3) and whether the mate −q was taken (B, S).
+    """Return the cell of each sample: lower corner (B, S, 3) xyz, fractions (B, S, 3), whether −q is used (B, S).
 
-    curvature: (B,) of each slice, a paraboloid k_z = curvature · k²; flat if None.
+    curvature: (B,) of each slice, a paraboloid k_z = curvature · k²; None: flat slices.
     """
     k = np.stack([samples.kx, samples.ky], axis=-1).astype(np.float64)
     q = PADDING * np.einsum("bij,si->bsj", rotations[:, :2, :], k)
@@ -31,7 +31,10 @@ def project_slices(
     samples: FourierSamples,
     curvature: npt.NDArray[np.floating] | None = None,
 ) -> npt.NDArray[np.complex64]:
-    """See the contract. curvature: (B,), as `insert` takes it; there is no twin that reads curved slices."""
+    """Read central slices of a Fourier volume; see `lrcore.kernels.project`.
+
+    curvature: (B,), as for `backproject_images`; only this implementation reads curved slices.
+    """
     low, fraction, mate = trilinear_corners(rotations, samples, curvature)
     centre = volume.data.shape[0] // 2
     out = np.zeros(mate.shape, np.complex128)

@@ -1,4 +1,4 @@
-"""The ceilings in Numba: threads over images, and a row of neighbours read at once."""
+"""Implement the roofline loops in Numba, with threads over images; a row of neighbours is read at once."""
 
 import numba
 import numpy as np
@@ -13,12 +13,12 @@ from lrcore.kernels.simd import constant, fma, load, multiply, pair_sums
 
 F = np.float32
 CONTRACT_OPTIONS = {**NUMBA_OPTIONS, "fastmath": {"contract"}}
-"""Multiply and add become one instruction, and nothing else may be rearranged."""
+"""Multiply and add may become one instruction; nothing else may be rearranged."""
 
 
 @numba.njit(parallel=True, **NUMBA_OPTIONS)
 def copy(source, target):  # type: ignore[no-untyped-def]
-    """See the contract."""
+    """Copy float32 values; see `lrcore.kernels.roofline`."""
     for i in numba.prange(source.shape[0]):
         target[i] = source[i]
 
@@ -50,7 +50,7 @@ def _gather(flat, at, row, plane, width, out):  # type: ignore[no-untyped-def]
 
 
 def gather(data: npt.NDArray[np.complex64], at: npt.NDArray[np.int32], width: int) -> npt.NDArray[np.complex64]:
-    """See the contract."""
+    """Sum the voxels about each sample; see `lrcore.kernels.roofline`."""
     out = np.empty(len(at), np.complex64)
     row, plane = 2 * data.shape[2], 2 * data.shape[1] * data.shape[2]
     _gather(as_real_pairs(data).reshape(-1), at, row, plane, width, as_real_pairs(out))
@@ -69,7 +69,7 @@ def _scatter(flat, weight, at, row, plane):  # type: ignore[no-untyped-def]
 
 
 def scatter(data: npt.NDArray[np.complex64], weight: Float32, at: npt.NDArray[np.int32]) -> None:
-    """See the contract."""
+    """Add 1 to the voxels about each sample; see `lrcore.kernels.roofline`."""
     row, plane = data.shape[2], data.shape[1] * data.shape[2]
     _scatter(as_real_pairs(data).reshape(-1), weight.reshape(-1), at, row, plane)
 
@@ -87,5 +87,5 @@ def _multiply_add(values, a, b, rounds):  # type: ignore[no-untyped-def]
 
 
 def multiply_add(values: Float32, a: float, b: float, rounds: int) -> None:
-    """See the contract."""
+    """Apply x → a x + b repeatedly; see `lrcore.kernels.roofline`."""
     _multiply_add(values, F(a), F(b), rounds)

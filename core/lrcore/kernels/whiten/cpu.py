@@ -1,15 +1,15 @@
-"""`weigh` and `window` in Numba.
+"""Implement `whiten_images` and `whiten_windows` in Numba, with threads over images.
 
-The cut of an image between two Fourier transforms is a product of two real matrices with its spectrum, R_y X R_xᵀ: the
-symmetric cut has a real transform. Only the D-grid's samples up to the search's radius are ever needed, so that this
-takes a fifth of the time of the transforms. With k and −k taken as sum and difference, a cosine and a sine matrix of a
-quarter of the size do the work:
+Cropping an image between two Fourier transforms is a product of two real matrices with its spectrum, R_y X R_xᵀ, since
+the symmetric crop has a real transform. Only the samples of the D-grid up to the radius of the search are needed, so
+that this takes a fifth of the time of the transforms. With the sums and differences of k and −k, a cosine and a sine
+matrix of a quarter of the size are sufficient:
 
     c = cosine[κ, k] = 1/n Σ_x h(x) cos(2πκx/D) cos(2πkx/n), s = sine[κ, k] likewise, h = 1 inside, ½ at the edges
     U±(κ_y) = c (X(k_y) + X(−k_y)) ± s (X(k_y) − X(−k_y)), k_y ≥ 0
 
-and along x in the same way, where X(−k) = X*(k) gives the other half. All products are made of one small one,
-`_block`, whose rows of 32 numbers the compiler holds in registers.
+and along x in the same way, where X(−k) = X*(k) gives the other half. All products are composed of one small product,
+`_block`, whose rows of 32 numbers the compiler keeps in registers.
 """
 
 from functools import lru_cache
@@ -26,7 +26,7 @@ from lrcore.kernels.project.cpu import as_real_pairs
 F = np.float32
 
 TILE = 32
-"""Columns that a block of a product has; matrices lie in memory in tiles of as many columns."""
+"""Columns of a block of a product; matrices are stored in tiles of this many columns."""
 STEP = 4
 """Rows and terms of a block: sizes are padded to multiples of it."""
 
@@ -51,7 +51,7 @@ def _block(left, a, row, right, out):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def _along_y(matrix, rows, terms, tiles, right, out):  # type: ignore[no-untyped-def]
-    """Matrix (rows, terms) × right (terms, tiles · 32), both in tiles, to `out`."""
+    """Compute matrix (rows, terms) × right (terms, tiles · 32) into `out`; right and out are in tiles."""
     out[:] = F(0)
     for t in range(tiles):
         for q in range(0, rows, 4):
@@ -64,7 +64,7 @@ def _along_y(matrix, rows, terms, tiles, right, out):  # type: ignore[no-untyped
 
 @numba.njit(**NUMBA_OPTIONS)
 def _along_x(left, first, rows, terms, matrix, tiles, out):  # type: ignore[no-untyped-def]
-    """Columns first … of left (rows in tiles) × matrix (terms, tiles · 32), to `out` (rows, tiles · 32), in tiles."""
+    """Compute columns first … of left × matrix (terms, tiles · 32) into `out` (rows, tiles · 32), all in tiles."""
     out[:] = F(0)
     for t in range(tiles):
         for q in range(0, rows, 4):
@@ -76,8 +76,8 @@ def _along_x(left, first, rows, terms, matrix, tiles, out):  # type: ignore[no-u
                 _block(left, a, 32, matrix[b : b + 128], target)
 
 
-# Short loops over few arrays each: the compiler turns a loop into vectors only when it can check that what is written
-# overlaps nothing that is read, and it gives up at more than eight pairs.
+# Short loops over few arrays each: the compiler vectorises a loop only when it can check that no array that is written
+# overlaps one that is read, and it gives up at more than eight pairs of arrays.
 
 
 @numba.njit(**NUMBA_OPTIONS)
@@ -100,7 +100,7 @@ def _multiply(first, second, out):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def _weight_and_shift(spectrum, weight, turn, c, s, re, im):  # type: ignore[no-untyped-def]
-    """re, im = weight · spectrum · turn · (c + i s)."""
+    """Compute re, im = weight · spectrum · turn · (c + i s)."""
     for k in range(len(re)):
         x, y = spectrum[k, 0] * weight[k], spectrum[k, 1] * weight[k]
         turn_c, turn_s = c * turn[k, 0] - s * turn[k, 1], s * turn[k, 0] + c * turn[k, 1]
@@ -110,7 +110,7 @@ def _weight_and_shift(spectrum, weight, turn, c, s, re, im):  # type: ignore[no-
 
 @numba.njit(**NUMBA_OPTIONS)
 def _row(spectrum, ctf, sigma, error, turn, c, s, weight, line):  # type: ignore[no-untyped-def]
-    """A row of C X / (σ² + C² v) with its phase, re then im, and of C² / (σ² + C² v), side by side in `line`."""
+    """Compute a row of C X / (σ² + C² v) with its phase, re and im, and of C² / (σ² + C² v), joined in `line`."""
     width = len(weight)
     step = (width + 3) // 4 * 4
     _weights(ctf, sigma, error, weight)
@@ -120,7 +120,7 @@ def _row(spectrum, ctf, sigma, error, turn, c, s, weight, line):  # type: ignore
 
 @numba.njit(**NUMBA_OPTIONS)
 def _tile_row(first, second, sign, ky, terms, out):  # type: ignore[no-untyped-def]
-    """Row ky of `out`, in tiles: first + sign · second."""
+    """Compute row ky of `out`, in tiles: first + sign · second."""
     for t in range(len(first) // 32):
         at = (t * terms + ky) * 32
         a, b, target = first[t * 32 : t * 32 + 32], second[t * 32 : t * 32 + 32], out[at : at + 32]
@@ -130,7 +130,7 @@ def _tile_row(first, second, sign, ky, terms, out):  # type: ignore[no-untyped-d
 
 @numba.njit(**NUMBA_OPTIONS)
 def _fold_rows(spectrum, ctf, sigma, error, shells, point, terms, even, odd):  # type: ignore[no-untyped-def]
-    """The weighed image and its norm, rows k_y and −k_y added and subtracted: re, im and norm side by side."""
+    """Compute sums and differences of rows k_y and −k_y of the weighted image and its norm: re, im, norm joined."""
     n, width = ctf.shape
     length = len(even) // terms
     plus, minus, none = np.zeros(length, F), np.zeros(length, F), np.zeros(length, F)
@@ -139,7 +139,7 @@ def _fold_rows(spectrum, ctf, sigma, error, shells, point, terms, even, odd):  #
     for k in range(width):
         turn[k, 0], turn[k, 1] = np.cos(point[0] * k), np.sin(point[0] * k)
     for ky in range(n // 2 + 1):
-        # The row of index n / 2 is that of −n / 2.
+        # The row with index n / 2 is that of k_y = −n / 2.
         angle = point[1] * (ky if 2 * ky != n else -ky)
         c, s = F(np.cos(angle)), F(np.sin(angle))
         _by_shell(sigma, shells[ky], noise)
@@ -156,7 +156,7 @@ def _fold_rows(spectrum, ctf, sigma, error, shells, point, terms, even, odd):  #
 
 @numba.njit(**NUMBA_OPTIONS)
 def _gather(products, rows, kx, ky, W, w):  # type: ignore[no-untyped-def]
-    """Samples of W and w from the six products of re, im and norm, even and odd."""
+    """Compute the samples of W and w from the six products of re, im and norm, even and odd."""
     re_even, im_odd, re_odd, im_even, norm_even, norm_odd = products
     for s in range(len(kx)):
         x, y = kx[s], ky[s]
@@ -169,7 +169,7 @@ def _gather(products, rows, kx, ky, W, w):  # type: ignore[no-untyped-def]
 
 @numba.njit(**NUMBA_OPTIONS)
 def _whiten_window_run(first, last, spectrum, ctf, sigma, error, group, shells, points, matrices, sizes, kx, ky, W, w):  # type: ignore[no-untyped-def]
-    """Images first … last, one after the other, in the same scratch."""
+    """Process images first … last one after the other, with the same scratch arrays."""
     cosine, sine, cosine_x, sine_x = matrices
     rows, terms, tiles, tiles_x = sizes
     step = (ctf.shape[2] + 3) // 4 * 4
@@ -199,7 +199,7 @@ def _whiten_windows(chunk, spectrum, ctf, sigma, error, group, shells, points, m
 
 
 CHUNK = 8
-"""Images that share their scratch."""
+"""Images that share scratch arrays."""
 
 
 def whiten_windows(
@@ -211,7 +211,7 @@ def whiten_windows(
     points: Float64,
     samples: FourierSamples,
 ) -> tuple[npt.NDArray[np.complex64], Float32]:
-    """See the contract."""
+    """Divide images by their noise and crop them to a window; see `lrcore.kernels.whiten`."""
     n = spectrum.shape[1]
     reach = int(max(samples.kx.max(), np.abs(samples.ky).max()))
     W = np.empty((len(spectrum), len(samples.kx)), np.complex64)
@@ -263,7 +263,7 @@ def _whiten_images(spectrum, ctf, sigma, group, shells, data, weight):  # type: 
 def whiten_images(
     spectrum: npt.NDArray[np.complex64], ctf: Float32, noise: Float64, group: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.complex64], Float32]:
-    """See the contract."""
+    """Divide images by their noise; see `lrcore.kernels.whiten`."""
     data, weight = np.empty_like(spectrum), np.empty_like(ctf)
     shells = shell_table(spectrum.shape[1])
     _whiten_images(
@@ -280,13 +280,13 @@ def whiten_images(
 
 @lru_cache(maxsize=4)
 def shell_table(n: int) -> npt.NDArray[np.uint32]:
-    """Shell round(|k|) at |ky|, kx: (n // 2 + 1, n // 2 + 1)."""
+    """Return the shell round(|k|) at |ky|, kx: (n // 2 + 1, n // 2 + 1)."""
     axis = np.arange(n // 2 + 1)
     return np.rint(np.hypot(axis[:, None], axis)).astype(np.uint32)
 
 
 def extend_to_corner(values: Float64, shells: npt.NDArray[np.uint32]) -> Float32:
-    """Values (..., N) of shells, the last one repeated up to the corner of the image."""
+    """Return values (..., N) of shells with the last one repeated up to the corner of the image."""
     count = int(shells[-1, -1]) + 1
     return np.ascontiguousarray(values[..., np.minimum(np.arange(count), values.shape[-1] - 1)], dtype=np.float32)
 
@@ -297,9 +297,9 @@ Sizes = tuple[int, int, int, int]
 
 @lru_cache(maxsize=8)
 def dft_matrices(n: int, size: int, reach: int) -> tuple[Matrices, Sizes]:
-    """Cosine and sine matrix along y, plain, and along x, transposed in tiles; and the padded sizes.
+    """Return the cosine and sine matrices along y, row by row, and along x, transposed in tiles; and the padded sizes.
 
-    κ = 0 … reach by k = 0 … n // 2. The factor (n / D)² and what k and −k count twice is in those along x.
+    κ = 0 … reach by k = 0 … n // 2. Those along x contain the factor (n / D)², and 2 for pairs of k and −k.
     """
     half = size // 2
     x = np.arange(-half, half + 1)
@@ -317,12 +317,12 @@ def dft_matrices(n: int, size: int, reach: int) -> tuple[Matrices, Sizes]:
 
 
 def round_up(size: int, step: int) -> int:
-    """The next multiple of `step`."""
+    """Round up to a multiple of `step`."""
     return -(-size // step) * step
 
 
 def pad_matrix(matrix: Float64, rows: int, columns: int) -> Float32:
-    """The matrix as float32, padded by zeros."""
+    """Return the matrix as float32, padded with zeros."""
     out = np.zeros((rows, columns), np.float32)
     out[: matrix.shape[0], : matrix.shape[1]] = matrix
     return out

@@ -1,9 +1,10 @@
-// `weigh`, and the first step of `window`: a thread takes a sample.
+// `whiten_images`, and the first step of `whiten_windows`: one thread per sample.
 
-// noise: (groups, shells). data, weight: as the images, `samples` in each.
-extern "C" __global__ void weigh(const float2* __restrict__ spectrum, const float* __restrict__ ctf,
-                                 const float* __restrict__ noise, int shells, const int* __restrict__ group, int n,
-                                 int samples, int tiles, float2* __restrict__ data, float* __restrict__ weight) {
+// noise: (groups, shells). data, weight: shaped as the images. samples: number of samples in an image.
+extern "C" __global__ void whiten_images(const float2* __restrict__ spectrum, const float* __restrict__ ctf,
+                                         const float* __restrict__ noise, int shells, const int* __restrict__ group,
+                                         int n, int samples, int tiles, float2* __restrict__ data,
+                                         float* __restrict__ weight) {
     const long long image = blockIdx.x / tiles;
     const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
     if (s >= samples) return;
@@ -16,13 +17,13 @@ extern "C" __global__ void weigh(const float2* __restrict__ spectrum, const floa
 }
 
 // cross = C X / (σ² + C² v) · e^{2πi k·phase}, norm = C² / (σ² + C² v) · e^{2πi k·corner}.
-// phases: (images, 2), corner: both in turns per sample. variance: (beyond), held beyond its last shell.
-extern "C" __global__ void weigh_for_window(const float2* __restrict__ spectrum, const float* __restrict__ ctf,
-                                            const float* __restrict__ noise, int shells,
-                                            const int* __restrict__ group, const float* __restrict__ variance,
-                                            int beyond, const unsigned* __restrict__ phases, unsigned corner, int n,
-                                            int samples, int tiles, float2* __restrict__ cross,
-                                            float2* __restrict__ norm) {
+// phases: (images, 2), corner: both in turns per sample. variance: (beyond), whose last shell extends to the corner.
+extern "C" __global__ void whiten_for_window(const float2* __restrict__ spectrum, const float* __restrict__ ctf,
+                                             const float* __restrict__ noise, int shells,
+                                             const int* __restrict__ group, const float* __restrict__ variance,
+                                             int beyond, const unsigned* __restrict__ phases, unsigned corner, int n,
+                                             int samples, int tiles, float2* __restrict__ cross,
+                                             float2* __restrict__ norm) {
     const long long image = blockIdx.x / tiles;
     const int s = (blockIdx.x % tiles) * blockDim.x + threadIdx.x;
     if (s >= samples) return;

@@ -1,4 +1,4 @@
-"""`weigh` and `window` on the GPU: see cuda.cu. The transforms of `window` are CuPy's."""
+"""Implement `whiten_images` and `whiten_windows` on the GPU; the kernels are in cuda.cu, the transforms CuPy's."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from lrcore.kernels.gpu import (
 
 
 def whiten_images(spectrum: Any, ctf: Any, noise: Any, group: Any) -> tuple[Any, Any]:
-    """See the contract."""
+    """Divide images by their noise; see `lrcore.kernels.whiten`."""
     n = spectrum.shape[1]
     samples = n * (n // 2 + 1)
     levels, blocks = as_device_array(noise, np.float32), block_count(samples)
@@ -28,7 +28,7 @@ def whiten_images(spectrum: Any, ctf: Any, noise: Any, group: Any) -> tuple[Any,
         data, weight = empty(images.shape, np.complex64), empty(images.shape, np.float32)
         launch(
             "whiten",
-            "weigh",
+            "whiten_images",
             len(images) * blocks,
             images,
             values,
@@ -50,7 +50,7 @@ def whiten_images(spectrum: Any, ctf: Any, noise: Any, group: Any) -> tuple[Any,
 def whiten_windows(
     spectrum: Any, ctf: Any, noise: Any, group: Any, variance: Any, points: Any, samples: FourierSamples
 ) -> tuple[Any, Any]:
-    """See the contract."""
+    """Divide images by their noise and crop them to a window; see `lrcore.kernels.whiten`."""
     n, size = spectrum.shape[1], samples.size
     count = n * (n // 2 + 1)
     levels, extra, blocks = (
@@ -63,12 +63,12 @@ def whiten_windows(
     def part(rows: slice) -> tuple[Any, Any]:
         images, values = as_device_array(spectrum[rows], np.complex64), as_device_array(ctf[rows], np.float32)
         both = empty((2, *images.shape), np.complex64)
-        # The corner of the window, where its pixels begin, is brought to pixel (0, 0).
+        # Shift the first pixel of the window to pixel (0, 0).
         phases = as_device_array(turns_to_fixed_point((points[rows] - size // 2) / n), np.uint32)
         corner = turns_to_fixed_point(np.float64(-(size // 2) / n))
         launch(
             "whiten",
-            "weigh_for_window",
+            "whiten_for_window",
             len(images) * blocks,
             images,
             values,
@@ -85,16 +85,16 @@ def whiten_windows(
             both[0],
             both[1],
         )
-        held = _crop_symmetric(array_module().fft.irfft2(both, (n, n)).astype(np.float32, copy=False), size)
-        found = array_module().fft.rfft2(held).reshape(2, len(images), -1)[:, :, flat] * factor
-        return found[0].astype(np.complex64, copy=False), found[1].real.astype(np.float32)
+        windows = _crop_symmetric(array_module().fft.irfft2(both, (n, n)).astype(np.float32, copy=False), size)
+        spectra = array_module().fft.rfft2(windows).reshape(2, len(images), -1)[:, :, flat] * factor
+        return spectra[0].astype(np.complex64, copy=False), spectra[1].real.astype(np.float32)
 
     W, w = run_in_batches(part, len(spectrum), stay=is_on_device(spectrum))
     return W, w
 
 
 def _crop_symmetric(images: Any, size: int) -> Any:
-    """The first size × size pixels; the pixels at their edges are the mean of both edges where the contract says so."""
+    """Crop to the first size × size pixels; average both edges where the contract says so. Changes `images`."""
     n = images.shape[-1]
     if size % 2 == 1 or size == n:
         return images[..., :size, :size]
@@ -104,7 +104,7 @@ def _crop_symmetric(images: Any, size: int) -> Any:
 
 
 def _sample_indices(n: int, samples: FourierSamples) -> tuple[Any, Any]:
-    """Where samples are in a half-complex FT (S,), and (n/D)² times the phase of the window's centre (S,)."""
+    """Return the flat indices of samples in a half-complex FT, and (n/D)² · phase of the window's centre: (S,) each."""
     size = samples.size
     flat = as_device_array((samples.ky % size) * (size // 2 + 1) + samples.kx, np.int64)
     turns = (samples.kx + samples.ky) * (size // 2) / size

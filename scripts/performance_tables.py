@@ -1,7 +1,7 @@
 """Fill the tables of docs/performance.md from what `lrwidgets bench --json` printed: no number there is typed by hand.
 
-lrwidgets bench --json > benchmarks/results.jsonl
-.venv/bin/python benchmarks/tables.py [RESULTS] [DOCUMENT]
+lrwidgets bench --json > docs/measurements.jsonl
+.venv/bin/python scripts/performance_tables.py [RESULTS] [DOCUMENT]
 """
 
 import argparse
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 def main() -> None:
     """Rewrite the document in place."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", nargs="?", type=Path, default=ROOT / "benchmarks" / "results.jsonl")
+    parser.add_argument("results", nargs="?", type=Path, default=ROOT / "docs" / "measurements.jsonl")
     parser.add_argument("document", nargs="?", type=Path, default=ROOT / "docs" / "performance.md")
     given = parser.parse_args()
     given.document.write_text(fill_tables(given.document.read_text(), read_records(given.results)))

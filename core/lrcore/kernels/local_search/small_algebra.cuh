@@ -1,5 +1,5 @@
-// Small dense algebra for one image, in double, by one thread; the twin of small.py. What is long is not inlined: it
-// runs once an evaluation, and must not take registers from the samples.
+// Small dense algebra for one image, in double, by one thread; the equivalent of small_algebra.py. Long functions are
+// not inlined: they run once per evaluation, and must not take registers from the loop over samples.
 
 struct Prior {
     double rotation_limit, shift_limit, drop;
@@ -8,7 +8,7 @@ struct Prior {
     __device__ double precision(int i, int j) const { return matrix[5 * i + j]; }
 };
 
-// Where element (i, j) of a packed symmetric 5 × 5 matrix is.
+// Index of element (i, j) in a packed symmetric 5 × 5 matrix.
 __device__ constexpr int packed(int i, int j) {
     return (i < j ? i : j) * (9 - (i < j ? i : j)) / 2 + (i < j ? j : i);
 }
@@ -33,8 +33,8 @@ __device__ inline void exp_rotation(const double* vector, double* out) {
     out[6] = 2 * (x * z - w * y), out[7] = 2 * (y * z + w * x), out[8] = 1 - 2 * (x * x + y * y);
 }
 
-// θ after R → R exp(δ), t → t + δt, pulled back onto the extents.
-__device__ __noinline__ void moved(const double* theta, const double* delta, const Prior& prior, double* out) {
+// θ after R → R exp(δ), t → t + δt, projected onto the extents.
+__device__ __noinline__ void apply_step(const double* theta, const double* delta, const Prior& prior, double* out) {
     double a[4], b[4];
     quaternion(theta, a);
     quaternion(delta, b);
@@ -70,7 +70,8 @@ __device__ inline double penalty(const double* theta, const Prior& prior) {
 }
 
 // gradient + precision θ.
-__device__ inline void pulled(const double* gradient, const double* theta, const Prior& prior, double* out) {
+__device__ inline void add_prior_gradient(const double* gradient, const double* theta, const Prior& prior,
+                                          double* out) {
     for (int i = 0; i < 5; ++i) {
         out[i] = gradient[i];
         for (int j = 0; j < 5; ++j) out[i] += prior.precision(i, j) * theta[j];
@@ -78,7 +79,7 @@ __device__ inline void pulled(const double* gradient, const double* theta, const
 }
 
 // Step −(C + damping · diag C)⁻¹ slope with C = hessian + precision; returns the gain that C predicts for it.
-// Cholesky without pivoting; a pivot that rounding left non-positive is replaced by the diagonal.
+// Cholesky decomposition without pivoting; a pivot that is not positive is replaced by the diagonal.
 __device__ __noinline__ double solve5(const double* hessian, const Prior& prior, double damping, const double* slope,
                                 double* step) {
     double lower[15];
