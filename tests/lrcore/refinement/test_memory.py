@@ -101,7 +101,9 @@ def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> 
         found = stepped(job, with_short(backend, kernel, call))
     told = [str(one.message) for one in said if "memory is short" in str(one.message)]
     assert told == (
-        [] if kernel == "backproject_images" else [f"memory is short: images of {BOX} px go on in batches of 16"]
+        []
+        if kernel == "backproject_images"
+        else [f"memory is short: continuing with images of {BOX} px in batches of 16"]
     )
     assert np.allclose(found.expectation.poses.rotation, whole.expectation.poses.rotation, atol=1e-9)
     assert np.allclose(found.noise, whole.noise, rtol=1e-5)

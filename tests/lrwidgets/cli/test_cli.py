@@ -181,7 +181,7 @@ def test_resuming_what_is_not_there(files: Files, tmp_path: Path, capsys: Out) -
         ),
         (["--set", "symmetry=TH"], "symmetry = TH: write Cn, Dn, T, O, I"),
         (["--set", "fulcrum=1,2"], "fulcrum = 1,2: write mask, box"),
-        (["--set", "rotation_prior=1"], "rotation_prior is no parameter: did you mean rotation_prior_sd_deg?"),
+        (["--set", "rotation_prior=1"], "rotation_prior is not a parameter: did you mean rotation_prior_sd_deg?"),
         (["--set", "seed"], "--set seed: write name=value"),
         (["--iterations", "0"], "max_iterations = 0: input should be greater than or equal to 1 (valid: >= 1"),
         (["--iterations", "many"], "argument --iterations: invalid int value: 'many'"),
@@ -203,7 +203,7 @@ def test_an_unusable_parameter_file_is_named(files: Files, tmp_path: Path, capsy
     assert f"{toml}: is not TOML" in refused(capsys, argv, engine=FakeEngine())
     toml.write_text("shift_extent = 3")
     message = refused(capsys, argv, engine=FakeEngine())
-    assert f"{toml}: shift_extent is no parameter: did you mean shift_extent_A?" in message
+    assert f"{toml}: shift_extent is not a parameter: did you mean shift_extent_A?" in message
 
 
 def unusable(name: str, files: Files) -> list[str]:
@@ -344,9 +344,9 @@ def test_fsc_of_two_maps(files: Files, capsys: Out) -> None:
 def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
     other = files.folder / "other.mrc"
     io.write_volume(other, Volume(np.ones((10, 10, 10), np.float32), 2.5))
-    assert "other.mrc: its box is 10" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
+    assert "other.mrc: box is 10" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
     io.write_volume(other, Volume(np.ones((12, 12, 12), np.float32), 3.5))
-    assert "other.mrc: has voxels of 3.5" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
+    assert "other.mrc: voxel size is 3.5" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
     io.write_volume(other, Volume(np.ones((12, 12, 12), np.float32), 0.0))
     assert "--apix" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
 
@@ -379,7 +379,7 @@ def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert main(["motion", str(run)]) == 0
     out = capsys.readouterr().out
     assert "try          --set" in out
-    assert "untold       The poses hardly tell how wide the shifts are" in out
+    assert "untold       The poses hardly determine the SD of the shifts" in out
 
 
 def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:

@@ -222,7 +222,7 @@ def test_a_figure_can_be_read_where_it_is_drawn(session: Session) -> None:
     assert 0 < left < left + width < axes[1]["frame"][0] < 1
     assert 0 < top < top + height < 1
     assert axes[0]["x"][0] == "spatial frequency, 1/Å"
-    curve = next(series for series in axes[0]["series"] if series["label"] == "mask")
+    curve = next(series for series in axes[0]["series"] if series["label"] == "masked")
     assert np.allclose(curve["y"], tree["fsc"]["masked"].values[-1], rtol=1e-4)
     bars = plots.changes(tree)
     render_figure(bars, "png")

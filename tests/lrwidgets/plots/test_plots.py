@@ -86,7 +86,7 @@ def test_fsc_tells_where_each_curve_crosses() -> None:
     tree["fsc"]["masked"].values[-1] = np.linspace(1, 0, len(frequency))
     ax = plots.fsc(tree).axes[0]
     at = [1 / (frequency[-1] * (1 - threshold)) for threshold in (0.143, 0.5)]
-    assert f"mask: {at[0]:.2f} / {at[1]:.2f}" in words(ax)
+    assert f"masked: {at[0]:.2f} / {at[1]:.2f}" in words(ax)
 
 
 @pytest.mark.parametrize("recentred", [False, True])

@@ -59,7 +59,7 @@ def test_times_are_told_as_a_person_tells_them(left: float, words: str) -> None:
 
 def test_time_is_counted_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("lrwidgets.session.session.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("lrwidgets.session.run_loop.time", SimpleNamespace(monotonic=lambda: now))
     with Session(make_job(), engine=FakeEngine()) as session:
         session._settle()
         now = 103.0
