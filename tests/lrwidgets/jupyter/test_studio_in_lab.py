@@ -27,11 +27,11 @@ ipywidgets.Widget._handle_msg = timed
 """
 """Before any widget is made: how long each callback keeps the browser waiting."""
 LOAD = """
-from lrwidgets.example import example
+from lrwidgets.example import make_example
 from lrwidgets.jupyter import Studio
 from lrwidgets.session.session import Session
 
-files = example("example")
+files = make_example("example")
 session = Session.load(files.particles, files.mask, files.half_maps)
 studio = Studio(session)
 studio
