@@ -24,6 +24,8 @@ SLIDERS = {
     "soft_A": ("soft edge, Å", 0.0, 80.0),
 }
 """Label, minimum and maximum of each slider."""
+COARSE = 128
+"""Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
 SLIDER_STEP_A = 0.5
 TICKS = {"found": "automatic threshold", "fill": "fill holes", "invert": "invert"}
 """Label of each checkbox."""
@@ -33,8 +35,6 @@ PARTS_LABEL = "largest parts to keep (0 = all)"
 MAX_PARTS = 999
 APPLY = ("Use from next iteration", "use this mask from the next iteration")
 APPLIED = "in use from the next iteration"
-COARSE = 128
-"""Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class MaskSettings:
 
     Attributes
     ----------
-    found :
+    found
         Whether the threshold is found automatically.
-    at_A :
+    at_A
         Point (x, y, z) in Å from the box centre whose part is kept, or None.
-    drawn, atoms, joined :
+    drawn, atoms, joined
         Shapes drawn with the mouse, models, and masks to combine with.
     """
 

@@ -26,13 +26,13 @@ class MotionSurfaces:
 
     Attributes
     ----------
-    positions_sd :
+    positions_sd
         (F,) positions along the motion, in SD.
-    body :
+    body
         (F, v, 3) vertices of the body at each position.
-    faces :
+    faces
         (f, 3) faces of the body, the same at each position.
-    rest, rest_faces :
+    rest, rest_faces
         (u, 3) vertices and faces of the rest of the particle; empty if there is none.
     """
 
@@ -48,13 +48,13 @@ def motion_surfaces(motions: xr.Dataset, number: int, whole: Volume, mask: Float
 
     Parameters
     ----------
-    motions :
+    motions
         From `principal_motions`.
-    number :
+    number
         Number of the motion, from 1.
-    whole :
+    whole
         Map with the surroundings of the body.
-    mask :
+    mask
         (n, n, n) mask of the body.
 
     Raises

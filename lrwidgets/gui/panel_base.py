@@ -24,11 +24,11 @@ class PanelBase:
 
     Attributes
     ----------
-    publisher :
+    publisher
         Writes to the widgets, on the thread that the toolkit wants.
-    latest :
+    latest
         Computes what a slider or a choice requests; only the newest request of each key counts.
-    slow :
+    slow
         Computes what takes seconds or more, so that `latest` stays free.
     """
 

@@ -68,11 +68,11 @@ class RunModel:
 
     Attributes
     ----------
-    comparison_done :
+    comparison_done
         Emits the result of `compare`.
-    figure_requested :
+    figure_requested
         Emits the name of a figure to show. Without a listener no advice has a figure.
-    silent :
+    silent
         Context in which the view sets its own controls.
     """
 

@@ -27,15 +27,15 @@ class FigureView(anywidget.AnyWidget):
 
     Attributes
     ----------
-    png :
+    png
         The picture.
-    axes :
+    axes
         Frame, limits, labels and series of each of its axes, from `figure_axes_data`.
-    title, name :
+    title, name
         Description of the figure, and name of saved files.
-    code :
+    code
         Python that gives the data.
-    wish, svg :
+    wish, svg
         Request of the browser, "svg N", and the reply.
     """
 
@@ -63,11 +63,11 @@ class FigureView(anywidget.AnyWidget):
 
         Parameters
         ----------
-        make :
+        make
             Makes the figure.
-        title, name :
+        title, name
             Description, and name of saved files.
-        code :
+        code
             Python that gives the data, or a function that returns it.
         """
 

@@ -40,9 +40,9 @@ class FulcrumWidget(Panel):
 
     Attributes
     ----------
-    text :
+    text
         What `apply` applies: mask, box or a point as the spec reads it.
-    point_A :
+    point_A
         The same point, (x, y, z) in Å from the box centre.
     """
 
@@ -80,7 +80,7 @@ class FulcrumWidget(Panel):
 
         Parameters
         ----------
-        where :
+        where
             mask, box, 'x, y, z' followed by px, A, map or centre, or (x, y, z) in Å from the box centre.
 
         Raises

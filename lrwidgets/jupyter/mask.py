@@ -54,9 +54,9 @@ class MaskWidget(Panel):
 
     Attributes
     ----------
-    mask :
+    mask
         The mask of the present settings, at full size.
-    recipe :
+    recipe
         How it is made.
     """
 
@@ -67,11 +67,11 @@ class MaskWidget(Panel):
 
         Parameters
         ----------
-        source :
+        source
             Map, or session whose newest map is taken.
-        mask :
+        mask
             Shown until a setting is changed; by default the mask of the session.
-        resolution_A :
+        resolution_A
             Resolution that the refinement should reach, Å.
         """
         super().__init__()

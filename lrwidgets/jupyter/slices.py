@@ -41,22 +41,22 @@ class Slices(anywidget.AnyWidget):
 
     Attributes
     ----------
-    volume, second :
+    volume, second
         (box, box, box) zyx bytes, scaled by `ranges`.
-    overlay, overlay_grid :
+    overlay, overlay_grid
         Block of a mask that contains all of it, zyx bytes; `shape` (x, y, z) voxels, the first at `start` (x, y, z),
         each `step` voxels of the map wide.
-    window, second_window :
+    window, second_window
         Values drawn darkest and brightest; empty: the full range.
-    shapes :
+    shapes
         {"kind": "sphere", "centre", "radius"} or {"kind": "box", "centre", "size"}.
-    point :
+    point
         Point that can be dragged; empty: none.
-    arc :
+    arc
         {"angle_deg", "towards"} of a rotation about the point.
-    marks :
+    marks
         {"centre", "covariance", "sds"} of estimates of the point.
-    seq :
+    seq
         Number of updates; the browser redraws when it changes.
     """
 
@@ -115,11 +115,11 @@ class SliceView(Panel):
 
         Parameters
         ----------
-        volume, second, names :
+        volume, second, names
             As in `show`.
-        mask :
+        mask
             Mask over the map.
-        tools :
+        tools
             Mouse tools: cross, point, sphere, box.
 
         Raises
@@ -151,15 +151,15 @@ class SliceView(Panel):
 
         Parameters
         ----------
-        volume :
+        volume
             Map.
-        second :
+        second
             Map to blend or flicker with, or to colour by; NaN means no value.
-        names :
+        names
             Names of both maps.
-        mode :
+        mode
             single, blend, flicker or colour; None: unchanged.
-        second_range :
+        second_range
             Values of the second map's first and last colour; None: automatic.
 
         Raises

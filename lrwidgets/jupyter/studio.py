@@ -36,9 +36,9 @@ class Studio(Panel):
 
     Attributes
     ----------
-    session :
+    session
         The session shown, or None.
-    parts :
+    parts
         Widgets by the name of their tab.
     """
 

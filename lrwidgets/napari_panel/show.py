@@ -17,9 +17,9 @@ def show_napari(session: Session | None = None, viewer: "Viewer | None" = None) 
 
     Parameters
     ----------
-    session :
+    session
         Session to show; without one the panel asks for data.
-    viewer :
+    viewer
         Viewer to use; by default a new one.
 
     Returns
