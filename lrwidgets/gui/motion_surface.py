@@ -16,9 +16,6 @@ from lrwidgets.gui.isosurface import extract_isosurface
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import motion_plot_data
 
-FRAMES = 13
-"""Number of positions from one end of the motion to the other."""
-
 
 @dataclass(frozen=True)
 class MotionSurfaces:
@@ -41,6 +38,10 @@ class MotionSurfaces:
     faces: UInt32
     rest: Float32
     rest_faces: UInt32
+
+
+FRAMES = 13
+"""Number of positions from one end of the motion to the other."""
 
 
 def motion_surfaces(motions: xr.Dataset, number: int, whole: Volume, mask: Float32) -> MotionSurfaces:
