@@ -146,7 +146,7 @@ def time_expectation(
     rows, known = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
     for turn in range(repeats + 1):
         clock, found = StageTimer(), []
-        for batch in clock.over("read", batches(job.particles, rows, backend)):
+        for batch in clock.time_items("read", batches(job.particles, rows, backend)):
             with clock("window"):
                 rest = subtract_outside_density(batch, reference.outside, job.particles, backend)
             now, _ = expectation_step(job.particles, job.spec, rest, known, reference, shape, *given, backend, clock)

@@ -16,7 +16,7 @@ from lrcore.errors import InputError
 from lrwidgets import __version__
 from lrwidgets.bench.measurement import BenchmarkOptions, BenchmarkSkipped, Measurement
 from lrwidgets.cli.printer import Printer
-from lrwidgets.text.formatting import format_fact
+from lrwidgets.text.formatting import format_for_display
 
 BENCHMARKS = {
     "ceilings": ("roofline.run", "what the machine can do at best"),
@@ -137,7 +137,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _heading(facts: Mapping[str, Any]) -> str:
-    return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_GB']} GB; {format_fact(facts['versions'])}"
+    return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_GB']} GB; {format_for_display(facts['versions'])}"
 
 
 def _report_progress(words: str) -> None:
@@ -156,5 +156,5 @@ def _print(printer: Printer, found: Iterator[Measurement]) -> None:
 def format_measurement(one: Measurement, shown: Mapping[str, Any]) -> str:
     """Name, value, unit, what is reached of the ceiling, and some parameters."""
     reached = f"  {100 * one.fraction:3.0f} % of {one.bound}" if one.fraction is not None else ""
-    said = f"  [{format_fact(dict(shown))}]" if shown else ""
+    said = f"  [{format_for_display(dict(shown))}]" if shown else ""
     return f"  {one.name:{WIDTH}s}{one.value:12.4g} {one.unit:15s}{reached}{said}".rstrip()

@@ -13,7 +13,7 @@ from lrcore.particles.half_sets import SAME_PLACE_A
 from lrcore.particles.statistics import half_set_overlap, view_distribution
 from lrwidgets.cli.job_folder import is_run, print_job_folder
 from lrwidgets.cli.printer import Printer
-from lrwidgets.text.formatting import format_fact
+from lrwidgets.text.formatting import format_for_display
 
 
 def _census(path: Path, facts: dict[str, object]) -> dict[str, object]:
@@ -61,4 +61,4 @@ def info(arguments: Namespace) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         if name != "views":  # the same as the lines above it, for programs
-            printer.print_line(f"{name:{width}s}  {format_fact(value)}")
+            printer.print_line(f"{name:{width}s}  {format_for_display(value)}")

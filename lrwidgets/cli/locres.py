@@ -7,7 +7,7 @@ import numpy as np
 
 from lrcore import io
 from lrcore.io.paths import atomic_write
-from lrcore.maps.local_resolution import LocalResolution, local_resolution
+from lrcore.maps.local_resolution import LocalResolution, estimate_local_resolution
 from lrcore.maps.solvent_mask import TIGHT_A, cosine_falloff, outline_distance_A
 from lrcore.masks import validate_mask
 from lrcore.records import Progress, Volume
@@ -29,7 +29,7 @@ def locres(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     window, sampling, workers = arguments.window, arguments.sampling, thread_count(arguments)
     try:
-        for event in local_resolution(first, second, mask, window, sampling, arguments.threshold, workers):
+        for event in estimate_local_resolution(first, second, mask, window, sampling, arguments.threshold, workers):
             if isinstance(event, Progress):
                 printer.show_progress(event)
             else:

@@ -150,13 +150,13 @@ def _print_mask(
     kept_A3 = float(made.region.sum()) * apix**3
     if printer.as_json:
         found: dict[str, Any] = {}
-        if recipe.dense:
+        if recipe.uses_density:
             found = {"threshold": made.threshold, "parts": made.component_count, "density_A3": kept_A3}
         edges = {"dilate_A": dilate_A, "soft_A": soft_A, "path": arguments.out}
         grid = {"box": made.volume.box, "pixel_size_A": apix}
         printer.report("", "mask", **found, **grid, **facts, **edges, checks=[asdict(check) for check in checks])
         return
-    if recipe.dense:
+    if recipe.uses_density:
         how = "" if arguments.threshold not in (None, "auto") else ", found in the map"
         at = f" low-passed to {arguments.lowpass:g} A" if arguments.lowpass else ""
         printer.print_line(f"threshold {made.threshold:.4g}{how}{at}")

@@ -103,7 +103,7 @@ def _print_estimate(printer: Printer, found: MotionEstimate, box: int, pixel_siz
         "per axis about it (SD)",
         *_shape(hinge),
         *(f"untold       {poorly_determined_note(name)}" for name in hinge.undetermined),
-        f"wrong modes  {found.motion.outliers:.1%} of the particles",
+        f"wrong modes  {found.motion.outlier_share:.1%} of the particles",
         "try          " + " ".join(settings),
     ]
     printer.report("\n".join(lines), "motion", **_numbers(found, corner))
@@ -129,7 +129,7 @@ def _numbers(found: MotionEstimate, corner: Float64) -> dict[str, object]:
         "fulcrum_covariance_A2": hinge.covariance_A2,
         "free_directions": hinge.free_directions,
         **_widths(hinge),
-        "outliers": motion.outliers,
+        "outliers": motion.outlier_share,
         "reference_from_centre_A": motion.reference_A,
         "mean": motion.mean,
         "covariance": motion.covariance,

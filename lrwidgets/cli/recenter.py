@@ -67,7 +67,8 @@ def recenter(arguments: Namespace) -> None:
         io.write_particles(table, moved, moved.poses)
     x, y, z = frame.point
     Printer(arguments.json).report(
-        f"wrote {out} ({len(moved)} particles, box {frame.before} → {frame.box}, centre moved by {x}, {y}, {z} px)",
+        f"wrote {out} ({len(moved)} particles, box {frame.original_box} → {frame.box}, "
+        f"centre moved by {x}, {y}, {z} px)",
         "written",
         path=out,
         particles=len(moved),
@@ -134,7 +135,9 @@ def _warn(given: _RecentringInput, frame: Recentring, share: np.ndarray) -> None
         else 0.0
     )
     finest, wanted = ctf_delocalisation_limit_A(particles, frame.box, diameter), HELD_PX * frame.pixel_size_A
-    if frame.box < frame.before and finest > max(wanted, ctf_delocalisation_limit_A(particles, frame.before, diameter)):
+    if frame.box < frame.original_box and finest > max(
+        wanted, ctf_delocalisation_limit_A(particles, frame.original_box, diameter)
+    ):
         what = f"to {finest:.1f} A only" if np.isfinite(finest) else "at no resolution"
         warnings.warn(
             f"--box {frame.box}: holds what the CTF spreads of a region of {diameter:.0f} A {what}; finer signal is "
@@ -143,7 +146,7 @@ def _warn(given: _RecentringInput, frame: Recentring, share: np.ndarray) -> None
         )
     if mask is not None and (kept := recentre_map(mask, frame).data.sum() / max(mask.data.sum(), 1e-9)) < 1 - 1e-6:
         warnings.warn(f"--box {frame.box}: cuts off {1 - kept:.1%} of the mask: take a larger one", stacklevel=3)
-    if frame.box <= frame.before and (far := np.mean(share < 1)) > 0:
+    if frame.box <= frame.original_box and (far := np.mean(share < 1)) > 0:
         warnings.warn(
             f"{far:.0%} of the images do not reach over the new box (the worst shows {share.min():.0%} of it): "
             "the rest is filled with noise like theirs; extract anew from the micrographs if that matters",
@@ -158,14 +161,14 @@ def _warn(given: _RecentringInput, frame: Recentring, share: np.ndarray) -> None
 
 def needed_box(particles: Particles, frame: Recentring, diameter_A: float, resolution_A: float) -> int:
     """The smallest even box that holds a body of `diameter_A` to `resolution_A`."""
-    sizes = range(frame.box + frame.box % 2, 8 * frame.before, 2)
+    sizes = range(frame.box + frame.box % 2, 8 * frame.original_box, 2)
     return next((n for n in sizes if ctf_delocalisation_limit_A(particles, n, diameter_A) <= resolution_A), sizes[-1])
 
 
 def _check_maps(given: _RecentringInput, frame: Recentring) -> None:
     for name, volume in given.maps.items():
-        if volume.box != frame.before:
+        if volume.box != frame.original_box:
             what = volume.path or name
             raise InputError(
-                f"{what}: is {volume.box}³ but the particles' box is {frame.before}: give maps of their box"
+                f"{what}: is {volume.box}³ but the particles' box is {frame.original_box}: give maps of their box"
             )

@@ -37,7 +37,7 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
         session.progress.connect(printer.show_progress)
         session.step_done.connect(lambda node, step: printer.print_iteration(node.id, step.history[-1]))
         memory = estimate_memory(session.job, workers=arguments.workers or 0)
-        if memory.here_MB > MEMORY_NOTE_MB:
+        if memory.process_MB > MEMORY_NOTE_MB:
             printer.note(memory.sentence())
         try:
             session.run(wait=True)

@@ -10,7 +10,7 @@ from lrcore.results.store import StepNode
 from lrcore.results.zarr_store import Store
 from lrwidgets.cli.printer import Printer
 from lrwidgets.session.session import Session
-from lrwidgets.text.formatting import format_fact
+from lrwidgets.text.formatting import format_for_display
 from lrwidgets.text.parameters import DEFAULT_SPEC
 
 
@@ -44,7 +44,7 @@ def print_run_info(printer: Printer, path: Path) -> None:
         printer.report("", "info", file=path, kind="run", inputs=store.inputs, spec=spec, tree=nodes, history=summaries)
         return
     for name, one in store.inputs.items():
-        printer.print_line(f"{name}: {one.get('path') or format_fact(one)}")
+        printer.print_line(f"{name}: {one.get('path') or format_for_display(one)}")
     if head is None:
         printer.print_line("no whole step yet")
         return

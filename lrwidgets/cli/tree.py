@@ -17,5 +17,5 @@ def tree(arguments: Namespace) -> None:
         shown = make_view_state(session.spec, session.state).tree
     if not shown:
         raise InputError(f"{arguments.run}: has no whole step yet")
-    lines = [f"{INDENT * branch.depth}{'> ' if branch.here else '  '}{branch.label}" for branch in shown]
+    lines = [f"{INDENT * branch.depth}{'> ' if branch.is_present else '  '}{branch.label}" for branch in shown]
     Printer(arguments.json).report("\n".join(lines), "tree", steps=[asdict(branch) for branch in shown])

@@ -69,7 +69,7 @@ def describe_mask(
     mask = made.mask if given is None else given.data
     size = masks.measure_mask(mask, apix)
     parts = ["the mask that was given: set anything to make another"] if given is not None else []
-    if given is None and made.recipe.dense:
+    if given is None and made.recipe.uses_density:
         parts.append(
             f"threshold {made.threshold:.4g}, kept of {made.component_count} part{'s' * (made.component_count > 1)}"
         )

@@ -18,7 +18,7 @@ from lrwidgets.plots.catalogue import FIGURE_OF_FINDING
 from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
 from lrwidgets.session.state import RunState
-from lrwidgets.session.view_state import ViewState, make_view_state, number
+from lrwidgets.session.view_state import ViewState, make_view_state, parse_iteration_count
 from lrwidgets.text import formatting
 
 Act = Callable[[], None]
@@ -100,7 +100,7 @@ class RunWidget(Panel):
 
     def _run(self) -> None:
         text = self.count.value.strip()
-        self.session.run(number(text) if text else None)
+        self.session.run(parse_iteration_count(text) if text else None)
 
     def _pause(self) -> None:
         (self.session.pause if self.pause.value else self.session.resume)()
@@ -165,19 +165,19 @@ class RunWidget(Panel):
         )
         if before is None or before.failure != state.failure:
             self.show_message(state.failure, BAD)
-        if before is None or before.rows != state.rows:
-            self.history.value = history_html(state.rows)
+        if before is None or before.history != state.history:
+            self.history.value = history_html(state.history)
         if before is None or before.tree != state.tree:
             self._show_tree(state)
         self._advise(state)
 
     def _show_tree(self, state: ViewState) -> None:
         """The tree; what is chosen stays chosen, until the present step is another one."""
-        here = next((branch.node for branch in state.tree if branch.here), None)
+        here = next((branch.node for branch in state.tree if branch.is_present), None)
         moved = here != self._here
         self._here = here
         chosen = here if moved else self.tree.value
-        options = [(f"{INDENT * b.depth}{'▶ ' if b.here else ''}{b.label}", b.node) for b in state.tree]
+        options = [(f"{INDENT * b.depth}{'▶ ' if b.is_present else ''}{b.label}", b.node) for b in state.tree]
         with self.tree.hold_sync():
             self.tree.options = options
             self.tree.value = chosen if chosen in dict(options).values() else None

@@ -25,7 +25,7 @@ from lrwidgets.napari_panel.section import BAD, Section
 from lrwidgets.plots.catalogue import FIGURE_OF_FINDING, MAPS
 from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
-from lrwidgets.session.view_state import ViewState, make_view_state, number
+from lrwidgets.session.view_state import ViewState, make_view_state, parse_iteration_count
 from lrwidgets.text import formatting
 
 FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
@@ -123,7 +123,7 @@ class RunSection(Section):
 
     def _run(self) -> None:
         text = self.count.text().strip()
-        self.session.run(number(text) if text else None)
+        self.session.run(parse_iteration_count(text) if text else None)
 
     def _pause(self) -> None:
         paused = self.session.state.phase in ("pausing", "paused")
@@ -181,8 +181,10 @@ class RunSection(Section):
         self._follow(state)
         if before is None or before.failure != state.failure:
             self.show_message(state.failure, BAD)
-        if before is None or before.rows != state.rows:
-            lines = [formatting.HISTORY_HEADER, *map(formatting.format_iteration, state.rows)] if state.rows else []
+        if before is None or before.history != state.history:
+            lines = (
+                [formatting.HISTORY_HEADER, *map(formatting.format_iteration, state.history)] if state.history else []
+            )
             self.history.setPlainText("\n".join(lines))
         if before is None or before.tree != state.tree:
             self._show_tree(state)
@@ -204,13 +206,13 @@ class RunSection(Section):
 
     def _show_tree(self, state: ViewState) -> None:
         """The tree; what is chosen stays chosen, until the present step is another one."""
-        here = next((branch.node for branch in state.tree if branch.here), None)
+        here = next((branch.node for branch in state.tree if branch.is_present), None)
         item = self.tree.currentItem()
         chosen = here if here != self._here or item is None else item.data(Qt.ItemDataRole.UserRole)
         self._here = here
         self.tree.clear()
         for branch in state.tree:
-            made = QListWidgetItem(f"{INDENT * branch.depth}{'▶ ' if branch.here else ''}{branch.label}")
+            made = QListWidgetItem(f"{INDENT * branch.depth}{'▶ ' if branch.is_present else ''}{branch.label}")
             made.setData(Qt.ItemDataRole.UserRole, branch.node)
             made.setToolTip(branch.label)
             self.tree.addItem(made)
