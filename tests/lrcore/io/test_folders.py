@@ -14,7 +14,7 @@ from lrcore.io import job_folders
 from lrcore.io.cs_table import with_columns
 from lrcore.simulation.data_set import simulate_flexible_particle
 from lrwidgets.cli._main import main
-from lrwidgets.gui import file_actions
+from lrwidgets.gui import data_model
 from lrwidgets.session.session import Session
 
 JOB_STAR = """
@@ -147,11 +147,11 @@ def test_a_session_is_loaded_from_a_folder(relion_job: Path, cryosparc_job: Path
     other = tmp_path / "MaskCreate" / "job011" / "mask.mrc"
     with Session.load(cryosparc_job, other) as session:
         assert Path(session.source.mask) == other
-    nothing = dict.fromkeys([name for name, *_ in file_actions.FILES], "")
-    with file_actions.load_session({**nothing, "particles": str(relion_job)}) as session:
+    nothing = dict.fromkeys([name for name, *_ in data_model.FILES], "")
+    with data_model.load_session({**nothing, "particles": str(relion_job)}) as session:
         assert session.job.half_maps is not None
     with pytest.raises(InputError, match="no mask given"):
-        file_actions.load_session({**nothing, "particles": str(relion_job / "run_data.star")})
+        data_model.load_session({**nothing, "particles": str(relion_job / "run_data.star")})
     with pytest.raises(InputError, match="comes without a mask: give one"):
         Session.load(relion_job / "run_data.star")
 

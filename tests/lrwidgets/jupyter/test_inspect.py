@@ -19,27 +19,24 @@ from lrwidgets.plots.catalogue import FIGURES, SDS
 from lrwidgets.session import step_analysis
 from lrwidgets.session.session import Session
 from tests.fakes import PIXEL, FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import classes_of
+from tests.lrwidgets.jupyter.widgets import classes_of, opened
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(make_job(40), engine=FakeEngine()) as session:
-        session.run(2, wait=True)
-        yield session
+def session(session: Session) -> Session:
+    session.run(2, wait=True)
+    return session
 
 
 @pytest.fixture
 def inspect(session: Session) -> Iterator[InspectWidget]:
-    inspect = InspectWidget(session)
-    yield inspect
-    inspect.close()
+    yield from opened(InspectWidget(session))
 
 
 def settle(inspect: InspectWidget) -> None:
     """Wait for all three of its threads."""
     assert inspect.publisher.flush(60)
-    assert inspect._slow.flush(60)
+    assert inspect.slow.flush(60)
     assert inspect.flush(60)
 
 

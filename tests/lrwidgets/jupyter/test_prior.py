@@ -14,12 +14,11 @@ from lrcore.records import Step
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets import plots
+from lrwidgets.gui.prior_model import PRIOR_FIELDS
 from lrwidgets.jupyter import PriorWidget
-from lrwidgets.jupyter.prior import NAMES
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import MotionWidths, changes_from_search_centres
-from tests.fakes import FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import classes_of, wait_until
+from tests.lrwidgets.jupyter.widgets import classes_of, opened, wait_until
 
 WORDS = (
     "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly determine the SD of the shifts"
@@ -28,20 +27,12 @@ WORDS = (
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(make_job(40), engine=FakeEngine()) as session:
-        yield session
-
-
-@pytest.fixture
 def prior(session: Session) -> Iterator[PriorWidget]:
-    prior = PriorWidget(session)
-    yield prior
-    prior.close()
+    yield from opened(PriorWidget(session))
 
 
 def test_every_field_has_a_control_with_help(prior: PriorWidget) -> None:
-    assert list(prior.form.controls) == list(NAMES)
+    assert list(prior.form.controls) == list(PRIOR_FIELDS)
     assert all(control.tooltip and control.description for control in prior.form.controls.values())
     names = ("rotation-sd", "shift-sd", "rotation-extent", "shift-extent", "recenter-rotations", "prior")
     assert {f"lrw-prior-{name}" for name in names} <= classes_of(prior.widget)
@@ -147,7 +138,6 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
 def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwidgets.session.step_analysis.estimate_motion", estimated)
     prior = PriorWidget(session)
-    assert prior._slow.flush(30)
     assert prior.flush()
     assert prior.use.disabled
     session.run(1, wait=True)
