@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
+
 from tests.lrwidgets.jupyter.lab import Notebook, browse, serve
 
 ROOT = Path(__file__).resolve().parents[1]

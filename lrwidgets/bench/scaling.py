@@ -156,7 +156,7 @@ def time_expectation(
     rows, unambiguous = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
     for turn in range(repeats + 1):
         timer, results = StageTimer(), []
-        for batch in timer.over("read", batches(job.particles, rows, backend)):
+        for batch in timer.time_items("read", batches(job.particles, rows, backend)):
             with timer("window"):
                 rest = subtract_outside_density(batch, reference.outside, job.particles, backend)
             result, _ = expectation_step(

@@ -144,7 +144,7 @@ def _lines(path: str) -> list[str]:
 
 def _heading(facts: Mapping[str, Any]) -> str:
     """Return the machine as one line."""
-    return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_GB']} GB; {format_fact(facts['versions'])}"
+    return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_GB']} GB; {format_for_display(facts['versions'])}"
 
 
 def _report_progress(text: str) -> None:
@@ -165,5 +165,5 @@ def format_measurement(measurement: Measurement, parameters: Mapping[str, Any]) 
     """Return one line: name, value, unit, fraction of the ceiling, and some of the parameters."""
     m = measurement
     reached = f"  {100 * m.fraction:3.0f} % of {m.bound}" if m.fraction is not None else ""
-    listed = f"  [{format_fact(dict(parameters))}]" if parameters else ""
+    listed = f"  [{format_for_display(dict(parameters))}]" if parameters else ""
     return f"  {m.name:{WIDTH}s}{m.value:12.4g} {m.unit:15s}{reached}{listed}".rstrip()

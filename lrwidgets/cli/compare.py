@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from lrcore.errors import InputError
 from lrcore.maps.local_resolution import LocalResolution
@@ -25,7 +26,9 @@ def compare(arguments: Namespace) -> None:
 
         plots.save(plots.compare(comparison), arguments.plot)
     sentences = list(comparison.sentences)
-    facts = {name: float(comparison.poses[name].median()) for name in ("angle_difference", "shift_difference")}
+    facts: dict[str, Any] = {
+        name: float(comparison.poses[name].median()) for name in ("angle_difference", "shift_difference")
+    }
     if comparison.held_out is not None:
         facts |= comparison.held_out.attrs
     if local is not None:

@@ -36,7 +36,7 @@ def info(arguments: Namespace) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         if name != "views":  # for programs: the numbers of the lines above
-            printer.print_line(f"{name:{width}s}  {format_fact(value)}")
+            printer.print_line(f"{name:{width}s}  {format_for_display(value)}")
 
 
 def _particle_statistics(path: Path, facts: dict[str, object]) -> dict[str, object]:

@@ -159,13 +159,13 @@ def _print_mask(
     kept_A3 = float(result.region.sum()) * apix**3
     if printer.as_json:
         density: dict[str, Any] = {}
-        if recipe.dense:
+        if recipe.uses_density:
             density = {"threshold": result.threshold, "parts": result.component_count, "density_A3": kept_A3}
         edges = {"dilate_A": dilate_A, "soft_A": soft_A, "path": arguments.out}
         grid = {"box": result.volume.box, "pixel_size_A": apix}
         printer.report("", "mask", **density, **grid, **facts, **edges, checks=[asdict(check) for check in checks])
         return
-    if recipe.dense:
+    if recipe.uses_density:
         how = "" if arguments.threshold not in (None, "auto") else ", automatic"
         lowpassed = f", map low-passed at {arguments.lowpass:g} A" if arguments.lowpass else ""
         printer.print_line(f"threshold {result.threshold:.4g}{how}{lowpassed}")

@@ -107,7 +107,7 @@ def _print_estimate(printer: Printer, estimate: MotionEstimate, box: int, pixel_
         "per axis about it (SD)",
         *_anisotropy_lines(hinge),
         *(f"undetermined {poorly_determined_note(name)}" for name in hinge.undetermined),
-        f"wrong modes  {estimate.motion.outliers:.1%} of the particles",
+        f"wrong modes  {estimate.motion.outlier_share:.1%} of the particles",
         "try          " + " ".join(settings),
     ]
     printer.report("\n".join(lines), "motion", **_estimate_fields(estimate, corner))
@@ -135,7 +135,7 @@ def _estimate_fields(estimate: MotionEstimate, corner: Float64) -> dict[str, obj
         "fulcrum_covariance_A2": hinge.covariance_A2,
         "free_directions": hinge.free_directions,
         **_width_fields(hinge),
-        "outliers": motion.outliers,
+        "outliers": motion.outlier_share,
         "reference_from_centre_A": motion.reference_A,
         "mean": motion.mean,
         "covariance": motion.covariance,

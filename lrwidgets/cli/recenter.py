@@ -144,7 +144,9 @@ def _warn(data: _RecentringInput, frame: Recentring, share: np.ndarray) -> None:
         else 0.0
     )
     finest, wanted = ctf_delocalisation_limit_A(particles, frame.box, diameter), FINEST_SIGNAL_PX * frame.pixel_size_A
-    if frame.box < frame.before and finest > max(wanted, ctf_delocalisation_limit_A(particles, frame.before, diameter)):
+    if frame.box < frame.original_box and finest > max(
+        wanted, ctf_delocalisation_limit_A(particles, frame.original_box, diameter)
+    ):
         reach = f"only to {finest:.1f} A" if np.isfinite(finest) else "at no resolution"
         warnings.warn(
             f"--box {frame.box}: holds the signal of a region of {diameter:.0f} A, delocalised by the CTF, {reach}; "
@@ -154,7 +156,7 @@ def _warn(data: _RecentringInput, frame: Recentring, share: np.ndarray) -> None:
         )
     if mask is not None and (kept := recentre_map(mask, frame).data.sum() / max(mask.data.sum(), 1e-9)) < 1 - 1e-6:
         warnings.warn(f"--box {frame.box}: cuts off {1 - kept:.1%} of the mask: use a larger box", stacklevel=3)
-    if frame.box <= frame.before and (far := np.mean(share < 1)) > 0:
+    if frame.box <= frame.original_box and (far := np.mean(share < 1)) > 0:
         warnings.warn(
             f"{far:.0%} of the images do not cover the new box (the worst covers {share.min():.0%} of it): the rest is "
             "filled with noise of the same spectrum; to avoid this, extract the particles again from the micrographs",
@@ -169,15 +171,15 @@ def _warn(data: _RecentringInput, frame: Recentring, share: np.ndarray) -> None:
 
 def needed_box(particles: Particles, frame: Recentring, diameter_A: float, resolution_A: float) -> int:
     """Return the smallest even box that holds a body of diameter_A, delocalised by the CTF, to resolution_A."""
-    sizes = range(frame.box + frame.box % 2, 8 * frame.before, 2)
+    sizes = range(frame.box + frame.box % 2, 8 * frame.original_box, 2)
     return next((n for n in sizes if ctf_delocalisation_limit_A(particles, n, diameter_A) <= resolution_A), sizes[-1])
 
 
 def _check_maps(data: _RecentringInput, frame: Recentring) -> None:
     """Raise InputError for a map of another box than the particles'."""
     for name, volume in data.maps.items():
-        if volume.box != frame.before:
+        if volume.box != frame.original_box:
             raise InputError(
-                f"{volume.path or name}: is {volume.box}³ but the particles' box is {frame.before}: "
+                f"{volume.path or name}: is {volume.box}³ but the particles' box is {frame.original_box}: "
                 "give maps of the particles' box"
             )

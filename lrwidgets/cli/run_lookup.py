@@ -55,7 +55,7 @@ def print_run_info(printer: Printer, path: Path) -> None:
         printer.report("", "info", file=path, kind="run", inputs=store.inputs, spec=spec, tree=nodes, history=summaries)
         return
     for name, facts in store.inputs.items():
-        printer.print_line(f"{name}: {facts.get('path') or format_fact(facts)}")
+        printer.print_line(f"{name}: {facts.get('path') or format_for_display(facts)}")
     if head is None:
         printer.print_line("no complete step yet")
         return

@@ -17,5 +17,5 @@ def tree(arguments: Namespace) -> None:
         branches = make_view_state(session.spec, session.state).tree
     if not branches:
         raise InputError(f"{arguments.run}: has no complete step yet: continue it with lrwidgets refine ... --resume")
-    lines = [f"{INDENT * branch.depth}{'> ' if branch.here else '  '}{branch.label}" for branch in branches]
+    lines = [f"{INDENT * branch.depth}{'> ' if branch.is_present else '  '}{branch.label}" for branch in branches]
     Printer(arguments.json).report("\n".join(lines), "tree", steps=[asdict(branch) for branch in branches])
