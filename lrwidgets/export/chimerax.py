@@ -11,19 +11,19 @@ import xarray as xr
 from lrcore.arrays import Float64
 from lrcore.io.paths import atomic_write
 from lrcore.records import Step, Volume
-from lrcore.refinement.geometry import fulcrum_of
+from lrcore.refinement.geometry import step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameter_checks import mask_centre_A
 from lrcore.units import DEGREE
 
-SCRIPT, MARKS = "scene.cxc", "scene.bild"
-SHOWN_SHARE = 0.985
+SCENE_FILE, MARKERS_FILE = "scene.cxc", "scene.bild"
+SHARE_BELOW_LEVEL = 0.985
 """Share of the voxels below the initial contour level."""
 MOTION_RANGE_SD = 2.0
 """Range of the motion that is shown, to either side of its mean, in SD."""
-LEAST_SHARE = 0.1
+MIN_DISPLACEMENT_SHARE = 0.1
 """Share of the displacement below which a motion is not drawn."""
-SEARCHED, ESTIMATED_FULCRUM_COLOUR = "0.9 0.1 0.1", "1.0 0.65 0.0"
+SEARCH_FULCRUM_COLOUR, ESTIMATED_FULCRUM_COLOUR = "0.9 0.1 0.1", "1.0 0.65 0.0"
 COLOURS = ("1.0 0.65 0.0", "0.8 0.1 0.8", "0.1 0.5 0.1", "0.4 0.1 0.6", "0.5 0.3 0.1", "0.1 0.1 0.1")
 """Red, green and blue: of the fulcrum of the search, of the estimated fulcrum, and of the motions."""
 FULCRUM_RADIUS_A, SHAFT_A, HEAD_A = 3.0, 0.8, 2.0
@@ -31,7 +31,7 @@ FULCRUM_RADIUS_A, SHAFT_A, HEAD_A = 3.0, 0.8, 2.0
 
 def display_level(volume: Volume) -> float:
     """Return the initial contour level of a map."""
-    return float(np.quantile(volume.data, SHOWN_SHARE))
+    return float(np.quantile(volume.data, SHARE_BELOW_LEVEL))
 
 
 def write_scene(folder: Path, maps: dict[str, Volume], job: Job, step: Step, motions: xr.Dataset | None) -> list[Path]:
@@ -52,13 +52,13 @@ def write_scene(folder: Path, maps: dict[str, Volume], job: Job, step: Step, mot
     """
     level = {name: display_level(maps[name]) for name in ("map.mrc", "map_whole.mrc")}
     script = [
-        *(f"open {name}" for name in (*level, "mask.mrc", MARKS)),
+        *(f"open {name}" for name in (*level, "mask.mrc", MARKERS_FILE)),
         f"volume #1 style surface level {level['map.mrc']:.5g} color cornflowerblue",
         f"volume #2 style surface level {level['map_whole.mrc']:.5g} color lightgray transparency 0.6",
         "volume #3 style surface level 0.5 color gold transparency 0.75",
         "view",
     ]
-    texts = {SCRIPT: script, MARKS: bild_lines(job, step, motions)}
+    texts = {SCENE_FILE: script, MARKERS_FILE: bild_lines(job, step, motions)}
     for name, lines in texts.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -69,10 +69,10 @@ def bild_lines(job: Job, step: Step, motions: xr.Dataset | None) -> list[str]:
     """Return the lines of the .bild file, in the coordinates of the map files: Å, with the origin of their headers."""
     mask = job.mask
     centre = np.array(mask.header_origin_A) + (mask.box // 2) * mask.pixel_size_A
-    fulcrum = centre + np.array(fulcrum_of(job, step))
+    fulcrum = centre + np.array(step_fulcrum_A(job, step))
     lines = [
         ".comment the fulcrum of the search",
-        f".color {SEARCHED}",
+        f".color {SEARCH_FULCRUM_COLOUR}",
         f".sphere {_point(fulcrum)} {FULCRUM_RADIUS_A}",
     ]
     if motions is None:
@@ -87,7 +87,7 @@ def bild_lines(job: Job, step: Step, motions: xr.Dataset | None) -> list[str]:
     radius = float(np.linalg.norm(body - estimated)) or 1.0
     for number, colour in zip(motions["motion"].values, COLOURS, strict=False):
         motion = motions.sel(motion=number)
-        if float(motion["share"]) < LEAST_SHARE:
+        if float(motion["share"]) < MIN_DISPLACEMENT_SHARE:
             continue
         turn = motion["turn"].values * DEGREE
         axis = turn / max(float(np.linalg.norm(turn)), 1e-12) * radius

@@ -19,7 +19,7 @@ from lrcore.io.paths import atomic_write
 from lrcore.maps.fsc import randomisation_shell
 from lrcore.records import Expectation, Step, Volume
 from lrcore.refinement.density import final_map, map_with_surroundings, mask_for_next_iteration
-from lrcore.refinement.geometry import fulcrum_of
+from lrcore.refinement.geometry import step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.units import DEGREE
 from lrwidgets.export import chimerax as export_chimerax
@@ -123,7 +123,7 @@ def pose_columns(job: Job, step: Step, drawn: xr.Dataset | None = None) -> dict[
     """
     expectation = step.expectation
     magnification = magnification_in_3d(job.particles, np.arange(len(job.particles)))
-    angle, shift = pose_differences(job.particles.poses, expectation.poses, fulcrum_of(job, step), magnification)
+    angle, shift = pose_differences(job.particles.poses, expectation.poses, step_fulcrum_A(job, step), magnification)
     rotation_sd, shift_sd = pose_sds(expectation.covariance if drawn is None else drawn["covariance"].values)
     return {
         "lrwAngleChange": angle,

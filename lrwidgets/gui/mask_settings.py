@@ -121,7 +121,7 @@ def describe_mask(
     mask = made.mask if given is None else given.data
     size = masks.measure_mask(mask, apix)
     parts = ["mask from file; change any setting to build a new one"] if given is not None else []
-    if given is None and made.recipe.dense:
+    if given is None and made.recipe.uses_density:
         parts.append(f"threshold {made.threshold:.4g}, {_kept_parts(made)}")
     centre = ", ".join(f"{x:.1f}" for x in size.centre_px)
     parts += [

@@ -14,7 +14,7 @@ from lrwidgets.gui.panel_base import PanelBase, ProgrammaticChange
 from lrwidgets.plots.catalogue import FIGURE_OF_FINDING
 from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
-from lrwidgets.session.view_state import TreeRow, ViewState, make_view_state, number
+from lrwidgets.session.view_state import TreeRow, ViewState, make_view_state, parse_iteration_count
 from lrwidgets.text import formatting
 
 RUN_FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
@@ -103,7 +103,7 @@ class RunModel:
     def run(self, typed: str) -> None:
         """Run a number of iterations as typed; empty: until convergence. Raises InputError for anything else."""
         text = typed.strip()
-        self.session.run(number(text) if text else None)
+        self.session.run(parse_iteration_count(text) if text else None)
 
     def set_paused(self, paused: bool) -> None:
         """Pause at the next chunk of particles, or resume."""
@@ -166,15 +166,15 @@ class RunModel:
             self._view.show_state(state)
         if before is None or before.failure != state.failure:
             self._panel.show_message(state.failure, "bad")
-        if before is None or before.rows != state.rows:
-            self._view.show_history(history_text(state.rows))
+        if before is None or before.history != state.history:
+            self._view.show_history(history_text(state.history))
         if before is None or before.tree != state.tree:
             self._show_tree(state.tree)
         self._request_advice(state)
 
     def _show_tree(self, rows: Sequence[TreeRow]) -> None:
         """Show the tree; the selected step stays selected until the current step is another one."""
-        present = next((row.node for row in rows if row.here), None)
+        present = next((row.node for row in rows if row.is_present), None)
         selected = self._view.selected_node()
         if present != self._present or selected is None:
             selected = present
@@ -207,7 +207,7 @@ def history_text(rows: Sequence[IterationSummary]) -> str:
 
 def tree_label(row: TreeRow, indent: str) -> str:
     """Return a step as a line of the tree. indent: for each branch that it lies below the first."""
-    return f"{indent * row.depth}{'▶ ' if row.here else ''}{row.label}"
+    return f"{indent * row.depth}{'▶ ' if row.is_present else ''}{row.label}"
 
 
 def pending_text(state: ViewState) -> str:

@@ -16,7 +16,7 @@ import traitlets as t
 
 from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
-from lrcore.masks.distance import bounds
+from lrcore.masks.distance import bounding_block
 from lrcore.records import Volume
 from lrwidgets.jupyter.base import Panel
 
@@ -259,7 +259,7 @@ def to_bytes(data: Float32, between: Range) -> bytes:
 
 def overlay_traits(mask: Volume, on: Volume) -> dict[str, Any]:
     """Return the traits of a mask over a map: the block that contains its voxels, and where it lies."""
-    block = bounds(mask.data > 0.5 / 255, 1)
+    block = bounding_block(mask.data > 0.5 / 255, 1)
     part = np.rint(mask.data[block] * np.float32(255)).clip(0, 255).astype(np.uint8)
     step = mask.pixel_size_A / on.pixel_size_A
     start = [on.box // 2 + (axis.start - mask.box // 2) * step for axis in reversed(block)]

@@ -17,13 +17,13 @@ from lrwidgets.plots._style import (
     HEADROOM,
     ORANGE,
     TEXT,
-    headline,
     histogram,
     last_iteration,
     legend_above,
     new_figure,
     particle_count,
     results_group,
+    set_figure_title,
     style_axes,
 )
 
@@ -65,7 +65,7 @@ def overview(before: xr.DataTree, after: xr.DataTree) -> Figure:
     draw_change(panels[1], after, "shift", since_last=False)
     draw_sd(panels[2], after, "rotation")
     first, last = (fsc_curve(results_group(tree, "fsc"), "masked").resolution_A() for tree in (before, after))
-    headline(
+    set_figure_title(
         figure,
         f"{particle_count(after)}, {last_iteration(after)} iterations: {first:.1f} Å → {last:.1f} Å inside the mask",
     )
@@ -119,7 +119,9 @@ def compare(comparison: Comparison) -> Figure:
         histogram(ax, values, np.linspace(0, 1.15 * float(np.quantile(values, 0.99)) or 1.0, BINS), unit, BLUE)
         style_axes(ax, label, "particles")
         legend_above(ax)
-    headline(figure, (comparison.verdict or comparison.summary).partition(" (" if comparison.verdict else ";")[0])
+    set_figure_title(
+        figure, (comparison.verdict or comparison.summary).partition(" (" if comparison.verdict else ";")[0]
+    )
     return figure
 
 

@@ -25,8 +25,8 @@ from lrwidgets.plots._style import (
     figure_with_axes,
     new_figure,
     results_group,
+    set_axis_title,
     style_axes,
-    title,
 )
 
 RAMP = LinearSegmentedColormap.from_list("iterations", ["#C6DBEF", SKY, BLUE, "#08306B"])
@@ -45,7 +45,7 @@ THRESHOLDS = (0.143, 0.5)
 RESOLUTIONS_A = (100, 50, 30, 20, 15, 10, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.8, 2.6, 2.4, 2.2, 2, 1.8, 1.6, 1.4, 1.2, 1)
 LEGEND_LINES = 9
 
-BELOW = 0.42
+LEGEND_OFFSET_IN = 0.42
 """Distance in inches from an axis down to its legend, which is below the label."""
 Line = tuple[Fsc, str, str, str, float]
 """A curve, its label, colour, line style and line width."""
@@ -74,10 +74,10 @@ def fsc(tree: xr.DataTree, narrow: bool = False) -> Figure:
     last = int(data["iteration"][-1])
     curves = {kind: fsc_curve(data, kind) for kind in FSC_STYLES if kind in data}
     draw_curves(axes[0], [(curve, *FSC_STYLES[kind]) for kind, curve in curves.items()])
-    title(axes[0], f"all FSC curves, iteration {last}")
+    set_axis_title(axes[0], f"all FSC curves, iteration {last}")
     for ax, kind in zip(axes[1:], ("masked", "corrected"), strict=True):
         draw_curves(ax, _over_iterations(data, kind))
-        title(ax, f"{FSC_STYLES[kind][0]} FSC, all iterations")
+        set_axis_title(ax, f"{FSC_STYLES[kind][0]} FSC, all iterations")
     for ax in axes[: 3 if narrow else 1]:
         ax.set_ylabel("Fourier shell correlation", fontsize=TEXT)
     return figure
@@ -160,7 +160,7 @@ def conical(data: xr.Dataset) -> Figure:
 
     Parameters
     ----------
-    data : as `lrcore.maps.conical_fsc.to_dataset` returns it
+    data : as `lrcore.maps.conical_fsc.conical_fsc_dataset` returns it
 
     Returns
     -------
@@ -182,7 +182,7 @@ def conical(data: xr.Dataset) -> Figure:
     ax.axhline(THRESHOLDS[0], color=INK, lw=0.8, ls=":")
     style_axes(ax, "spatial frequency, 1/Å", "Fourier shell correlation in a cone")
     ax.legend(fontsize=SMALL, frameon=False)
-    title(ax, f"area under the FSC, worst over best cone: {data.attrs['area_ratio']:.2f}")
+    set_axis_title(ax, f"area under the FSC, worst over best cone: {data.attrs['area_ratio']:.2f}")
     return figure
 
 
@@ -231,7 +231,7 @@ def draw_curves(ax: Axes, lines: Sequence[Line], columns: int = 2) -> None:
         ncols=columns,
         loc="upper center",
         bbox_to_anchor=(0.48, 0.0),
-        bbox_transform=ax.transAxes + ScaledTranslation(0, -BELOW, ax.figure.dpi_scale_trans),
+        bbox_transform=ax.transAxes + ScaledTranslation(0, -LEGEND_OFFSET_IN, ax.figure.dpi_scale_trans),
         columnspacing=1.0,
         labelspacing=0.3,
     )

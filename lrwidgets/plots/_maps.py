@@ -19,8 +19,8 @@ from lrwidgets.plots._style import (
     legend_above,
     new_figure,
     results_group,
+    set_axis_title,
     style_axes,
-    title,
 )
 
 GREYS = colormaps["gray"].resampled(48)
@@ -139,7 +139,7 @@ def draw_slices(figure: Figure | SubFigure, maps: dict[str, xr.DataArray], mask:
             ax.locator_params(nbins=4)
             style_axes(ax, f"{across}, Å", f"{up}, Å")
             position = f"{centre[along]:.0f} Å".replace("-", "\N{MINUS SIGN}")
-            title(ax, f"{name}, {along} = {position}")
+            set_axis_title(ax, f"{name}, {along} = {position}")
 
 
 def _window(grid: Float64, centre: float, reach: float) -> tuple[float, float]:

@@ -13,16 +13,16 @@ from lrwidgets.plots._style import (
     ORANGE,
     RED,
     SMALL,
-    headline,
     legend_above,
     new_figure,
+    set_figure_title,
     style_axes,
 )
 from lrwidgets.plots._style import histogram as bars
 
-SHOWN = 24
+MAX_SETTINGS_SHOWN = 24
 """Number of settings of a sweep that are drawn, best first."""
-INSIDE = 2.795
+RADIUS_95_PERCENT_SD = 2.795
 """Radius in SD of the ellipsoid that contains 95 % of a Gaussian in three dimensions."""
 
 
@@ -78,7 +78,9 @@ def motion(motions: xr.Dataset, volume: xr.DataArray, mask: xr.DataArray) -> Fig
     legend_above(ax)
     angle, shift = float(np.linalg.norm(first["turn"])), float(np.linalg.norm(first["shift"]))
     share = 100 * float(first["share"])
-    headline(figure, f"Motion 1: {angle:.1f}° and {shift:.1f} Å (SD), {share:.0f} % of the mean square displacement")
+    set_figure_title(
+        figure, f"Motion 1: {angle:.1f}° and {shift:.1f} Å (SD), {share:.0f} % of the mean square displacement"
+    )
     return figure
 
 
@@ -86,6 +88,6 @@ def _ellipse(covariance: xr.DataArray, across: str, up: str, centre: dict[str, f
     """Return the projection onto a plane of the 95 % confidence ellipsoid of the fulcrum."""
     in_plane = covariance.sel(map_axis=[across, up], map_axis_=[across, up]).values
     values, vectors = np.linalg.eigh(in_plane)
-    width, height = 2 * INSIDE * np.sqrt(np.maximum(values, 0.0))
+    width, height = 2 * RADIUS_95_PERCENT_SD * np.sqrt(np.maximum(values, 0.0))
     angle = float(np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0])))
     return Ellipse((centre[across], centre[up]), width, height, angle=angle, fill=False, color=RED, lw=1.4)

@@ -21,20 +21,20 @@ from lrwidgets.plots._style import (
     ORANGE,
     RED,
     figure_with_axes,
-    headline,
     histogram,
     last_iteration,
     legend_above,
     particle_count,
     results_group,
+    set_figure_title,
     style_axes,
 )
 
-UNITS = {"°": "degrees", " Å": "Å"}
+AXIS_UNITS = {"°": "degrees", " Å": "Å"}
 """Unit as it follows a number → unit in an axis label."""
-VIEWS = 64
+AVERAGED_DIRECTIONS = 64
 """Viewing directions over which the projected length of a motion is averaged."""
-TILTS = (0, 30, 60, 90, 120, 150, 180)
+TILT_TICKS_DEG = (0, 30, 60, 90, 120, 150, 180)
 
 
 def changes(tree: xr.DataTree, by_half: bool = False, narrow: bool = False) -> Figure:
@@ -58,7 +58,7 @@ def changes(tree: xr.DataTree, by_half: bool = False, narrow: bool = False) -> F
     cases = [(since_last, what) for since_last in (False, True) for what in ("angle", "shift")]
     for ax, (since_last, what) in zip(axes, cases, strict=True):
         draw_change(ax, tree, what, since_last, by_half)
-    headline(figure, f"Pose changes of {particle_count(tree)}, iteration {last_iteration(tree)}")
+    set_figure_title(figure, f"Pose changes of {particle_count(tree)}, iteration {last_iteration(tree)}")
     return figure
 
 
@@ -82,7 +82,7 @@ def uncertainty(tree: xr.DataTree, narrow: bool = False) -> Figure:
     draw_sd(axes[0], tree, "rotation")
     draw_sd(axes[1], tree, "shift")
     source = "sampled from the posterior" if "uncertainty" in tree.children else "from the search"
-    headline(figure, f"Pose uncertainty of {particle_count(tree)}, iteration {last_iteration(tree)}, {source}")
+    set_figure_title(figure, f"Pose uncertainty of {particle_count(tree)}, iteration {last_iteration(tree)}, {source}")
     return figure
 
 
@@ -98,7 +98,7 @@ class MotionWidthsLike(Protocol):
         """Standard errors of these two."""
 
     @property
-    def turns(self) -> Float64 | None:
+    def rotation_covariance_deg2(self) -> Float64 | None:
         """Covariance (3, 3) of the rotations, degree²; None if it is the same about all axes."""
 
 
@@ -129,8 +129,8 @@ def prior(
     for ax, what, sd, error in zip(axes, ("angle", "shift"), widths, errors, strict=True):
         search, spread = _search(spec, what), np.diag([sd**2] * 3)
         label = f"motion estimate, SD {sd:.2g} ± {error:.1g}{search.unit} per axis"
-        if what == "angle" and estimate and estimate.turns is not None:
-            spread = estimate.turns
+        if what == "angle" and estimate and estimate.rotation_covariance_deg2 is not None:
+            spread = estimate.rotation_covariance_deg2
             label = f"motion estimate, SD {_sds(spread)}° along its axes"
         if sd and spec.prior == "motion":
             search = _with_learned_width(search, spec, sd, spread)
@@ -144,7 +144,7 @@ def prior(
         centre = "the last pose" if search.recentred else "the input pose"
         style_axes(
             ax,
-            f"{search.quantity} from {centre}, {UNITS[search.unit]}",
+            f"{search.quantity} from {centre}, {AXIS_UNITS[search.unit]}",
             "particles" if len(values) else "particles (of 100)",
         )
         ax.set_xlim(0, edges[-1])
@@ -170,11 +170,11 @@ def directions(tree: xr.DataTree, narrow: bool = False) -> Figure:
     figure, (ax,) = figure_with_axes(1, 7.4, 4.0, narrow)
     counts, _, _, image = ax.hist2d(rot, cos_tilt, bins=(36, 18), range=((-180, 180), (-1, 1)), cmap="viridis")
     figure.colorbar(image, ax=ax, label="particles")
-    ax.set_yticks(np.cos(np.radians(TILTS)), [str(tilt) for tilt in TILTS])
+    ax.set_yticks(np.cos(np.radians(TILT_TICKS_DEG)), [str(tilt) for tilt in TILT_TICKS_DEG])
     ax.set_xticks(range(-180, 181, 60))
     style_axes(ax, "rot, degrees", "tilt, degrees")
     covered = float((counts > 0).mean())
-    headline(
+    set_figure_title(
         figure,
         f"Viewing directions of {particle_count(tree)}, iteration {last_iteration(tree)}: {covered:.0%} of all covered",
     )
@@ -200,7 +200,7 @@ def draw_change(ax: Axes, tree: xr.DataTree, what: str, since_last: bool, by_hal
     since = "from the input pose"
     if since_last:
         since = f"since the last iteration ({f'{now - 1} to {now}' if now else 'none yet'})"
-    style_axes(ax, f"{search.quantity} {since}, {UNITS[search.unit]}", "particles")
+    style_axes(ax, f"{search.quantity} {since}, {AXIS_UNITS[search.unit]}", "particles")
     legend_above(ax)
 
 
@@ -299,7 +299,7 @@ def draw_sd(ax: Axes, tree: xr.DataTree, what: str) -> None:
     if prior is not None:
         note = "" if prior < ax.get_xlim()[1] else " (outside)"
         ax.axvline(prior, 0, 1 / HEADROOM, color=ORANGE, lw=2, label=f"prior, SD {prior:g}{unit}{note}")
-    style_axes(ax, f"posterior SD of the {what}, {UNITS[unit]}", "particles")
+    style_axes(ax, f"posterior SD of the {what}, {AXIS_UNITS[unit]}", "particles")
     legend_above(ax)
 
 
@@ -317,9 +317,9 @@ def _length_density(x: Float64, spread: Float64, dimensions: int) -> Float64:
     dimensions: 3, or 2 for its projection onto planes, averaged over VIEWS orientations. The density of the length is
     the density of the vector, averaged over VIEWS directions u, times the area of the sphere (circle) of that radius.
     """
-    projection = Rotation.random(VIEWS, rng=0).as_matrix()[:, :dimensions]
+    projection = Rotation.random(AVERAGED_DIRECTIONS, rng=0).as_matrix()[:, :dimensions]
     projected = projection @ spread @ projection.transpose(0, 2, 1)
-    u = Rotation.random(VIEWS, rng=1).as_matrix()[:, 0, :dimensions]
+    u = Rotation.random(AVERAGED_DIRECTIONS, rng=1).as_matrix()[:, 0, :dimensions]
     u /= np.linalg.norm(u, axis=1, keepdims=True)
     squared = np.einsum("dj,vjk,dk->vd", u, np.linalg.inv(projected), u).ravel()
     height = np.repeat(np.linalg.det(projected) ** -0.5, len(u))

@@ -17,9 +17,9 @@ BLUE, SKY, ORANGE, RED, GREEN, GREY, INK = "#0072B2", "#56B4E9", "#E69F00", "#D5
 BINS = 40
 HEADROOM = 1.4
 """Height of a histogram's axis over that of its bars, which makes room for the legend."""
-NARROW, LOWER = 5.4, 0.85
+NARROW_WIDTH_IN, NARROW_HEIGHT_FACTOR = 5.4, 0.85
 """Width in inches of a figure for a side panel, and the height of its axes relative to other figures."""
-LETTERS = 11
+LETTERS_PER_INCH = 11
 """Letters of a headline per inch."""
 SMALL, TEXT, LARGE = 8.5, 9.5, 11.5
 """Text sizes in points."""
@@ -38,7 +38,7 @@ def figure_with_axes(
     width, height: of the wide figure in inches. sharey: whether axes side by side share the y axis.
     """
     if narrow:
-        figure = new_figure(NARROW, LOWER * count * height / rows)
+        figure = new_figure(NARROW_WIDTH_IN, NARROW_HEIGHT_FACTOR * count * height / rows)
         return figure, list(np.ravel(figure.subplots(count, 1)))
     figure = new_figure(width, height)
     return figure, list(np.ravel(figure.subplots(rows, count // rows, sharey=sharey)))
@@ -72,14 +72,14 @@ def style_axes(ax: Axes, x: str, y: str) -> None:
     ax.spines[["bottom", "left"]].set_color(GREY)
 
 
-def title(ax: Axes, text: str) -> None:
+def set_axis_title(ax: Axes, text: str) -> None:
     """Set the title of one axis."""
     ax.set_title(text, fontsize=TEXT, loc="left")
 
 
-def headline(figure: Figure, text: str) -> None:
+def set_figure_title(figure: Figure, text: str) -> None:
     """Set the title of the figure, wrapped to its width."""
-    text = textwrap.fill(text, int(LETTERS * figure.get_figwidth()))
+    text = textwrap.fill(text, int(LETTERS_PER_INCH * figure.get_figwidth()))
     figure.suptitle(text, fontsize=LARGE, fontweight="bold", x=0.01, ha="left")
 
 

@@ -20,7 +20,7 @@ def before_after_slices(tree: xr.DataTree, start: xr.DataTree) -> Figure:
 
 UNCERTAINTY = "Uncertainty"
 SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
-DRAWN = SDS.replace("particles", "uncertainty")
+SAMPLED_SDS = SDS.replace("particles", "uncertainty")
 FIGURES: dict[str, tuple[Callable[..., Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
     "Pose changes": (lambda tree, **how: plots.changes(tree, by_half=True, **how), "Pose changes", '["particles"]'),
@@ -45,4 +45,4 @@ FIGURE_OF_FINDING = {finding: figure for figure, findings in _EVIDENCE.items() f
 
 def data_code(name: str, tree: xr.DataTree) -> str:
     """Return the Python index of a figure's data in these results."""
-    return DRAWN if name == UNCERTAINTY and "uncertainty" in tree.children else FIGURES[name][2]
+    return SAMPLED_SDS if name == UNCERTAINTY and "uncertainty" in tree.children else FIGURES[name][2]

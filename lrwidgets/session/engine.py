@@ -27,7 +27,7 @@ class Engine(Protocol):
     def start(self, job: Job, backend: Backend) -> Events:
         """See lrcore.refinement.start.start."""
 
-    def advance(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
+    def run_iteration(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
         """See lrcore.refinement.iteration.run_iteration."""
 
     def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
@@ -45,7 +45,7 @@ class _LrcoreEngine:
 
     get_backend = staticmethod(backends.get_backend)
     start = staticmethod(refinement_start.start)
-    advance = staticmethod(iteration.run_iteration)
+    run_iteration = staticmethod(iteration.run_iteration)
     iterate = staticmethod(iteration.iterate)
     adopt_step = staticmethod(density.adopt_step)
     held_out = staticmethod(held_out_likelihood.held_out)

@@ -33,5 +33,5 @@ def stored_or_computed(
         else:
             computed = uncertainty_dataset(job.particles, last, event)
     if not store.read_only:
-        store.keep_uncertainty(node.id, computed)
+        store.store_uncertainty(node.id, computed)
     return computed

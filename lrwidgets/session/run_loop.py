@@ -123,7 +123,7 @@ class RunLoop(StoredSteps):
         stepped = True
         while stepped and self._iterations_left != 0:
             job, once, stepped = self.job, self._past_convergence, False
-            run = self._engine.advance if once else self._engine.iterate
+            run = self._engine.run_iteration if once else self._engine.iterate
             for event in run(job, *self._current_steps(job), self._get_backend()):
                 self._handle_event(event, job)
                 if isinstance(event, Step):
@@ -144,7 +144,7 @@ class RunLoop(StoredSteps):
             first = last = yield from self._run_to_step(self._engine.start(job, self._get_backend()))
         else:
             first, last = (select_step_particles(step, rows) for step in self._current_steps(job))
-        step = yield from self._run_to_step(self._engine.advance(job, first, last, self._get_backend()))
+        step = yield from self._run_to_step(self._engine.run_iteration(job, first, last, self._get_backend()))
         self._publish(preview=step, message=f"previewed {len(rows)} particles")
 
     def _run_to_step(self, events: Events) -> Generator[None, None, Step]:

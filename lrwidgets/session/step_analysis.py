@@ -12,7 +12,7 @@ import xarray as xr
 from lrcore.analysis.motion_estimate import MotionEstimate, estimate_motion, principal_motions
 from lrcore.arrays import Float64
 from lrcore.errors import InputError
-from lrcore.maps.local_resolution import LocalResolution, local_resolution
+from lrcore.maps.local_resolution import LocalResolution, estimate_local_resolution
 from lrcore.motion.model import FulcrumEstimate
 from lrcore.records import Progress, Step, Volume
 from lrcore.refinement.density import final_map, map_with_surroundings
@@ -108,13 +108,13 @@ class MotionWidths:
     sd: tuple[float, float]
     error: tuple[float, float]
     undetermined: tuple[str, ...] = ()
-    axes: tuple[float, float] | None = None
-    turns: Float64 | None = field(default=None, compare=False)
+    rotation_sd_range_deg: tuple[float, float] | None = None
+    rotation_covariance_deg2: Float64 | None = field(default=None, compare=False)
 
     @property
     def prior_settings(self) -> dict[str, Any]:
         """Fields of the spec for a prior of these widths, to two digits; prior=motion if the width differs by axis."""
-        if self.axes:
+        if self.rotation_sd_range_deg:
             return {"prior": "motion"}
         turn, shift = (float(f"{width:.2g}") for width in self.sd)
         return {"prior": "gaussian", "rotation_prior_sd_deg": turn, "shift_prior_sd_A": shift}
@@ -123,8 +123,8 @@ class MotionWidths:
         (turn, shift), (a, b) = self.sd, self.error
         summary = f"The particles move by {turn:.2g} ± {a:.1g}° and {shift:.2g} ± {b:.1g} Å per axis (SD)."
         by_axis = []
-        if self.axes:
-            widest, narrowest = self.axes
+        if self.rotation_sd_range_deg:
+            widest, narrowest = self.rotation_sd_range_deg
             by_axis = [
                 f"Rotations differ by axis, {widest:.2g}° about the widest and {narrowest:.2g}° about the narrowest: "
                 "prior=motion accounts for it."
@@ -180,7 +180,7 @@ def local_resolution_of(session: Session, node: str, tell: Callable[[str], None]
     if node not in known:
         maps = step.half_maps
         mask, workers = session.job_of(stored).mask, len(os.sched_getaffinity(0))
-        for event in local_resolution(maps.first, maps.second, mask, workers=workers):
+        for event in estimate_local_resolution(maps.first, maps.second, mask, workers=workers):
             if isinstance(event, Progress):
                 tell(f"local resolution: {event.done} of {event.total} windows")
             else:

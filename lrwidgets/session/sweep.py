@@ -18,7 +18,7 @@ from lrwidgets.session.engine import LRCORE_ENGINE, Engine, Events, map_kind
 from lrwidgets.session.run_loop import START_FIELDS
 from lrwidgets.session.session import Session
 from lrwidgets.text import fields
-from lrwidgets.text.formatting import format_fact
+from lrwidgets.text.formatting import format_for_display
 from lrwidgets.text.parameters import changes_from_text, edit_spec
 
 MAX_SETTINGS = 200
@@ -76,7 +76,7 @@ def sweep(
         kind = map_kind(spec, digest)
         if kind not in adopted:
             adopted[kind] = engine.adopt_step(trial, made, first, last, backend)
-        step = yield from _step_with_progress(engine.advance(trial, first, adopted[kind], backend), i, len(specs))
+        step = yield from _step_with_progress(engine.run_iteration(trial, first, adopted[kind], backend), i, len(specs))
         base = base or (trial, step)
         summaries.append(step.history[-1])
         scores.append(engine.held_out(first, base, (trial, step), backend, len(rows)))
@@ -162,7 +162,7 @@ def _dataset(over: Mapping[str, Sequence[Any]], summaries: list[IterationSummary
 def ranking_table(ranking: xr.Dataset) -> str:
     """Return one line for each combination, best first, with the field names that `--set` takes."""
     lines = _format_ranking(
-        ranking, lambda values: ", ".join(f"{name} {format_fact(value)}" for name, value in values.items())
+        ranking, lambda values: ", ".join(f"{name} {format_for_display(value)}" for name, value in values.items())
     )
     return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(lines, 1))
 

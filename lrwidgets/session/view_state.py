@@ -10,7 +10,7 @@ from lrcore.results.store import StepNode
 from lrwidgets.session.state import RunState
 from lrwidgets.text.fields import format_value, parameter_field
 
-PHASES = {
+PHASE_TEXT = {
     "idle": "ready",
     "running": "running",
     "pausing": "pausing at the next chunk of particles",
@@ -34,7 +34,7 @@ class TreeRow:
     node: str
     depth: int
     label: str
-    here: bool
+    is_present: bool
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ViewState:
     progress: str
     busy: bool
     paused: bool
-    rows: tuple[IterationSummary, ...]
+    history: tuple[IterationSummary, ...]
     tree: tuple[TreeRow, ...]
     pending_changes: str
 
@@ -74,7 +74,7 @@ class View(Protocol):
 def make_view_state(spec: RefineSpec, state: RunState) -> ViewState:
     """Return what a view shows of a session in this state; spec: that of the next iteration."""
     present = next((node for node in state.tree if node.id == state.node), None)
-    status = PHASES[state.phase]
+    status = PHASE_TEXT[state.phase]
     if state.phase == "idle" and state.message:
         status = f"{status}: {state.message}"
     return ViewState(
@@ -84,7 +84,7 @@ def make_view_state(spec: RefineSpec, state: RunState) -> ViewState:
         progress=_progress(state),
         busy=state.phase != "idle",
         paused=state.phase in ("pausing", "paused"),
-        rows=state.summaries,
+        history=state.summaries,
         tree=_tree(state),
         pending_changes=describe_differences(present.spec, spec) if present else "",
     )
@@ -105,7 +105,7 @@ def format_remaining_time(left: float) -> str:
     return f"{left / 60:.0f} min" if left < 5400 else f"{left / 3600:.1f} h"
 
 
-def number(text: str) -> int:
+def parse_iteration_count(text: str) -> int:
     """Parse a number of iterations. Raises InputError if it is not a whole number above 0."""
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"{text!r} iterations: write a whole number above 0, or leave it empty to run to the end")

@@ -28,10 +28,10 @@ def format_iteration(summary: IterationSummary) -> str:
     ).rstrip()
 
 
-def format_fact(value: Any) -> str:
+def format_for_display(value: Any) -> str:
     """Format a value for display: lists with commas, "key: value" for dicts, numbers without trailing zeros."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {format_fact(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {format_for_display(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(format_fact, value)) if value else "none"
+        return ", ".join(map(format_for_display, value)) if value else "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

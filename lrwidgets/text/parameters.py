@@ -14,7 +14,7 @@ from lrcore.errors import InputError
 from lrcore.refinement.parameters import RefineSpec
 
 DEFAULT_SPEC = RefineSpec.model_validate({})
-SIGNS = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge"), annotated_types.Le: ("<=", "le")}
+BOUND_SIGNS = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge"), annotated_types.Le: ("<=", "le")}
 
 
 def edit_spec(spec: RefineSpec, changes: Mapping[str, Any]) -> RefineSpec:
@@ -95,7 +95,11 @@ def _field(name: str) -> FieldInfo:
 
 def _valid(field: FieldInfo) -> str:
     """Return the bounds of a numeric field, such as ` (valid: > 0 and <= 90 degree)`; empty for other fields."""
-    bounds = [f"{SIGNS[type(m)][0]} {getattr(m, SIGNS[type(m)][1])}" for m in field.metadata if type(m) in SIGNS]
+    bounds = [
+        f"{BOUND_SIGNS[type(m)][0]} {getattr(m, BOUND_SIGNS[type(m)][1])}"
+        for m in field.metadata
+        if type(m) in BOUND_SIGNS
+    ]
     extra = field.json_schema_extra
     unit = f" {extra['unit']}" if isinstance(extra, dict) and extra.get("unit") else ""
     return f" (valid: {' and '.join(bounds)}{unit})" if bounds else ""

@@ -168,7 +168,9 @@ def documented_parameters(thing: Any) -> list[str]:
     return [name.strip("* ") for line in lines if re.match(r"[\w*]", line) for name in line.split(" : ")[0].split(",")]
 
 
-@pytest.mark.parametrize(("name", "thing"), public_functions(), ids=lambda one: one if isinstance(one, str) else "")
+@pytest.mark.parametrize(
+    ("name", "thing"), list(public_functions()), ids=lambda one: one if isinstance(one, str) else ""
+)
 def test_parameters_are_documented(name: str, thing: Any) -> None:
     parameters = [one for one in inspect.signature(thing).parameters if one != "self"]
     assert inspect.getdoc(thing)

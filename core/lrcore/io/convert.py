@@ -16,14 +16,7 @@ import pandas as pd
 from lrcore.arrays import StructuredArray
 from lrcore.errors import InputError
 from lrcore.imaging import rotations
-from lrcore.io.cs_table import (
-    CsSource,
-    decode_text,
-    finite_field,
-    integer_field,
-    micrograph_columns,
-    with_columns,
-)
+from lrcore.io.cs_table import CsSource, decode_text, finite_field, integer_field, micrograph_columns, with_columns
 from lrcore.io.row_groups import group_identical_rows
 from lrcore.io.star_optics import GROUP, MAGNIFICATION, MICROSCOPE, NAME, PIXEL, SIZE, TILT, pixel_sizes
 from lrcore.io.star_table import IMAGE, StarSource, float_column, integer_column, parse_image_names, relion_stack_name
@@ -45,7 +38,7 @@ PARTICLE_FIELDS = {
 }
 """STAR column → CryoSPARC field and the factor that converts the column."""
 OPTICS_FIELDS = dict(zip(MICROSCOPE, ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"), strict=True))
-STAR, STAR_OPTICS, CS = "star/", "star_optics/", "lrwCs/"
+STAR_PREFIX, STAR_OPTICS, CS_PREFIX = "star/", "star_optics/", "lrwCs/"
 MICROGRAPH, COORDINATES = "rlnMicrographName", ("rlnCoordinateX", "rlnCoordinateY")
 LOCATION = (
     "location/micrograph_path",
@@ -101,7 +94,7 @@ def star_to_cs(source: StarSource) -> StructuredArray:
     taken |= {*ANGLES, *ORIGIN_A, *ORIGIN_PX, HALF, *used}
     if GROUP in table.columns:
         columns["ctf/exp_group_id"] = integer_column(path, table, GROUP).astype(np.uint32)
-    for prefix, block, group_rows in ((STAR, table, None), (STAR_OPTICS, optics, rows)):
+    for prefix, block, group_rows in ((STAR_PREFIX, table, None), (STAR_OPTICS, optics, rows)):
         for name in block.columns:
             if name not in taken and not (group_rows is not None and source.optics is None):
                 column = block[name].to_numpy(dtype=str)
@@ -162,15 +155,17 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
     columns[GROUP] = group.astype(str)
     taken |= used
     columns |= {
-        name: text for name, text in micrograph_columns(source, table["uid"]).items() if STAR + name not in fields
+        name: text
+        for name, text in micrograph_columns(source, table["uid"]).items()
+        if STAR_PREFIX + name not in fields
     }
     taken |= _recomputable_fields(table, fields)
     for field in (name for name in table.dtype.names or () if name not in taken):
         column = table[field]
-        if field.startswith(STAR):
-            columns[field.removeprefix(STAR)] = decode_text(column)
+        if field.startswith(STAR_PREFIX):
+            columns[field.removeprefix(STAR_PREFIX)] = decode_text(column)
         elif not (plain or field.startswith(STAR_OPTICS)):
-            columns[f"{CS}{field}:{_type_name(column)}"] = _as_text(column)
+            columns[f"{CS_PREFIX}{field}:{_type_name(column)}"] = _as_text(column)
     return {"optics": optics, "particles": pd.DataFrame(columns)}
 
 
@@ -286,9 +281,9 @@ def _embedded_cs_fields(source: StarSource) -> tuple[Columns, set[str]]:
     out: Columns = {}
     used = set()
     for name in map(str, source.table.columns):
-        field, _, kind = name.removeprefix(CS).rpartition(":")
+        field, _, kind = name.removeprefix(CS_PREFIX).rpartition(":")
         shape_type = TYPE.match(kind)
-        if name.startswith(CS) and field and shape_type:
+        if name.startswith(CS_PREFIX) and field and shape_type:
             out[field] = _from_text(source, name, shape_type)
             used.add(name)
     return out, used
@@ -341,7 +336,7 @@ def _from_text(source: StarSource, name: str, kind: re.Match[str]) -> npt.NDArra
         return np.array([[number(value) for value in row] for row in rows], dtype).reshape(len(values), *shape)
     except (ValueError, OverflowError) as error:
         raise InputError(
-            f"{source.path}: {name}: {error}: restore the original values of the columns {CS}..."
+            f"{source.path}: {name}: {error}: restore the original values of the columns {CS_PREFIX}..."
         ) from error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lrcore.errors import InputError
 
-LEVELS = 4
+MAX_PARENT_FOLDERS = 4
 """Parent folders of a table that are searched; enough to reach a RELION or CryoSPARC project folder."""
 SUFFIXES = (".mrc", ".mrcs", ".map", ".st")
 """Extensions of stacks and maps."""
@@ -46,7 +46,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def folders_above(folder: Path) -> list[Path]:
     """Return `folder` and up to `LEVELS` folders above it, nearest first, without `/`, which is no project folder."""
     folder = Path(os.path.abspath(folder))  # since `a/../b` is not below `a`
-    return [folder, *(above for above in folder.parents if above.name)][: LEVELS + 1]
+    return [folder, *(above for above in folder.parents if above.name)][: MAX_PARENT_FOLDERS + 1]
 
 
 def find_in_parent_folders(name: str, folder: Path) -> Path | None:

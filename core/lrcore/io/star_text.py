@@ -27,8 +27,8 @@ ROWS = 100_000
 BLOCK = rb"[ \t]*data_(\S*)[^\n]*"
 FIRST, LATER = re.compile(BLOCK), re.compile(rb"\n" + BLOCK)
 WORD = re.compile(r"""(?<!\S)(?:"(.*?)"|'(.*?)'|(\#.*))(?!\S)|(\S+)""", re.ASCII)
-GAPS = bytes.maketrans(b"\t\r\v\f", b"    ")
-SPECIAL = r"""^$|[ \t\n\r\v\f"'#]|^(?:data_|loop_|_)"""
+WHITESPACE_TO_BLANK = bytes.maketrans(b"\t\r\v\f", b"    ")
+MUST_QUOTE = r"""^$|[ \t\n\r\v\f"'#]|^(?:data_|loop_|_)"""
 """Pattern of the values that must be quoted."""
 TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 TAB = pa.scalar("\t", pa.large_string())
@@ -172,7 +172,7 @@ def _split(path: Path, name: str, width: int, piece: bytes, row: int) -> Columns
 
 def _split_plain(piece: bytes, width: int) -> Columns:
     """Split lines without quotes and comments by Arrow. Raises ArrowInvalid if a row has another width."""
-    chars = np.frombuffer(piece.translate(GAPS) + b"\n", np.uint8)
+    chars = np.frombuffer(piece.translate(WHITESPACE_TO_BLANK) + b"\n", np.uint8)
     after = chars[1:]
     keep = chars != ord(" ")
     keep[:-1] |= (after != ord(" ")) & (after != ord("\n"))
@@ -205,7 +205,7 @@ def _words(line: str) -> list[str]:
 
 def _quote_column(path: Path, column: pa.Array) -> pa.Array:
     """Quote the values that could not be read back otherwise."""
-    special = pc.match_substring_regex(column, SPECIAL)
+    special = pc.match_substring_regex(column, MUST_QUOTE)
     if not pc.any(special).as_py():
         return column
     pairs = zip(column.to_pylist(), special.to_pylist(), strict=True)

@@ -49,9 +49,9 @@ class Batch:
     bad: npt.NDArray[np.bool_]
 
 
-FEWEST = 8
+MIN_BATCH_SIZE = 8
 """Images in a batch, at least."""
-RANGE = 16
+RANGE_IMAGES_PER_PIXEL = 16
 """Images in a range per pixel of the box side, at least: then the sums of a range take little memory in comparison."""
 
 
@@ -63,7 +63,7 @@ def batch_size(box: int, size_bytes: int) -> int:
     box : pixels
     size_bytes : bytes of a batch, approximately
     """
-    return max(FEWEST, min(1024, size_bytes // (4 * box * box) // 8 * 8))
+    return max(MIN_BATCH_SIZE, min(1024, size_bytes // (4 * box * box) // 8 * 8))
 
 
 def reading_order(particles: Particles, half: int | None = None) -> Rows:
@@ -100,7 +100,7 @@ def batch_ranges(rows: Rows, box: int, backend: Backend) -> list[Rows]:
     """
     size = batch_size(box, backend.batch_bytes)
     whole = -(-len(rows) // size)
-    count = max(1, min(whole, len(rows) // (RANGE * box)))
+    count = max(1, min(whole, len(rows) // (RANGE_IMAGES_PER_PIXEL * box)))
     bounds = [whole * i // count * size for i in range(count + 1)]
     return [rows[a:b] for a, b in pairwise(bounds)]
 
@@ -171,12 +171,12 @@ def map_batches(
 def _halve_batches(box: int, images: int, backend: Backend, error: MemoryError) -> Backend:
     """Return the backend with batches of half the size, and warn about it."""
     size = min(batch_size(box, backend.batch_bytes), images)
-    if size <= FEWEST:
+    if size <= MIN_BATCH_SIZE:
         remedy = (
             "use --backend cpu, or fewer workers" if backend.name == "cuda" else "use fewer workers or a smaller box"
         )
         raise InputError(f"backend {backend.name}: too little memory for {size} images of {box} px ({error}): {remedy}")
-    half = max(FEWEST, size // 2)
+    half = max(MIN_BATCH_SIZE, size // 2)
     backend.free_cached_memory()
     warnings.warn(
         f"memory is short: continuing with images of {box} px in batches of {half}", RuntimeWarning, stacklevel=3
@@ -234,7 +234,7 @@ def _groups(particles: Particles, rows: Rows) -> list[tuple[int, Rows]]:
     return [(int(number), np.nonzero(group == number)[0]) for number in np.unique(group)]
 
 
-def quadrature(particles: Particles, batch: Batch, backend: Backend) -> Float32:
+def ctf_in_quadrature(particles: Particles, batch: Batch, backend: Backend) -> Float32:
     """Compute the CTF in quadrature: E cos γ where the CTF of the batch is E sin γ.
 
     Parameters

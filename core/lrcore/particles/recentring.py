@@ -38,7 +38,7 @@ COLUMNS = (*POINT_COLUMNS, *SHIFT_COLUMNS, *ORIGIN_COLUMNS, BOX_COLUMN, IMAGE_CO
 """Columns of recentred particles: point f (Å), cut s (px), and the original origin o (Å), box and image."""
 
 BATCH = 64
-NOISE_RIM = 0.45
+NOISE_RADIUS_FRACTION = 0.45
 """An image is assumed to show noise beyond this radius, as a fraction of the box."""
 CTF_POWER_SHARE = 0.95
 """Share of the particles whose CTF must fit into a box."""
@@ -58,7 +58,7 @@ class Recentring:
 
     point: tuple[int, int, int]
     box: int
-    before: int
+    original_box: int
     pixel_size_A: float
 
     @property
@@ -70,7 +70,7 @@ class Recentring:
     def inverse(self) -> "Recentring":
         """Return the frame that undoes this one."""
         x, y, z = self.point
-        return Recentring((-x, -y, -z), self.before, self.box, self.pixel_size_A)
+        return Recentring((-x, -y, -z), self.original_box, self.box, self.pixel_size_A)
 
 
 def recentring_at(point_A: npt.ArrayLike, box: int, before: int, pixel_size_A: float) -> Recentring:
@@ -115,7 +115,7 @@ def recentre_map(volume: Volume, frame: Recentring) -> Volume:
     Volume
         (box, box, box), 0 outside the original map.
     """
-    centre = tuple(p + frame.before // 2 for p in reversed(frame.point))
+    centre = tuple(p + frame.original_box // 2 for p in reversed(frame.point))
     corner = [c - frame.box // 2 for c in reversed(centre)]
     x, y, z = (o + c * frame.pixel_size_A for o, c in zip(volume.header_origin_A, corner, strict=True))
     return Volume(window_at(volume.data, centre, frame.box).astype(np.float32), volume.pixel_size_A, (x, y, z))
@@ -162,7 +162,7 @@ def recentre_images(particles: Particles, frame: Recentring, cut: Int64) -> Iter
         If an image cannot be read.
     """
     stored = replace(particles.images, sign=np.ones(len(particles), np.float32))
-    with StackReader(stored, frame.before) as reader:
+    with StackReader(stored, frame.original_box) as reader:
         for start in range(0, len(particles), BATCH):
             rows = np.arange(start, min(start + BATCH, len(particles)))
             images = reader.read(rows)
@@ -175,14 +175,14 @@ def recentre_images(particles: Particles, frame: Recentring, cut: Int64) -> Iter
 
 
 def _crop_image(image: Float32, cut: Int64, frame: Recentring) -> Float32:
-    x, y = (int(c) + frame.before // 2 for c in cut)
+    x, y = (int(c) + frame.original_box // 2 for c in cut)
     return window_at(image, (y, x), frame.box, np.nan).astype(np.float32)
 
 
 def matching_noise(images: Float32, box: int, seeds: npt.NDArray[np.uint64]) -> Float32:
     """Generate noise (b, box, box) with the mean and the radial spectrum of images (b, n, n) near their edges."""
     n = images.shape[-1]
-    rim = 1 - cosine_edge(radius_grid(n, 2), NOISE_RIM * n, 3.0)
+    rim = 1 - cosine_edge(radius_grid(n, 2), NOISE_RADIUS_FRACTION * n, 3.0)
     mean = (images * rim).sum(axis=(1, 2), dtype=np.float64) / rim.sum()
     power = np.abs(ft((images - mean[:, None, None].astype(np.float32)) * rim, 2)) ** 2 / np.square(rim).sum()
     shells = shell_mean(power, n, 2)
@@ -207,8 +207,8 @@ def visible_fraction(cut: Int64, frame: Recentring) -> Float64:
     (n,) float64
         0 to 1.
     """
-    first = cut + frame.before // 2 - frame.box // 2
-    size = np.minimum(first + frame.box, frame.before) - np.maximum(first, 0)
+    first = cut + frame.original_box // 2 - frame.box // 2
+    size = np.minimum(first + frame.box, frame.original_box) - np.maximum(first, 0)
     share: Float64 = np.clip(size, 0, None).prod(axis=1) / frame.box**2
     return share
 
@@ -280,7 +280,7 @@ def recentre_particles(particles: Particles, frame: Recentring, path: Path, stac
     columns = dict(zip(POINT_COLUMNS, np.tile(frame.point_A[:, None], n), strict=True))
     columns |= dict(zip([*SHIFT_COLUMNS, *ORIGIN_COLUMNS], [*cut.T, *particles.poses.origin_A.T], strict=True))
     known_as = format_image_names(particles.images, path.parent, image_names_in_table(particles))
-    columns |= {BOX_COLUMN: np.full(n, frame.before), IMAGE_COLUMN: np.array(known_as)}
+    columns |= {BOX_COLUMN: np.full(n, frame.original_box), IMAGE_COLUMN: np.array(known_as)}
     images = ImageSource((stack,), np.zeros(n, np.int32), np.arange(n), particles.images.sign)
     names = format_image_names(images, path.parent, None)
     out = replace_images(particles, images, names, frame.box, cut, path, columns)
@@ -308,7 +308,7 @@ def undo_recentring(particles: Particles, path: Path, images_dir: Path | None) -
     frame, cut = recentring_of(particles)
     images = images_from_column(particles, IMAGE_COLUMN, images_dir)
     names = format_image_names(images, path.parent, text_column(particles, IMAGE_COLUMN))
-    out = replace_images(particles, images, names, frame.before, -cut, path, {}, COLUMNS)
+    out = replace_images(particles, images, names, frame.original_box, -cut, path, {}, COLUMNS)
     lens = magnification_in_3d(particles, np.arange(len(particles)))
     return replace(out, poses=undo_pose_recentring(particles.poses, frame, cut, lens))
 

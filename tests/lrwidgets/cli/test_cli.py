@@ -289,7 +289,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 
     monkeypatch.setattr(refine.Session, "run", interrupted)
     assert main(files.refine(out), engine=FakeEngine()) == 130
-    assert f"{out} holds iterations 0 to 1: go on with it by --resume" in capsys.readouterr().err
+    assert f"{out} holds iterations 0 to 1: continue it with --resume" in capsys.readouterr().err
 
 
 def test_export_writes_what_is_asked_for(files: Files, run: Path, tmp_path: Path, capsys: Out) -> None:
@@ -357,7 +357,7 @@ def test_a_hinge_is_told_and_what_to_do_about_it(capsys: Out) -> None:
     for hinge, told in ((found, True), (replace(found, rotation_covariance=np.eye(3) * found.rotation_sd**2), False)):
         _print_estimate(Printer(False), MotionEstimate(motion, np.arange(1200), hinge, (hinge, hinge)), 48, 2.0)
         out = capsys.readouterr().out
-        assert ("uneven       turns of 4" in out) == told
+        assert ("anisotropic  rotations of 4" in out) == told
         assert ("try          --set prior=motion --set fulcrum=estimate" in out) == told
         assert ("one axis" in str(motion_widths(hinge))) == told
 
@@ -379,7 +379,7 @@ def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert main(["motion", str(run)]) == 0
     out = capsys.readouterr().out
     assert "try          --set" in out
-    assert "untold       The poses hardly determine the SD of the shifts" in out
+    assert "undetermined The poses hardly tell how wide the shifts are" in out
 
 
 def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:
@@ -491,7 +491,7 @@ def test_two_steps_are_compared(files: Files, tmp_path: Path, capsys: Out) -> No
     record = json.loads(capsys.readouterr().out)
     assert record["nodes"][0].startswith("0001-")
     assert record["angle_difference"] > 0
-    assert "names no steps of" in refused(capsys, ["compare", str(run), "0009-", "2"])
+    assert "matches no steps of" in refused(capsys, ["compare", str(run), "0009-", "2"])
     assert "has iterations 0 to 2" in refused(capsys, ["compare", str(run), "7", "2"])
 
 
@@ -540,7 +540,7 @@ def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: O
     assert "no problem found in the input" in capsys.readouterr().out
     better = tmp_path / "better.mrc"
     words = refused(capsys, ["advise", str(run), "--iteration", "0", "--mask-out", str(better)])
-    assert "no other mask is advised" in words
+    assert "no finding suggests another mask" in words
     assert not better.exists()
     table = tmp_path / "sure.star"
     assert main(["select", str(run), "--out", str(table)]) == 2

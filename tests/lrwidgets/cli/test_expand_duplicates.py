@@ -120,5 +120,5 @@ def test_info_tells_of_directions(files: Files, capsys: Out) -> None:
     assert main(["info", str(files.star)]) == 0
     shown = capsys.readouterr().out
     assert "views_cover" in shown
-    assert "even ones: 4%" in shown
+    assert "uniform views: 4%" in shown
     assert "\nviews  " not in shown

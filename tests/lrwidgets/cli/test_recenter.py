@@ -145,7 +145,7 @@ def test_a_small_box_is_warned_of(files: Files, tmp_path: Path, capsys: Out) -> 
     assert main(argv) == 0
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("warning: ") for line in lines)
-    (rings,) = (line for line in lines if "what the CTF spreads" in line)
+    (rings,) = (line for line in lines if "delocalised by the CTF" in line)
     assert "--box 8: holds" in rings
-    assert ": take " in rings
-    assert any("of the images do not reach over the new box" in line for line in lines)
+    assert ": use a box of " in rings
+    assert any("of the images do not cover the new box" in line for line in lines)

@@ -51,7 +51,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Volume]:
         data = np.broadcast_to(np.linspace(4, 6, first.box, dtype=np.float32), first.data.shape)
         yield LocalResolution(Volume(data, PIXEL), np.zeros((0, 3), int), np.zeros(0), (4.5, 5.0, 5.5), 20.0, 5.0)
 
-    monkeypatch.setattr(step_analysis, "local_resolution", local_resolution)
+    monkeypatch.setattr(step_analysis, "estimate_local_resolution", local_resolution)
     return asked
 
 

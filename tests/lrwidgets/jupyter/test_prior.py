@@ -122,7 +122,9 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
     assert "extent 15°" in words
     assert "motion estimate, SD 1.5 ± 0.1° per axis" in words
     assert len(plots.prior(session.spec).axes[1].get_legend().get_texts()) == 2
-    turned = MotionWidths((4.6, 0.8), (0.12, 0.2), axes=(8.0, 0.5), turns=np.diag([0.25, 1.0, 64.0]))
+    turned = MotionWidths(
+        (4.6, 0.8), (0.12, 0.2), rotation_sd_range_deg=(8.0, 0.5), rotation_covariance_deg2=np.diag([0.25, 1.0, 64.0])
+    )
     spec = RefineSpec(prior="motion")
     words = [
         text.get_text()

@@ -32,7 +32,7 @@ from lrwidgets.session.session import Session
 
 STAGES: dict[str, tuple[Any, str, int, int]] = {
     "read": (StackReader, "read_with_finite_flags", 16, 4),
-    "search": (expectation, "search", 2, 2),
+    "search": (expectation, "search_poses", 2, 2),
     "insertion": (half_set_pass, "backproject", 4, 2),
     "store write": (zarr_store, "_write", 3, 1),
     "store checksum": (zarr_store, "_digest", 2, 3),
@@ -42,6 +42,10 @@ STAGES: dict[str, tuple[Any, str, int, int]] = {
 iteration that a resumed run makes."""
 BITS = ("particles/rotation", "particles/origin", "particles/covariance", "particles/flags", "volumes/half_map")
 """What must come out the same."""
+FAILED = 70
+"""Status of a child that raised."""
+ATTEMPTS = 20
+"""Runs in a row that may come to their end before they are killed."""
 DELAYS_S = (0.0, 0.001, 0.003, 0.01, 0.03)
 """Between the beginning of that call and the kill."""
 
@@ -68,12 +72,12 @@ def signal_at_call(function: Callable[..., Any], count: list[int], wanted: int, 
 def run_until_killed(arguments: list[str], stage: str, wanted: int, delay_s: float) -> tuple[int, int]:
     """Run in a child, killed `delay_s` after its call number `wanted` in a stage: its status, and steps told whole."""
     there, here = os.pipe()
-    child = os.fork()
-    if child == 0:
+    module, name = STAGES[stage][:2]
+    function = getattr(module, name)
+
+    def run() -> int:
         os.close(there)
-        silence_output()
-        module, name = STAGES[stage][:2]
-        setattr(module, name, signal_at_call(getattr(module, name), [0], wanted, here))
+        setattr(module, name, signal_at_call(function, [0], wanted, here))
         keep = Store.append
 
         def append(self: Store, *arguments: Any) -> Any:
@@ -82,7 +86,9 @@ def run_until_killed(arguments: list[str], stage: str, wanted: int, delay_s: flo
             return node
 
         Store.append = append  # type: ignore[method-assign]
-        os._exit(main(arguments))
+        return main(arguments)
+
+    child = fork_silently(run)
     os.close(here)
     whole = 0
     while mark := os.read(there, 1):
@@ -95,19 +101,24 @@ def run_until_killed(arguments: list[str], stage: str, wanted: int, delay_s: flo
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), whole
 
 
-def silence_output() -> None:
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.dup2(nothing, 2)
+def fork_silently(run: Callable[[], int]) -> int:
+    """Fork a child that calls a function, prints nothing, and ends with its status; FAILED if it raises."""
+    child = os.fork()
+    if child == 0:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        status = FAILED
+        try:
+            status = run()
+        finally:
+            os._exit(status)
+    return child
 
 
 def run_to_end(arguments: list[str]) -> int:
     """Run in a child to the end: its status."""
-    child = os.fork()
-    if child == 0:
-        silence_output()
-        os._exit(main(arguments))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(fork_silently(lambda: main(arguments)), 0)[1])
 
 
 def last_step(out: Path) -> tuple[str, dict[str, bytes]]:
@@ -130,7 +141,7 @@ def kill_and_resume(folder: Path, n: int, seed: int, iterations: int) -> Iterato
         with session:
             session.run(end, wait=True)
     _, expected = last_step(whole)
-    done = 0
+    done = attempts = 0
     while done < n:
         fresh = done % 4 == 3
         stage = list(STAGES)[done % len(STAGES)]
@@ -141,7 +152,13 @@ def kill_and_resume(folder: Path, n: int, seed: int, iterations: int) -> Iterato
         calls = STAGES[stage][2 if fresh else 3]
         delay_s = rng.choice(DELAYS_S)
         status, told_whole = run_until_killed(argv(folder, out, iterations), stage, rng.randint(1, calls), delay_s)
+        attempts += 1
+        if status not in (-signal.SIGKILL, 0):
+            raise RuntimeError(f"the run to be killed in {stage!r} ended by itself with status {status}")
+        if attempts > ATTEMPTS:
+            raise RuntimeError(f"{attempts} runs came to their end before they were killed in {stage!r}")
         if status == -signal.SIGKILL:
+            attempts = 0
             kept = steps_of(out)
             after = run_to_end(argv(folder, out, iterations))
             name, found = last_step(out)

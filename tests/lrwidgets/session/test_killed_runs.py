@@ -17,7 +17,7 @@ from tests.lrwidgets.session.kills import STAGES
 
 SLOW = """
 import sys, time
-from lrwidgets.cli.arguments import main
+from lrwidgets.cli import main
 from tests.fakes import FakeEngine
 
 class Slow(FakeEngine):
@@ -39,7 +39,7 @@ def disturbed(root: Path, argv: list[str], how: signal.Signals) -> tuple[int, st
         while json.loads(process.stdout.readline())["iteration"] < 2:
             pass
         process.send_signal(how)
-        error = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=300)[1]
         return process.returncode, error
 
 
@@ -51,7 +51,7 @@ def test_a_real_run_survives_sigkill_at_any_moment(root: Path, tmp_path: Path) -
     layer = {"NUMBA_THREADING_LAYER": "workqueue"}  # the one that a process may use on both sides of a fork
     environment = {**os.environ, **layer, "PYTHONPATH": f"{root}:{root / 'core'}", "NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.lrwidgets.session.kills", str(tmp_path), "20", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=1200)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == 20
@@ -73,7 +73,7 @@ def test_it_goes_on_to_the_same_bits(how: signal.Signals, root: Path, files: Fil
     status, error = disturbed(root, files.refine(out), how)
     if how != signal.SIGKILL:
         assert status == (130 if how == signal.SIGINT else 143)
-        assert error == f"error: interrupted; {out} holds iterations 0 to 2: go on with it by --resume\n"
+        assert error == f"error: interrupted; {out} holds iterations 0 to 2: continue it with --resume\n"
     else:
         assert status == -signal.SIGKILL
     assert [node.iteration for node in Store.open(out, write=False).tree()] == [0, 1, 2]

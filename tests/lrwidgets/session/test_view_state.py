@@ -29,7 +29,7 @@ def test_branches_stand_below_the_step_they_grew_from(branched: RunState) -> Non
     assert [(branch.depth, branch.label.split("  ")[0].split(",")[0]) for branch in shown] == [
         (0, "start"), (0, "iteration 1"), (1, "iteration 2"), (1, "iteration 3"), (0, "iteration 2"),
     ]  # fmt: skip
-    assert [branch.here for branch in shown] == [False, False, False, True, False]
+    assert [branch.is_present for branch in shown] == [False, False, False, True, False]
     assert shown[2].label.endswith("[Rotation prior SD, ° 5 → 2, Rotation search extent, ° auto → 8]")
     assert [" Å" in branch.label.split("  ")[0] for branch in shown] == [True, True, True, True, False]
 
