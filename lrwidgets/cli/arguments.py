@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-# Options that several commands have.
+# Options that several commands share.
 
 
 def _add_compute_options(command: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def _add_particles_to_file(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".star or .cs file to write")
 
 
-# The commands, in the order of COMMANDS.
+# Options of each command, in the order of COMMANDS.
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
@@ -469,7 +469,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-# Types of arguments.
+# Types of option values.
 
 
 def _finite_number(text: str) -> float:
