@@ -8,7 +8,7 @@ READY := .venv/.ready
 WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 
 # Tests wait for browsers and programs: one process more than there are cores keeps these busy.
-.PHONY: help setup demo lab docs test check bench clean
+.PHONY: help setup demo lab docs test quick check bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -30,6 +30,10 @@ docs: $(READY) ## the documentation, in docs/_build/html; warnings are errors; m
 test: $(READY) ## all tests; what is not on this machine (RELION, data sets) is shown as skipped; WORKERS=0: in one process
 	@scripts/apt.sh apt.txt
 	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+quick: $(READY) ## tests for a change in the core, in 3 minutes: architecture, documents, and what is not marked slow
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow" \
+		tests/architecture tests/docs tests/lrcore $(TESTS)
 
 check: $(READY) ## format, lint, types, import directions, sizes
 	@$(BIN)/ruff format --check --quiet
