@@ -7,8 +7,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 
-# Tests wait for browsers and programs: one process more than there are cores keeps the cores busy.
-.PHONY: help setup demo lab docs test check bench clean
+# Tests wait for browsers and programs: one process more than there are cores keeps these busy.
+.PHONY: help setup demo lab docs test quick check bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -31,7 +31,11 @@ test: $(READY) ## run all tests; those that need missing programs or data (RELIO
 	@scripts/apt.sh apt.txt
 	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-check: $(READY) ## check format, lint, types, import directions and module sizes
+quick: $(READY) ## tests for a change in the core, in 3 minutes: architecture, documents, and what is not marked slow
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow" \
+		tests/architecture tests/docs tests/lrcore $(TESTS)
+
+check: $(READY) ## format, lint, types, import directions, sizes
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy --no-error-summary

@@ -5,9 +5,11 @@ import shutil
 import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.distribution import sort_key, unit_of
 from tests.exclusive import remove_lock_files, wait_for_turn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,19 +20,26 @@ os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, min(4, len(os.sched_getaff
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-LONGEST_FIRST = ("validation", "lrwidgets/jupyter", "lrwidgets/cli", "lrwidgets/session", "lrcore/io")
-"""Folders whose files take minutes; the last process to end should not have begun one of them last."""
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, in every process in the same order."""
+    """Sort the tests in the same way in every process; see `tests.distribution`."""
+    items.sort(key=sort_key)
 
-    def late(item: pytest.Item) -> int:
-        folder = item.path.parent.relative_to(ROOT / "tests").as_posix()
-        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
-    items.sort(key=late)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes and `--dist loadfile`, choose which tests stay together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        """Hand out units of tests as `tests.distribution` says."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -55,12 +55,14 @@ def test_commands_of_the_readme(project: Path, root: Path, capsys: pytest.Captur
     }
 
 
+@pytest.mark.slow
 def test_commands(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     elsewhere = {"demo", "napari", "bench", "check", "convert", "duplicates"}
     assert run_commands(root / "docs" / "commands.md", capsys) == set(COMMANDS) - elsewhere
     assert set(re.findall(r"`(?:lrwidgets )?(\w+)", (root / "docs" / "commands.md").read_text())) >= set(COMMANDS)
 
 
+@pytest.mark.slow
 def test_python(project: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = blocks(root / "docs" / "guide" / "python.md", "python")
     assert len(examples) == 2

@@ -112,6 +112,7 @@ def asked(searched: tuple[Job, Step, Step], backend: Backend | None = None, step
     return found
 
 
+@pytest.mark.slow
 def test_images_are_asked_with_the_map_of_the_other_half_set_alone(searched: tuple[Job, Step, Step]) -> None:
     job, _, last = searched
     noise = np.random.default_rng(3).normal(size=last.half_maps.first.data.shape).astype(np.float32)
@@ -148,6 +149,7 @@ def test_a_start_has_none(searched: tuple[Job, Step, Step]) -> None:
         asked(searched, step=searched[1])
 
 
+@pytest.mark.slow
 def test_it_is_kept_with_the_run(searched: tuple[Job, Step, Step], tmp_path: Path) -> None:
     job, first, last = searched
     data = uncertainty_dataset(job.particles, last, asked(searched))
@@ -179,6 +181,7 @@ def test_it_is_kept_with_the_run(searched: tuple[Job, Step, Step], tmp_path: Pat
     assert [name for name in verify_run(tmp_path / "run.zarr").damaged if name.startswith("uncertainty/")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

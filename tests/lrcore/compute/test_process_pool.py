@@ -61,6 +61,7 @@ def test_results_are_those_of_the_calls(two: ProcessExecutor) -> None:
     assert os.getpid() not in two.pids
 
 
+@pytest.mark.slow
 def test_one_killed_while_it_writes_takes_nobody_with_it(two: ProcessExecutor) -> None:
     """Both are busy with results too large for a pipe; the one that is left, and the one in its place, do the rest."""
     for _ in range(3):

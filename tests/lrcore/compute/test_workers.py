@@ -124,6 +124,7 @@ def test_it_does_not_matter_who_is_done_first(job: Job) -> None:
     assert same_bits(forwards.expectation, backwards.expectation)
 
 
+@pytest.mark.slow
 def test_processes_one_of_which_is_killed(job: Job, alone: Step) -> None:
     """Again with one of the two killed while they work; then a stop, after which they still are of use."""
     first = synthetic_start(job)
@@ -198,6 +199,7 @@ def cluster(workers: int, **more: Any) -> Iterator[Any]:
         yield made
 
 
+@pytest.mark.slow
 def test_dask_one_of_whose_workers_is_killed(job: Job, alone: Step) -> None:
     with cluster(2) as made, connect_scheduler(made.scheduler_address) as client:
         crew = DaskWorkers(client, "cpu")
@@ -227,6 +229,7 @@ def hide(path: str) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_a_worker_that_alone_does_not_see_the_images_is_named(job: Job) -> None:
     stack = str(job.particles.images.stacks[0])
     with cluster(2) as made, connect_scheduler(made.scheduler_address) as client:

@@ -100,6 +100,7 @@ def test_atoms_at_their_own_defocus_are_seen_on_two_curved_slices(
         assert np.linalg.norm((seen[row] - wrong)[ring]) > 0.15 * np.linalg.norm(expected[ring])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reference", "cpu"])
 def test_the_insertion_is_the_adjoint_of_the_two_slices(tmp_path: Path, name: str) -> None:
     """⟨A F, X / σ²⟩ = ⟨F, A* X / σ²⟩, A with CTF, envelope, shift, shares and symmetry: to the precision of float32."""

@@ -87,6 +87,7 @@ def near(before: pd.Series, after: pd.Series, name: str) -> None:
         assert after.tolist() == before.tolist(), name
 
 
+@pytest.mark.slow
 @MADE
 @given(blocks=star_tables())
 def test_star_comes_back(tmp_path_factory: pytest.TempPathFactory, blocks: dict[str, pd.DataFrame]) -> None:

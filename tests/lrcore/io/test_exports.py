@@ -83,6 +83,7 @@ def fsc(run: Path) -> dict[str, np.ndarray]:
     return {str(name): data[name].values for name in (*CURVES, "frequency")}
 
 
+@pytest.mark.slow
 def test_fsc_xml_holds_the_corrected_curve(out: Path, fsc: dict[str, np.ndarray]) -> None:
     root = ET.parse(out / "fsc.xml").getroot()
     assert root.tag == "fsc"

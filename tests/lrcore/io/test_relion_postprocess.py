@@ -17,6 +17,7 @@ from lrcore.maps.local_resolution import LocalResolution, estimate_local_resolut
 from lrcore.maps.sharpening import figure_of_merit, fit_guinier, sharpen
 from lrcore.records import Fsc, Progress, Volume
 
+pytestmark = pytest.mark.slow
 CURVE = "rlnFourierShellCorrelation"
 KINDS = {"unmasked": "UnmaskedMaps", "masked": "MaskedMaps"}
 FIT_A = (10.0, 7.0)

@@ -19,6 +19,7 @@ from lrcore.refinement.reconstruction import reconstruct
 from lrcore.simulation.data_set import simulate_flexible_particle
 from lrwidgets.cli._main import main
 
+pytestmark = pytest.mark.slow
 SMALL = {"box": 48, "pixel_size_A": 4.0, "snr": 1.0, "radius_a_A": 24.0, "radius_b_A": 20.0}
 
 

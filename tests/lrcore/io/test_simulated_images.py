@@ -12,6 +12,7 @@ from lrcore.io import read_volume
 from lrcore.simulation import data_set
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2])
 def test_relion_reconstructs_the_phantom(relion: Callable[[str], str], tmp_path: Path, groups: int) -> None:
     program = relion("relion_reconstruct")

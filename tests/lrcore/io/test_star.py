@@ -199,6 +199,7 @@ VECTOR = hnp.arrays(np.float64, (24, 3), elements=st.floats(-np.pi, np.pi))
 SHIFT = hnp.arrays(np.float64, (24, 2), elements=st.floats(-200, 200))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(vector=VECTOR, shift=SHIFT)
 def test_any_pose_survives_star_and_cs(make, vector: np.ndarray, shift: np.ndarray) -> None:

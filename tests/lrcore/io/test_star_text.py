@@ -91,6 +91,7 @@ values = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size
 names = st.sampled_from(["_a", "data_b", "loop_", "'", '"', "#", "a' b"])
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(rows=st.lists(st.tuples(names, values, values), max_size=6))
 def test_any_text_comes_back(tmp_path_factory, rows: list[tuple[str, str, str]]) -> None:
@@ -136,6 +137,7 @@ def test_distinct_texts_are_those_of_numpy(kind: str) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.parametrize(
     ("make", "peer", "slower"), [(write_star_table, "starfile", 2.5), (write_cs_table, "numpy", 15.0)]

@@ -24,6 +24,7 @@ def test_the_kernels_are_all_there():
     assert {"project", "backproject", "lattice_search", "local_search"} <= set(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_120"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_source_becomes_machine_code(name, architecture):

@@ -52,6 +52,7 @@ def same(found, expected):
     assert np.median(moved) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no g++ to run the CUDA sources on the host with")
 def test_on_the_host(job, tmp_path, monkeypatch):
     """Also that no array of the host is taken for one of the device, and none is fetched unasked."""

@@ -106,6 +106,7 @@ def test_insert_is_the_adjoint_of_slices(kernels, n):
     assert denominator.sum() == pytest.approx(np.abs(images).sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [24, 25])
 def test_curved_insert_is_the_adjoint_of_curved_slices(kernels, n):
     """Steep enough that the rim of a slice leaves the volume, and is left out."""

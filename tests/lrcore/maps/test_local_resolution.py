@@ -50,6 +50,7 @@ def halves_of_regions():
     return signal, [signal + noise(seed) for seed in (1, 2)], region, mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 24.0, 32.0])
 def test_each_region_reads_its_resolution(width):
     _, halves, region, mask = halves_of_regions()
@@ -62,6 +63,7 @@ def test_each_region_reads_its_resolution(width):
         assert read == pytest.approx(resolution, rel=0.1)
 
 
+@pytest.mark.slow
 def test_filtered_by_it_every_region_is_truer_than_by_one_lowpass():
     truth, (a, b), region, mask = halves_of_regions()
     mean = 0.5 * (a + b)
@@ -78,6 +80,7 @@ def test_filtered_by_it_every_region_is_truer_than_by_one_lowpass():
     assert with_it > without + 0.05
 
 
+@pytest.mark.slow
 def test_noise_has_no_resolution():
     found = measured(noise(3), noise(4), soft_sphere(N, 30, 6), window_A=30.0)
     assert np.mean(found.resolution_A > 15) > 0.9

@@ -47,6 +47,7 @@ def test_errors_are_carried_as_their_covariance() -> None:
     assert np.abs((np.cov(moved.T) - wanted) / np.outer(sd, sd)).max() < 0.05
 
 
+@pytest.mark.slow
 def test_chance_is_a_chi_square_of_sixteen_and_is_left_out() -> None:
     squares, nearer = [], []
     for seed in range(SETS):
@@ -68,6 +69,7 @@ def test_chance_is_a_chi_square_of_sixteen_and_is_left_out() -> None:
     assert np.mean(nearer) < 0.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error_deg", [1.0, 3.0, 6.0])
 def test_a_hinge_stays_one(error_deg: float) -> None:
     sights, axis, *_ = hinged(2, error_deg)

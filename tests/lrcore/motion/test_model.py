@@ -45,6 +45,7 @@ def seen(motion_deg, error_deg, seed=0, n=1200, wrong=0.0, axis=None, shift_A=1.
     return MotionEvidence(np.zeros(3), precision, information, A[:, :2], EXTENT), lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("motion_deg", "error_deg", "wrong", "bound_A"), [(4, 1.6, 0, 3), (4, 4, 0, 4), (2, 4, 0, 14), (4, 2.5, 0.05, 3)]
 )
@@ -177,6 +178,7 @@ def fitted(sight):
     return off, seen_.e_step(off), seen_
 
 
+@pytest.mark.slow
 def test_a_width_that_nothing_tells_stays_where_it_began():
     """Shifts known to 60 Å only: their width is the prior's, and is said to be untold; the turns' is their own."""
     sight, _ = seen(4, 2, error_A=60.0)

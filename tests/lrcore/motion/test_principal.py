@@ -34,6 +34,7 @@ def hinged(seed: int, error_deg: float, n: int = 1200, amplitude_deg: float = 4.
     return MotionEvidence(np.zeros(3), precision, information, A[:, :2], EXTENT), axis, place, angle, lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error_deg", [1.0, 3.0, 6.0])
 def test_axis_amplitude_and_coordinates_of_a_hinge(error_deg: float) -> None:
     apart, amplitudes, correlations = [], [], []

@@ -147,6 +147,7 @@ def cramer_rao(sight: MotionEvidence, truth: Truth) -> float:
     return float(np.sqrt(along @ least @ along) / (2 * truth.shift_A**2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard", [False, True], ids=["ordinary", "hard"])
 def test_fulcrum_ellipsoid_and_widths_of_twenty_sets(hard: bool) -> None:
     sets = [judged(seed, hard) for seed in range(20)]
@@ -165,9 +166,10 @@ def test_fulcrum_ellipsoid_and_widths_of_twenty_sets(hard: bool) -> None:
     assert np.all((np.abs([one.z for one in sets]) < 3).sum(axis=0) >= 18)
 
 
+@pytest.mark.slow
 def test_the_shifts_are_as_wide_as_is_said_where_the_data_tell() -> None:
     """Twice the Cramér–Rao bound is below 15 % in eleven hard sets of twenty: in these the width is within 15 %."""
-    sets = [judged(seed, hard=True) for seed in range(20)]
+    sets = [judged(seed, True) for seed in range(20)]
     well = [one for one in sets if 2 * one.bound < 0.15]
     assert len(well) >= 10
     assert all(abs(one.shift - 1) < 0.15 for one in well)

@@ -59,6 +59,7 @@ def test_intensities_of_large_groups_are_found_and_those_of_small_ones_drawn_to_
     assert weak == pytest.approx([1.0, 0.75], abs=0.01)
 
 
+@pytest.mark.slow
 def test_one_group_has_no_intensity_and_maps_that_say_nothing_leave_it_at_one(data: FlexibleParticle) -> None:
     assert calibrated(data.particles, *map(read_volume, (data.map("gt_full"), data.map("mask_b")))).intensity == ()
     assert np.array_equal(intensities(sums_of([1.0], [9], 0.1), np.ones(SHELLS), np.array([9])), [1.0])
@@ -66,6 +67,7 @@ def test_one_group_has_no_intensity_and_maps_that_say_nothing_leave_it_at_one(da
     assert np.array_equal(nothing, [1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_the_noise_is_what_the_dimmer_image_leaves(tmp_path: Path) -> None:
     dim = simulate_flexible_particle(
         tmp_path, n=120, box=40, pixel_size_A=4.6, snr=0.5, hinge_sd_deg=0.0, hinge_shift_sd_A=0.0, pose_error_deg=0.0,

@@ -46,6 +46,7 @@ def asked(scene: IterationContext, rows: list[np.ndarray]) -> list[cross_half_li
         return end.value
 
 
+@pytest.mark.slow
 def test_where_the_images_balance_their_prior_the_pose_is_most_probable(searched: tuple[Job, Step, Step]) -> None:
     job, first, last = searched
     backend = with_small_batches(get_backend("cpu", 1))
@@ -89,6 +90,7 @@ def test_it_is_nothing_of_their_own_map(searched: tuple[Job, Step, Step]) -> Non
     assert not np.allclose(before[1].information, after[1].information)
 
 
+@pytest.mark.slow
 def test_a_crew_learns_the_same(searched: tuple[Job, Step, Step]) -> None:
     job, first, last = searched
     alone = stepped(job, first, last)

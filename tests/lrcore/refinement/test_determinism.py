@@ -48,6 +48,7 @@ def once(data: FlexibleParticle) -> Step:
     return run(data.particles, read_volume(data.map("mask_b")), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_same_bits_again(data: FlexibleParticle, once: Step, threads: int) -> None:
     again = run(data.particles, read_volume(data.map("mask_b")), threads)

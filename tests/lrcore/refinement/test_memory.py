@@ -83,6 +83,7 @@ def without_the_rest(job: Job, backend: Backend) -> Any:
     return np.concatenate(list(subtracted_images(job, first, first, backend)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "call"),
     [
@@ -163,6 +164,7 @@ def peak_of(job: Job) -> tuple[float, float]:
     return before, peak_memory_MB()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_particles(tmp_path: Path) -> None:
     """1,000 and 6,000 of them, images repeated: apart from metadata, nothing. All images would be 20 MB more."""
     job, grown = job_with_repeated_images(tmp_path, 6000, BOX), []
@@ -174,6 +176,7 @@ def test_memory_does_not_grow_with_the_particles(tmp_path: Path) -> None:
     assert grown[1] - grown[0] < 5000 * 2048 / 2**20 + 4
 
 
+@pytest.mark.slow
 def test_the_estimate_is_near_the_peak(tmp_path: Path) -> None:
     job = make_benchmark_data(
         tmp_path, 256, RefineSpec(initial_lowpass_A=12.0), box=128, pixel_size_A=3.0, distinct=64

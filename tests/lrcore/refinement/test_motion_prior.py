@@ -82,6 +82,7 @@ def test_fulcrum_and_widths_are_those_of_the_motion() -> None:
     assert search_settings(shape, LEARN).rotation_sd_deg == pytest.approx(got.rotation_sd_deg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fulcrum", ["estimate", "mask"])
 def test_the_prior_is_as_wide_along_each_axis_as_the_motion(fulcrum: str) -> None:
     turns = np.array([1.0, 2.0, 6.0])
@@ -130,6 +131,7 @@ def test_either_half_set_tells_as_much_as_the_other() -> None:
     assert np.linalg.norm(np.subtract(got.fulcrum_A, HINGE_A)) < 3.0
 
 
+@pytest.mark.slow
 def test_what_was_learned_before_is_left_by_half() -> None:
     particles, step = found()
     got = learned(particles, step, MASK, LEARN)

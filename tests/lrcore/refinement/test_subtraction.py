@@ -68,6 +68,7 @@ def job_of(made: FlexibleParticle, spec: RefineSpec | None = None) -> Job:
     return Job(particles, read_volume(made.map("mask_b")), spec or RefineSpec(), HalfMaps(truth, truth))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cpu", "reference"])
 def test_the_other_body_is_taken_away(made: FlexibleParticle, name: str) -> None:
     """All of it but what reaches into the soft mask of body B, which hinges on it."""

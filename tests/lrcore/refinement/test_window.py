@@ -93,12 +93,14 @@ def disagreement(data: FlexibleParticle, window: int) -> float:
     return float((inside - full).std() / full.std())
 
 
+@pytest.mark.slow
 def test_differences_of_log_likelihood_are_those_of_the_whole_image(data: FlexibleParticle) -> None:
     found = disagreement(data, WINDOW)
     print(f"window of {WINDOW} in a box of {BOX}: {found:.1e} of the spread")
     assert found < 1e-3
 
 
+@pytest.mark.slow
 def test_a_body_that_fills_two_thirds_of_the_mask_costs_a_little(tmp_path: Path) -> None:
     """Distances within it exceed half a window, so that Thon rings finer than the window enter the norm |P|²."""
     found = disagreement(simulated(tmp_path, 36.0), WINDOW)

@@ -118,6 +118,7 @@ def test_another_run_in_its_place_is_not_written_into(tmp_path: Path) -> None:
     assert [node.id for node in Store.open(tmp_path / "run.zarr").tree()] == theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "how"), [(0, "cut"), (1, "bit"), (2, "gone")])
 def test_check_finds_damage_in_any_step(at: int, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, names = begun(tmp_path / "run.zarr")
@@ -156,6 +157,7 @@ def test_check_of_a_sound_run_and_of_none(tmp_path: Path, capsys: pytest.Capture
     assert "is not an lrwidgets run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [

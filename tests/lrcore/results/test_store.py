@@ -165,6 +165,7 @@ def test_leftovers_of_a_crash_are_cleared(path: Path, run: list[str]) -> None:
     assert [node.id for node in store.tree()] == run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["volumes/half_map/c/0/0/0/0", "zarr.json", "particles/rotation/zarr.json"])
 def test_a_damaged_head_is_left_out(path: Path, run: list[str], victim: str) -> None:
     damaged = path / "steps" / run[2] / victim
@@ -201,6 +202,7 @@ def test_one_writer_many_readers(path: Path, run: list[str]) -> None:
     Store.open(path).close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["to_zarr", "rename"])
 def test_a_full_disk_leaves_nothing_half_written(
     path: Path, run: list[str], job: Job, steps: list[Step], moment: str, monkeypatch: pytest.MonkeyPatch
@@ -239,6 +241,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_the_system_refuses(path: Path, root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'core'}"}
     command = [sys.executable, "-c", LIMITED, str(path)]
@@ -271,6 +274,7 @@ def test_changed_inputs_are_named(path: Path, run: list[str], job: Job) -> None:
         store.check_inputs(replace(job, half_maps=make_step(job).half_maps))
 
 
+@pytest.mark.slow
 def test_the_same_step_has_the_same_name(tmp_path: Path, job: Job, steps: list[Step]) -> None:
     names = []
     for folder in ("a", "b"):

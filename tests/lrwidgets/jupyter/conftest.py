@@ -31,9 +31,9 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="module", params=SUBSHELLS)
+@pytest.fixture(scope="session", params=SUBSHELLS)
 def lab(chromium: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab server for each setting of commsOverSubshells."""
+    """A JupyterLab server for each setting of commsOverSubshells; tests/conftest.py keeps its tests in one process."""
     with serve(tmp_path_factory.mktemp(f"lab-{request.param}"), request.param) as server:
         yield server
 

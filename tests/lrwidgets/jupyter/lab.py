@@ -11,12 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 from jupyter_client.blocking import BlockingKernelClient
 from playwright.sync_api import BrowserContext, Locator, Page, Playwright
 
@@ -29,8 +30,10 @@ FLAGS = [
 WINDOW = {"width": 1366, "height": 2000}
 """As wide as a laptop, and tall: what is off the screen leaves the page."""
 LAPTOP = {"width": 1366, "height": 768}
-MOST_S = 60.0
+MOST_S = 120.0
 """How long anything may take on a busy machine with two cores."""
+START_S = 300.0
+"""How long a server may take to start there, from a disk that has not read it before."""
 
 RUN = """number => {
     const panel = jupyterapp.shell.currentWidget, cells = panel.content.widgets;
@@ -114,13 +117,24 @@ def serve(above: Path, subshells: str) -> Iterator[Lab]:
         )
         lab = Lab(url, folder, above / "jupyter_runtime_dir", subshells)
         try:
-            wait_until(lambda: server.poll() is not None or _answers(lab), "the server")
+            wait_until(lambda: server.poll() is not None or _answers(lab), "the server", START_S)
             assert server.poll() is None, (above / "server.log").read_text()
             yield lab
             lab.end_kernels()
         finally:
-            server.terminate()
-            server.wait(MOST_S)
+            end_with_children(server)
+
+
+def end_with_children(server: subprocess.Popen[bytes]) -> None:
+    """End a program by SIGTERM, and kill what is left of it and of all that it has started after `MOST_S`."""
+    family = [psutil.Process(server.pid)]
+    family += family[0].children(recursive=True)
+    server.terminate()
+    _, left = psutil.wait_procs(family, MOST_S)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    server.wait()
 
 
 def _answers(lab: Lab) -> bool:

@@ -1,6 +1,7 @@
 """Every notebook runs from a fresh kernel, in its own folder; and none is stored with what a run left in it."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,12 @@ from lrwidgets.example import Example, make_example
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-CELL_S = 300
+CELL_S = 900
 """No cell takes so long, even on a busy machine."""
+SLOW_MACHINE = re.compile(
+    r"^[-\d]+ [:,\d]+ - distributed\.(nanny|core|utils_perf) - (INFO|WARNING) - .*\n?", re.MULTILINE
+)
+"""Lines of Dask that a busy machine causes: a worker that ends late, an event loop that had to wait."""
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +42,8 @@ def test_it_runs(name: str, request: pytest.FixtureRequest, tmp_path: Path, monk
     notebook = nbformat.read(ROOT / "notebooks" / name, 4)
     nbclient.NotebookClient(notebook, timeout=CELL_S, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert any(cell.cell_type == "code" and cell.outputs for cell in notebook.cells)
-    noise = [o for cell in notebook.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
-    assert noise == []
+    noise = [o["text"] for cell in notebook.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+    assert SLOW_MACHINE.sub("", "".join(noise)) == ""
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

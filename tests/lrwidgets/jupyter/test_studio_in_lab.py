@@ -72,7 +72,7 @@ def tab(notebook: Notebook, name: str) -> None:
     notebook.find(f"lrw-tab-{name.lower()}").wait_for()
 
 
-def at_rest(notebook: Notebook, most_s: float = 60.0) -> str:
+def at_rest(notebook: Notebook, most_s: float = 180.0) -> str:
     """Wait until the run rests, and say how it came to."""
     return notebook.wait_text("lrw-run-status", "ready", most_s)
 
