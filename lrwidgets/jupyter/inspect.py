@@ -63,7 +63,7 @@ class InspectWidget(Panel):
         self.view.close()
 
     def _build(self) -> None:
-        self.what = w.ToggleButtons(options=[*FIGURES, *SPECIAL], style={"button_width": "auto"}, tooltips=[])
+        self.figure_choice = w.ToggleButtons(options=[*FIGURES, *SPECIAL], style={"button_width": "auto"}, tooltips=[])
         self.step = w.Dropdown(options=[("current step", PRESENT)], description="step", layout=NARROW)
         self.other = w.Dropdown(options=[], description="compare with", layout=NARROW)
         self.number = w.Dropdown(options=range(1, 7), description="motion", layout=w.Layout(width="160px"))
@@ -71,12 +71,14 @@ class InspectWidget(Panel):
         for name in ("what", "step", "other", "number", "maps"):
             control = getattr(self, name).add_class(f"lrw-inspect-{name}")
             control.observe(self.catch_errors(lambda _: None if self._silent.is_active else self._draw()), "value")
-        self.ask = self.button("inspect-ask", "Validate against the other half map", UNCERTAINTY_TIP, self._validate)
+        self.validate = self.button(
+            "inspect-ask", "Validate against the other half map", UNCERTAINTY_TIP, self._validate
+        )
         self.figure = FigureView(self).add_class("lrw-inspect-figure")
         self.view = SliceView()
         self.body = w.VBox([self.figure]).add_class("lrw-inspect-body")
         self.choices = w.HBox([self.step])
-        self.widget = w.VBox([self.what, self.choices, self.body, self.message]).add_class("lrw-inspect")
+        self.widget = w.VBox([self.figure_choice, self.choices, self.body, self.message]).add_class("lrw-inspect")
 
     # --- what the session does
 
@@ -119,7 +121,7 @@ class InspectWidget(Panel):
         if self.model.present_node() is None:
             return
         self.show_message("")
-        draw = self._draw_special.get(self.what.value, self._draw_results)
+        draw = self._draw_special.get(self.figure_choice.value, self._draw_results)
         draw(self._node())
 
     def _put(self, choices: list[w.Widget], body: list[w.Widget]) -> None:
@@ -130,7 +132,7 @@ class InspectWidget(Panel):
         self.figure.show_figure(make, title, title.lower().replace(" ", "_"), code)
 
     def _draw_results(self, node: str) -> None:
-        name, model, chosen = self.what.value, self.model, self._chosen()
+        name, model, chosen = self.figure_choice.value, self.model, self._chosen()
         results = cache(lambda: self.session.results(node))  # once for the figure and its code
         self._figure(
             lambda: model.results_figure(name, node, results()),
@@ -138,7 +140,7 @@ class InspectWidget(Panel):
             lambda: model.results_code(name, chosen, results()),
         )
         if name == UNCERTAINTY:
-            self.choices.children = [self.step, self.ask]
+            self.choices.children = [self.step, self.validate]
 
     def _draw_before_after(self, node: str) -> None:
         code = f'session.results({self._chosen()})["volumes"]'
@@ -184,7 +186,7 @@ class InspectWidget(Panel):
         self.model.new_choice()
         known = dict(self.other.options).values()
         with self._silent():
-            self.what.value = "Compare"
+            self.figure_choice.value = "Compare"
             for control, name in zip((self.step, self.other), found.names, strict=True):
                 control.value = name if name in known else control.value
         self._put([self.step, self.other], [self.figure])

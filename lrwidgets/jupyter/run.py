@@ -33,7 +33,7 @@ class RunWidget(Panel):
         lines = w.VBox([self.history, self.advice], layout=w.Layout(flex="1 1 auto", min_width="0"))
         columns = w.HBox([steps, lines], layout=w.Layout(align_items="flex-start"))
         settings = w.Accordion([w.HBox(list(self.form.controls.values()), layout=ROW)], titles=("Settings",))
-        self.widget = w.VBox([drive, progress, self.unrun, columns, settings, self.message]).add_class("lrw-run")
+        self.widget = w.VBox([drive, progress, self.pending, columns, settings, self.message]).add_class("lrw-run")
         self.model.start()
 
     # --- setters
@@ -47,7 +47,7 @@ class RunWidget(Panel):
         self.pause.value = state.paused
         self.stop.value = self.stop.value and state.busy
         pending = pending_text(state)
-        self.unrun.value = f"<i>{html.escape(pending)}</i>" if pending else ""
+        self.pending.value = f"<i>{html.escape(pending)}</i>" if pending else ""
 
     def show_history(self, text: str) -> None:
         """Show the history, a line for each iteration."""
@@ -83,7 +83,7 @@ class RunWidget(Panel):
         self.status = w.HTML().add_class("lrw-run-status")
         self.bar = w.FloatProgress(min=0.0, max=1.0, layout=w.Layout(width="200px", height="16px"))
         self.progress = w.Label().add_class("lrw-run-progress")
-        self.unrun = w.HTML().add_class("lrw-run-unrun")
+        self.pending = w.HTML().add_class("lrw-run-unrun")
 
     def _build_steps(self) -> None:
         self.rewind = self._button("rewind", self.model.rewind)

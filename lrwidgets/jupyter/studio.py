@@ -90,7 +90,7 @@ class Studio(Panel):
         self.tabs.selected_index = 1 + list(TABS).index(name)
 
     def _show_requested_figure(self, inspect: InspectWidget, figure: str) -> None:
-        inspect.what.value = figure
+        inspect.figure_choice.value = figure
         self._select_tab("Inspect")
 
     def _changed(self, _: RunState) -> None:

@@ -30,11 +30,11 @@ class SweepWidget(Panel):
         self.start.disabled, self.stop.disabled = busy, not busy
         self.bar.layout.display = "" if busy else "none"
         if not busy:
-            self.words.value = ""
+            self.progress.value = ""
 
     def show_progress(self, share: float, text: str) -> None:
         """Show the finished share, 0 to 1, and the progress in words."""
-        self.bar.value, self.words.value = share, text
+        self.bar.value, self.progress.value = share, text
 
     def show_ranking(self, lines: list[str]) -> None:
         """Offer the settings, the best first, and show the figure."""
@@ -66,12 +66,12 @@ class SweepWidget(Panel):
         self.stop = self.button("sweep-stop", "Stop", sweep_model.STOP_TIP, model.stop)
         self.stop.disabled = True
         self.bar = w.FloatProgress(min=0.0, max=1.0, layout=w.Layout(width="160px", height="16px", display="none"))
-        self.words = w.Label().add_class("lrw-sweep-words")
+        self.progress = w.Label().add_class("lrw-sweep-words")
         self.figure = FigureView(self).add_class("lrw-sweep-figure")
         self.best = w.Dropdown(options=[], layout=w.Layout(width="520px", display="none")).add_class("lrw-sweep-best")
         self.use = self.button("sweep-use", "Use", sweep_model.USE_TIP, lambda: model.use(self.best.value or 0))
         self.use.layout.display = "none"
-        drive = [self.subset, self.start, self.stop, self.bar, self.words]
+        drive = [self.subset, self.start, self.stop, self.bar, self.progress]
         lines = [w.HBox(list(row), layout=ROW) for row in (*self.rows, drive)]
         best = w.HBox([self.best, self.use], layout=ROW)
         self.widget = w.VBox([*lines, self.message, best, self.figure]).add_class("lrw-sweep")

@@ -46,8 +46,8 @@ class SessionPanel(QWidget):
         self.session: Session | None = None
         self.sections: dict[str, Section] = {}
         self.setMinimumWidth(WIDTH)
-        self.relay = QtPublisher(self._show_error, self)
-        self.latest = LatestTasks(self.relay, self._show_error)
+        self.publisher = QtPublisher(self._show_error, self)
+        self.latest = LatestTasks(self.publisher, self._show_error)
         self.head = QLabel()
         self.head.setObjectName("lrw-head")
         self.head.setWordWrap(True)
@@ -110,14 +110,14 @@ class SessionPanel(QWidget):
         self._forget()
         self.data.shut_down()
         self.latest.close()
-        self.relay.close()
+        self.publisher.close()
         self.scene.viewer = None  # or a panel that Qt still holds would hold the viewer
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until every request is computed and shown; return whether it is. On Qt's thread."""
         parts = [self.data, *self.sections.values()]
         done = all(part.flush(timeout) for part in parts)
-        return done and self.latest.flush(timeout) and self.relay.flush(timeout)
+        return done and self.latest.flush(timeout) and self.publisher.flush(timeout)
 
     def _forget(self) -> None:
         if self.session is not None:
@@ -155,7 +155,7 @@ class SessionPanel(QWidget):
         return inspect
 
     def _changed(self, state: RunState) -> None:
-        self.relay.publish("head", self._show_head)
+        self.publisher.publish("head", self._show_head)
         if state.node != self._node:
             self._node = state.node
             self._load_map()

@@ -64,8 +64,8 @@ class RunSection(Section):
         self.pause.setEnabled(state.busy)
         self.pause.setText("Resume" if state.paused else "Pause")
         self.stop.setEnabled(state.busy)
-        self.unrun.setText(pending_text(state))
-        self.unrun.setVisible(bool(state.pending_changes))
+        self.pending.setText(pending_text(state))
+        self.pending.setVisible(bool(state.pending_changes))
         self._show_activity(state)
 
     def show_history(self, text: str) -> None:
@@ -139,7 +139,7 @@ class RunSection(Section):
         self.progress = QLabel()
         self.rows.addWidget(self.bar)
         self.rows.addWidget(self.progress)
-        self.unrun = self.label()
+        self.pending = self.label()
 
     def _build_steps(self) -> None:
         self.history = QPlainTextEdit()

@@ -41,12 +41,12 @@ class SweepSection(Section):
         self.stop.setEnabled(busy)
         self.bar.setVisible(busy)
         if not busy:
-            self.words.setText("")
+            self.progress.setText("")
 
     def show_progress(self, share: float, text: str) -> None:
         """Show the finished share, 0 to 1, and the progress in words."""
         self.bar.setValue(round(1000 * share))
-        self.words.setText(text)
+        self.progress.setText(text)
 
     def show_ranking(self, lines: list[str]) -> None:
         """Offer the settings, the best first, and show the figure."""
@@ -86,9 +86,9 @@ class SweepSection(Section):
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
         self.bar.setVisible(False)
-        self.words = QLabel()
+        self.progress = QLabel()
         self.rows.addWidget(self.bar)
-        self.rows.addWidget(self.words)
+        self.rows.addWidget(self.progress)
 
     def _build_ranking(self) -> None:
         self.best = QComboBox()

@@ -60,7 +60,7 @@ def test_it_is_stopped_and_begun_again(sweep: SweepWidget, session: Session) -> 
     sweep.model.runner.engine = FakeEngine(gate)
     sweep.start.click()
     gate.release()
-    wait_until(lambda: "particles" in sweep.words.value, "the progress")
+    wait_until(lambda: "particles" in sweep.progress.value, "the progress")
     assert sweep.start.disabled
     assert not sweep.stop.disabled
     sweep.stop.click()
@@ -94,7 +94,7 @@ def test_closing_ends_what_is_tried(session: Session) -> None:
     sweep.model.runner.engine = FakeEngine(gate)
     sweep.start.click()
     gate.release()
-    wait_until(lambda: "particles" in sweep.words.value, "the progress")
+    wait_until(lambda: "particles" in sweep.progress.value, "the progress")
     threading.Timer(0.2, gate.release, (100,)).start()
     sweep.close()
     assert sweep.model.result is None
