@@ -33,7 +33,7 @@ BUTTONS = {
 
 
 class DataView(Protocol):
-    """What shows a `DataModel`."""
+    """View of a `DataModel`."""
 
     def describe(self, session: Session) -> None:
         """Show what is loaded."""

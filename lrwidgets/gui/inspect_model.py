@@ -19,9 +19,7 @@ from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import local_resolution_of, maps_before_and_after, motion_plot_data, start_node
 
 UNCERTAINTY_TIP = "validate posteriors against the map of the other half set, which does not contain the image: slow"
-MOTION_CODE = (
-    "from lrwidgets.session.step_analysis import motion_plot_data\nmotions, whole, mask = motion_plot_data(session, {})"
-)
+MOTION_CODE = "from lrwidgets import motion_plot_data\nmotions, whole, mask = motion_plot_data(session, {})"
 
 
 @dataclass(frozen=True)

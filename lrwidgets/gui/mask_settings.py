@@ -39,7 +39,7 @@ APPLIED = "in use from the next iteration"
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """What the controls are set to. Lengths in Å; 0 components: all; 0 resolution: unknown.
+    """Settings of the mask controls. Lengths in Å; 0 components: all; 0 resolution: unknown.
 
     Attributes
     ----------

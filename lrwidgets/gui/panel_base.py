@@ -110,5 +110,5 @@ class ProgrammaticChange:
 
     @property
     def is_active(self) -> bool:
-        """Whether a change on this thread comes from the program."""
+        """True while a change on this thread comes from the program."""
         return self._thread == threading.get_ident()

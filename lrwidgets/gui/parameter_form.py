@@ -17,7 +17,7 @@ ControlKind = Literal["choice", "switch", "slider", "text"]
 
 @dataclass(frozen=True)
 class FieldValue:
-    """What the control of a field shows. placeholder: what an empty text means."""
+    """Value that the control of a field shows. placeholder: what an empty text means."""
 
     value: Any
     placeholder: str = ""

@@ -21,7 +21,7 @@ USE_WIDTHS = ("Use learned widths", "make the prior as wide as the motion of the
 
 
 class PriorView(Protocol):
-    """What shows a `PriorModel`."""
+    """View of a `PriorModel`."""
 
     def show_widths(self, text: str, available: bool) -> None:
         """Show the estimated widths, and whether they can be used."""

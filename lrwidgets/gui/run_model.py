@@ -44,7 +44,7 @@ class AdviceRow:
 
 
 class RunView(Protocol):
-    """What shows a `RunModel`."""
+    """View of a `RunModel`."""
 
     def show_state(self, state: ViewState) -> None:
         """Show status, progress, pending changes, and which buttons can be pressed."""

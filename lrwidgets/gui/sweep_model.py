@@ -120,7 +120,7 @@ class SweepRunner:
 
 
 class SweepView(Protocol):
-    """What shows a `SweepModel`."""
+    """View of a `SweepModel`."""
 
     def show_busy(self, busy: bool) -> None:
         """Show whether a sweep runs."""

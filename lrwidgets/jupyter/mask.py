@@ -103,12 +103,12 @@ class MaskWidget(Panel):
 
     @property
     def recipe(self) -> masks.MaskRecipe:
-        """How the mask is made. Raises InputError for a region of shapes without any shape."""
+        """Recipe of the mask. Raises InputError for a region of shapes without any shape."""
         return self._settings.recipe()
 
     @property
     def settings(self) -> MaskSettings:
-        """What the controls are set to."""
+        """Present settings of the controls."""
         return self._settings
 
     @property
@@ -282,7 +282,7 @@ class MaskWidget(Panel):
         return widget
 
     def _is_echo(self, threshold: float) -> bool:
-        """Whether the browser only rounds the automatic threshold to a step of its slider."""
+        """Return whether the browser only rounds the automatic threshold to a step of its slider."""
         known = self._small.threshold if self._small is not None else None
         step: float = self._controls["threshold"].step
         return self._settings.found and known is not None and abs(threshold - known) < 0.75 * step
@@ -412,7 +412,7 @@ class MaskWidget(Panel):
 
     @property
     def _is_untouched(self) -> bool:
-        """Whether no setting has been changed yet, so that the mask is the given one."""
+        """Return whether no setting has been changed yet: the mask is then the given one."""
         return self._given is not None and self._settings is self._first
 
     def _make_full_mask(self) -> masks.MaskResult:

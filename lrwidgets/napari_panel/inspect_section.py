@@ -31,11 +31,11 @@ class InspectSection(Section):
         self.session, self.scene = session, scene
         self.model = InspectModel(session, self)
         self._node: str | None = None
-        self.what = QComboBox()
-        self.what.setObjectName("lrw-inspect-what")
-        self.what.addItems([*FIGURES, MOTION])
-        self.what.currentTextChanged.connect(self.catch_errors(lambda _: self._draw()))
-        self.rows.addWidget(self.what)
+        self.figure_choice = QComboBox()
+        self.figure_choice.setObjectName("lrw-inspect-what")
+        self.figure_choice.addItems([*FIGURES, MOTION])
+        self.figure_choice.currentTextChanged.connect(self.catch_errors(lambda _: self._draw()))
+        self.rows.addWidget(self.figure_choice)
         button = self.button
         self.row(
             button("inspect-maps", "Maps before / after", "as layers with linked contrast limits", self.load_maps),
@@ -56,8 +56,8 @@ class InspectSection(Section):
 
     def compare(self, found: Comparison) -> None:
         """Show two steps side by side, until a figure is chosen or there is another step."""
-        with QSignalBlocker(self.what):
-            self.what.setCurrentIndex(-1)
+        with QSignalBlocker(self.figure_choice):
+            self.figure_choice.setCurrentIndex(-1)
         self.figure.show_figure(lambda: plots.compare(found))
         self.show_message(found.summary_line)
 
@@ -93,9 +93,9 @@ class InspectSection(Section):
         if node is None:
             return
         self.show_message("")
-        name = self.what.currentText()
-        if self.what.currentIndex() < 0:
-            self.what.setCurrentIndex(0)  # which draws
+        name = self.figure_choice.currentText()
+        if self.figure_choice.currentIndex() < 0:
+            self.figure_choice.setCurrentIndex(0)  # which draws
         elif name == MOTION:
             self.figure.show_figure(lambda: model.motion_figure(node))
         else:
@@ -104,7 +104,7 @@ class InspectSection(Section):
             )
 
     def _show_uncertainty(self) -> None:
-        self.what.setCurrentText(UNCERTAINTY)
+        self.figure_choice.setCurrentText(UNCERTAINTY)
         self._draw()
 
     def _show_maps(self, pair: tuple[Volume, Volume]) -> None:

@@ -59,9 +59,22 @@ def motion_estimate_of(session: Session, node: str) -> MotionEstimate:
 
 
 def motion_plot_data(session: Session, node: str) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
-    """Return what `plots.motion` draws: principal motions, map of the whole particle, and mask of a step.
+    """Return the data sets that `plots.motion` draws.
 
-    Raises InputError for a start, whose poses are the input's.
+    Parameters
+    ----------
+    session : session that holds the step
+    node : name of the step
+
+    Returns
+    -------
+    tuple
+        Principal motions, map with its surroundings, and mask of the step.
+
+    Raises
+    ------
+    InputError
+        For step 0, whose poses are the input's.
     """
     estimate = motion_estimate_of(session, node)
     (stored, step), (_, start) = session.load_step(node), session.load_step(start_node(session, node))

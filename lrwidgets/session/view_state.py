@@ -39,7 +39,7 @@ class TreeRow:
 
 @dataclass(frozen=True)
 class ViewState:
-    """What a view shows of a session.
+    """State of a session as a view shows it.
 
     Attributes
     ----------

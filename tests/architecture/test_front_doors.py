@@ -86,7 +86,7 @@ def test_the_names_that_users_were_promised() -> None:
     import lrcore
     import lrwidgets
 
-    assert {"Session", "make_example", "sweep", "findings", "show_napari", "plots", "jupyter"} == set(lrwidgets.__all__)
+    assert {"Session", "make_example", "sweep", "findings", "show_napari", "plots", "jupyter"} <= set(lrwidgets.__all__)
     assert lrwidgets.__version__
     assert lrcore.advance is lrcore.run_iteration
     assert lrcore.pick is lrcore.get_backend

@@ -92,7 +92,7 @@ class WorkerPool(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """Where the kernels run, and how.
+    """Array module, FFTs and kernels of a device, and how much work it takes at a time.
 
     Attributes
     ----------

@@ -92,7 +92,16 @@ def measure_mask(mask: Float32, pixel_size_A: float) -> MaskSize:
 
 
 def mass_kDa(volume_A3: float) -> float:
-    """Return the mass in kDa of protein that fills a volume in Å³, at 0.81 Da/Å³."""
+    """Return the mass of the protein that fills a volume, at 0.81 Da/Å³.
+
+    Parameters
+    ----------
+    volume_A3 : volume, Å³
+
+    Returns
+    -------
+    Mass, kDa.
+    """
     return KDA_PER_A3 * volume_A3
 
 

@@ -10,20 +10,56 @@ from lrcore.arrays import Float32
 
 
 def intersect_masks(first: Float32, second: Float32) -> Float32:
-    """Return the intersection min(a, b) of two masks of the same shape."""
+    """Return the intersection min(a, b) of two masks.
+
+    Parameters
+    ----------
+    first, second : (…,) in [0, 1], of the same shape
+
+    Returns
+    -------
+    (…,) in [0, 1]
+    """
     return np.minimum(first, second)
 
 
 def unite_masks(first: Float32, second: Float32) -> Float32:
-    """Return the union max(a, b) of two masks of the same shape."""
+    """Return the union max(a, b) of two masks.
+
+    Parameters
+    ----------
+    first, second : (…,) in [0, 1], of the same shape
+
+    Returns
+    -------
+    (…,) in [0, 1]
+    """
     return np.maximum(first, second)
 
 
 def invert_mask(mask: Float32) -> Float32:
-    """Return the inverted mask 1 − a; any shape."""
+    """Return the inverted mask 1 − a.
+
+    Parameters
+    ----------
+    mask : (…,) in [0, 1]
+
+    Returns
+    -------
+    (…,) in [0, 1]
+    """
     return (1.0 - mask).astype(np.float32)
 
 
 def subtract_mask(first: Float32, second: Float32) -> Float32:
-    """Return the first mask without the second, min(a, 1 − b); same shape."""
+    """Return the first mask without the second, min(a, 1 − b).
+
+    Parameters
+    ----------
+    first, second : (…,) in [0, 1], of the same shape
+
+    Returns
+    -------
+    (…,) in [0, 1]
+    """
     return intersect_masks(first, invert_mask(second))

@@ -78,7 +78,16 @@ def soft_sphere(n: int, radius: float, edge: float) -> Float32:
 
 
 def inscribed_sphere(n: int) -> Float32:
-    """Make the largest soft sphere, edge included, in a box of n voxels: (n, n, n)."""
+    """Make the largest soft sphere, with its edge, that fits into a box.
+
+    Parameters
+    ----------
+    n : voxels of the box along an axis
+
+    Returns
+    -------
+    (n, n, n) in [0, 1]
+    """
     return soft_sphere(n, 0.5 * n - 4, 4.0)
 
 

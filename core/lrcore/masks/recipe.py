@@ -168,7 +168,7 @@ class MaskRecipe:
 
     @property
     def uses_density(self) -> bool:
-        """Whether the region is density above the threshold, not the whole of the shapes."""
+        """True if the region is density above the threshold, False if it is the whole of the shapes."""
         return self.threshold is not None or not self.shapes
 
     @property
@@ -226,7 +226,7 @@ class MaskResult:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no voxel is inside the mask."""
+        """True if no voxel is inside the mask."""
         return not self.mask.max() > SUPPORT_THRESHOLD
 
     def checks(self) -> tuple[MaskCheck, ...]:

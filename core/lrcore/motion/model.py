@@ -55,7 +55,7 @@ FREE_DIRECTION_ERROR = 0.5
 
 @dataclass(frozen=True)
 class MotionEvidence:
-    """What n images say of the motion of their body.
+    """Evidence of n images about the motion of their body.
 
     Attributes
     ----------

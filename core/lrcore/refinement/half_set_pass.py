@@ -35,7 +35,7 @@ from lrcore.refinement.reference import Reference, reference_to_device
 
 @dataclass(frozen=True)
 class HalfSetContext:
-    """What all images of a half set share in one iteration.
+    """Input that all images of a half set share in one iteration.
 
     Attributes
     ----------

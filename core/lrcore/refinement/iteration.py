@@ -122,7 +122,7 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
 
 @dataclass(frozen=True)
 class IterationContext:
-    """What both half sets of an iteration share.
+    """Input that both half sets of an iteration share.
 
     Attributes
     ----------

@@ -239,7 +239,17 @@ def simulate_noise_particles(
 
 
 def random_rotations(n: int, rng: np.random.Generator) -> Float64:
-    """Return uniformly distributed rotations: (n, 3, 3)."""
+    """Return uniformly distributed rotations.
+
+    Parameters
+    ----------
+    n : number of rotations
+    rng : random generator
+
+    Returns
+    -------
+    (n, 3, 3)
+    """
     return Rotation.from_quat(rng.normal(size=(n, 4))).as_matrix()
 
 

@@ -28,7 +28,7 @@ NAMES = [
     "compare",
     "status",
     "progress",
-    "unrun",
+    "pending",
     "history",
     "tree",
     "advice",
@@ -151,7 +151,7 @@ def test_rewind_and_branch_go_on_from_the_chosen_step(run: RunWidget) -> None:
     _, one, two = run.session.state.tree
     run.tree.value = one.id
     run.session.edit(rotation_prior_sd_deg=2.0)
-    wait_until(lambda: "Rotation prior SD, ° 5 → 2" in run.unrun.value, "the pending change")
+    wait_until(lambda: "Rotation prior SD, ° 5 → 2" in run.pending.value, "the pending change")
     run.rewind.click()
     done(run, 1)
     assert run.session.state.node == one.id
@@ -160,7 +160,7 @@ def test_rewind_and_branch_go_on_from_the_chosen_step(run: RunWidget) -> None:
     run.branch.click()
     done(run, 2)
     assert run.session.spec.rotation_prior_sd_deg == 5.0
-    assert run.unrun.value == ""
+    assert run.pending.value == ""
 
 
 def test_compare_tells_a_sentence_and_hands_on_what_it_found(run: RunWidget) -> None:
@@ -258,7 +258,7 @@ def test_two_sessions_do_not_disturb_each_other() -> None:
         first.session.edit(rotation_prior_sd_deg=2.0)
         assert first.flush()
         assert second.flush()
-        assert second.unrun.value == ""
+        assert second.pending.value == ""
         first.close()
         second.close()
 

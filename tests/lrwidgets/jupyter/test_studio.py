@@ -105,7 +105,7 @@ def test_the_figure_behind_an_advice_opens_in_inspect(studio: Studio) -> None:
     run.model.show_findings((Finding("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),))
     (show,) = [one for one in all_of(run.advice) if "lrw-run-advice-show-0" in getattr(one, "_dom_classes", ())]
     show.click()
-    wait_until(lambda: inspect.what.value == "Motion", "the figure")  # type: ignore[attr-defined]
+    wait_until(lambda: inspect.figure_choice.value == "Motion", "the figure")  # type: ignore[attr-defined]
     assert studio.tabs.titles[studio.tabs.selected_index] == "Inspect"
 
 

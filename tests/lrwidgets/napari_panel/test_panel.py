@@ -219,7 +219,7 @@ def test_the_figure_behind_an_advice_is_shown_and_maps_lie_in_the_viewer(panel: 
         )
     )
     press(panel, "run-advice-show-0")
-    assert inspect.what.currentText() == "Motion"
+    assert inspect.figure_choice.currentText() == "Motion"
     assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Inspect"
     assert panel.findChild(QPushButton, "lrw-run-advice-1").text() == "Apply as branch"
     assert panel.findChild(QPushButton, "lrw-run-advice-show-1") is None
@@ -234,17 +234,17 @@ def test_two_steps_are_seen_side_by_side(panel: SessionPanel, session: Session) 
     assert panel.flush()
     assert panel.flush()
     assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Inspect"
-    assert inspect.what.currentText() == ""
+    assert inspect.figure_choice.currentText() == ""
     assert "better" in inspect.message.text()
     compared = inspect.figure.figure
-    inspect.what.setCurrentText("History")
+    inspect.figure_choice.setCurrentText("History")
     assert panel.flush()
     assert inspect.figure.figure is not compared
     press(panel, "run-compare")
     assert panel.flush()
     session.run(1, wait=True)
     assert panel.flush()
-    assert inspect.what.currentText() == "FSC", "another step is shown by itself"
+    assert inspect.figure_choice.currentText() == "FSC", "another step is shown by itself"
 
 
 def test_settings_are_tried_and_taken_over(panel: SessionPanel, session: Session) -> None:
@@ -282,7 +282,7 @@ def test_a_sweep_is_stopped(panel: SessionPanel, session: Session, qtbot) -> Non
     sweep.model.runner.engine = FakeEngine(gate)
     press(panel, "sweep-start")
     gate.release()
-    qtbot.waitUntil(lambda: "particles" in sweep.words.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "particles" in sweep.progress.text(), timeout=10_000)
     assert not sweep.start.isEnabled()
     press(panel, "sweep-stop")
     gate.release(100)
