@@ -1,4 +1,4 @@
-"""Local refinement of cryo-EM particles, step by step: sessions, figures, Jupyter widgets and a napari panel.
+"""Refine cryo-EM particles locally, step by step, with sessions, figures, Jupyter widgets and a napari panel.
 
 `__init__.pyi` lists the public names. Each is imported when it is first used.
 """

@@ -1,4 +1,4 @@
-"""`python -m lrwidgets`: the command line."""
+"""Run the command line with `python -m lrwidgets`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A small flexible particle to try things on: simulated once, with every file that a refinement can be given."""
+"""Simulate a small example of a flexible particle, with every file that a refinement can take."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,27 +13,23 @@ from lrcore.simulation.data_set import simulate_flexible_particle
 
 PARTICLES, BOX, PIXEL_A = 800, 72, 2.6
 SNR, HINGE_SD_DEG = 0.07, 4.0
-"""A minute of work on one core, in little memory; still enough to see the body sharpen."""
+"""Sizes for a refinement that takes a minute on one core, in little memory, and visibly sharpens the body."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """The files of an example. Body B is hinged to body A, which the consensus poses know.
-
-    particles: STAR. mask: of body B; whole_mask: of both. half_maps: of the consensus poses. true_map: of body B.
-    true_particles: at the poses that body B was simulated with.
-    """
+    """The files of an example: a particle of two bodies, B hinged to A. The consensus poses are those of body A."""
 
     folder: Path
 
     @property
     def particles(self) -> Path:
-        """The particles at their consensus poses, what a refinement starts from."""
+        """Particles with their consensus poses, the input of a refinement (STAR)."""
         return self.folder / "particles.star"
 
     @property
     def true_particles(self) -> Path:
-        """The particles at the true poses of body B."""
+        """Particles with the true poses of body B (STAR)."""
         return self.folder / "truth_b.star"
 
     @property
@@ -48,37 +44,51 @@ class Example:
 
     @property
     def true_map(self) -> Path:
-        """The density of body B."""
+        """Density of body B that was simulated."""
         return self.folder / "gt_b.mrc"
 
     @property
     def half_maps(self) -> tuple[Path, Path]:
-        """Reconstructions of the two half sets at the consensus poses."""
+        """Half maps reconstructed with the consensus poses."""
         return self.folder / "half1.mrc", self.folder / "half2.mrc"
 
 
 def make_example(folder: str | Path = "example", particles: int = PARTICLES) -> Example:
-    """The example in a folder, made there in a few seconds unless it is there already; always the same.
+    """Create the example in a folder, in a few seconds, unless it exists; it is always the same.
 
-    Raises InputError if the folder cannot be written, or holds something else.
+    Parameters
+    ----------
+    folder : where to write the files
+    particles : number of particles
+
+    Returns
+    -------
+    Example
+        The paths of the files.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written, or exists with other content.
     """
-    found = Example(Path(folder).absolute())
-    if found.folder.exists():
-        if not all(path.exists() for path in (found.particles, found.mask, *found.half_maps)):
-            raise InputError(f"{found.folder}: exists already and is no example: choose another folder")
-        return found
-    partial = Example(found.folder.with_name(f".{found.folder.name}.partial"))
+    example = Example(Path(folder).absolute())
+    if example.folder.exists():
+        if not all(path.exists() for path in (example.particles, example.mask, *example.half_maps)):
+            raise InputError(f"{example.folder}: exists already and is not an example: choose another folder")
+        return example
+    partial = Example(example.folder.with_name(f".{example.folder.name}.partial"))
     shutil.rmtree(partial.folder, ignore_errors=True)
-    made = simulate_flexible_particle(
+    simulated = simulate_flexible_particle(
         partial.folder, n=particles, box=BOX, pixel_size_A=PIXEL_A, snr=SNR, hinge_sd_deg=HINGE_SD_DEG
     )
     for half, path in enumerate(partial.half_maps, 1):
-        io.write_volume(path, _half_map(made.particles, half))
-    partial.folder.rename(found.folder)
-    return found
+        io.write_volume(path, _half_map(simulated.particles, half))
+    partial.folder.rename(example.folder)
+    return example
 
 
 def _half_map(particles: Particles, half: int) -> Volume:
+    """Reconstruct half set 1 or 2."""
     *_, volume = reconstruct(particles, half, "C1", get_backend("cpu"))
     assert isinstance(volume, Volume)
     return volume

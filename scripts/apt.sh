@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the Debian packages named in the file $1 when root; otherwise, or without a network, say what is missing.
+# Install the Debian packages listed in the file $1 as root; otherwise, or without a network, print what is missing.
 # Never fails: the tests that need a missing program are shown as skipped.
 set -euo pipefail
 

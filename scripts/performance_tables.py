@@ -1,4 +1,4 @@
-"""Fill the tables of docs/performance.md from what `lrwidgets bench --json` printed: no number there is typed by hand.
+"""Fill the tables of docs/performance.md with the output of `lrwidgets bench --json`.
 
 lrwidgets bench --json > docs/measurements.jsonl
 .venv/bin/python scripts/performance_tables.py [RESULTS] [DOCUMENT]
@@ -22,42 +22,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "docs" / "measurements.jsonl")
     parser.add_argument("document", nargs="?", type=Path, default=ROOT / "docs" / "performance.md")
-    given = parser.parse_args()
-    given.document.write_text(fill_tables(given.document.read_text(), read_records(given.results)))
+    arguments = parser.parse_args()
+    text = fill_tables(arguments.document.read_text(), read_records(arguments.results))
+    arguments.document.write_text(text)
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a file of JSON lines; none if there is no such file."""
+    """Read the records of a file of JSON lines; none if there is no such file."""
     return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
 def fill_tables(document: str, records: list[Record]) -> str:
-    """The document with what stands between its marks made anew."""
+    """Return the document with new tables between its marks."""
 
-    def table(found: re.Match[str]) -> str:
-        name = found[2]
-        mine = [r for r in records if (r.get("benchmark", r["event"]) == name and "value" in r) or r["event"] == name]
-        return f"{found[1]}{TABLES[name](mine) if mine else MISSING}\n{found[3]}"
+    def table(match: re.Match[str]) -> str:
+        name = match[2]
+        rows = [r for r in records if (r.get("benchmark", r["event"]) == name and "value" in r) or r["event"] == name]
+        return f"{match[1]}{TABLES[name](rows) if rows else MISSING}\n{match[3]}"
 
     return PLACE.sub(table, document)
 
 
 def number(value: float | None) -> str:
-    """Three digits, or all of a large number."""
+    """Return a number with three digits, or all digits of a large number."""
     if value is None:
         return MISSING
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def markdown_table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def pivot(records: list[Record], row: Callable[[Record], Hashable], column: Callable[[Record], Hashable],
           cell: Callable[[Record], str], corner: str) -> str:  # fmt: skip
-    """Records as a table, rows and columns in the order in which they were measured."""
+    """Return records as a table, with rows and columns in the order in which they were measured."""
     rows, columns = dict.fromkeys(map(row, records)), dict.fromkeys(map(column, records))
     cells = {(row(r), column(r)): cell(r) for r in records}
     body = [[str(a), *(cells.get((a, b), "") for b in columns)] for a in rows]
@@ -65,34 +66,34 @@ def pivot(records: list[Record], row: Callable[[Record], Hashable], column: Call
 
 
 def parameter(name: str) -> Callable[[Record], Any]:
-    """What to read from a record."""
+    """Return a function that reads a parameter of a record."""
     return lambda r: r["parameters"].get(name, "")
 
 
 def named(r: Record) -> str:
-    """Name and unit."""
+    """Return name and unit of a record."""
     return f"{r['name']}, {r['unit']}"
 
 
 def value(r: Record) -> str:
-    """The number."""
+    """Return the number of a record."""
     return number(r["value"])
 
 
 def common(records: list[Record], *names: str) -> str:
-    """A sentence of what all records share."""
+    """Return a sentence with parameters that all records share."""
     return ", ".join(f"{name.replace('_', ' ')} {records[0]['parameters'][name]}" for name in names) + "."
 
 
 def machine(records: list[Record]) -> str:
-    """A sentence about what was measured on."""
+    """Return a sentence about the machine of the measurements."""
     r = records[-1]
     versions = ", ".join(f"{name} {text}" for name, text in r["versions"].items())
     return f"{r['cpu']}, {r['cores']} cores, {r['memory_GB']} GB of memory, {r['system']}; {versions}."
 
 
 def ceilings(records: list[Record]) -> str:
-    """Threads side by side."""
+    """Return a table with a column for each number of threads."""
 
     def row(r: Record) -> str:
         order = r["parameters"].get("order")
@@ -103,7 +104,7 @@ def ceilings(records: list[Record]) -> str:
 
 
 def kernels(records: list[Record]) -> str:
-    """One thread beside its floor, then all threads."""
+    """Return a table of one thread, its limit, and all threads."""
     most = max(r["parameters"]["threads"] for r in records)
     head = ["window, box", "kernel", "1 thread", "best possible", "bound by", "reached", f"{most} threads"]
     body = []
@@ -123,7 +124,7 @@ def kernels(records: list[Record]) -> str:
 
 
 def step(records: list[Record]) -> str:
-    """First and later iterations side by side."""
+    """Return a table with columns for the first and a later iteration."""
     shared = common(records, "box", "pixel_size_A", "window", "rotation_extent_deg", "shift_extent_A",
                     "align_resolution_A", "particles", "threads", "median_of")  # fmt: skip
 
@@ -134,12 +135,12 @@ def step(records: list[Record]) -> str:
 
 
 def table_by_parameter(name: str, corner: str) -> Callable[[list[Record]], str]:
-    """A table with a row for each value of a parameter."""
+    """Return a function that makes a table with a row for each value of a parameter."""
     return lambda records: pivot(records, parameter(name), named, value, corner)
 
 
 def box(records: list[Record]) -> str:
-    """Also the search against that in the box of the reference setting."""
+    """Return a table by box, with ratios to the box of the reference setting."""
     reference = {r["name"]: r["value"] for r in records if r["parameters"]["box"] == 128}
 
     def cell(r: Record) -> str:
@@ -150,20 +151,20 @@ def box(records: list[Record]) -> str:
 
 
 def threads(records: list[Record]) -> str:
-    """Speed, and speed-up in parentheses."""
+    """Return a table of speed, with speed-up in parentheses."""
     return pivot(
         records, parameter("threads"), named, lambda r: f"{value(r)} ({r['parameters']['speed_up']:.2f}×)", "threads"
     )
 
 
 def shared(records: list[Record]) -> str:
-    """Names and numbers of one setting."""
+    """Return a table of names and numbers of one setting."""
     return pivot(records, named, lambda r: f"{r['parameters']['particles']:,} of box {r['parameters']['box']}, "
                  f"{r['parameters']['threads']} cores", value, "")  # fmt: skip
 
 
 def memory(records: list[Record]) -> str:
-    """A row for each number of particles."""
+    """Return a table with a row for each number of particles."""
     return pivot(
         records,
         lambda r: f"{r['parameters']['particles']:,} of box {r['parameters']['box']}",
@@ -174,12 +175,12 @@ def memory(records: list[Record]) -> str:
 
 
 def startup(records: list[Record]) -> str:
-    """Names and seconds."""
+    """Return a table of names and seconds."""
     return pivot(records, named, lambda r: f"{r['parameters']['subset']:,} particles of box 128", value, "")
 
 
 def reading(records: list[Record]) -> str:
-    """A row for each reader."""
+    """Return a table with a row for each reader."""
 
     def row(r: Record) -> str:
         known = r["parameters"]
@@ -189,7 +190,7 @@ def reading(records: list[Record]) -> str:
 
 
 def programs(records: list[Record]) -> str:
-    """Programs side by side; ratios below."""
+    """Return a table with a column for each program, and ratios below."""
     both = [r for r in records if "program" in r["parameters"]]
     rest = [r for r in records if "program" not in r["parameters"]]
 

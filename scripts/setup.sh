@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv, install lrwidgets (editable) with its dev extra at the versions of constraints.txt, compile the kernels,
-# stamp .venv/.ready.
+# Create .venv, install lrwidgets (editable) with its dev extra at the versions of constraints.txt, compile the kernels
+# and touch .venv/.ready.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,17 +35,17 @@ make_venv() {
     fi
 }
 
-# uv, from PATH or put into .venv, takes seconds where pip takes a minute. pip is the fallback: it alone reads pip.conf.
+# Install with uv, from PATH or installed into .venv: seconds instead of a minute. Fall back to pip, which reads pip.conf.
 install() {
     local pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt) uv
     uv=$(command -v uv) || uv=.venv/bin/uv
-    [ -x "$uv" ] || "${pip[@]}" uv || fail "nothing can be installed: is there a network, and a package index?"
+    [ -x "$uv" ] || "${pip[@]}" uv || fail "cannot install packages: check the network and the package index"
     "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt --editable '.[dev]' 2>/dev/null ||
-        "${pip[@]}" --editable '.[dev]' || fail "the installation failed: is there a network, and a package index?"
+        "${pip[@]}" --editable '.[dev]' || fail "the installation failed: check the network and the package index"
 }
 
 if ! is_new_enough .venv/bin/python; then
-    echo "setup: making .venv (once)" >&2
+    echo "setup: creating .venv (once)" >&2
     rm -rf .venv
     make_venv
 fi

@@ -1,4 +1,4 @@
-"""Compile the kernels once, by refining a handful of simulated particles, so that the first real run need not."""
+"""Compile the kernels with a small simulated refinement, so that the first real run does not have to."""
 
 import tempfile
 import warnings
@@ -9,8 +9,8 @@ from lrwidgets.session.session import Session
 
 
 def main() -> None:
-    """One iteration of a dozen particles with a Gaussian prior; nothing is kept but the compiled code."""
-    warnings.simplefilter("ignore")  # so small a mask is not meant to be a good one
+    """Run one iteration of a dozen particles; only the compiled code is kept."""
+    warnings.simplefilter("ignore")  # the mask of so small a box is not a good one
     with tempfile.TemporaryDirectory() as folder:
         data = simulate_flexible_particle(Path(folder) / "data", n=12, box=32, pixel_size_A=4.5)
         with Session.load(data.star, data.map("mask_b")) as session:

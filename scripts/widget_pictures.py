@@ -1,6 +1,6 @@
-"""Take the pictures in docs/images/widgets: run notebook 02 in JupyterLab, and keep each widget that a cell shows.
+"""Take the pictures in docs/images/widgets: run notebook 02 in JupyterLab and save each widget that a cell shows.
 
-`PYTHONPATH=. .venv/bin/python scripts/widget_pictures.py`, once the widgets have changed.
+Run `PYTHONPATH=. .venv/bin/python scripts/widget_pictures.py` after changes of the widgets.
 """
 
 import re
@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-from tests.jupyter.lab import Notebook, browse, serve
+
+from tests.lrwidgets.jupyter.lab import Notebook, browse, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "notebooks" / "02_mask_fulcrum_priors.ipynb"
@@ -20,7 +21,7 @@ SETTLE_MS = 3000
 
 
 def take(notebook: Notebook, sources: list[str]) -> None:
-    """Run the cells one by one, and take a picture of the output of each that makes a widget."""
+    """Run the cells in order, and take a picture of the output of each that shows a widget."""
     for number, source in enumerate(sources):
         notebook.run_cell(number, 300)
         if match := WIDGET.search(source):

@@ -141,7 +141,7 @@ class FakeEngine:
         yield from self._chunked(job, 0, "start")
         yield make_step(job)
 
-    def advance(self, job: Job, first: Step, last: Step, backend: Any) -> Iterator[Progress | Step]:
+    def run_iteration(self, job: Job, first: Step, last: Step, backend: Any) -> Iterator[Progress | Step]:
         self.specs.append(job.spec)
         self.masks.append(job.mask)
         self.particles.append(len(job.particles))
@@ -150,7 +150,7 @@ class FakeEngine:
 
     def iterate(self, job: Job, first: Step, last: Step, backend: Any) -> Iterator[Progress | Step]:
         while last.iteration < job.spec.max_iterations and not last.converged:
-            for event in self.advance(job, first, last, backend):
+            for event in self.run_iteration(job, first, last, backend):
                 last = event if isinstance(event, Step) else last
                 yield event
 

@@ -7,7 +7,7 @@ from .compute.workers import DaskWorkers, ExecutorWorkers, LocalWorkers
 from .errors import InputError
 from .imaging.poses import pose_differences
 from .io import read_particles, read_volume, write_particles, write_volume
-from .maps.local_resolution import local_resolution
+from .maps.local_resolution import estimate_local_resolution
 from .records import HalfMaps, Particles, Poses, Progress, Step, Volume
 from .refinement.density import final_map, map_with_surroundings
 from .refinement.geometry import fulcrum_A
@@ -37,6 +37,7 @@ __all__ = [
     "Step",
     "Store",
     "Volume",
+    "estimate_local_resolution",
     "estimate_motion",
     "final_map",
     "fulcrum_A",
@@ -44,7 +45,6 @@ __all__ = [
     "held_out",
     "io",
     "iterate",
-    "local_resolution",
     "map_with_surroundings",
     "maps",
     "masks",

@@ -1,1 +1,1 @@
-"""Benchmarks: each measures and yields records; `lrwidgets bench` prints them as tables or JSON lines."""
+"""Measure speed and memory. Each benchmark yields measurements, which `lrwidgets bench` prints."""

@@ -1,4 +1,4 @@
-"""A whole iteration at the reference setting: particles a second, stage by stage, from the run's own clock."""
+"""Benchmark whole iterations at the reference setting: particles per second of each stage, from its own timer."""
 
 import statistics
 from collections.abc import Iterable, Iterator
@@ -17,65 +17,67 @@ from lrwidgets.bench.kernels import SETTING
 from lrwidgets.bench.measurement import BenchmarkOptions, Measurement
 
 EXPECTATION = ("read", "window", "search")
+"""Stages of the expectation step."""
 FIXED = ("reference", "reconstruct", "fsc")
 """Stages whose time depends on the box and not on the number of particles."""
 
 
 def run(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """The first iteration, where every particle runs the lattice, and a later one that goes on from it."""
+    """Measure the first iteration, in which all particles use the lattice search, and the iteration after it."""
     n = 1000 if options.quick else 4000
     options.report(f"simulating {n} particles")
     job = make_benchmark_data(options.folder, n, SETTING).job
     warm_up()
     backend = get_backend("cpu", options.threads)
     first = last_step(start(job, backend))
-    begins = first
+    last = first
     for name in ("first iteration", "later iteration"):
         steps = []
         for turn in range(options.repeats):
             options.report(f"{name}, {turn + 1} of {options.repeats}")
-            steps.append(last_step(run_iteration(job, first, begins, backend)))
-        known = {
+            steps.append(last_step(run_iteration(job, first, last, backend)))
+        parameters = {
             **workload_parameters(job),
             "threads": backend.threads,
             "iteration": name,
             "median_of": options.repeats,
         }
-        yield from rates(steps, n, known)
-        begins = steps[0]
+        yield from rates(steps, n, parameters)
+        last = steps[0]
 
 
-def rates(steps: list[Step], n: int, known: dict[str, Any]) -> Iterator[Measurement]:
-    """Medians over the same iteration done several times."""
-    lines = [step.history[-1] for step in steps]
-    known = {
-        **known,
+def rates(steps: list[Step], n: int, parameters: dict[str, Any]) -> Iterator[Measurement]:
+    """Yield the medians over repetitions of one iteration of n particles: rates of stages, and fixed times."""
+    summaries = [step.history[-1] for step in steps]
+    parameters = {
+        **parameters,
         "particles": n,
-        "align_resolution_A": round(lines[0].align_resolution_A, 3),
-        "on_the_lattice_%": round(100 * lines[0].lattice_share, 1),
+        "align_resolution_A": round(summaries[0].align_resolution_A, 3),
+        "on_the_lattice_%": round(100 * summaries[0].lattice_share, 1),
     }
     stages = {"expectation": EXPECTATION} | {name: (name,) for name in (*EXPECTATION, "noise", "insert")}
     for name, parts in stages.items():
-        spent = statistics.median(seconds_in_stages(line, parts) for line in lines)
-        yield Measurement("step", name, n / spent, "particles/s", known)
+        seconds = statistics.median(seconds_in_stages(summary, parts) for summary in summaries)
+        yield Measurement("step", name, n / seconds, "particles/s", parameters)
     for name in FIXED:
-        yield Measurement("step", name, statistics.median(line.seconds[name] for line in lines), "s", known)
-    whole = statistics.median(seconds_in_stages(line, line.seconds) for line in lines)
-    yield Measurement("step", "whole iteration", n / whole, "particles/s", known)
+        seconds = statistics.median(summary.seconds[name] for summary in summaries)
+        yield Measurement("step", name, seconds, "s", parameters)
+    whole = statistics.median(seconds_in_stages(summary, summary.seconds) for summary in summaries)
+    yield Measurement("step", "whole iteration", n / whole, "particles/s", parameters)
 
 
-def seconds_in_stages(line: IterationSummary, stages: Iterable[str]) -> float:
-    """Seconds of some stages of an iteration."""
-    return sum(line.seconds[name] for name in stages)
+def seconds_in_stages(summary: IterationSummary, stages: Iterable[str]) -> float:
+    """Return the seconds that an iteration spent in some stages."""
+    return sum(summary.seconds[name] for name in stages)
 
 
 def workload_parameters(job: Job) -> dict[str, Any]:
-    """What of a job decides how much work it is."""
-    shape = search_geometry(job.mask, job.spec)
+    """Return the parameters of a job that determine its amount of work."""
+    geometry = search_geometry(job.mask, job.spec)
     return {
-        "box": shape.box,
-        "pixel_size_A": shape.pixel_size_A,
-        "window": shape.window,
+        "box": geometry.box,
+        "pixel_size_A": geometry.pixel_size_A,
+        "window": geometry.window,
         "rotation_extent_deg": job.spec.rotation_limit_deg,
         "shift_extent_A": job.spec.shift_limit_A,
     }
@@ -83,7 +85,7 @@ def workload_parameters(job: Job) -> dict[str, Any]:
 
 @cache
 def warm_up() -> None:
-    """A small refinement, once in a process, so that no later time holds a compilation or the import of a module."""
+    """Run a small refinement once per process, so that later times include no compilation and no imports."""
     with TemporaryDirectory() as folder:
         job = make_benchmark_data(folder, 16, SETTING, box=48, pixel_size_A=3.0, radius_px=15.0).job
         backend = get_backend("cpu")
@@ -92,5 +94,5 @@ def warm_up() -> None:
 
 
 def last_step(events: Iterable[Progress | Step]) -> Step:
-    """The last step that comes."""
+    """Return the last step among the events."""
     return [event for event in events if isinstance(event, Step)][-1]

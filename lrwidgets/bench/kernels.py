@@ -1,8 +1,8 @@
-"""The kernels on what a refinement gives them, by one thread and by all, against the ceilings of one thread.
+"""Benchmark the kernels on the data of a refinement, with one thread and with all, against the limits of one thread.
 
-The floor of a sample is the longest of three times: its operations at the speed of multiply-adds, the bytes of it that
-come from memory at the speed of a copy, its neighbours at the speed of a loop that only reads (or adds to) them.
-Operations are counted from the formulas, a multiply-add as two; sines, addresses and loops are not.
+The minimum time per sample is the longest of three times: its operations at the speed of multiply-adds; its bytes from
+memory at the speed of a copy; its neighbouring voxels at the speed of a loop that only reads (or adds to) them.
+Operations are counted from the formulas, a multiply-add as two; sines, addresses and loops are not counted.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,11 +38,20 @@ SETTING = edit_spec(
 )
 """The reference setting: extents of 20° and 10 Å, information to 4 Å."""
 IMAGES = 128
+"""Number of images of a measurement."""
 
 
 @dataclass(frozen=True)
 class KernelCost:
-    """Of one sample. flops: operations. streamed: bytes that are read or written once. gathered: width of a read."""
+    """Cost of a kernel per sample.
+
+    Attributes
+    ----------
+    flops : operations
+    streamed : bytes that are read or written once
+    gathered : width w of the w³ voxels that are read; 0 for none
+    scattered : True if the sample is added to 2³ voxels
+    """
 
     flops: float
     streamed: float
@@ -50,7 +59,7 @@ class KernelCost:
     scattered: bool = False
 
     def floor(self, machine: Roofline) -> tuple[float, str]:
-        """Seconds that it takes at least, and by what."""
+        """Return the minimum time of a sample in seconds, and the name of the limit."""
         times = {"arithmetic": self.flops / machine.flops, "memory": self.streamed / machine.copy}
         if self.gathered:
             times["gathers"] = machine.gather[self.gathered]
@@ -66,19 +75,29 @@ class KernelCost:
 SLICES = KernelCost(57.0, 8.0, gathered=2)
 EVALUATE = KernelCost(370.0 + 130.0, 20.0, gathered=3)
 POSES = 16
-"""Of an image, of which `values` asks at once."""
+"""Poses per image that `values` evaluates at once."""
 VALUES = KernelCost(222.0 + 32.0, 20.0 / POSES, gathered=3)
 INSERT = KernelCost(15.0 + 8.0 + 8 * 7.0, 12.0, scattered=True)
 
 
 def score_cost(shifts: int) -> KernelCost:
-    """Of a sample at one rotation: the slice, its product with the image, and a complex wave for each shift in x."""
+    """Return the cost of a sample at one rotation: slice, product with the image, and a wave for each shift in x."""
     return KernelCost(57.0 + 12.0 + 8.0 * shifts, 0.0, gathered=2)
 
 
 @dataclass(frozen=True)
 class KernelInputs:
-    """What the kernels are given. frame: reference, lattice, limits. cut: the arguments of `window`. W, w: from it."""
+    """Inputs of the kernels for n images.
+
+    Attributes
+    ----------
+    frame : reference, lattice and limits of the search
+    window_arguments : arguments of `whiten_windows`
+    W, w : (n, samples), its results: whitened images and weights
+    centres : (n,), poses about which is searched
+    batch : the images
+    shape : search geometry
+    """
 
     frame: SearchFrame
     window_arguments: tuple[Any, ...]
@@ -90,116 +109,122 @@ class KernelInputs:
 
 
 def run(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """The reference window, then one twice as large."""
+    """Measure with the reference window, then with one twice as large."""
     cases = [(128, 30.0)] if options.quick else [(128, 30.0), (192, 60.0)]
     for box, radius in cases:
         folder = options.folder / f"{box}"
-        made = make_benchmark_data(folder, 2 * IMAGES, SETTING, box=box, radius_px=radius, distinct=2 * IMAGES)
-        yield from measure(made.job, options)
+        data = make_benchmark_data(folder, 2 * IMAGES, SETTING, box=box, radius_px=radius, distinct=2 * IMAGES)
+        yield from measure(data.job, options)
 
 
 def measure(job: Job, options: BenchmarkOptions) -> Iterator[Measurement]:
-    """Every kernel on the first images of a job."""
-    one = problem(job, get_backend("cpu", options.threads))
-    options.report(f"ceilings of one thread, window {one.shape.window}")
-    inserted = half_plane(one.shape.box, (one.shape.box / 2 - 1,))
-    machine = measure_one_thread(one.frame.samples, inserted)
+    """Measure every kernel on the first images of a job."""
+    inputs = problem(job, get_backend("cpu", options.threads))
+    options.report(f"ceilings of one thread, window {inputs.shape.window}")
+    inserted = half_plane(inputs.shape.box, (inputs.shape.box / 2 - 1,))
+    machine = measure_one_thread(inputs.frame.samples, inserted)
     for threads in sorted({1, options.threads}):
-        options.report(f"window {one.shape.window}, {threads} thread(s)")
-        yield from _kernels(one, get_backend("cpu", threads), machine)
+        options.report(f"window {inputs.shape.window}, {threads} thread(s)")
+        yield from _kernels(inputs, get_backend("cpu", threads), machine)
 
 
 def problem(job: Job, backend: Backend) -> KernelInputs:
-    """The first batch of half set 1, against the given half map."""
-    shape, first = search_geometry(job.mask, job.spec), synthetic_start(job)
-    around = outside_density(first.half_maps, job.mask, job.spec, backend.threads)
-    reference = make_reference(first, around, 1, job.mask, job.spec, shape, backend.threads)
+    """Prepare the first batch of half set 1, with the half map of the job as reference."""
+    geometry, first = search_geometry(job.mask, job.spec), synthetic_start(job)
+    outside = outside_density(first.half_maps, job.mask, job.spec, backend.threads)
+    reference = make_reference(first, outside, 1, job.mask, job.spec, geometry, backend.threads)
     rows = reading_order(job.particles, 1)[:IMAGES]
     batch = subtract_outside_density(
         next(batches(job.particles, rows, backend)), reference.outside, job.particles, backend
     )
-    given, noise = job.particles.poses.select(batch.rows), first.noise[0]
-    cut = (
-        batch.spectrum, batch.ctf, noise, job.particles.group[batch.rows], reference.variance, shape.centre_in(given),
-        reference.frame.samples,
+    centres, noise = job.particles.poses.select(batch.rows), first.noise[0]
+    window_arguments = (
+        batch.spectrum, batch.ctf, noise, job.particles.group[batch.rows], reference.variance,
+        geometry.centre_in(centres), reference.frame.samples,
     )  # fmt: skip
-    W, w = backend.kernels.whiten_windows(*cut)
-    return KernelInputs(reference.frame, cut, W, w, given, batch, shape)
+    W, w = backend.kernels.whiten_windows(*window_arguments)
+    return KernelInputs(reference.frame, window_arguments, W, w, centres, batch, geometry)
 
 
-def _kernels(one: KernelInputs, backend: Backend, machine: Roofline) -> Iterator[Measurement]:
-    frame, kernels, n = one.frame, backend.kernels, len(one.W)
-    turns, none, lattice = one.centres.rotation, np.zeros((len(one.W), 5)), frame.lattice
+def _kernels(inputs: KernelInputs, backend: Backend, machine: Roofline) -> Iterator[Measurement]:
+    """Measure every kernel with the threads of a backend."""
+    frame, kernels, n = inputs.frame, backend.kernels, len(inputs.W)
+    rotations, zero, lattice = inputs.centres.rotation, np.zeros((len(inputs.W), 5)), frame.lattice
     samples, coarse = frame.samples, frame.samples.ends[0]
-    where = {"threads": backend.threads, "window": one.shape.window, "box": one.shape.box}
+    parameters = {"threads": backend.threads, "window": inputs.shape.window, "box": inputs.shape.box}
 
     def per_sample(name: str, count: int, cost: KernelCost, work: Callable[[], object], **more: float) -> Measurement:
-        spent = fastest_seconds(work) * backend.threads / count
+        seconds = fastest_seconds(work) * backend.threads / count
         floor, bound = cost.floor(machine)
-        known = {**where, **more, "flops": cost.flops, "bytes": cost.streamed}
-        return Measurement("kernels", name, 1e9 * spent, "ns/sample/core", known, 1e9 * floor, bound)
+        known = {**parameters, **more, "flops": cost.flops, "bytes": cost.streamed}
+        return Measurement("kernels", name, 1e9 * seconds, "ns/sample/core", known, 1e9 * floor, bound)
 
     full = len(samples.kx)
     yield per_sample(
-        "slices", n * full, SLICES, lambda: kernels.project_slices(frame.volume, turns, samples), samples=full
+        "slices", n * full, SLICES, lambda: kernels.project_slices(frame.volume, rotations, samples), samples=full
     )
-    rotations, shifts = len(lattice.rotations), len(lattice.shifts)
+    tried, shifts = len(lattice.rotations), len(lattice.shifts)
     yield per_sample(
-        "score", n * coarse * rotations, score_cost(shifts),
+        "score", n * coarse * tried, score_cost(shifts),
         lambda: kernels.search_lattice(
-            frame.volume, one.W, one.w, samples, turns, lattice.rotations, frame.lever, lattice.shifts,
+            frame.volume, inputs.W, inputs.w, samples, rotations, lattice.rotations, frame.lever, lattice.shifts,
             lattice.penalty_shift,
         ),
-        samples=coarse, rotations=rotations, shifts=shifts**2,
+        samples=coarse, rotations=tried, shifts=shifts**2,
     )  # fmt: skip
     last = len(samples.ends) - 1
     yield per_sample(
         "evaluate", n * full, EVALUATE,
-        lambda: kernels.evaluate_with_derivatives(frame.volume, one.W, one.w, samples, last, turns, none, frame.lever),
+        lambda: kernels.evaluate_with_derivatives(
+            frame.volume, inputs.W, inputs.w, samples, last, rotations, zero, frame.lever
+        ),
         samples=full,
     )  # fmt: skip
     many = np.random.default_rng(0).normal(0, 0.01, (n, POSES, 5))
     yield per_sample(
         "values", n * full * POSES, VALUES,
-        lambda: kernels.evaluate_likelihood(frame.volume, one.W, one.w, samples, last, turns, many, frame.lever),
+        lambda: kernels.evaluate_likelihood(
+            frame.volume, inputs.W, inputs.w, samples, last, rotations, many, frame.lever
+        ),
         samples=full, poses=POSES,
     )  # fmt: skip
-    yield _newton(one, backend, where)
+    yield _newton(inputs, backend, parameters)
     yield Measurement(
         "kernels",
         "window",
-        n / fastest_seconds(lambda: kernels.whiten_windows(*one.window_arguments)),
+        n / fastest_seconds(lambda: kernels.whiten_windows(*inputs.window_arguments)),
         "particles/s",
-        where,
+        parameters,
     )
-    yield _insert(one, backend, machine, where)
+    yield _insert(inputs, backend, machine, parameters)
 
 
-def _newton(one: KernelInputs, backend: Backend, where: Mapping[str, float]) -> Measurement:
-    """Whole descents from the input poses; an evaluation is of one pose of one image in one band."""
-    frame, n = one.frame, len(one.W)
+def _newton(inputs: KernelInputs, backend: Backend, parameters: Mapping[str, float]) -> Measurement:
+    """Measure whole descents from the input poses; an evaluation is one pose of one image in one band."""
+    frame, n = inputs.frame, len(inputs.W)
     starts, valid = np.zeros((n, 1, 5)), np.ones((n, 1), np.bool_)
-    turns, kernel = one.centres.rotation, backend.kernels.find_posterior_modes
-    arguments = (frame.volume, one.W, one.w, frame.samples, turns, starts, valid, frame.lever, frame.limits)
+    rotations, kernel = inputs.centres.rotation, backend.kernels.find_posterior_modes
+    arguments = (frame.volume, inputs.W, inputs.w, frame.samples, rotations, starts, valid, frame.lever, frame.limits)
     steps = int(kernel(*arguments).steps.sum())
-    spent = fastest_seconds(lambda: kernel(*arguments))
-    known = {**where, "evaluations_per_descent": round(steps / n, 2)}
-    return Measurement("kernels", "newton", steps / spent, "evaluations/s", known)
+    seconds = fastest_seconds(lambda: kernel(*arguments))
+    known = {**parameters, "evaluations_per_descent": round(steps / n, 2)}
+    return Measurement("kernels", "newton", steps / seconds, "evaluations/s", known)
 
 
-def _insert(one: KernelInputs, backend: Backend, machine: Roofline, where: Mapping[str, float]) -> Measurement:
-    """The whole box up to Nyquist, as a reconstruction does."""
-    limit, n = one.shape.box // 2, len(one.W)
+def _insert(inputs: KernelInputs, backend: Backend, machine: Roofline, parameters: Mapping[str, float]) -> Measurement:
+    """Measure insertion of the whole box up to the Nyquist limit, as in a reconstruction."""
+    limit, n = inputs.shape.box // 2, len(inputs.W)
     sums = np.zeros(fourier_volume_shape(limit), np.complex64), np.zeros(fourier_volume_shape(limit), np.float32)
-    shifts, weight = np.zeros((n, 2)), one.batch.ctf**2
-    turns, data = one.centres.rotation, one.batch.ctf * one.batch.spectrum
-    spent = fastest_seconds(lambda: backend.kernels.backproject_images(*sums, turns, shifts, data, weight, limit))
-    samples = len(_disc(one.shape.box).kx)
+    shifts, weight = np.zeros((n, 2)), inputs.batch.ctf**2
+    rotations, data = inputs.centres.rotation, inputs.batch.ctf * inputs.batch.spectrum
+    seconds = fastest_seconds(lambda: backend.kernels.backproject_images(*sums, rotations, shifts, data, weight, limit))
+    samples = len(_disc(inputs.shape.box).kx)
     floor, bound = INSERT.floor(machine)
-    known = {**where, "samples": samples, "flops": INSERT.flops, "bytes": INSERT.streamed}
+    known = {**parameters, "samples": samples, "flops": INSERT.flops, "bytes": INSERT.streamed}
     ceiling = backend.threads / (floor * samples)
-    return Measurement("kernels", "insert", n / spent, "particles/s", known, ceiling, bound)
+    return Measurement("kernels", "insert", n / seconds, "particles/s", known, ceiling, bound)
 
 
 def _disc(box: int) -> FourierSamples:
+    """Return all samples of a box up to the Nyquist limit."""
     return half_plane(box, (float(box // 2),))

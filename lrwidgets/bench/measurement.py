@@ -1,4 +1,4 @@
-"""What a benchmark yields, and how its times are taken."""
+"""Define the result and the options of a benchmark, and measure times."""
 
 import statistics
 import time
@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import Any
 
 RATES = ("particles/s", "evaluations/s", "GB/s", "GFLOP/s")
-"""Units of which more is better; less is better of all others."""
+"""Units of rates, for which more is better; for all other units less is better."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number that was measured. ceiling: what the machine could do at best, in the same unit; bound: by what."""
+    """One measured number.
+
+    Attributes
+    ----------
+    benchmark : name of the benchmark
+    name : label of the quantity
+    value : the number
+    unit : its unit
+    parameters : size of the workload, name → value
+    ceiling : best value that the machine allows, in the same unit; None if unknown
+    bound : what sets the ceiling
+    """
 
     benchmark: str
     name: str
@@ -25,19 +36,30 @@ class Measurement:
 
     @property
     def fraction(self) -> float | None:
-        """How near to its ceiling the number is: 1 is there."""
+        """Return the fraction of the ceiling that is reached, 1 at best; None without a ceiling."""
         if not self.ceiling or not self.value:
             return None
         return self.value / self.ceiling if self.unit in RATES else self.ceiling / self.value
 
     def record(self) -> dict[str, Any]:
-        """Every field, and the fraction: a line of JSON."""
+        """Return every field and the fraction, for one line of JSON."""
         return {**asdict(self), "fraction": self.fraction}
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """How to measure. folder: for what is simulated, a new one for each benchmark. tell: what is going on."""
+    """Options of a benchmark.
+
+    Attributes
+    ----------
+    folder : new folder for simulated data
+    report : prints the progress
+    threads : number of threads
+    quick : True for smaller workloads
+    data : folder of the data set two_body; None to simulate one
+    relion_iterations : iterations after which RELION is stopped; None to let it converge
+    relion_total : iterations to which the time of a stopped RELION is extrapolated; None not to
+    """
 
     folder: Path
     report: Callable[[str], None]
@@ -49,27 +71,27 @@ class BenchmarkOptions:
 
     @property
     def repeats(self) -> int:
-        """How often a time is taken, for its median."""
+        """Return how often a time is measured, for its median."""
         return 3 if self.quick else 5
 
 
 class BenchmarkSkipped(Exception):
-    """A benchmark cannot be done here; the text says what is missing."""
+    """Raised if a benchmark cannot run on this machine; the text says what is missing."""
 
 
 def fastest_seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the quickest of some runs, after one that is not counted."""
+    """Return the seconds of the fastest of some runs, after one that is not counted."""
     work()
     return min(time_call(work) for _ in range(repeats))
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of some runs."""
+    """Return the median seconds of some runs."""
     return statistics.median(time_call(work) for _ in range(repeats))
 
 
 def time_call(work: Callable[[], object]) -> float:
-    """Seconds of one run."""
-    began = time.perf_counter()
+    """Return the seconds of one run."""
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start

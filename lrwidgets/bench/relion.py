@@ -1,4 +1,4 @@
-"""Beside RELION on the same files in the same run: a whole local refinement, and a reconstruction."""
+"""Compare with RELION on the same files: a whole local refinement, and a reconstruction."""
 
 import os
 import shlex
@@ -28,15 +28,23 @@ RELION_OPTIONS = shlex.split(
     " --oversampling 1 --healpix_order 5 --auto_local_healpix_order 5 --sigma_ang 3 --offset_range 4 --offset_step 2"
     " --low_resol_join_halves 40 --norm --scale --pad 2 --pool 10 --preread_images --dont_combine_weights_via_disc"
 )
-"""A local search as RELION's users run it: steps of 1.8°, then finer, within 9°; shifts within 4 px."""
+"""Options of a typical local search in RELION: steps of 1.8°, then finer, within 9°; shifts within 4 px."""
 LOG = Path(tempfile.gettempdir()) / "lrwidgets-bench-relion.log"
 RANKS = 3
-"""One that leads and one for each half set."""
+"""MPI ranks: the leader and one per half set."""
 
 
 @dataclass(frozen=True)
 class RelionCase:
-    """A simulated data set in a folder, files named as in `lrcore.simulation`; maps: two half maps and their mean."""
+    """Simulated data set to refine.
+
+    Attributes
+    ----------
+    folder : its folder, with files named as in `lrcore.simulation`
+    name : its name
+    half_maps : two half maps
+    mean : their mean
+    """
 
     folder: Path
     name: str
@@ -46,7 +54,16 @@ class RelionCase:
 
 @dataclass(frozen=True)
 class ProgramOutcome:
-    """What a program made of a case. complete: it ended by itself."""
+    """Result of a program on a case.
+
+    Attributes
+    ----------
+    seconds : wall time
+    iterations : number of iterations
+    complete : True if it converged, False if it was stopped
+    particles : its particle file
+    half_maps : its unfiltered half maps
+    """
 
     seconds: float
     iterations: int
@@ -56,7 +73,7 @@ class ProgramOutcome:
 
 
 def compare_refinement(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """`lrwidgets refine` with every parameter at its default, and RELION's local search, both to their ends."""
+    """Run `lrwidgets refine` with default parameters and RELION's local search until both converge."""
     mpirun, program = (_program(name) for name in ("mpirun", "relion_refine_mpi"))
     case = prepare_case(options)
     options.report(f"{case.name}: lrwidgets refine")
@@ -65,19 +82,19 @@ def compare_refinement(options: BenchmarkOptions) -> Iterator[Measurement]:
     options.report(f"{case.name}: relion_refine_mpi, log in {LOG}")
     theirs = _run_relion([mpirun, *_permissions(mpirun), "-n", str(RANKS), program], case, options)
     yield from _measurements("RELION", case, theirs, options)
-    known = {"data": case.name, "relion_iterations": theirs.iterations, "relion_stopped": not theirs.complete}
+    parameters = {"data": case.name, "relion_iterations": theirs.iterations, "relion_stopped": not theirs.complete}
     name = "RELION / lrwidgets" if theirs.complete else "RELION stopped early / lrwidgets whole"
-    yield Measurement("relion", name, theirs.seconds / ours.seconds, "x", known)
+    yield Measurement("relion", name, theirs.seconds / ours.seconds, "x", parameters)
     if not theirs.complete and options.relion_total:
         whole = theirs.seconds / theirs.iterations * options.relion_total
-        known |= {"extrapolated_to_iterations": options.relion_total}
-        yield Measurement("relion", "RELION extrapolated", whole, "s", known)
-        yield Measurement("relion", "RELION extrapolated / lrwidgets", whole / ours.seconds, "x", known)
+        parameters |= {"extrapolated_to_iterations": options.relion_total}
+        yield Measurement("relion", "RELION extrapolated", whole, "s", parameters)
+        yield Measurement("relion", "RELION extrapolated / lrwidgets", whole / ours.seconds, "x", parameters)
 
 
 def compare_reconstruction(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """`lrwidgets reconstruct` and relion_reconstruct at the true poses: whole commands, and FSC 0.5 to the truth."""
-    program = _program("relion_reconstruct")
+    """Run `lrwidgets reconstruct` and relion_reconstruct at the true poses; compare wall time and FSC to the truth."""
+    relion = _program("relion_reconstruct")
     size: dict[str, Any] = {"n": 1000, "box": 96, "pixel_size_A": 2.0}
     if options.quick:
         size = {"n": 100, "box": 48, "pixel_size_A": 4.0}
@@ -86,25 +103,30 @@ def compare_reconstruction(options: BenchmarkOptions) -> Iterator[Measurement]:
         folders[options.data.name] = options.data
     for name, data in folders.items():
         options.report(f"{name}: reconstruct")
-        maps = {who: options.folder / f"{name}-{who}.mrc" for who in ("lrwidgets", "RELION")}
+        maps = {program: options.folder / f"{name}-{program}.mrc" for program in ("lrwidgets", "RELION")}
         ours = ("reconstruct", str(data / "truth_b.star"), "--out", str(maps["lrwidgets"]))
-        theirs = [program, "--i", "truth_b.star", "--o", str(maps["RELION"]), "--ctf", "--j", str(options.threads)]
-        run_lrwidgets(*ours)  # compiles
+        theirs = [relion, "--i", "truth_b.star", "--o", str(maps["RELION"]), "--ctf", "--j", str(options.threads)]
+        run_lrwidgets(*ours)  # compiles the kernels
         times = {
             "lrwidgets": min(run_lrwidgets(*ours).seconds for _ in range(options.repeats)),
             "RELION": min(run_command(theirs, data).seconds for _ in range(options.repeats)),
         }
-        known = {"data": name, "particles": len(io.read_particles(data / "truth_b.star")), "threads": options.threads}
+        parameters = {
+            "data": name,
+            "particles": len(io.read_particles(data / "truth_b.star")),
+            "threads": options.threads,
+        }
         truth, mask = io.read_volume(data / "gt_b.mrc"), io.read_volume(data / "mask_b.mrc")
-        for who, spent in times.items():
-            at = fsc_against_truth(io.read_volume(maps[who]).data, truth, mask).resolution_A(0.5)
-            yield Measurement("reconstruct", "wall time", spent, "s", {**known, "program": who})
-            yield Measurement("reconstruct", "against the truth, FSC 0.5", at, "angstrom", {**known, "program": who})
-        yield Measurement("reconstruct", "RELION / lrwidgets", times["RELION"] / times["lrwidgets"], "x", known)
+        for program, seconds in times.items():
+            resolution_A = fsc_against_truth(io.read_volume(maps[program]).data, truth, mask).resolution_A(0.5)
+            known = {**parameters, "program": program}
+            yield Measurement("reconstruct", "wall time", seconds, "s", known)
+            yield Measurement("reconstruct", "against the truth, FSC 0.5", resolution_A, "angstrom", known)
+        yield Measurement("reconstruct", "RELION / lrwidgets", times["RELION"] / times["lrwidgets"], "x", parameters)
 
 
 def prepare_case(options: BenchmarkOptions) -> RelionCase:
-    """The outside data set, or where there is none (or little time) one that is simulated, in a folder to write to."""
+    """Link the data set of the options into a new folder, or simulate one, and reconstruct its half maps."""
     folder = options.folder / "case"
     if options.data and not options.quick:
         folder.mkdir()
@@ -129,10 +151,11 @@ def prepare_case(options: BenchmarkOptions) -> RelionCase:
 
 
 def _run_lrwidgets(case: RelionCase, options: BenchmarkOptions) -> ProgramOutcome:
+    """Refine with lrwidgets and export the result."""
     inputs = [str(case.folder / "particles.star"), "--mask", str(case.folder / "mask_b.mrc")]
     inputs += ["--half-maps", *map(str, case.half_maps), "--threads", str(options.threads)]
-    compiles, run = options.folder / "compiles.zarr", options.folder / "run.zarr"
-    run_lrwidgets("refine", *inputs, "--out", str(compiles), "--iterations", "1", "--subset", "32")
+    warm_up, run = options.folder / "compiles.zarr", options.folder / "run.zarr"
+    run_lrwidgets("refine", *inputs, "--out", str(warm_up), "--iterations", "1", "--subset", "32")
     done = run_lrwidgets("refine", *inputs, "--out", str(run))
     run_lrwidgets(
         "export", str(run), "--star", str(options.folder / "ours.star"), "--maps", str(options.folder / "maps")
@@ -143,7 +166,7 @@ def _run_lrwidgets(case: RelionCase, options: BenchmarkOptions) -> ProgramOutcom
 
 
 def _run_relion(program: list[str], case: RelionCase, options: BenchmarkOptions) -> ProgramOutcome:
-    """Raises InputError in one line if RELION fails; its log is kept."""
+    """Refine with RELION. Raises InputError, one line, if it fails; its log is kept."""
     out = case.folder / "relion"
     out.mkdir()
     inputs = ["--i", "particles.star", "--ref", case.mean.name, "--solvent_mask", "mask_b.mrc", "--o", "relion/run"]
@@ -151,7 +174,7 @@ def _run_relion(program: list[str], case: RelionCase, options: BenchmarkOptions)
     last = None
     if options.relion_iterations:
         last = out / f"run_it{options.relion_iterations:03d}_optimiser.star"
-    began = time.time()
+    start = time.time()
     with LOG.open("w") as log:
         process = subprocess.Popen(command, cwd=case.folder, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -159,46 +182,57 @@ def _run_relion(program: list[str], case: RelionCase, options: BenchmarkOptions)
                 time.sleep(0.2)
             status = process.returncode
         finally:
-            # mpirun ends its ranks when it is asked to end itself.
+            # mpirun terminates its ranks when it is terminated.
             process.terminate()
             process.wait()
     if status not in (None, 0):
-        raise InputError(f"{command_error(command, status, LOG.read_text(errors='replace'))} (all of it: {LOG})")
-    spent = time.time() - began
-    return _relion_outcome(out, spent)
+        raise InputError(f"{command_error(command, status, LOG.read_text(errors='replace'))} (log: {LOG})")
+    return _relion_outcome(out, time.time() - start)
 
 
-def _relion_outcome(out: Path, spent: float) -> ProgramOutcome:
-    """RELION's final files or, if it was stopped, those of its last whole iteration."""
-    whole = sorted(out.glob("run_it*_optimiser.star"), key=lambda path: path.name)
-    count = len(whole) - 1
+def _relion_outcome(out: Path, seconds: float) -> ProgramOutcome:
+    """Return RELION's final files or, if it was stopped, those of its last complete iteration."""
+    complete = sorted(out.glob("run_it*_optimiser.star"), key=lambda path: path.name)
+    count = len(complete) - 1
     if (out / "run_data.star").exists():
-        # The last pass, with all the data, has no optimiser of its own.
-        return ProgramOutcome(spent, count + 1, True, out / "run_data.star", _unfiltered(out / "run"))
-    stem = out / whole[-1].name.removesuffix("_optimiser.star")
-    return ProgramOutcome(
-        whole[-1].stat().st_mtime - (time.time() - spent), count, False, Path(f"{stem}_data.star"), _unfiltered(stem)
-    )
+        # The last iteration, with all the data, writes no optimiser file of its own.
+        return ProgramOutcome(seconds, count + 1, True, out / "run_data.star", _unfiltered(out / "run"))
+    stem = out / complete[-1].name.removesuffix("_optimiser.star")
+    until_complete = complete[-1].stat().st_mtime - (time.time() - seconds)
+    return ProgramOutcome(until_complete, count, False, Path(f"{stem}_data.star"), _unfiltered(stem))
 
 
 def _unfiltered(stem: Path) -> tuple[Path, Path]:
+    """Return the paths of RELION's unfiltered half maps."""
     return Path(f"{stem}_half1_class001_unfil.mrc"), Path(f"{stem}_half2_class001_unfil.mrc")
 
 
 def _measurements(
-    who: str, case: RelionCase, outcome: ProgramOutcome, options: BenchmarkOptions
+    program: str, case: RelionCase, outcome: ProgramOutcome, options: BenchmarkOptions
 ) -> Iterator[Measurement]:
-    known: dict[str, Any] = {"data": case.name, "program": who, "iterations": outcome.iterations}
+    """Yield the wall time and the quality of the result of a program."""
+    known: dict[str, Any] = {"data": case.name, "program": program, "iterations": outcome.iterations}
     if not outcome.complete:
         known["stopped"] = True
-    used = options.threads if who == "lrwidgets" else RANKS - 1
-    yield Measurement("relion", "wall time", outcome.seconds, "s", {**known, "cores": used})
+    cores = options.threads if program == "lrwidgets" else RANKS - 1
+    yield Measurement("relion", "wall time", outcome.seconds, "s", {**known, "cores": cores})
     for name, (value, unit) in evaluate_outcome(case, outcome).items():
         yield Measurement("relion", name, value, unit, known)
 
 
 def evaluate_outcome(case: RelionCase, outcome: ProgramOutcome) -> dict[str, tuple[float, str]]:
-    """The same measures of both: half maps against each other, their mean and the poses against the truth."""
+    """Compare half maps with each other, and their mean and the poses with the truth.
+
+    Parameters
+    ----------
+    case : the data set, with its truth
+    outcome : result of a program
+
+    Returns
+    -------
+    dict
+        Label → (value, unit).
+    """
     mask, truth = (io.read_volume(case.folder / f"{name}.mrc") for name in ("mask_b", "gt_b"))
     first, second = (io.read_volume(path, truth.pixel_size_A) for path in outcome.half_maps)
     curves: dict[str, Fsc] = fsc_curves(first, second, mask)
@@ -219,11 +253,12 @@ def evaluate_outcome(case: RelionCase, outcome: ProgramOutcome) -> dict[str, tup
 
 
 def _by_image(particles: Particles) -> Particles:
-    """In the order of the images in their one stack: RELION writes rows in another order than it reads them."""
+    """Sort by the index in their one stack, since RELION changes the order of the rows."""
     return particles.select(np.argsort(particles.images.index))
 
 
 def _program(name: str) -> str:
+    """Return the path of a program. Raises BenchmarkSkipped if it is not installed."""
     path = shutil.which(name)
     if path is None:
         raise BenchmarkSkipped(f"{name} is not on PATH (Debian: apt-get install relion)")
@@ -231,7 +266,7 @@ def _program(name: str) -> str:
 
 
 def _permissions(mpirun: str) -> list[str]:
-    """Open MPI refuses to work for root, and to start more ranks than there are cores, unless it is told to."""
+    """Return the options without which Open MPI refuses to run as root, or more ranks than there are cores."""
     version = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
     if "Open MPI" not in version and "OpenRTE" not in version:
         return []

@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured in the same run: copy, gather, scatter, multiply-add."""
+"""Measure the limits of the machine: speed of copy, gather, scatter and multiply-add."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,15 @@ ROUNDS = 200
 
 @dataclass(frozen=True)
 class Roofline:
-    """Of one thread: bytes/s of a copy, operations/s, and seconds a sample of 2³ and 3³ reads and of a 2³ update."""
+    """Limits of one thread.
+
+    Attributes
+    ----------
+    copy : bytes/s of a copy, read and write counted
+    flops : float32 operations/s
+    gather : width w → seconds per sample to read w³ voxels
+    scatter : seconds per sample to add to 2³ voxels
+    """
 
     copy: float
     flops: float
@@ -27,34 +35,36 @@ class Roofline:
 
 
 def run(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """Copy and arithmetic, then the reads of a volume of the reference window, by one thread and by all."""
+    """Measure copy and arithmetic, then reads of a volume of the reference window, with one thread and with all."""
     window = 80
     samples = half_plane(window, (0.375 * window,))
     for threads in sorted({1, options.threads}):
         options.report(f"{threads} thread(s)")
         get_backend("cpu", threads)
-        shared = {"threads": threads}
-        yield Measurement("ceilings", "copy", copy_speed() / 1e9, "GB/s", shared)
-        yield Measurement("ceilings", "multiply-add, float32", arithmetic_speed(16 * threads) / 1e9, "GFLOP/s", shared)
+        parameters = {"threads": threads}
+        yield Measurement("ceilings", "copy", copy_speed() / 1e9, "GB/s", parameters)
+        yield Measurement(
+            "ceilings", "multiply-add, float32", arithmetic_speed(16 * threads) / 1e9, "GFLOP/s", parameters
+        )
         for order in ("random", "planes"):
             for width in (2, 3):
-                where = {**shared, "window": window, "order": order}
+                known = {**parameters, "window": window, "order": order}
                 nanoseconds = 1e9 * gather_time(samples, width, order == "random") * threads
-                yield Measurement("ceilings", f"gather {width}³ complex voxels", nanoseconds, "ns/sample/core", where)
+                yield Measurement("ceilings", f"gather {width}³ complex voxels", nanoseconds, "ns/sample/core", known)
     get_backend("cpu", 1)
-    where = {"threads": 1, "window": window, "order": "memory"}
-    yield Measurement("ceilings", "add to 2³ voxels", 1e9 * scatter_time(samples), "ns/sample/core", where)
+    known = {"threads": 1, "window": window, "order": "memory"}
+    yield Measurement("ceilings", "add to 2³ voxels", 1e9 * scatter_time(samples), "ns/sample/core", known)
 
 
 def measure_one_thread(samples: FourierSamples, inserted: FourierSamples) -> Roofline:
-    """The ceilings that a kernel is held against, for volumes of these samples' size, read along planes."""
+    """Measure the limits that kernels are compared with. samples: read along planes. inserted: added to a volume."""
     get_backend("cpu", 1)
     gather = {width: gather_time(samples, width) for width in (2, 3)}
     return Roofline(copy_speed(), arithmetic_speed(16), gather, scatter_time(inserted))
 
 
 def copy_speed() -> float:
-    """Bytes/s of a copy far larger than a cache, read and write counted."""
+    """Return bytes/s of a copy far larger than a cache, read and write counted."""
     from lrcore.kernels.roofline.cpu import copy
 
     source = np.ones(1 << 26, np.float32)
@@ -63,17 +73,17 @@ def copy_speed() -> float:
 
 
 def arithmetic_speed(lines: int) -> float:
-    """Operations/s of multiply-adds on float32 in registers and the first cache."""
+    """Return operations/s of float32 multiply-adds in registers and the first cache."""
     from lrcore.kernels.roofline import CHAIN
     from lrcore.kernels.roofline.cpu import multiply_add
 
     values = np.ones((lines, 512), np.float32)
-    spent = fastest_seconds(lambda: multiply_add(values, 0.5, 0.5, ROUNDS), 20)
-    return 2 * CHAIN * ROUNDS * values.size / spent
+    seconds = fastest_seconds(lambda: multiply_add(values, 0.5, 0.5, ROUNDS), 20)
+    return 2 * CHAIN * ROUNDS * values.size / seconds
 
 
 def gather_time(samples: FourierSamples, width: int, shuffled: bool = False) -> float:
-    """Wall seconds a sample of reading width³ voxels, along random planes or anywhere."""
+    """Return wall seconds per sample of reading width³ voxels, along random planes or, shuffled, anywhere."""
     from lrcore.kernels.roofline.cpu import gather
 
     limit, at = _places(samples, shuffled)
@@ -82,7 +92,7 @@ def gather_time(samples: FourierSamples, width: int, shuffled: bool = False) -> 
 
 
 def scatter_time(samples: FourierSamples) -> float:
-    """Seconds a sample of adding to 2³ voxels of a numerator and a denominator, in the order of the memory."""
+    """Return seconds per sample of adding to 2³ voxels of a numerator and a denominator, in the order of memory."""
     from lrcore.kernels.roofline.cpu import scatter
 
     limit, at = _places(samples, False)
@@ -95,6 +105,7 @@ def scatter_time(samples: FourierSamples) -> float:
 
 
 def _places(samples: FourierSamples, shuffled: bool) -> tuple[int, np.ndarray]:
+    """Return the frequency limit of a volume, and voxel indices of samples of random planes."""
     rng = np.random.default_rng(0)
     limit = int(np.ceil(np.hypot(samples.kx, samples.ky).max()))
     at = voxel_indices(limit, from_euler(rng.uniform(-180, 180, (IMAGES, 3))), samples)

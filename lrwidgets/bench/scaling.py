@@ -1,4 +1,4 @@
-"""How cost grows: with particles, box, mask, threads and resolution; everything else stays at the reference setting."""
+"""Benchmark how the cost grows with particles, box, mask, threads and resolution, from the reference setting."""
 
 import os
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ from lrwidgets.bench.measurement import BenchmarkOptions, Measurement
 from lrwidgets.text.parameters import edit_spec
 
 MEMORY_PER_VOXEL = 150
-"""Bytes, about, that the padded transform of a map takes for each of its voxels."""
+"""Approximate bytes per voxel of a map that its padded transform takes."""
 
 
 def particles(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """Time per particle of a whole first iteration, with the times that do not depend on their number and without."""
+    """Measure the time per particle of a first iteration, with and without the stages of fixed cost."""
     counts = (500, 2000) if options.quick else (1000, 2000, 4000, 8000, 16000)
     options.report(f"simulating {counts[-1]} particles")
     job = make_benchmark_data(options.folder, counts[-1], SETTING).job
@@ -39,21 +39,21 @@ def particles(options: BenchmarkOptions) -> Iterator[Measurement]:
         options.report(f"{n} particles")
         fewer = replace(job, particles=job.particles.select(np.arange(n)))
         first = last_step(start(fewer, backend))
-        line = last_step(run_iteration(fewer, first, first, backend)).history[-1]
-        known = {**workload_parameters(fewer), "threads": backend.threads, "particles": n}
-        for name, stages in (("per particle", (*EXPECTATION, "noise", "insert")), ("whole iteration", line.seconds)):
-            yield Measurement("particles", name, 1e3 * seconds_in_stages(line, stages) / n, "ms/particle", known)
+        summary = last_step(run_iteration(fewer, first, first, backend)).history[-1]
+        parameters = {**workload_parameters(fewer), "threads": backend.threads, "particles": n}
+        per_particle = (*EXPECTATION, "noise", "insert")
+        for name, stages in (("per particle", per_particle), ("whole iteration", summary.seconds)):
+            milliseconds = 1e3 * seconds_in_stages(summary, stages) / n
+            yield Measurement("particles", name, milliseconds, "ms/particle", parameters)
 
 
 def box(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """The search follows the mask and not the box; reading and windowing follow the box."""
+    """Measure the expectation in several boxes: reading and windowing depend on the box, the search on the mask."""
     boxes = (96, 128, 192) if options.quick else (96, 128, 192, 256, 384)
     backend = get_backend("cpu", options.threads)
     for size in boxes:
         if MEMORY_PER_VOXEL * size**3 > total_memory_bytes():
-            options.report(
-                f"box {size} is left out: it would need {MEMORY_PER_VOXEL * size**3 / 2**30:.0f} GB of memory"
-            )
+            options.report(f"box {size} is skipped: it needs {MEMORY_PER_VOXEL * size**3 / 2**30:.0f} GB of memory")
             continue
         n = 512 if options.quick or size > 192 else 1024
         options.report(f"simulating {n} particles of box {size}")
@@ -62,7 +62,7 @@ def box(options: BenchmarkOptions) -> Iterator[Measurement]:
 
 
 def mask(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """The search with masks of several radii in one box."""
+    """Measure the expectation with masks of several radii in one box."""
     backend = get_backend("cpu", options.threads)
     for radius in (20.0, 30.0) if options.quick else (15.0, 20.0, 30.0, 40.0):
         options.report(f"mask of radius {radius:g} px")
@@ -72,7 +72,7 @@ def mask(options: BenchmarkOptions) -> Iterator[Measurement]:
 
 
 def band(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """The search with information up to several resolutions."""
+    """Measure the expectation with several resolution limits."""
     backend = get_backend("cpu", options.threads)
     job = make_benchmark_data(options.folder, 512 if options.quick else 1024, SETTING, distinct=128).job
     for resolution in (4.0, 8.0) if options.quick else (3.2, 4.0, 6.0, 8.0, 12.0):
@@ -83,28 +83,28 @@ def band(options: BenchmarkOptions) -> Iterator[Measurement]:
 
 
 def threads(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """Speed-up of a first iteration by more threads and as many cores, against one."""
+    """Measure the speed-up of a first iteration with several numbers of threads, and as many cores."""
     n = 500 if options.quick else 2000
     job = make_benchmark_data(options.folder, n, SETTING).job
-    alone: dict[str, float] = {}
+    with_one: dict[str, float] = {}
     for count in thread_counts(options.threads):
         options.report(f"{count} thread(s)")
         warm_up()
         backend = get_backend("cpu", count)
         with limit_cores(count):
             first = last_step(start(job, backend))
-            line = last_step(run_iteration(job, first, first, backend)).history[-1]
-        parts = {"expectation": EXPECTATION, "search": ("search",), "insert": ("insert",), "whole": line.seconds}
+            summary = last_step(run_iteration(job, first, first, backend)).history[-1]
+        parts = {"expectation": EXPECTATION, "search": ("search",), "insert": ("insert",), "whole": summary.seconds}
         for name, stages in parts.items():
-            spent = seconds_in_stages(line, stages)
-            known = {**workload_parameters(job), "threads": count, "particles": n}
-            known["speed_up"] = round(alone.setdefault(name, spent) / spent, 3)
-            yield Measurement("threads", name, n / spent, "particles/s", known)
+            seconds = seconds_in_stages(summary, stages)
+            parameters = {**workload_parameters(job), "threads": count, "particles": n}
+            parameters["speed_up"] = round(with_one.setdefault(name, seconds) / seconds, 3)
+            yield Measurement("threads", name, n / seconds, "particles/s", parameters)
 
 
 @contextmanager
 def limit_cores(count: int) -> Iterator[None]:
-    """No more than `count` cores, where the system can say so: reading ahead would use a second one for one thread."""
+    """Limit this process to `count` cores, if the system can: reading ahead would use a second core for one thread."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -117,44 +117,56 @@ def limit_cores(count: int) -> Iterator[None]:
 
 
 def thread_counts(most: int) -> list[int]:
-    """1, 2, 4 … and the largest."""
+    """Return 1, 2, 4, … and the largest number."""
     return sorted({2**i for i in range(most.bit_length()) if 2**i <= most} | {most})
 
 
 def _measure_expectation(
     name: str, job: Job, backend: Backend, options: BenchmarkOptions, **more: Any
 ) -> Iterator[Measurement]:  # fmt: skip
-    """Each stage of the expectation of half set 1, in ms a particle: the quickest of some times."""
+    """Measure each stage of the expectation of half set 1 in ms per particle: the fastest of some runs."""
     count = int((job.particles.half == 1).sum())
-    found = [spent for spent, _ in time_expectation(job, backend, options.repeats)]
-    known = {**workload_parameters(job), "threads": backend.threads, "particles": count, **more}
+    runs = [seconds for seconds, _ in time_expectation(job, backend, options.repeats)]
+    parameters = {**workload_parameters(job), "threads": backend.threads, "particles": count, **more}
     for stage in EXPECTATION:
-        yield Measurement(name, stage, 1e3 * min(spent[stage] for spent in found) / count, "ms/particle", known)
+        milliseconds = 1e3 * min(seconds[stage] for seconds in runs) / count
+        yield Measurement(name, stage, milliseconds, "ms/particle", parameters)
 
 
 def time_expectation(
     job: Job, backend: Backend, repeats: int
 ) -> Iterator[tuple[dict[str, float], list[Expectation]]]:  # fmt: skip
-    """Seconds by stage, and what was found: half set 1 of a first iteration, without any reconstruction.
+    """Run the expectation of half set 1 of a first iteration, without reconstruction.
 
-    One more than `repeats` are done, since the first may compile.
+    Parameters
+    ----------
+    job : inputs of the refinement
+    backend : backend that computes
+    repeats : number of runs; one more is run first, which may compile
+
+    Yields
+    ------
+    tuple
+        Seconds by stage, and the expectation of each batch.
     """
-    shape, first = search_geometry(job.mask, job.spec), synthetic_start(job)
-    around = outside_density(first.half_maps, job.mask, job.spec, backend.threads)
-    reference = make_reference(first, around, 1, job.mask, job.spec, shape, backend.threads)
-    given = first.expectation, first.noise[0]
-    rows, known = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
+    geometry, first = search_geometry(job.mask, job.spec), synthetic_start(job)
+    outside = outside_density(first.half_maps, job.mask, job.spec, backend.threads)
+    reference = make_reference(first, outside, 1, job.mask, job.spec, geometry, backend.threads)
+    expectation, noise = first.expectation, first.noise[0]
+    rows, unambiguous = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
     for turn in range(repeats + 1):
-        clock, found = StageTimer(), []
-        for batch in clock.over("read", batches(job.particles, rows, backend)):
-            with clock("window"):
+        timer, results = StageTimer(), []
+        for batch in timer.time_items("read", batches(job.particles, rows, backend)):
+            with timer("window"):
                 rest = subtract_outside_density(batch, reference.outside, job.particles, backend)
-            now, _ = expectation_step(job.particles, job.spec, rest, known, reference, shape, *given, backend, clock)
-            found.append(now)
+            result, _ = expectation_step(
+                job.particles, job.spec, rest, unambiguous, reference, geometry, expectation, noise, backend, timer
+            )
+            results.append(result)
         if turn:
-            yield clock.seconds, found
+            yield timer.seconds, results
 
 
 def total_memory_bytes() -> int:
-    """Bytes of memory that this machine has."""
+    """Return the memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

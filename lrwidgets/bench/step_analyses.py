@@ -1,4 +1,4 @@
-"""What is asked of a step once it is there, at the reference setting: its motion, advice, uncertainty, comparisons."""
+"""Benchmark the analyses of a step at the reference setting: motion, advice, uncertainty, comparisons."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ from lrwidgets.bench.measurement import BenchmarkOptions, Measurement, median_se
 from lrwidgets.session.advice import HELD_OUT_IMAGES
 
 COMPARED_IMAGES = 2000
-"""Images by which `Session.compare` judges."""
+"""Number of held-out images of `Session.compare`."""
 
 
 def run(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """After two iterations."""
+    """Measure the analyses after two iterations, and the estimation of the prior within an iteration."""
     n = 500 if options.quick else 4000
     options.report(f"simulating {n} particles, and two iterations")
     job = make_benchmark_data(options.folder, n, SETTING).job
@@ -34,26 +34,28 @@ def run(options: BenchmarkOptions) -> Iterator[Measurement]:
     steps = [last_step(start(job, backend))]
     for _ in range(2):
         steps.append(last_step(run_iteration(job, steps[0], steps[-1], backend)))
-    known = {**workload_parameters(job), "particles": n, "threads": backend.threads}
+    parameters = {**workload_parameters(job), "particles": n, "threads": backend.threads}
     for name, work in analyses_of_step(job, steps, backend).items():
         options.report(name)
-        yield Measurement("asked", name, median_seconds(work, options.repeats), "s", known)
-    options.report("learning in an iteration")
-    learns = replace(job, spec=job.spec.model_copy(update={"prior": "motion"}))
-    spent = [last_step(run_iteration(learns, steps[0], steps[-1], backend)).history[-1] for _ in range(options.repeats)]
+        yield Measurement("asked", name, median_seconds(work, options.repeats), "s", parameters)
+    options.report("estimating the prior in an iteration")
+    with_motion = replace(job, spec=job.spec.model_copy(update={"prior": "motion"}))
+    summaries = [
+        last_step(run_iteration(with_motion, steps[0], steps[-1], backend)).history[-1] for _ in range(options.repeats)
+    ]
     yield Measurement(
-        "asked", "learning in an iteration", statistics.median(s.seconds["learn"] for s in spent), "s", known
+        "asked", "learning in an iteration", statistics.median(s.seconds["learn"] for s in summaries), "s", parameters
     )
 
 
 def analyses_of_step(job: Job, steps: list[Step], backend: Backend) -> dict[str, Callable[[], object]]:
-    """What is asked of the last of these steps."""
+    """Return label → analysis of the last of these steps."""
     first, before, last = steps[0], steps[-2], steps[-1]
 
     def advice() -> object:
-        worth = held_out(first, (job, first), (job, last), backend, HELD_OUT_IMAGES)
+        gain = held_out(first, (job, first), (job, last), backend, HELD_OUT_IMAGES)
         return advise_on_step(
-            job, first, last, estimate_motion(job, last, before), audit_input(job, first, backend), worth
+            job, first, last, estimate_motion(job, last, before), audit_input(job, first, backend), gain
         )
 
     return {

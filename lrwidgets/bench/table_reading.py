@@ -1,6 +1,6 @@
-"""How long the table of many particles takes to be read, and what memory, beside the plain readers of such files.
+"""Benchmark reading large particle tables: time and memory, compared with plain readers of such files.
 
-`python -m lrwidgets.bench.table_reading READER FILE` reads one file and ends: what is measured is that process.
+`python -m lrwidgets.bench.table_reading READER FILE` reads one file and ends; that process is measured.
 """
 
 import os
@@ -19,7 +19,9 @@ from lrwidgets.bench.measurement import BenchmarkOptions, Measurement
 from lrwidgets.bench.subprocesses import CompletedCommand, run_command
 
 PER_STACK = 250
+"""Images per stack."""
 QUICKEST_OF = 3
+"""Number of runs, of which the fastest counts."""
 BOX = 4
 PIXEL_A = 0.885
 OPTICS = """
@@ -59,9 +61,9 @@ NUMBERS = {
     "LogLikeliContribution": (2e5, 3e5),
     "MaxValueProbDistribution": (0, 1),
 }
-"""Columns of numbers (rln…) as RELION 3.1 writes them after a refinement, and between which values these lie."""
+"""Columns of numbers (rln…) that RELION 3.1 writes after a refinement → range of their values."""
 WHOLE = {"ClassNumber": 1, "NrOfSignificantSamples": 40, "GroupNumber": 900, "RandomSubset": 2}
-"""Columns of whole numbers from 1, and up to which."""
+"""Columns of whole numbers → their maximum; the minimum is 1."""
 READERS: dict[str, Callable[[str], object]] = {
     "lrwidgets": read_particles,
     "starfile": lambda path: import_module("starfile").read(path),
@@ -70,7 +72,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 def reading(options: BenchmarkOptions) -> Iterator[Measurement]:
-    """A table of RELION 3.1 with 26 columns and one of CryoSPARC with 30 fields; its stacks are there and empty."""
+    """Measure a RELION 3.1 table with 26 columns and a CryoSPARC table with 30 fields; their stacks are empty."""
     rows = 20_000 if options.quick else 1_000_000
     for kind, make, peer in (("STAR", write_star_table, "starfile"), (".cs", write_cs_table, "numpy")):
         options.report(f"writing a {kind} table of {rows} rows")
@@ -78,23 +80,23 @@ def reading(options: BenchmarkOptions) -> Iterator[Measurement]:
         for reader in ("lrwidgets", peer) if find_spec(peer) else ("lrwidgets",):
             options.report(f"{reader} reads it")
             done = fastest_read_seconds(reader, path, QUICKEST_OF)
-            known = {"kind": kind, "rows": rows, "reader": reader, "quickest_of": QUICKEST_OF}
-            yield Measurement("reading", "time", float(done.lines[-1][1]), "s", known)
-            yield Measurement("reading", "peak resident memory", done.peak_MB, "MB", known)
+            parameters = {"kind": kind, "rows": rows, "reader": reader, "quickest_of": QUICKEST_OF}
+            yield Measurement("reading", "time", float(done.lines[-1][1]), "s", parameters)
+            yield Measurement("reading", "peak resident memory", done.peak_MB, "MB", parameters)
 
 
 def fastest_read_seconds(reader: str, path: Path, runs: int) -> CompletedCommand:
-    """The quickest of some runs of `read_by`."""
+    """Return the fastest of some runs of `read_seconds`."""
     return min((read_seconds(reader, path) for _ in range(runs)), key=lambda done: float(done.lines[-1][1]))
 
 
 def read_seconds(reader: str, path: Path) -> CompletedCommand:
-    """Read a file in a fresh process, whose last line is the seconds that it took, imports not counted."""
+    """Read a file in a new process, whose last line of output is the time in seconds without imports."""
     return run_command([sys.executable, "-W", "ignore", "-m", "lrwidgets.bench.table_reading", reader, str(path)])
 
 
 def write_star_table(folder: Path, rows: int) -> Path:
-    """A STAR file of so many particles, a line as long as RELION's, and the stacks that it names."""
+    """Write a STAR file with lines as long as RELION's, and the stacks that it names; return its path."""
     rng = np.random.default_rng(1)
     names = _stacks(folder, rows)
     path = folder / "particles.star"
@@ -113,7 +115,7 @@ def write_star_table(folder: Path, rows: int) -> Path:
 
 
 def write_cs_table(folder: Path, rows: int) -> Path:
-    """The same as a .cs file as CryoSPARC's refinements write it."""
+    """Write the same as a .cs file with the fields of CryoSPARC's refinements; return its path."""
     rng = np.random.default_rng(1)
     names = np.array(_stacks(folder, rows), "S")
     sizes = {
@@ -169,7 +171,7 @@ def write_cs_table(folder: Path, rows: int) -> Path:
 
 
 def _stacks(folder: Path, rows: int) -> list[str]:
-    """Stacks for so many images, holes on the disk: their names, as long as those of real projects."""
+    """Write sparse, empty stacks for so many images; return their names, as long as those of real projects."""
     (folder / "Polish" / "job028" / "Movies").mkdir(parents=True)
     names = [f"Polish/job028/Movies/20170629_{i:05d}_frameImage.mrcs" for i in range(-(-rows // PER_STACK))]
     for name in names:
@@ -179,6 +181,6 @@ def _stacks(folder: Path, rows: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    began = time.perf_counter()
-    kept = READERS[sys.argv[1]](sys.argv[2])
-    print(time.perf_counter() - began)
+    start = time.perf_counter()
+    table = READERS[sys.argv[1]](sys.argv[2])
+    print(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""The command line: `lrwidgets COMMAND`; each command has the module of its name."""
+"""Provide the command line `lrwidgets COMMAND`; each command has the module of its name."""
 
 from lrwidgets.cli._main import main
 

@@ -1,4 +1,4 @@
-"""The commands that tell of a run: its tree of steps, and advice on a step."""
+"""`lrwidgets advise`: check a step of a run and suggest better settings."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -15,35 +15,36 @@ from lrwidgets.session.session import Session
 
 
 def advise(arguments: Namespace) -> None:
-    """What a step says about its settings, and the change that may mend it."""
+    """Print the findings on a step and their remedies, and write the suggested mask."""
     with Session.open(arguments.run, write=False) as session:
         node = find_node(session, arguments.run, arguments.iteration)
-        found = findings(session, node.id)
-    masks = [one.mask for one in found if one.mask is not None]
+        advice = findings(session, node.id)
+    masks = [finding.mask for finding in advice if finding.mask is not None]
     if arguments.mask_out and not masks:
-        raise InputError(f"{arguments.run}: no other mask is advised: {arguments.mask_out} is not written")
+        raise InputError(f"{arguments.run}: no finding suggests another mask: leave out --mask-out")
     printer = Printer(arguments.json)
-    lines = [line for one in found for line in _lines(one)]
-    printer.report("\n".join(lines), "advice", findings=[_plain(one) for one in found])
+    lines = [line for finding in advice for line in _lines(finding)]
+    printer.report("\n".join(lines), "advice", findings=[_fields(finding) for finding in advice])
     if arguments.mask_out:
         io.write_volume(arguments.mask_out, masks[0])
         printer.report(f"wrote {arguments.mask_out}", "written", path=arguments.mask_out)
 
 
-def _lines(one: Finding) -> Iterator[str]:
-    yield one.finding
-    if one.remedy:
-        yield f"  {one.remedy}"
-    if one.changes:
-        settings = (f'--set "{name}={"none" if value is None else value}"' for name, value in one.changes.items())
-        yield "  " + " ".join(settings) + (", from the start" if one.from_start else "")
-    if one.name in FIGURE_OF_FINDING:
-        yield f"  to be seen in the figure {FIGURE_OF_FINDING[one.name]}"
-    if one.mask is not None:
-        yield "  --mask-out FILE.mrc writes that mask"
+def _lines(finding: Finding) -> Iterator[str]:
+    """Yield the finding, its remedy, and how to apply it."""
+    yield finding.finding
+    if finding.remedy:
+        yield f"  {finding.remedy}"
+    if finding.changes:
+        settings = (f'--set "{name}={"none" if value is None else value}"' for name, value in finding.changes.items())
+        yield "  " + " ".join(settings) + (", from the start" if finding.from_start else "")
+    if finding.name in FIGURE_OF_FINDING:
+        yield f"  see the figure {FIGURE_OF_FINDING[finding.name]}"
+    if finding.mask is not None:
+        yield "  --mask-out FILE.mrc writes this mask"
 
 
-def _plain(one: Finding) -> dict[str, Any]:
-    """The finding without the mask itself."""
-    fields = {name: value for name, value in vars(one).items() if name != "mask"}
-    return {**fields, "has_mask": one.mask is not None, "figure": FIGURE_OF_FINDING.get(one.name)}
+def _fields(finding: Finding) -> dict[str, Any]:
+    """Return the fields of a finding, with `has_mask` in place of the mask itself."""
+    fields = {name: value for name, value in vars(finding).items() if name != "mask"}
+    return {**fields, "has_mask": finding.mask is not None, "figure": FIGURE_OF_FINDING.get(finding.name)}

@@ -1,4 +1,4 @@
-"""lrwidgets check: every step and mask of a run, verified by its checksum."""
+"""`lrwidgets check`: verify every step and mask of a run by its checksum."""
 
 from argparse import Namespace
 from dataclasses import asdict
@@ -9,21 +9,23 @@ from lrwidgets.cli.printer import Printer
 
 
 def check(arguments: Namespace) -> None:
-    """Tell what is whole, what is damaged and what was left. Raises InputError if anything is damaged."""
+    """Print damaged parts of a run and remains of interrupted writes. Raises InputError if anything is damaged."""
     run, printer = arguments.run, Printer(arguments.json)
-    found = verify_run(run)
-    lines = [f"{name}: {what}" for name, what in found.damaged.items()]
-    lines += [f"{name}: whole, but it grew from a step that is not" for name in found.whole if name not in found.usable]
-    lines += [f"{name}: left by a write that is under way or was interrupted; it never counts" for name in found.left]
-    lines.append(f"{run}: {len(found.usable)} of {len(found.whole) + _steps(found.damaged)} steps are whole")
-    printer.report("\n".join(lines), "check", run=run, **asdict(found))
-    if found.damaged:
-        last = max(found.usable, default=None)
+    result = verify_run(run)
+    lines = [f"{name}: {problem}" for name, problem in result.damaged.items()]
+    lines += [f"{name}: intact, but follows a damaged step" for name in result.whole if name not in result.usable]
+    lines += [f"{name}: unfinished or interrupted write; it is ignored" for name in result.left]
+    steps = len(result.whole) + _count_steps(result.damaged)
+    lines.append(f"{run}: {len(result.usable)} of {steps} steps are intact")
+    printer.report("\n".join(lines), "check", run=run, **asdict(result))
+    if result.damaged:
+        last = max(result.usable, default=None)
         remedy = (
-            f"restore it from a copy, or go on from {last} (--resume, rewind)" if last else "restore it from a copy"
+            f"restore it from a copy, or continue from {last} (--resume, rewind)" if last else "restore it from a copy"
         )
-        raise InputError(f"{run}: {len(found.damaged)} damaged: {remedy}")
+        raise InputError(f"{run}: {len(result.damaged)} damaged: {remedy}")
 
 
-def _steps(damaged: dict[str, str]) -> int:
+def _count_steps(damaged: dict[str, str]) -> int:
+    """Return how many of the damaged parts are steps."""
     return sum(not name.startswith(("mask", "uncertainty")) for name in damaged)

@@ -1,4 +1,4 @@
-"""The command convert: particle metadata from STAR to CryoSPARC and back, without the images."""
+"""`lrwidgets convert`: convert particle metadata from STAR to .cs or back, without reading the images."""
 
 import warnings
 from argparse import Namespace
@@ -10,20 +10,20 @@ from lrcore.io.paths import refuse_to_overwrite_inputs, require_parent_folder
 from lrwidgets.cli.printer import Printer
 
 INVERTED = (
-    "the images have inverted contrast (blob/sign -1), which RELION cannot be told: invert them before it uses this "
-    "file (we read the sign from it, unless it is written --plain)"
+    "the images have inverted contrast (blob/sign -1), which a STAR file for RELION cannot state: invert the images "
+    "before you use it in RELION (lrwidgets reads the sign from it, unless it was written with --plain)"
 )
 
 
 def convert(arguments: Namespace) -> None:
-    """Write B with all that A says of the particles."""
+    """Write the particle metadata of A to B in the other format."""
     source, target = arguments.source, arguments.target
     suffix = target.suffix.lower()
     if suffix not in (".star", ".cs"):
-        raise InputError(f"{target}: name it .star or .cs: these are the files that can be written")
+        raise InputError(f"{target}: unknown type: name the file .star or .cs")
     from_star = source.suffix.lower() == ".star"
     if from_star == (suffix == ".star"):
-        raise InputError(f"{target}: is of the same kind as {source}: copy it, or name it otherwise")
+        raise InputError(f"{target}: is of the same type as {source}: copy that file, or write the other type")
     require_parent_folder(target)
     if from_star:
         read = star_table.read_source(source)

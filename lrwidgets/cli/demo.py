@@ -1,4 +1,4 @@
-"""The demo: simulate a flexible particle, refine its moving body, and tell before and after by the known truth."""
+"""`lrwidgets demo`: simulate a flexible particle, refine its moving body, and compare with the known truth."""
 
 import time
 from argparse import Namespace
@@ -31,23 +31,47 @@ ROWS = {
     "above_5_deg_percent": "particles with more than 5°, %",
     "shift_error_A": "shift error at the body's centre, RMS Å",
 }
-"""What the table compares: name in JSON → words."""
+"""Rows of the table: name in JSON → label."""
 
 DATA: Mapping[str, Any] = {"box": 112, "pixel_size_A": 1.6, "snr": 0.045, "hinge_sd_deg": 4.0, "bfactor_A2": 80.0}
-"""What is simulated: hard enough for the result to end well before the Nyquist limit, 3.2 Å."""
+"""Arguments of the simulation, difficult enough that the resolution stays well below the Nyquist limit, 3.2 Å."""
 
 ITERATIONS = 4
-"""At most so many: what the later ones gain is not seen, and a demo should not last."""
+"""Maximum number of iterations: later ones gain little, and a demo should be short."""
+
+
+def demo(arguments: Namespace) -> None:
+    """Simulate, refine and compare with the truth."""
+    run_demo(arguments.out, Printer(arguments.json), backend=arguments.backend, threads=arguments.threads)
 
 
 def run_demo(
     out: Path, printer: Printer, *, particles: int = 1500, backend: str = "auto", threads: int | None = None,
     engine: Engine = LRCORE_ENGINE, data: Mapping[str, Any] = DATA,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Simulate, refine and export into a folder: the numbers of the table, before and after.
+    """Simulate, refine and export into a folder; return the numbers of the table, before and after.
 
-    data: what `flexible_particle` is told. Writes data/ (the simulation), run.zarr, particles.star (new poses), maps/
-    and the figures. Raises InputError if the folder exists or cannot be written.
+    Writes data/ (the simulation), run.zarr, particles.star (new poses), maps/ and the figures.
+
+    Parameters
+    ----------
+    out : folder to write
+    printer : prints the iterations and the table
+    particles : number of particles
+    backend : backend that computes
+    threads : number of threads; None for all cores of this process
+    engine : functions that compute a step
+    data : further arguments of `simulate_flexible_particle`
+
+    Returns
+    -------
+    dict
+        "before" and "after" → name of a row (`ROWS`) → value.
+
+    Raises
+    ------
+    InputError
+        If the folder exists or cannot be written.
     """
     if out.exists():
         raise InputError(f"{out}: exists already: remove it, or choose another --out")
@@ -65,21 +89,21 @@ def run_demo(
             printer.close()
         truth = io.read_volume(made.map("gt_b"))
         ends = {"before": session.path()[0].id, "after": session.path()[-1].id}
-        found = {
+        results = {
             when: compare_with_truth(session.job, session.load_step(node)[1], made.poses_b, truth)
             for when, node in ends.items()
         }
         session.export(star=out / "particles.star", maps=out / "maps")
         save_figures(session.results(ends["before"]), session.results(ends["after"]), out)
-    _print_table(printer, found)
+    _print_table(printer, results)
     printer.report(
-        f"wrote {out} in {time.monotonic() - began:.0f} s; first look at {out / 'overview.png'}", "end", out=out
+        f"wrote {out} in {time.monotonic() - began:.0f} s; look at {out / 'overview.png'} first", "end", out=out
     )
-    return found
+    return results
 
 
 def save_figures(before: xr.DataTree, after: xr.DataTree, folder: Path) -> None:
-    """Every figure of a run, as PNG in a folder; `before` holds its start."""
+    """Save every figure of a run as PNG in a folder. before, after: results of its first and last step."""
     maps = [plots.filtered_map(tree) for tree in (before, after)]
     figures = {
         "overview": plots.overview(before, after),
@@ -94,7 +118,20 @@ def save_figures(before: xr.DataTree, after: xr.DataTree, folder: Path) -> None:
 
 
 def compare_with_truth(job: Job, step: Step, truth: Poses, density: Volume) -> dict[str, float]:
-    """A step against the truth, by name of ROWS. truth: poses of the masked body. density: that body's map."""
+    """Compare a step with the truth.
+
+    Parameters
+    ----------
+    job : inputs of the refinement
+    step : step to compare
+    truth : true poses of the masked body
+    density : true map of the masked body
+
+    Returns
+    -------
+    dict
+        Name of a row (`ROWS`) → value.
+    """
     angle, shift = pose_differences(truth, step.expectation.poses, fulcrum_A(job))
     maps, curve = step.half_maps, step.fsc["masked"]
     mean = 0.5 * (maps.first.data + maps.second.data)
@@ -109,18 +146,12 @@ def compare_with_truth(job: Job, step: Step, truth: Poses, density: Volume) -> d
     }
 
 
-def _print_table(printer: Printer, found: dict[str, dict[str, float]]) -> None:
+def _print_table(printer: Printer, results: dict[str, dict[str, float]]) -> None:
+    """Print the values before and after, one row each."""
     if printer.as_json:
-        printer.report("", "judged", **found)
+        printer.report("", "judged", **results)
         return
     width = max(map(len, ROWS.values()))
     printer.print_line(f"{'':{width}s}  {'before':>7s}  {'after':>7s}")
-    for name, words in ROWS.items():
-        printer.print_line(f"{words:{width}s}  {found['before'][name]:7.2f}  {found['after'][name]:7.2f}")
-
-
-def demo(arguments: Namespace) -> None:
-    """Simulate, refine, judge by the truth."""
-    from lrwidgets.cli.demo import run_demo
-
-    run_demo(arguments.out, Printer(arguments.json), backend=arguments.backend, threads=arguments.threads)
+    for name, label in ROWS.items():
+        printer.print_line(f"{label:{width}s}  {results['before'][name]:7.2f}  {results['after'][name]:7.2f}")

@@ -1,4 +1,4 @@
-"""The commands that make particles from particles: expand and duplicates."""
+"""`lrwidgets duplicates`: remove particles that occur more than once."""
 
 import warnings
 from argparse import Namespace
@@ -11,30 +11,30 @@ from lrwidgets.cli.printer import Printer
 
 
 def duplicates(arguments: Namespace) -> None:
-    """Write the particles without those that list an image again or, with --distance, show the same place."""
+    """Write the particles without repeated images and, with --distance, without close neighbours on a micrograph."""
     particles = io.read_particles(arguments.particles, arguments.images)
     kept = particles.select(find_repeated_images(particles).keep)
-    again, near = len(particles) - len(kept), 0
+    repeated, near = len(particles) - len(kept), 0
     if arguments.distance is not None:
         if arguments.distance <= 0:
             raise InputError(f"--distance {arguments.distance:g}: give a length in A above 0")
-        where = read_micrograph_coordinates(kept)
-        if where is None:
+        coordinates = read_micrograph_coordinates(kept)
+        if coordinates is None:
             raise InputError(f"{arguments.particles}: has no micrographs and coordinates: leave out --distance")
-        if where.pixel_size_is_assumed:
+        if coordinates.pixel_size_is_assumed:
             warnings.warn(
-                f"{arguments.particles}: does not say the pixel size of the micrographs: that of the images is taken",
+                f"{arguments.particles}: has no pixel size of the micrographs: that of the images is used",
                 stacklevel=2,
             )
-        rest = kept.select(find_repeated_places(kept, where, arguments.distance).keep)
-        near, kept = len(kept) - len(rest), rest
+        distinct = kept.select(find_repeated_places(kept, coordinates, arguments.distance).keep)
+        near, kept = len(kept) - len(distinct), distinct
     io.write_particles(arguments.out, kept, kept.poses)
     Printer(arguments.json).report(
-        f"wrote {arguments.out} ({len(kept)} of {len(particles)} particles; {again} listed an image again, "
-        f"{near} were too near to another)",
+        f"wrote {arguments.out} ({len(kept)} of {len(particles)} particles; removed: {repeated} repeated images, "
+        f"{near} close neighbours)",
         "written",
         path=arguments.out,
         particles=len(kept),
-        same_image=again,
+        same_image=repeated,
         same_place=near,
     )

@@ -3,14 +3,14 @@
 from argparse import Namespace
 
 from lrcore import io
-from lrcore.particles.symmetry_expansion import expand_symmetry as expanded
+from lrcore.particles.symmetry_expansion import expand_symmetry
 from lrwidgets.cli.printer import Printer
 
 
 def expand(arguments: Namespace) -> None:
-    """Write every particle at each operator of a point group."""
+    """Write each particle once for every operator of a point group."""
     particles = io.read_particles(arguments.particles, arguments.images)
-    out = expanded(particles, arguments.symmetry)
+    out = expand_symmetry(particles, arguments.symmetry)
     io.write_particles(arguments.out, out, out.poses)
     copies = len(out) // len(particles)
     Printer(arguments.json).report(

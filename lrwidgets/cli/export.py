@@ -10,7 +10,7 @@ from lrwidgets.session.session import Session
 
 
 def export(arguments: Namespace) -> None:
-    """Write a step for other programs."""
+    """Write the files that the options name."""
     targets = {name: getattr(arguments, name) for name in TARGET_NAMES}
     if not any(targets.values()):
         raise InputError("nothing to write: give " + ", ".join("--" + name.replace("_", "-") for name in TARGET_NAMES))

@@ -1,4 +1,4 @@
-"""`lrwidgets locres` and `lrwidgets filter`: how good a map is from place to place, and what may be seen of it."""
+"""`lrwidgets filter`: filter or sharpen a map, or two half maps by their FSC."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -18,11 +18,11 @@ from lrwidgets.cli.printer import Printer
 
 
 def filter(arguments: Namespace) -> None:
-    """Filter or sharpen a map, or the mean of two half maps, which then is filtered by their FSC unless told how."""
+    """Filter or sharpen a map, or the mean of two half maps, which is weighted by their FSC by default."""
     if len(arguments.maps) > 2:
         raise InputError(f"{len(arguments.maps)} maps are given: give one map, or two half maps")
-    given = [*arguments.maps, *(path for path in (arguments.mask, arguments.local) if path)]
-    require_writable(arguments.out, given)
+    inputs = [*arguments.maps, *(path for path in (arguments.mask, arguments.local) if path)]
+    require_writable(arguments.out, inputs)
     volume, curve = _map_and_fsc(arguments)
     printer = Printer(arguments.json)
     workers = thread_count(arguments)
@@ -38,13 +38,13 @@ def filter(arguments: Namespace) -> None:
     if bfactor is not None or weight is not None:
         data = sharpen(data, apix, bfactor or 0.0, weight, workers)
     if arguments.local is not None:
-        (data,) = local_lowpass((data,), apix, _local(arguments.local, volume), workers)
+        (data,) = local_lowpass((data,), apix, _local_resolution(arguments.local, volume), workers)
         done.append(f"low-passed at its local resolution ({arguments.local})")
-    for name, run in (("lowpass", lowpass), ("highpass", highpass)):
+    for name, apply in (("lowpass", lowpass), ("highpass", highpass)):
         resolution = getattr(arguments, name)
         if resolution is not None:
-            _possible(name, resolution, volume)
-            data = run(data, apix, resolution, workers)
+            _check_resolution(name, resolution, volume)
+            data = apply(data, apix, resolution, workers)
             done.append(f"{name.replace('pass', '-passed')} at {resolution:g} Å")
     io.write_volume(arguments.out, Volume(data, apix, volume.header_origin_A))
     printer.report(
@@ -61,15 +61,15 @@ def filter(arguments: Namespace) -> None:
 
 
 def _map_and_fsc(arguments: Namespace) -> tuple[Volume, Fsc | None]:
-    """The map to filter, and the FSC that goes with it if there are two: corrected for the mask, or tight without."""
+    """Return the map to filter and, for two half maps, their FSC: corrected for the mask, or tight without a mask."""
     if len(arguments.maps) == 1:
-        asked = (arguments.sharpen, arguments.lowpass, arguments.highpass, arguments.local)
-        if all(value is None for value in asked):
+        filters = (arguments.sharpen, arguments.lowpass, arguments.highpass, arguments.local)
+        if all(value is None for value in filters):
             raise InputError(
                 f"{arguments.maps[0]}: nothing to do: give both half maps, or --lowpass, --highpass, --sharpen, --local"
             )
         if arguments.mask is not None:
-            raise InputError("--mask is for the FSC of two half maps, and one map is given: give both, or leave it out")
+            raise InputError("--mask is for the FSC of two half maps: give both half maps, or leave out --mask")
         return io.read_volume(arguments.maps[0], arguments.apix), None
     first, second = read_matching_half_maps(arguments.maps[0], arguments.maps[1], arguments.apix)
     mask = arguments.mask and validate_mask(
@@ -81,7 +81,7 @@ def _map_and_fsc(arguments: Namespace) -> tuple[Volume, Fsc | None]:
 
 
 def _bfactor(arguments: Namespace, volume: Volume, curve: Fsc | None, printer: Printer, workers: int) -> float:
-    """The B-factor asked for, or the one that the Guinier plot says, which is told."""
+    """Return the B-factor of --sharpen, or fit it to the Guinier plot and print the fit."""
     if arguments.sharpen != "auto":
         return float(arguments.sharpen)
     if curve is None:
@@ -102,15 +102,19 @@ def _bfactor(arguments: Namespace, volume: Volume, curve: Fsc | None, printer: P
     return plot.bfactor_A2
 
 
-def _local(path: Path, volume: Volume) -> np.ndarray:
+def _local_resolution(path: Path, volume: Volume) -> np.ndarray:
+    """Read the local resolution in Å on the grid of the map."""
     local = io.read_volume(path, None)
     require_same_grid(volume, local)
     if not local.data.min() > 0:
-        raise InputError(f"{path}: has voxels of 0 or less: give a map of local resolution in Å, as locres writes it")
+        raise InputError(
+            f"{path}: has voxels of 0 or less: give a map of the local resolution in Å, as lrwidgets locres writes it"
+        )
     return local.data
 
 
-def _possible(name: str, resolution: float, volume: Volume) -> None:
+def _check_resolution(name: str, resolution: float, volume: Volume) -> None:
+    """Raise InputError unless the resolution lies between the Nyquist limit and the box."""
     nyquist, box = 2 * volume.pixel_size_A, volume.box * volume.pixel_size_A
     if not nyquist <= resolution <= box:
         raise InputError(f"--{name} {resolution:g}: must lie between {nyquist:g} Å (Nyquist) and {box:g} Å (the box)")

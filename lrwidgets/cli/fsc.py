@@ -1,4 +1,4 @@
-"""The commands that need no session: reconstruct, fsc, info. They start quickly, since they import little."""
+"""`lrwidgets fsc`: calculate the Fourier shell correlation of two maps."""
 
 from argparse import Namespace
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fsc(arguments: Namespace) -> None:
-    """Print every FSC curve of two maps: where it crosses, or with --json all of it."""
+    """Print the resolution at 0.143 and 0.5 of every FSC curve of two maps, or with --json the curves."""
     first, second = (io.read_volume(path, arguments.apix) for path in (arguments.first, arguments.second))
     require_same_grid(first, second)
     mask = arguments.mask and validate_mask(
@@ -27,37 +27,39 @@ def fsc(arguments: Namespace) -> None:
     for curve in fsc_curves(first, second, mask or None, arguments.seed).values():
         _print_curve(printer, curve)
     if arguments.conical:
-        from lrcore.maps.conical_fsc import compute_conical_fsc
+        from lrcore.maps.conical_fsc import compute_conical_fsc  # imported here, so that fsc starts quickly
 
         _print_conical(printer, compute_conical_fsc(first, second, mask or None))
 
 
 def _print_curve(printer: Printer, curve: Fsc) -> None:
-    at = {threshold: curve.resolution_A(threshold) for threshold in (0.143, 0.5)}
+    """Print the resolutions of one curve."""
+    resolution = {threshold: curve.resolution_A(threshold) for threshold in (0.143, 0.5)}
     printer.report(
-        f"{curve.kind:12s} {at[0.143]:10.2f} {at[0.5]:10.2f}",
+        f"{curve.kind:12s} {resolution[0.143]:10.2f} {resolution[0.5]:10.2f}",
         "fsc",
         kind=curve.kind,
-        resolution_0143_A=at[0.143],
-        resolution_05_A=at[0.5],
+        resolution_0143_A=resolution[0.143],
+        resolution_05_A=resolution[0.5],
         frequency_per_A=curve.frequency,
         fsc=curve.value,
     )
 
 
-def _print_conical(printer: Printer, found: "ConicalFsc") -> None:
-    finest, coarsest = float(found.resolution_A.min()), float(found.resolution_A.max())
-    worst = found.direction[found.area.argmin()]
+def _print_conical(printer: Printer, result: "ConicalFsc") -> None:
+    """Print the range of resolutions over the directions."""
+    finest, coarsest = float(result.resolution_A.min()), float(result.resolution_A.max())
+    worst = result.direction[result.area.argmin()]
     printer.report(
-        f"by direction, 0.143 at {finest:.2f} to {coarsest:.2f} Å; smallest over largest area {found.ratio:.2f}, worst "
-        f"along ({', '.join(f'{x:.2f}' for x in worst)})",
+        f"by direction: 0.143 at {finest:.2f} to {coarsest:.2f} Å; ratio of the smallest to the largest area under the "
+        f"FSC {result.ratio:.2f}, smallest along ({', '.join(f'{x:.2f}' for x in worst)})",
         "conical",
         finest_A=finest,
         coarsest_A=coarsest,
-        area_ratio=found.ratio,
-        direction=found.direction,
-        resolution_0143_A=found.resolution_A,
-        area_per_A=found.area,
-        frequency_per_A=found.frequency,
-        fsc=found.value,
+        area_ratio=result.ratio,
+        direction=result.direction,
+        resolution_0143_A=result.resolution_A,
+        area_per_A=result.area,
+        frequency_per_A=result.frequency,
+        fsc=result.value,
     )

@@ -1,4 +1,4 @@
-"""Read two half maps and check the output paths of the map commands."""
+"""Read half maps and check the output paths of the map commands."""
 
 import os
 from argparse import Namespace
@@ -11,7 +11,7 @@ from lrcore.records import Volume
 
 
 def thread_count(arguments: Namespace) -> int:
-    """Threads that the command was given, or all cores of this process."""
+    """Return the number of threads of --threads, or of all cores of this process."""
     return arguments.threads or len(os.sched_getaffinity(0))
 
 

@@ -1,4 +1,4 @@
-"""A job folder in place of a particle file: what is found in it, said in a line each and put into the arguments."""
+"""Replace a job folder among the arguments by the files found in it, and print which these are."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -7,39 +7,48 @@ from lrcore.io import job_folders
 from lrwidgets.cli.printer import Printer
 
 
-def print_job_folder(printer: Printer, folder: Path, found: job_folders.JobFiles) -> None:
-    """A line for each part of a folder."""
-    fields = {"particles": found.particles, "half_maps": found.half_maps, "mask": found.mask}
-    told = {part: fields[part] for part in found.notes}
-    printer.report("\n".join(found.notes.values()), "found", folder=folder, **told)
+def print_job_folder(printer: Printer, folder: Path, files: job_folders.JobFiles) -> None:
+    """Print one line per part of a job folder."""
+    paths = {"particles": files.particles, "half_maps": files.half_maps, "mask": files.mask}
+    found = {part: paths[part] for part in files.notes}
+    printer.report("\n".join(files.notes.values()), "found", folder=folder, **found)
 
 
 def is_run(path: Path) -> bool:
-    """Whether a path is the folder of a run of ours."""
+    """Return True if a path is the folder of a run."""
     return (path / "zarr.json").exists()
 
 
 def fill_refinement_inputs(arguments: Namespace, printer: Printer) -> None:
-    """Replace a folder among the arguments of a refinement by its particles, and fill in half maps and mask.
+    """Replace a job folder among the arguments of a refinement by its particles, and fill in half maps and mask.
 
-    What is given beside it stands. A run that goes on has both, and half sets that are split anew have no half maps.
+    Files that are given take precedence. A resumed run has both already; new half sets need new half maps.
     """
-    parts = {"half_maps": not (arguments.resplit or arguments.resume), "mask": not arguments.resume}
-    fill_from_job_folder(arguments, printer, *(part for part, open_ in parts.items() if open_))
+    missing = {"half_maps": not (arguments.resplit or arguments.resume), "mask": not arguments.resume}
+    fill_from_job_folder(arguments, printer, *(part for part, is_missing in missing.items() if is_missing))
 
 
 def fill_from_job_folder(arguments: Namespace, printer: Printer, *parts: str) -> None:
     """Replace a job folder among the arguments by its particles, and fill in those of `parts` that are not given.
 
-    parts: half_maps, mask. Nothing is done about a file, or a run of ours. Raises InputError for any other folder.
+    Parameters
+    ----------
+    arguments : arguments of a command, with `particles`; a file or a run is left as it is
+    printer : prints which files were found
+    *parts : "half_maps", "mask", or both
+
+    Raises
+    ------
+    InputError
+        If the folder is neither a run nor a job folder.
     """
     folder = arguments.particles
     if not folder.is_dir() or is_run(folder):
         return
-    found = job_folders.find_job_files(folder, [part for part in parts if not getattr(arguments, part)])
-    print_job_folder(printer, folder, found)
-    arguments.particles = found.particles
-    if found.half_maps:
-        arguments.half_maps = list(found.half_maps)
-    if found.mask:
-        arguments.mask = found.mask
+    files = job_folders.find_job_files(folder, [part for part in parts if not getattr(arguments, part)])
+    print_job_folder(printer, folder, files)
+    arguments.particles = files.particles
+    if files.half_maps:
+        arguments.half_maps = list(files.half_maps)
+    if files.mask:
+        arguments.mask = files.mask

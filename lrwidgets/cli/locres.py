@@ -7,7 +7,7 @@ import numpy as np
 
 from lrcore import io
 from lrcore.io.paths import atomic_write
-from lrcore.maps.local_resolution import LocalResolution, local_resolution
+from lrcore.maps.local_resolution import LocalResolution, estimate_local_resolution
 from lrcore.maps.solvent_mask import TIGHT_A, cosine_falloff, outline_distance_A
 from lrcore.masks import validate_mask
 from lrcore.records import Progress, Volume
@@ -15,11 +15,11 @@ from lrwidgets.cli.half_maps import read_matching_half_maps, require_writable, t
 from lrwidgets.cli.printer import Printer
 
 COLOURS = ("#08306B", "#0072B2", "#56B4E9", "#E69F00", "#D55E00")
-"""Of the local resolution in ChimeraX, from fine to coarse."""
+"""Colours of the local resolution in ChimeraX, from high to low resolution."""
 
 
 def locres(arguments: Namespace) -> None:
-    """Measure the local resolution of two half maps and write it as a map in Å."""
+    """Estimate the local resolution of two half maps and write it as a map in Å."""
     inputs = [arguments.first, arguments.second, *([arguments.mask] if arguments.mask else [])]
     outputs = [path for path in (arguments.out, arguments.cxc, arguments.plot) if path]
     for path in outputs:
@@ -29,40 +29,41 @@ def locres(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     window, sampling, workers = arguments.window, arguments.sampling, thread_count(arguments)
     try:
-        for event in local_resolution(first, second, mask, window, sampling, arguments.threshold, workers):
+        for event in estimate_local_resolution(first, second, mask, window, sampling, arguments.threshold, workers):
             if isinstance(event, Progress):
                 printer.show_progress(event)
             else:
-                found = event
+                result = event
     finally:
         printer.close()
-    io.write_volume(arguments.out, found.map)
+    io.write_volume(arguments.out, result.map)
     if arguments.cxc:
-        _write_text(arguments.cxc, chimerax_commands(found, (arguments.first, arguments.second), arguments.out))
+        _write_text(arguments.cxc, chimerax_commands(result, (arguments.first, arguments.second), arguments.out))
     if arguments.plot:
-        _plot(arguments.plot, found, mask)
-    finer, _, coarser = found.quartiles_A
+        _plot(arguments.plot, result, mask)
+    finer, _, coarser = result.quartiles_A
     printer.report(
-        f"local resolution inside the mask: median {found.median_A:.2f} Å, quartiles {finer:.2f} and {coarser:.2f} Å\n"
-        f"{len(found.points)} windows of {found.window_A:.3g} Å, every {found.sampling_A:.3g} Å; wrote {arguments.out}",
+        f"local resolution inside the mask: median {result.median_A:.2f} Å, quartiles {finer:.2f} and {coarser:.2f} Å\n"
+        f"{len(result.points)} windows of {result.window_A:.3g} Å, every {result.sampling_A:.3g} Å; "
+        f"wrote {arguments.out}",
         "locres",
-        median_A=found.median_A,
+        median_A=result.median_A,
         quartiles_A=(finer, coarser),
-        window_A=found.window_A,
-        sampling_A=found.sampling_A,
-        windows=len(found.points),
+        window_A=result.window_A,
+        sampling_A=result.sampling_A,
+        windows=len(result.points),
         path=arguments.out,
     )
 
 
-def chimerax_commands(found: LocalResolution, halves: tuple[Path, Path], out: Path) -> str:
-    """Commands for ChimeraX: the sum of the half maps, coloured by local resolution between its 5 % and 95 %."""
-    low, high = np.quantile(found.resolution_A, (0.05, 0.95))
+def chimerax_commands(result: LocalResolution, halves: tuple[Path, Path], out: Path) -> str:
+    """Return a ChimeraX script: the sum of the half maps, coloured by local resolution between its 5 % and 95 %."""
+    low, high = np.quantile(result.resolution_A, (0.05, 0.95))
     steps = np.linspace(low, max(high, low + 0.1), len(COLOURS))
     palette = ":".join(f"{value:.3g},{colour}" for value, colour in zip(steps, COLOURS, strict=True))
-    opened = [f'open "{path.resolve()}"' for path in (*halves, out)]
+    open_files = [f'open "{path.resolve()}"' for path in (*halves, out)]
     lines = [
-        *opened,
+        *open_files,
         "volume add #1,2 modelId #4",
         "hide #1-3 models",
         f"color sample #4 map #3 palette {palette}",
@@ -72,7 +73,7 @@ def chimerax_commands(found: LocalResolution, halves: tuple[Path, Path], out: Pa
 
 
 def _mask(arguments: Namespace, first: Volume, second: Volume) -> Volume:
-    """The mask, or the tight automatic one."""
+    """Return the mask of --mask, or a tight automatic one."""
     if arguments.mask is not None:
         return validate_mask(io.read_volume(arguments.mask, arguments.apix), first.box, first.pixel_size_A)
     distance = outline_distance_A(first.data, second.data, first.pixel_size_A, thread_count(arguments))
@@ -80,15 +81,17 @@ def _mask(arguments: Namespace, first: Volume, second: Volume) -> Volume:
 
 
 def _write_text(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(text)
 
 
-def _plot(path: Path, found: LocalResolution, mask: Volume) -> None:
+def _plot(path: Path, result: LocalResolution, mask: Volume) -> None:
+    """Plot the local resolution inside the mask."""
     import xarray as xr
 
     from lrwidgets import plots
 
     grid = (np.arange(mask.box) - mask.box // 2) * mask.pixel_size_A
     axes = dict.fromkeys("zyx", grid)
-    plots.save(plots.local_resolution(*(xr.DataArray(v.data, axes, tuple("zyx")) for v in (found.map, mask))), path)
+    plots.save(plots.local_resolution(*(xr.DataArray(v.data, axes, tuple("zyx")) for v in (result.map, mask))), path)

@@ -1,4 +1,4 @@
-"""The command recenter: particles, maps and mask together onto a point and into another box, and back."""
+"""`lrwidgets recenter`: move particles, maps and mask to another centre and into another box, and back."""
 
 import warnings
 from argparse import Namespace
@@ -30,13 +30,20 @@ from lrwidgets.cli.printer import Printer
 from lrwidgets.session.loading import read_half_maps, table_suffix
 from lrwidgets.session.session import Session
 
-HELD_PX = 3.0
-"""Signal as fine as this many pixels should stay in the box."""
+FINEST_SIGNAL_PX = 3.0
+"""Resolution, in pixels, to which the new box should hold the signal that the CTF delocalises."""
 
 
 @dataclass(frozen=True)
 class _RecentringInput:
-    """What is to be moved. maps: by the file name that each gets."""
+    """Data to move.
+
+    Attributes
+    ----------
+    particles : particles at the poses to write
+    mask : mask of the region, in the particles' box; None if there is none
+    maps : name of the file to write → map
+    """
 
     particles: Particles
     mask: Volume | None
@@ -44,30 +51,31 @@ class _RecentringInput:
 
 
 def recenter(arguments: Namespace) -> None:
-    """Write particles, maps and mask about another point and in another box, or as they were before that."""
+    """Write particles, maps and mask about another centre and in another box, or undo that."""
     if arguments.back and (arguments.point is not None or arguments.box is not None):
-        raise InputError("--back goes to the point and box from before: leave out --point and --box")
+        raise InputError("--back restores the original centre and box: leave out --point and --box")
     fill_from_job_folder(arguments, Printer(arguments.json), *(() if arguments.back else ("half_maps", "mask")))
-    given = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
-    suffix = table_suffix(given.particles)
-    with create_files_or_clean_up(arguments.out, [f"particles{suffix}", "particles.mrcs", *given.maps]) as out:
+    data = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
+    suffix = table_suffix(data.particles)
+    with create_files_or_clean_up(arguments.out, [f"particles{suffix}", "particles.mrcs", *data.maps]) as out:
         table = out / f"particles{suffix}"
-        frame = recentring_of(given.particles)[0].inverse if arguments.back else _frame(arguments, given)
-        _check_maps(given, frame)
+        frame = recentring_of(data.particles)[0].inverse if arguments.back else _recentring(arguments, data)
+        _check_maps(data, frame)
         if arguments.back:
-            moved = undo_recentring(given.particles, table, arguments.images)
+            moved = undo_recentring(data.particles, table, arguments.images)
         else:
-            moved, cut = recentre_particles(given.particles, frame, table, out / "particles.mrcs")
-            _warn(given, frame, visible_fraction(cut, frame))
-            images = recentre_images(given.particles, frame, cut)
-            float16 = is_float16(given.particles.images)
+            moved, cut = recentre_particles(data.particles, frame, table, out / "particles.mrcs")
+            _warn(data, frame, visible_fraction(cut, frame))
+            images = recentre_images(data.particles, frame, cut)
+            float16 = is_float16(data.particles.images)
             write_image_stack(out / "particles.mrcs", len(moved), frame.box, frame.pixel_size_A, images, float16)
-        for name, volume in given.maps.items():
+        for name, volume in data.maps.items():
             io.write_volume(out / name, recentre_map(volume, frame))
         io.write_particles(table, moved, moved.poses)
     x, y, z = frame.point
     Printer(arguments.json).report(
-        f"wrote {out} ({len(moved)} particles, box {frame.before} → {frame.box}, centre moved by {x}, {y}, {z} px)",
+        f"wrote {out} ({len(moved)} particles, box {frame.original_box} → {frame.box}, "
+        f"centre moved by {x}, {y}, {z} px)",
         "written",
         path=out,
         particles=len(moved),
@@ -78,6 +86,7 @@ def recenter(arguments: Namespace) -> None:
 
 
 def _from_files(arguments: Namespace) -> _RecentringInput:
+    """Read particles, maps and mask."""
     a = arguments
     maps = {path.name: io.read_volume(path, a.apix) for path in a.map}
     halves = read_half_maps(tuple(map(str, a.half_maps)), a.apix)
@@ -90,7 +99,7 @@ def _from_files(arguments: Namespace) -> _RecentringInput:
 
 
 def _from_run(arguments: Namespace) -> _RecentringInput:
-    """The last step of a run: its poses, half maps and mask."""
+    """Read the poses, half maps and mask of the last step of a run."""
     a = arguments
     if a.map or a.half_maps or a.mask:
         raise InputError(
@@ -106,66 +115,71 @@ def _from_run(arguments: Namespace) -> _RecentringInput:
     return _RecentringInput(particles, job.mask, maps | {"mask.mrc": job.mask})
 
 
-def _frame(arguments: Namespace, given: _RecentringInput) -> Recentring:
-    particles, text = given.particles, arguments.point or "mask"
+def _recentring(arguments: Namespace, data: _RecentringInput) -> Recentring:
+    """Return the centre and box that the options name."""
+    particles, text = data.particles, arguments.point or "mask"
     centre = (0.0, 0.0, 0.0)
     if text == "mask":
-        if given.mask is None:
-            raise InputError("--point is missing: give it, or a --mask whose centre is meant")
-        mask = validate_mask(given.mask, particles.box, particles.pixel_size_A)
+        if data.mask is None:
+            raise InputError("--point is missing: give it, or a --mask whose centre of mass is used")
+        mask = validate_mask(data.mask, particles.box, particles.pixel_size_A)
         x, y, z = (float(c) for c in centre_of_mass(mask.data) * particles.pixel_size_A)
         centre = (x, y, z)
     elif text != "box" and not FULCRUM_PATTERN.match(text):
         raise InputError(f"--point {text}: write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
-    elif text.rstrip().endswith("map") and not given.maps:
-        raise InputError(f"--point {text}: is in the frame of a map, so give --map, --half-maps or --mask too")
-    origin = next((volume.header_origin_A for volume in given.maps.values()), (0.0, 0.0, 0.0))
+    elif text.rstrip().endswith("map") and not data.maps:
+        raise InputError(f"--point {text}: is in the frame of a map: give --map, --half-maps or --mask as well")
+    origin = next((volume.header_origin_A for volume in data.maps.values()), (0.0, 0.0, 0.0))
     point = fulcrum_point(text, particles.box, particles.pixel_size_A, centre, origin)
     return recentring_at(point, arguments.box or particles.box, particles.box, particles.pixel_size_A)
 
 
-def _warn(given: _RecentringInput, frame: Recentring, share: np.ndarray) -> None:
-    """Warn of what a box is too small for, and of images that do not reach over it."""
-    particles, mask = given.particles, given.mask
+def _warn(data: _RecentringInput, frame: Recentring, share: np.ndarray) -> None:
+    """Warn of a box that is too small, and of images that cover it only in part. share: (n,) covered by each image."""
+    particles, mask = data.particles, data.mask
     centre = np.array(frame.point)
     diameter = (
         2 * farthest_voxel_distance(mask.data, centre) * frame.pixel_size_A
         if mask is not None and mask.data.any()
         else 0.0
     )
-    finest, wanted = ctf_delocalisation_limit_A(particles, frame.box, diameter), HELD_PX * frame.pixel_size_A
-    if frame.box < frame.before and finest > max(wanted, ctf_delocalisation_limit_A(particles, frame.before, diameter)):
-        what = f"to {finest:.1f} A only" if np.isfinite(finest) else "at no resolution"
+    finest, wanted = ctf_delocalisation_limit_A(particles, frame.box, diameter), FINEST_SIGNAL_PX * frame.pixel_size_A
+    if frame.box < frame.original_box and finest > max(
+        wanted, ctf_delocalisation_limit_A(particles, frame.original_box, diameter)
+    ):
+        reach = f"only to {finest:.1f} A" if np.isfinite(finest) else "at no resolution"
         warnings.warn(
-            f"--box {frame.box}: holds what the CTF spreads of a region of {diameter:.0f} A {what}; finer signal is "
-            f"cut off or wraps around: take {needed_box(particles, frame, diameter, wanted)} for {wanted:.1f} A",
+            f"--box {frame.box}: holds the signal of a region of {diameter:.0f} A, delocalised by the CTF, {reach}; "
+            f"signal beyond that is cut off or wraps around: use a box of "
+            f"{needed_box(particles, frame, diameter, wanted)} for {wanted:.1f} A",
             stacklevel=3,
         )
     if mask is not None and (kept := recentre_map(mask, frame).data.sum() / max(mask.data.sum(), 1e-9)) < 1 - 1e-6:
-        warnings.warn(f"--box {frame.box}: cuts off {1 - kept:.1%} of the mask: take a larger one", stacklevel=3)
-    if frame.box <= frame.before and (far := np.mean(share < 1)) > 0:
+        warnings.warn(f"--box {frame.box}: cuts off {1 - kept:.1%} of the mask: use a larger box", stacklevel=3)
+    if frame.box <= frame.original_box and (far := np.mean(share < 1)) > 0:
         warnings.warn(
-            f"{far:.0%} of the images do not reach over the new box (the worst shows {share.min():.0%} of it): "
-            "the rest is filled with noise like theirs; extract anew from the micrographs if that matters",
+            f"{far:.0%} of the images do not cover the new box (the worst covers {share.min():.0%} of it): the rest is "
+            "filled with noise of the same spectrum; to avoid this, extract the particles again from the micrographs",
             stacklevel=3,
         )
     if any(group.mag_matrix != (1.0, 0.0, 0.0, 1.0) for group in particles.optics):
         warnings.warn(
-            f"{particles.path}: the new centre is found without the anisotropic magnification of its images",
+            f"{particles.path}: the anisotropic magnification of the images is ignored for the new centre",
             stacklevel=3,
         )
 
 
 def needed_box(particles: Particles, frame: Recentring, diameter_A: float, resolution_A: float) -> int:
-    """The smallest even box that holds a body of `diameter_A` to `resolution_A`."""
-    sizes = range(frame.box + frame.box % 2, 8 * frame.before, 2)
+    """Return the smallest even box that holds a body of diameter_A, delocalised by the CTF, to resolution_A."""
+    sizes = range(frame.box + frame.box % 2, 8 * frame.original_box, 2)
     return next((n for n in sizes if ctf_delocalisation_limit_A(particles, n, diameter_A) <= resolution_A), sizes[-1])
 
 
-def _check_maps(given: _RecentringInput, frame: Recentring) -> None:
-    for name, volume in given.maps.items():
-        if volume.box != frame.before:
-            what = volume.path or name
+def _check_maps(data: _RecentringInput, frame: Recentring) -> None:
+    """Raise InputError for a map of another box than the particles'."""
+    for name, volume in data.maps.items():
+        if volume.box != frame.original_box:
             raise InputError(
-                f"{what}: is {volume.box}³ but the particles' box is {frame.before}: give maps of their box"
+                f"{volume.path or name}: is {volume.box}³ but the particles' box is {frame.original_box}: "
+                "give maps of the particles' box"
             )

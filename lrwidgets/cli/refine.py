@@ -1,10 +1,10 @@
-"""The commands that drive a run: a Session without a view."""
+"""`lrwidgets refine`: start or resume a refinement, and print a line for each iteration."""
 
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrcore.compute.workers import DaskWorkers, LocalWorkers, connect_scheduler
 from lrcore.errors import InputError
@@ -12,32 +12,29 @@ from lrcore.refinement.memory import estimate_memory
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.cli.job_folder import fill_refinement_inputs
 from lrwidgets.cli.printer import Printer
-from lrwidgets.cli.run_lookup import _print_history
+from lrwidgets.cli.run_lookup import print_history
 from lrwidgets.session.engine import LRCORE_ENGINE, Engine
 from lrwidgets.session.session import Session
 from lrwidgets.text.parameters import DEFAULT_SPEC, changes_from_text, changes_from_toml, edit_spec
 
-if TYPE_CHECKING:
-    pass
-
 MEMORY_NOTE_MB = 100.0
-"""Memory that an iteration takes is told of before it begins if it is more than this."""
+"""Estimated memory of an iteration above which it is printed before the first iteration."""
 FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
-"""Fields that say how long to go on and change no step, so a resumed run may be given other ones."""
+"""Fields that say when to stop and change no step, so that they may differ in a resumed run."""
 
 
 def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
-    """Refine, print a line for each iteration and keep each in the run."""
+    """Refine, print a line for each iteration and store each in the run."""
     changes = _spec_changes(arguments)
     printer = Printer(arguments.json)
     fill_refinement_inputs(arguments, printer)
-    with _workers(arguments) as crew, _session(arguments, changes, engine, crew) as session:
+    with _workers(arguments) as workers, _session(arguments, changes, engine, workers) as session:
         if arguments.resume and not printer.as_json:
-            _print_history(printer, session.state.summaries)
+            print_history(printer, session.state.summaries)
         session.progress.connect(printer.show_progress)
         session.step_done.connect(lambda node, step: printer.print_iteration(node.id, step.history[-1]))
         memory = estimate_memory(session.job, workers=arguments.workers or 0)
-        if memory.here_MB > MEMORY_NOTE_MB:
+        if memory.process_MB > MEMORY_NOTE_MB:
             printer.note(memory.sentence())
         try:
             session.run(wait=True)
@@ -54,13 +51,15 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
 
 @contextmanager
 def _workers(arguments: Namespace) -> Iterator[Any]:
-    """Who goes over the images in place of this process; None for itself."""
+    """Yield the workers of --workers or --scheduler; None for this process alone."""
     a = arguments
     if a.workers and a.scheduler:
-        raise InputError("--workers and --scheduler: give one of them: processes here, or the workers of a scheduler")
+        raise InputError(
+            "--workers and --scheduler: give one of them, processes on this machine or the workers of a scheduler"
+        )
     if a.workers:
-        with LocalWorkers(a.workers, a.backend, a.worker_threads) as crew:
-            yield crew
+        with LocalWorkers(a.workers, a.backend, a.worker_threads) as workers:
+            yield workers
     elif a.scheduler:
         with connect_scheduler(a.scheduler) as client:
             yield DaskWorkers(client, a.backend, a.worker_threads or 1)
@@ -69,22 +68,24 @@ def _workers(arguments: Namespace) -> Iterator[Any]:
 
 
 def _interruption_message(session: Session, out: Path) -> str:
+    """Return what an interrupted run holds, and how to continue it."""
     if session.state.node is None:
-        return f"interrupted before the start was whole: there is no {out}"
-    return f"interrupted; {out} holds iterations 0 to {session.state.iteration}: go on with it by --resume"
+        return f"interrupted before step 0 was complete: {out} was not written"
+    return f"interrupted; {out} holds iterations 0 to {session.state.iteration}: continue it with --resume"
 
 
 def _spec_changes(arguments: Namespace) -> dict[str, Any]:
-    """The fields that the person has set: --spec, then --set, then the options of their own."""
+    """Return the fields that are set by --spec, --set, --iterations and --seed; later ones take precedence."""
     changes = changes_from_toml(arguments.spec) if arguments.spec else {}
     changes |= changes_from_text(arguments.set)
     options = {"max_iterations": arguments.iterations, "seed": arguments.seed}
     return changes | {name: value for name, value in options.items() if value is not None}
 
 
-def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, crew: Any) -> Session:
+def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, workers: Any) -> Session:
+    """Return a session on a new run or, with --resume, on the existing one."""
     a, spec = arguments, edit_spec(DEFAULT_SPEC, changes)
-    computing = {"backend": a.backend, "threads": a.threads, "workers": crew, "engine": engine}
+    computing = {"backend": a.backend, "threads": a.threads, "workers": workers, "engine": engine}
     if not a.resume:
         if a.mask is None:
             raise InputError("--mask is missing: give the soft mask of the region to refine")
@@ -92,7 +93,7 @@ def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, crew
         inputs = {"images": a.images, "apix": a.apix, "subset": a.subset, "resplit": a.resplit}
         return Session.load(a.particles, a.mask, maps, spec=spec, out=a.out, **inputs, **computing)
     if not a.out.exists():
-        raise InputError(f"{a.out}: there is no such run: leave out --resume to begin it")
+        raise InputError(f"{a.out}: there is no such run: leave out --resume to start it")
     inputs = {"particles": a.particles, "mask": a.mask, "half_maps": tuple(a.half_maps) or None, "images": a.images}
     session = Session.open(a.out, **inputs, **computing)
     try:
@@ -104,21 +105,21 @@ def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, crew
 
 
 def _check_resumed(session: Session, arguments: Namespace, changes: dict[str, Any], spec: RefineSpec) -> None:
-    """Raise InputError for whatever is set otherwise than in the run; an equal value is welcome."""
+    """Raise InputError for settings that differ from those of the run, and apply the ones that may differ."""
     source = session.source
     for name in ("subset", "apix"):
-        given, kept = getattr(arguments, name), getattr(source, name) if source else None
-        if given is not None and given != kept:
+        given, stored = getattr(arguments, name), getattr(source, name) if source else None
+        if given is not None and given != stored:
             raise InputError(
-                f"--{name} {given}: the run {arguments.out} has {kept}: leave it out, or use another --out"
+                f"--{name} {given}: the run {arguments.out} has {stored}: leave it out, or use another --out"
             )
     if arguments.resplit and (source is None or source.resplit is None):
         raise InputError(f"--resplit: the run {arguments.out} keeps the half sets of its file: use another --out")
-    begun = session.state.node is not None
+    started = session.state.node is not None
     for name in changes:
-        given, kept = getattr(spec, name), getattr(session.spec, name)
-        if begun and given != kept and name not in FREE_ON_RESUME:
+        given, stored = getattr(spec, name), getattr(session.spec, name)
+        if started and given != stored and name not in FREE_ON_RESUME:
             raise InputError(
-                f"{name} = {given}: the run {arguments.out} has {kept}: leave it out, or use another --out"
+                f"{name} = {given}: the run {arguments.out} has {stored}: leave it out, or use another --out"
             )
     session.edit(**{name: getattr(spec, name) for name in changes})

@@ -1,4 +1,4 @@
-"""Find the step of a run that a command names, and print the history of a run."""
+"""Find a step of a run, and print what a run holds."""
 
 import json
 from dataclasses import asdict
@@ -10,30 +10,41 @@ from lrcore.results.store import StepNode
 from lrcore.results.zarr_store import Store
 from lrwidgets.cli.printer import Printer
 from lrwidgets.session.session import Session
-from lrwidgets.text.formatting import format_fact
+from lrwidgets.text.formatting import format_for_display
 from lrwidgets.text.parameters import DEFAULT_SPEC
 
 
-def _print_history(printer: Printer, history: tuple[IterationSummary, ...]) -> None:
-    for summary in history:
-        printer.print_iteration("", summary)
-
-
 def find_node(session: Session, run: Path, iteration: int | None) -> StepNode:
-    """The step of that iteration on the newest branch."""
+    """Find the step of an iteration on the newest branch.
+
+    Parameters
+    ----------
+    session : session on the run
+    run : folder of the run, for messages
+    iteration : its number; None for the last one
+
+    Returns
+    -------
+    StepNode
+
+    Raises
+    ------
+    InputError
+        If the run has no complete step, or not this iteration.
+    """
     path = session.path()
     if not path:
-        raise InputError(f"{run}: has no whole step yet: go on with it by lrwidgets refine ... --resume")
+        raise InputError(f"{run}: has no complete step yet: continue it with lrwidgets refine ... --resume")
     if iteration is None:
         return path[-1]
-    found = [node for node in path if node.iteration == iteration]
-    if not found:
+    nodes = [node for node in path if node.iteration == iteration]
+    if not nodes:
         raise InputError(f"iteration {iteration}: {run} has iterations 0 to {path[-1].iteration}")
-    return found[0]
+    return nodes[0]
 
 
 def print_run_info(printer: Printer, path: Path) -> None:
-    """The run's inputs, its tree, and the history of its newest branch."""
+    """Print the inputs of a run, its tree, and the history of its newest branch."""
     store = Store.open(path, write=False)
     tree, head = store.tree(), store.head
     history = store.history(head.id) if head else ()
@@ -43,13 +54,19 @@ def print_run_info(printer: Printer, path: Path) -> None:
         summaries = [asdict(summary) for summary in history]
         printer.report("", "info", file=path, kind="run", inputs=store.inputs, spec=spec, tree=nodes, history=summaries)
         return
-    for name, one in store.inputs.items():
-        printer.print_line(f"{name}: {one.get('path') or format_fact(one)}")
+    for name, facts in store.inputs.items():
+        printer.print_line(f"{name}: {facts.get('path') or format_for_display(facts)}")
     if head is None:
-        printer.print_line("no whole step yet")
+        printer.print_line("no complete step yet")
         return
     changed = {k: v for k, v in head.spec.model_dump().items() if v != getattr(DEFAULT_SPEC, k)}
-    printer.print_line(f"parameters other than default: {json.dumps(changed) if changed else 'none'}")
+    printer.print_line(f"parameters that differ from the default: {json.dumps(changed) if changed else 'none'}")
     leaves = len(tree) - len({node.parent for node in tree if node.parent})
-    printer.print_line(f"steps: {len(tree)}, branches: {leaves}; the newest:")
-    _print_history(printer, history)
+    printer.print_line(f"steps: {len(tree)}, branches: {leaves}; history of the newest:")
+    print_history(printer, history)
+
+
+def print_history(printer: Printer, history: tuple[IterationSummary, ...]) -> None:
+    """Print one line per iteration."""
+    for summary in history:
+        printer.print_iteration("", summary)

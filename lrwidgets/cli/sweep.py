@@ -1,4 +1,4 @@
-"""lrwidgets sweep: try settings on a subset of the particles of a run."""
+"""`lrwidgets sweep`: try parameter values on a subset of the particles of a run and rank them."""
 
 from argparse import Namespace
 from typing import Any
@@ -14,34 +14,34 @@ from lrwidgets.session.session import Session
 
 
 def sweep(arguments: Namespace) -> None:
-    """Try settings on a subset, from an iteration of a run, and say which predicts images best."""
+    """Run one iteration of a subset under each setting, and rank the settings by the likelihood of held-out images."""
     over = _parse_settings(arguments.over)
     printer = Printer(arguments.json)
     with Session.open(arguments.run, images=arguments.images, write=False) as session:
-        found: xr.Dataset | None = None
+        result: xr.Dataset | None = None
         for event in session_sweep.sweep(session, over, arguments.subset):
             if isinstance(event, Progress):
                 printer.show_progress(event)
             else:
-                found = event
+                result = event
     printer.close()
-    assert found is not None
+    assert result is not None
     if arguments.out is not None:
-        write_netcdf(arguments.out, xr.DataTree(found))
+        write_netcdf(arguments.out, xr.DataTree(result))
     if arguments.plot is not None:
         from lrwidgets import plots
 
-        plots.save(plots.sweep(found), arguments.plot)
-    columns = {str(name): found[name].values.ravel() for name in found.data_vars}
-    printer.report(session_sweep.ranking_table(found), "sweep", over=over, **columns)
+        plots.save(plots.sweep(result), arguments.plot)
+    columns = {str(name): result[name].values.ravel() for name in result.data_vars}
+    printer.report(session_sweep.ranking_table(result), "sweep", over=over, **columns)
 
 
 def _parse_settings(texts: list[str]) -> dict[str, list[Any]]:
-    """`name=value,value` texts as field → values; separated by ; where the values hold commas."""
+    """Return field → values of texts `name=value,value`; the separator is ; if values contain commas."""
     over: dict[str, list[Any]] = {}
-    for given in texts:
-        name, equals, values = given.partition("=")
+    for text in texts:
+        name, equals, values = text.partition("=")
         if not equals:
-            raise InputError(f"--over {given}: write name=value,value")
+            raise InputError(f"--over {text}: write name=value,value")
         over[name.strip()] = session_sweep.parse_values(name.strip(), values)
     return over

@@ -12,10 +12,10 @@ INDENT = "  "
 
 
 def tree(arguments: Namespace) -> None:
-    """The steps of a run, branches below what they grew from, with what is other in each."""
+    """Print the steps of a run, branches below the step they start from, with the settings that differ."""
     with Session.open(arguments.run, write=False) as session:
-        shown = make_view_state(session.spec, session.state).tree
-    if not shown:
-        raise InputError(f"{arguments.run}: has no whole step yet")
-    lines = [f"{INDENT * branch.depth}{'> ' if branch.here else '  '}{branch.label}" for branch in shown]
-    Printer(arguments.json).report("\n".join(lines), "tree", steps=[asdict(branch) for branch in shown])
+        branches = make_view_state(session.spec, session.state).tree
+    if not branches:
+        raise InputError(f"{arguments.run}: has no complete step yet: continue it with lrwidgets refine ... --resume")
+    lines = [f"{INDENT * branch.depth}{'> ' if branch.is_present else '  '}{branch.label}" for branch in branches]
+    Printer(arguments.json).report("\n".join(lines), "tree", steps=[asdict(branch) for branch in branches])

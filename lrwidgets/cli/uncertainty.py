@@ -1,4 +1,4 @@
-"""lrwidgets uncertainty: how far the poses of a step may be off, asked of the map that has not seen their images."""
+"""`lrwidgets uncertainty`: estimate the uncertainty of the poses of a step under the map of the other half set."""
 
 from argparse import Namespace
 
@@ -14,30 +14,30 @@ from lrwidgets.session.session import Session
 
 
 def uncertainty(arguments: Namespace) -> None:
-    """Draw from the posterior of every pose, keep in the run what the draws say, and tell it."""
+    """Sample the posterior of every pose, store the result in the run, and print its quartiles."""
     printer = Printer(arguments.json)
     with Session.open(
         arguments.run, images=arguments.images, backend=arguments.backend, threads=arguments.threads
     ) as session:
         node = find_node(session, arguments.run, arguments.iteration)
-        found = session.uncertainty(node.id, printer.show_progress)
+        result = session.uncertainty(node.id, printer.show_progress)
         tree = session.results(node.id)
     printer.close()
     searched = tree["particles"].to_dataset().isel(iteration=-1)
-    here, before = ([_quartiles(sd) for sd in pose_sds(data["covariance"].values)] for data in (found, searched))
+    here, before = ([_quartiles(sd) for sd in pose_sds(data["covariance"].values)] for data in (result, searched))
     lines = [
-        f"iteration {node.iteration}: {found.sizes['particle']} particles; kept in the run, for exports and figures",
+        f"iteration {node.iteration}: {result.sizes['particle']} particles; stored in the run for exports and figures",
         *(
-            f"{what:12} {now[1]:.2f}{unit} per axis, median ({now[0]:.2f} to {now[2]:.2f}, quartiles); "
-            f"the search promised {then[1]:.2f}{unit}"
-            for what, unit, now, then in zip(("rotation", "shift"), ("°", " Å"), here, before, strict=True)
+            f"{name:12} {now[1]:.2f}{unit} per axis, median ({now[0]:.2f} to {now[2]:.2f}, quartiles); "
+            f"the search estimated {then[1]:.2f}{unit}"
+            for name, unit, now, then in zip(("rotation", "shift"), ("°", " Å"), here, before, strict=True)
         ),
     ]
     rotation, shift = here
     numbers = {"rotation_sd_quartiles": rotation, "shift_sd_quartiles": shift}
     printer.report("\n".join(lines), "uncertainty", node=node.id, **numbers)
     if arguments.out is not None:
-        write_netcdf(arguments.out, xr.DataTree(found))
+        write_netcdf(arguments.out, xr.DataTree(result))
         printer.report(f"wrote {arguments.out}", "written", path=arguments.out)
     if arguments.plot is not None:
         from lrwidgets import plots
@@ -46,4 +46,5 @@ def uncertainty(arguments: Namespace) -> None:
 
 
 def _quartiles(sd: Float64) -> list[float]:
+    """Return the quartiles."""
     return [float(value) for value in np.quantile(sd, (0.25, 0.5, 0.75))]

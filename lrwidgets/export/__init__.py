@@ -1,1 +1,1 @@
-"""Write a step of a run for other programs."""
+"""Write a step of a run as files for other programs."""

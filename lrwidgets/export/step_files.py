@@ -1,4 +1,4 @@
-"""A step of a run as files for other programs: STAR, .cs, maps, FSC curves, a scene for ChimeraX, netCDF."""
+"""Write a step of a run as files for other programs: STAR, .cs, maps, FSC curves, ChimeraX scene, netCDF."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from lrcore.io.paths import atomic_write
 from lrcore.maps.fsc import randomisation_shell
 from lrcore.records import Expectation, Step, Volume
 from lrcore.refinement.density import final_map, map_with_surroundings, mask_for_next_iteration
-from lrcore.refinement.geometry import fulcrum_of
+from lrcore.refinement.geometry import step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.units import DEGREE
 from lrwidgets.export import chimerax as export_chimerax
@@ -28,7 +28,7 @@ PathLike = str | Path
 
 
 class ExportTargets(TypedDict, total=False):
-    """What can be written, and where to: `maps` and `chimerax` are folders, the others files; None is not written."""
+    """Paths of the files to write: `maps` and `chimerax` are folders, the others files; None: not written."""
 
     star: PathLike | None
     cs: PathLike | None
@@ -50,90 +50,150 @@ def write_step(
     tree: Callable[[], xr.DataTree],
     drawn: xr.Dataset | None = None,
 ) -> list[Path]:
-    """Write a step as `Targets` says; the paths written.
+    """Write a step to the given targets.
 
-    before: the first step of its run and the one that it grew from, once if they are one; none of a first step. tree:
-    all results. drawn: the step's /uncertainty, if it was asked for. Raises InputError for what cannot be written or is
-    not known.
+    Parameters
+    ----------
+    targets : name of a field of `ExportTargets` → path
+    job : the job that the step was run with
+    step : the step
+    before : returns the start of the run and the step's parent (one step if they are the same, none for a start)
+    tree : returns all results up to the step
+    drawn : the step's group /uncertainty, if it has been computed
+
+    Returns
+    -------
+    list[Path]
+        The paths that were written.
+
+    Raises
+    ------
+    InputError
+        If a target is unknown or cannot be written.
     """
     unknown = set(targets) - set(TARGET_NAMES)
     if unknown:
-        raise InputError(
-            f"export: {min(unknown)} is nothing that can be written: choose among {', '.join(TARGET_NAMES)}"
-        )
-    to = {name: Path(targets[name]) for name in TARGET_NAMES if targets.get(name) is not None}
+        raise InputError(f"export: {min(unknown)} is not an export target: choose among {', '.join(TARGET_NAMES)}")
+    paths = {name: Path(targets[name]) for name in TARGET_NAMES if targets.get(name) is not None}
     written = list[Path]()
     for name in ("star", "cs"):
-        if name in to:
-            write_step_particles(to[name], job, step, drawn)
-            written.append(to[name])
-    if "maps" in to or "chimerax" in to:
+        if name in paths:
+            write_step_particles(paths[name], job, step, drawn)
+            written.append(paths[name])
+    if "maps" in paths or "chimerax" in paths:
         steps = (*before(), step)
-        written += write_step_maps(to["maps"], job, steps[0], step) if "maps" in to else []
-        written += write_chimerax_scene(to["chimerax"], job, steps) if "chimerax" in to else []
-    if "fsc_xml" in to:
-        write_fsc_xml(to["fsc_xml"], step.fsc[KIND])
-        written.append(to["fsc_xml"])
-    if "fsc_star" in to:
-        write_fsc_star(to["fsc_star"], step.fsc, _general(step, to.get("maps")))
-        written.append(to["fsc_star"])
-    if "netcdf" in to:
-        write_netcdf(to["netcdf"], tree())
-        written.append(to["netcdf"])
+        written += write_step_maps(paths["maps"], job, steps[0], step) if "maps" in paths else []
+        written += write_chimerax_scene(paths["chimerax"], job, steps) if "chimerax" in paths else []
+    if "fsc_xml" in paths:
+        write_fsc_xml(paths["fsc_xml"], step.fsc[KIND])
+        written.append(paths["fsc_xml"])
+    if "fsc_star" in paths:
+        write_fsc_star(paths["fsc_star"], step.fsc, _general(step, paths.get("maps")))
+        written.append(paths["fsc_star"])
+    if "netcdf" in paths:
+        write_netcdf(paths["netcdf"], tree())
+        written.append(paths["netcdf"])
     return written
 
 
 def write_step_particles(path: Path, job: Job, step: Step, drawn: xr.Dataset | None = None) -> None:
-    """The particles with the step's poses as .star or .cs, and columns that say how far they moved and how sure."""
+    """Write the particles with the step's poses as .star or .cs, with the columns of `pose_columns`.
+
+    drawn: the step's group /uncertainty, if it has been computed. Raises InputError if the file cannot be written.
+    """
     io.write_particles(path, job.particles, step.expectation.poses, pose_columns(job, step, drawn))
 
 
 def pose_columns(job: Job, step: Step, drawn: xr.Dataset | None = None) -> dict[str, npt.NDArray[Any]]:
-    """Extra columns, each (n,): changes from the input pose and SDs (root mean square over the axes), degree and Å.
+    """Return extra columns for the particles' file, each (n,).
 
-    drawn: the step's /uncertainty, in place of the covariance that the search gives.
+    Changes from the input pose, SDs (root mean square over the axes), probabilities of the reported and of the second
+    mode, and flags; angles in degrees, lengths in Å.
+
+    Parameters
+    ----------
+    job : the job that the step was run with
+    step : the step
+    drawn : the step's group /uncertainty, whose covariance replaces that of the search
+
+    Returns
+    -------
+    dict[str, ndarray]
+        Column name → values.
     """
-    found = step.expectation
-    behind = magnification_in_3d(job.particles, np.arange(len(job.particles)))
-    angle, shift = pose_differences(job.particles.poses, found.poses, fulcrum_of(job, step), behind)
-    turn, slide = pose_sds(found.covariance if drawn is None else drawn["covariance"].values)
+    expectation = step.expectation
+    magnification = magnification_in_3d(job.particles, np.arange(len(job.particles)))
+    angle, shift = pose_differences(job.particles.poses, expectation.poses, step_fulcrum_A(job, step), magnification)
+    rotation_sd, shift_sd = pose_sds(expectation.covariance if drawn is None else drawn["covariance"].values)
     return {
         "lrwAngleChange": angle,
         "lrwShiftChangeAngst": shift,
-        "lrwRotationSd": turn,
-        "lrwShiftSdAngst": slide,
-        "lrwModeProbability": found.mode_probability,
-        **_second_mode(found),
-        "lrwFlags": found.flags.astype(np.int32),
+        "lrwRotationSd": rotation_sd,
+        "lrwShiftSdAngst": shift_sd,
+        "lrwModeProbability": expectation.mode_probability,
+        **_second_mode(expectation),
+        "lrwFlags": expectation.flags.astype(np.int32),
     }
 
 
-def _second_mode(found: Expectation) -> dict[str, npt.NDArray[Any]]:
-    """How probable the second mode is, and how far from the pose that is reported; 0 without one."""
-    each = np.arange(len(found.poses))
-    which = found.other_probability.argmax(axis=1)
-    away = np.nan_to_num(found.other_modes[each, which].astype(np.float64))
+def _second_mode(expectation: Expectation) -> dict[str, npt.NDArray[Any]]:
+    """Return the probability of the second mode and its distance from the reported pose; 0 without one."""
+    rows = np.arange(len(expectation.poses))
+    second = expectation.other_probability.argmax(axis=1)
+    difference = np.nan_to_num(expectation.other_modes[rows, second].astype(np.float64))
     return {
-        "lrwSecondModeProbability": found.other_probability[each, which].astype(np.float64),
-        "lrwSecondModeAngle": np.linalg.norm(away[:, :3], axis=1) / DEGREE,
-        "lrwSecondModeShiftAngst": np.linalg.norm(away[:, 3:], axis=1),
+        "lrwSecondModeProbability": expectation.other_probability[rows, second].astype(np.float64),
+        "lrwSecondModeAngle": np.linalg.norm(difference[:, :3], axis=1) / DEGREE,
+        "lrwSecondModeShiftAngst": np.linalg.norm(difference[:, 3:], axis=1),
     }
 
 
 def write_step_maps(folder: Path, job: Job, first: Step, step: Step) -> list[Path]:
-    """half1.mrc, half2.mrc (unfiltered), map.mrc (combined, filtered by its FSC), map_whole.mrc and mask.mrc.
+    """Write the half maps, the final map and the mask of a step.
 
-    map_whole.mrc shows the body amid the rest of the particle; see `whole_map`. first: the run's Step 0. A dynamic
-    mask is the one of the next iteration, made from this step's map.
+    half1.mrc and half2.mrc are unfiltered; map.mrc is their mean, filtered by the FSC. map_whole.mrc shows the body
+    with the rest of the particle (`map_with_surroundings`). mask.mrc, if dynamic, is the mask of the next iteration,
+    made from this step's map.
+
+    Parameters
+    ----------
+    folder : created if needed
+    job : the job that the step was run with
+    first : the start of its run
+    step : the step
+
+    Returns
+    -------
+    list[Path]
+        The paths that were written.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be created or a file cannot be written.
     """
     halves = {"half1.mrc": step.half_maps.first, "half2.mrc": step.half_maps.second}
     return _write_maps(folder, halves | _step_volumes(job, first, step))
 
 
 def write_chimerax_scene(folder: Path, job: Job, steps: tuple[Step, ...]) -> list[Path]:
-    """map.mrc, map_whole.mrc and mask.mrc as `maps` writes them, and scene.cxc, which shows them with the motion.
+    """Write map.mrc, map_whole.mrc and mask.mrc, and scene.cxc, which shows them with the estimated motion.
 
-    steps: the first of the run, and the last two. The motion is what the last one's poses tell; a start knows none.
+    Parameters
+    ----------
+    folder : created if needed
+    job : the job that the step was run with
+    steps : the start of the run, the step's parent (left out if it is the start) and the step; for a start, it alone
+
+    Returns
+    -------
+    list[Path]
+        The paths that were written.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be created or a file cannot be written.
     """
     step = steps[-1]
     motions = None if len(steps) < 2 else principal_motions(job, estimate_motion(job, step, steps[-2]))
@@ -142,6 +202,7 @@ def write_chimerax_scene(folder: Path, job: Job, steps: tuple[Step, ...]) -> lis
 
 
 def _step_volumes(job: Job, first: Step, step: Step) -> dict[str, Volume]:
+    """Return the maps and the mask of a step by file name."""
     return {
         "map.mrc": final_map(job, step),
         "map_whole.mrc": map_with_surroundings(job, first, step),
@@ -150,28 +211,29 @@ def _step_volumes(job: Job, first: Step, step: Step) -> dict[str, Volume]:
 
 
 def _write_maps(folder: Path, volumes: dict[str, Volume]) -> list[Path]:
+    """Create a folder and write maps into it."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror or error}): choose another folder") from error
+        raise InputError(f"{folder}: cannot be created ({error.strerror or error}): choose another folder") from error
     for name, volume in volumes.items():
         io.write_volume(folder / name, volume)
     return [folder / name for name in volumes]
 
 
 def _general(step: Step, folder: Path | None) -> dict[str, str]:
-    """What RELION's table says beside the resolution: from where phases were randomised, and the files in `folder`."""
+    """Return fields of RELION's general table: where phase randomisation starts, and the files in `folder`."""
     curves = [step.fsc[kind] for kind in ("unmasked", "loose") if kind in step.fsc]
     start = max(randomisation_shell(curve.value) for curve in curves)
-    found = {} if "randomised" not in step.fsc else {"rlnRandomiseFrom": f"{1 / curves[0].frequency[start]:.6f}"}
+    table = {} if "randomised" not in step.fsc else {"rlnRandomiseFrom": f"{1 / curves[0].frequency[start]:.6f}"}
     if folder is None:
-        return found
+        return table
     files = {"rlnUnfilteredMapHalf1": "half1.mrc", "rlnUnfilteredMapHalf2": "half2.mrc", "rlnMaskName": "mask.mrc"}
-    return found | {name: str(folder / file) for name, file in files.items()}
+    return table | {name: str(folder / file) for name, file in files.items()}
 
 
 def write_netcdf(path: Path, tree: xr.DataTree) -> None:
-    """Results as netCDF 4. Raises InputError if the libraries for it are not installed."""
+    """Write results as netCDF 4. Raises InputError if h5netcdf or h5py is not installed."""
     try:
         import h5netcdf  # noqa: F401
         import h5py  # type: ignore[import-untyped] # noqa: F401

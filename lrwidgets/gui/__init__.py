@@ -1,1 +1,1 @@
-"""What the Jupyter widgets and the napari panel share; no toolkit is imported here."""
+"""Models of the panels: state and actions that Jupyter and napari share. No widget toolkit is imported here."""

@@ -1,4 +1,4 @@
-"""A map as a surface of triangles, each corner with its local resolution; needs scikit-image."""
+"""Extract the isosurface of a map as triangles, with the local resolution at each vertex; needs scikit-image."""
 
 from importlib import import_module
 
@@ -9,13 +9,13 @@ from lrcore.errors import InputError
 from lrcore.masks import automatic_threshold
 
 MAX_SAMPLES_PER_AXIS = 128
-"""Voxels along a side of what is drawn: a larger map is thinned out."""
+"""Largest number of samples along a side; a larger map is subsampled."""
 
 
 def local_resolution_surface(
     data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float
 ) -> tuple[Float32, UInt32, Float32]:
-    """Vertices (v, 3) xyz in Å from the box centre, faces (f, 3) and the local resolution (v,) of an isosurface.
+    """Return vertices (v, 3) xyz in Å from the box centre, faces (f, 3) and local resolution (v,) of an isosurface.
 
     data, local_A, mask: (n, n, n). Raises InputError if scikit-image is not installed, or the map has no surface.
     """
@@ -25,7 +25,9 @@ def local_resolution_surface(
 
 
 def extract_isosurface(data: Float32, pixel_size_A: float, level: float | None = None) -> tuple[Float32, UInt32]:
-    """Vertices (v, 3) xyz in Å from the box centre and faces (f, 3) of a map (n, n, n) at a level or one of its own.
+    """Return vertices (v, 3) xyz in Å from the box centre and faces (f, 3) of a map (n, n, n).
+
+    level: density of the surface; by default the automatic threshold.
 
     Raises InputError if scikit-image is not installed, or the map has no surface.
     """
@@ -37,7 +39,7 @@ def extract_isosurface(data: Float32, pixel_size_A: float, level: float | None =
     thinned = data[::step, ::step, ::step]
     level = automatic_threshold(thinned) if level is None else level
     if not thinned.min() < level < thinned.max():
-        raise InputError("the map has no surface inside the mask: look at its slices")
+        raise InputError("the map has no surface inside the mask: inspect its slices")
     found, faces, _, _ = measure.marching_cubes(thinned, level)
     vertices = (found[:, ::-1] * step - data.shape[-1] // 2) * pixel_size_A
     return vertices.astype(np.float32), faces.astype(np.uint32)

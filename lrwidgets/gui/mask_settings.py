@@ -1,8 +1,9 @@
-"""What the controls of a mask say, as a recipe and in words: the same in every face."""
+"""Settings of a mask in a panel: their recipe, labels, and the resulting mask in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 from lrcore import masks
 from lrcore.errors import InputError
@@ -12,15 +13,43 @@ from lrcore.records import Volume
 Point = tuple[float, float, float]
 Region = Literal["dense", "within", "shapes"]
 REGIONS = (
-    ("what is dense", "dense"),
-    ("what is dense in the shapes", "within"),
-    ("all that is in the shapes", "shapes"),
+    ("density above threshold", "dense"),
+    ("density inside shapes", "within"),
+    ("whole shapes", "shapes"),
 )
+"""Label and value of each region."""
+SLIDERS = {
+    "lowpass_A": ("low-pass, Å", 0.0, 60.0),
+    "dilate_A": ("dilate, Å", -20.0, 40.0),
+    "soft_A": ("soft edge, Å", 0.0, 80.0),
+}
+"""Label, minimum and maximum of each slider."""
+COARSE = 128
+"""Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
+SLIDER_STEP_A = 0.5
+TICKS = {"found": "automatic threshold", "fill": "fill holes", "invert": "invert"}
+"""Label of each checkbox."""
+ATOM_RADIUS_A = 5.0
+"""Default distance from the atoms of a model."""
+PARTS_LABEL = "largest parts to keep (0 = all)"
+MAX_PARTS = 999
+APPLY = ("Use from next iteration", "use this mask from the next iteration")
+APPLIED = "in use from the next iteration"
 
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """What the controls say. Lengths in Å; 0 components: all; 0 resolution: not known. drawn: with the mouse."""
+    """What the controls are set to. Lengths in Å; 0 components: all; 0 resolution: unknown.
+
+    Attributes
+    ----------
+    found
+        Whether the threshold is found automatically.
+    at_A
+        Point (x, y, z) in Å from the box centre whose part is kept, or None.
+    drawn, atoms, joined
+        Shapes drawn with the mouse, models, and masks to combine with.
+    """
 
     lowpass_A: float = 12.0
     threshold: float = 0.0
@@ -38,10 +67,10 @@ class MaskSettings:
     joined: tuple[masks.CombinedMask, ...] = ()
 
     def recipe(self) -> masks.MaskRecipe:
-        """The recipe of these settings. Raises InputError if shapes are asked for and there are none."""
+        """Return the recipe of these settings. Raises InputError for a region of shapes without any shape."""
         shapes = (*self.drawn, *self.atoms) if self.region != "dense" else ()
         if self.region != "dense" and not shapes:
-            raise InputError("there are no shapes yet: draw a sphere or a box in the slices, or add a model")
+            raise InputError("there are no shapes yet: draw a sphere or a box, or add a model")
         alone = self.region == "shapes"
         return masks.MaskRecipe(
             lowpass_A=self.lowpass_A,
@@ -57,40 +86,74 @@ class MaskSettings:
             invert=self.invert,
         )
 
+    def with_shapes(self, shapes: tuple[masks.Sphere | masks.Cuboid, ...]) -> "MaskSettings":
+        """Return the settings with these drawn shapes; the first ones are used at once."""
+        first = shapes and not self.drawn
+        return replace(self, drawn=shapes, region="within" if first and self.region == "dense" else self.region)
+
+    def with_atoms(self, atoms: masks.Atoms) -> "MaskSettings":
+        """Return the settings with another model, which is used at once."""
+        return replace(self, atoms=(*self.atoms, atoms), region="within" if self.region == "dense" else self.region)
+
+    def without_shapes(self) -> "MaskSettings":
+        """Return the settings without shapes, models and other masks."""
+        return replace(self, drawn=(), atoms=(), joined=(), region="dense")
+
+    def changes_to(self, other: "MaskSettings") -> dict[str, Any]:
+        """Return the fields in which other settings differ, with their values there."""
+        return {name: value for name, value in vars(other).items() if value != getattr(self, name)}
+
+
+def read_model(path: str | Path, selection: str = "", radius_A: float = ATOM_RADIUS_A) -> masks.Atoms:
+    """Read the atoms of a model. Raises InputError as `masks.read_atoms` does."""
+    path, selection = str(path).strip(), selection.strip()
+    return masks.Atoms(masks.read_atoms(path, selection), radius_A, f"{Path(path).name} {selection}".strip())
+
 
 def describe_mask(
     made: masks.MaskResult, given: Volume | None = None, checks: Sequence[masks.MaskCheck] | None = None
 ) -> list[tuple[str, bool]]:
-    """What is to be known of a mask, a line each, and whether it is as it should be.
+    """Return size and checks of a mask, a line each, with whether the check passed.
 
     given: a mask that is shown in place of the made one. checks: of what is shown, those of the made one by default.
     """
     apix = made.volume.pixel_size_A
     mask = made.mask if given is None else given.data
     size = masks.measure_mask(mask, apix)
-    parts = ["the mask that was given: set anything to make another"] if given is not None else []
-    if given is None and made.recipe.dense:
-        parts.append(
-            f"threshold {made.threshold:.4g}, kept of {made.component_count} part{'s' * (made.component_count > 1)}"
-        )
+    parts = ["mask from file; change any setting to build a new one"] if given is not None else []
+    if given is None and made.recipe.uses_density:
+        parts.append(f"threshold {made.threshold:.4g}, {_kept_parts(made)}")
     centre = ", ".join(f"{x:.1f}" for x in size.centre_px)
     parts += [
-        f"{size.volume_A3:.0f} Å³, room for {size.mass_kDa:.0f} kDa",
+        f"{size.volume_A3:.0f} Å³, ≈ {size.mass_kDa:.0f} kDa of protein",
         f"{100 * size.fraction:.2g} % of the box",
         f"centre {centre} px",
     ]
-    lines = [(" · ".join(parts), True)]
-    lines += [
-        (("✓ " if check.passed else "⚠ ") + check.sentence, check.passed)
-        for check in (made.checks() if checks is None else checks)
-    ]
-    return lines
+    return [(" · ".join(parts), True), *check_lines(made.checks() if checks is None else checks)]
+
+
+def check_lines(checks: Sequence[masks.MaskCheck]) -> list[tuple[str, bool]]:
+    """Return checks as lines, with whether each passed."""
+    return [(("✓ " if check.passed else "⚠ ") + check.sentence, check.passed) for check in checks]
 
 
 def describe_parts(settings: MaskSettings) -> list[str]:
-    """Shapes, models and other masks, a line each."""
+    """Return shapes, models and other masks, a line each."""
     count = len(settings.drawn)
     lines = [f"{count} shape{'s' * (count > 1)} drawn"] if count else []
     lines += [f"near {one.name}, {one.radius_A:g} Å" for one in settings.atoms]
     lines += [f"{one.operation} {one.name}" for one in settings.joined]
     return lines
+
+
+def _kept_parts(made: masks.MaskResult) -> str:
+    """Return which of the connected parts above the threshold were kept."""
+    count, kept = made.component_count, made.recipe.components
+    kept = 1 if kept is None else kept
+    if count == 1:
+        return "1 part"
+    if made.recipe.at_A is not None:
+        return f"1 of {count} parts kept"
+    if kept == 0 or kept >= count:
+        return f"all {count} parts kept"
+    return f"largest of {count} parts kept" if kept == 1 else f"largest {kept} of {count} parts kept"

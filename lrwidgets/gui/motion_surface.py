@@ -1,4 +1,4 @@
-"""A body that swings along a principal motion, as a surface: it moves, the rest of the particle stays."""
+"""Move a body along a principal motion as a surface; the rest of the particle stays in place."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,21 @@ from lrwidgets.gui.isosurface import extract_isosurface
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import motion_plot_data
 
-FRAMES = 13
-"""From one end of the motion to the other."""
-
 
 @dataclass(frozen=True)
 class MotionSurfaces:
-    """Surfaces at one level. places: (F,) in SD along the motion. All vertices xyz in Å from the box centre.
+    """Surfaces at one density level. All vertices are xyz in Å from the box centre.
 
-    body: (F, v, 3) vertices at each place, which have the same faces (f, 3). rest: (u, 3) vertices, and its faces; both
-    empty where there is nothing but the body.
+    Attributes
+    ----------
+    positions_sd
+        (F,) positions along the motion, in SD.
+    body
+        (F, v, 3) vertices of the body at each position.
+    faces
+        (f, 3) faces of the body, the same at each position.
+    rest, rest_faces
+        (u, 3) vertices and faces of the rest of the particle; empty if there is none.
     """
 
     positions_sd: Float64
@@ -35,11 +40,28 @@ class MotionSurfaces:
     rest_faces: UInt32
 
 
-def motion_surfaces(motions: xr.Dataset, number: int, whole: Volume, mask: Float32) -> MotionSurfaces:
-    """The surface of a map with the body moved rigidly along a principal motion, from −2 SD to 2 SD.
+FRAMES = 13
+"""Number of positions from one end of the motion to the other."""
 
-    motions: of `estimate.principal_motions`. mask: (n, n, n) of the body. Raises InputError for a motion that is not
-    there, and as `isosurface` does.
+
+def motion_surfaces(motions: xr.Dataset, number: int, whole: Volume, mask: Float32) -> MotionSurfaces:
+    """Return the surface of a map with the body moved rigidly along a principal motion, from −2 SD to 2 SD.
+
+    Parameters
+    ----------
+    motions
+        From `principal_motions`.
+    number
+        Number of the motion, from 1.
+    whole
+        Map with the surroundings of the body.
+    mask
+        (n, n, n) mask of the body.
+
+    Raises
+    ------
+    InputError
+        If there is no such motion, scikit-image is not installed, or the map has no surface.
     """
     if number not in motions["motion"].values:
         raise InputError(f"motion {number}: there are motions 1 to {motions.sizes['motion']}")
@@ -58,6 +80,6 @@ def motion_surfaces(motions: xr.Dataset, number: int, whole: Volume, mask: Float
 
 
 def motion_surfaces_of(session: Session, node: str, number: int) -> MotionSurfaces:
-    """The body of a step, moved along a principal motion, as surfaces. Raises InputError as `motion_of`, `swing` do."""
+    """Return the body of a step moved along a principal motion. Raises InputError as `motion_surfaces`."""
     motions, whole, mask = motion_plot_data(session, node)
     return motion_surfaces(motions, number, Volume(whole.values, session.job.particles.pixel_size_A), mask.values)

@@ -1,7 +1,7 @@
-"""Threads of a panel: one writes its widgets, one computes what its sliders ask for. A callback only enqueues.
+"""Run the threads of a panel: one writes to its widgets, others compute. A callback only queues.
 
-Front ends call back on any thread and wait for it, so nothing there may take longer than the eye sees; and a slider
-sends more values than can be drawn, of which only the newest matters.
+Front ends call back on any thread and wait for the result, so a callback has to be short. A slider sends more values
+than can be drawn, of which only the newest matters.
 """
 
 import logging
@@ -15,17 +15,17 @@ Task = Callable[[], None]
 OnError = Callable[[Exception], None]
 
 RATE_HZ = 10.0
-"""Rounds of writing in a second, at most: more is not seen, and floods the line to the browser."""
+"""Largest number of rounds of writing in a second: more cannot be seen and floods the connection to the browser."""
 
 
 class _NewestTaskThread:
-    """A thread that does the newest task of every key, in the order in which the keys were first asked for.
+    """Thread that runs the newest task of every key, in the order in which the keys were first requested.
 
-    It starts with the first task and ends with `close`; a task that fails is told of by `on_error` and forgotten.
+    It starts with the first task and ends with `close`. The error of a task that fails goes to `on_error`.
     """
 
     pause_s = 0.0
-    """Between two rounds of tasks."""
+    """Pause between two rounds of tasks, s."""
 
     def __init__(self, on_error: OnError) -> None:
         self._on_error = on_error
@@ -36,12 +36,12 @@ class _NewestTaskThread:
         self._thread: threading.Thread | None = None
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until nothing is left to do: whether that came to pass within `timeout` seconds."""
+        """Wait until no task is left; return whether that was so within `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
 
     def close(self) -> None:
-        """Drop what waits and end the thread, after the task that it is at."""
+        """Drop the queued tasks and end the thread after the present one."""
         with self._changed:
             self._closed, thread = True, self._thread
             self._waiting.clear()
@@ -50,7 +50,7 @@ class _NewestTaskThread:
             thread.join()
 
     def _put(self, key: Hashable, task: Task) -> None:
-        """Have a task done, in place of the one of that key that still waits; nothing after `close`."""
+        """Queue a task in place of the queued one of the same key; does nothing after `close`."""
         with self._changed:
             if self._closed:
                 return
@@ -82,33 +82,40 @@ class _NewestTaskThread:
             try:
                 self._on_error(error)
             except Exception:
-                log.exception("an error could not be told: %s", error)
+                log.exception("an error could not be shown: %s", error)
 
 
 class PublisherLike(Protocol):
-    """Whoever writes what a face shows, on the thread that the face wants."""
+    """Queue of writes to widgets, done on the thread that the toolkit wants."""
 
     def publish(self, key: Hashable, write: Task) -> None:
-        """Have `write` called soon, unless another of the same key comes first; never blocks."""
+        """Call `write` soon, unless another one of the same key comes first; never blocks."""
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until nothing is queued; return whether that was so within `timeout` seconds."""
+        ...
+
+    def close(self) -> None:
+        """Drop what is queued, and write nothing more."""
 
 
 class Publisher(_NewestTaskThread):
-    """Writes the traits of a panel's widgets: the newest value of each key, in at most `RATE_HZ` rounds a second.
+    """Write the traits of a panel's widgets: the newest value of each key, in at most `RATE_HZ` rounds a second.
 
-    on_error: told of a write that fails, on the publisher's thread.
+    on_error: receives the error of a write that fails, on the publisher's thread.
     """
 
     pause_s = 1 / RATE_HZ
 
     def publish(self, key: Hashable, write: Task) -> None:
-        """Have `write` called soon, unless another of the same key comes first; never blocks."""
+        """Call `write` soon, unless another one of the same key comes first; never blocks."""
         self._put(key, write)
 
 
 class LatestTasks(_NewestTaskThread):
-    """Computes what sliders ask for, one thing at a time, without a backlog; a publisher writes the results.
+    """Compute what controls request, one task at a time and without a backlog; a publisher writes the results.
 
-    on_error: told of a computation that fails, on this thread.
+    on_error: receives the error of a computation that fails, on this thread.
     """
 
     def __init__(self, publisher: PublisherLike, on_error: OnError) -> None:
@@ -116,9 +123,9 @@ class LatestTasks(_NewestTaskThread):
         self._publisher = publisher
 
     def submit(self, task: Callable[[], Any], then: Callable[[Any], None] | None = None, key: Hashable = "") -> None:
-        """Have `then(task())` published, unless another request of the same key comes first; never blocks.
+        """Publish `then(task())`, unless another request of the same key comes first; never blocks.
 
-        then: None for a task that publishes by itself, if anything.
+        then: None for a task that publishes its own results, if any.
         """
 
         def compute() -> None:

@@ -1,4 +1,4 @@
-"""Jupyter widgets: each of them alone, and all in one `Studio`. Each is imported when it is first used."""
+"""Provide the notebook's widgets, each alone and all in one `Studio`. They are imported on first use."""
 
 import lazy_loader
 

@@ -1,39 +1,25 @@
-"""The way out: a step as files for other programs."""
-
-from pathlib import Path
+"""Export a step in the notebook."""
 
 import ipywidgets as w
 
-from lrwidgets.gui import file_actions
+from lrwidgets.gui.export_model import EXPORT_KINDS, EXPORT_TIP, FOLDER, FOLDER_TIP, OFF, ExportModel
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.session.session import Session
 
 
 class ExportWidget(Panel):
-    """Writes the present step of a session into a folder."""
+    """Write the present step of a session into a folder."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.session = session
-        self.folder = w.Text("refined", description="folder", tooltip="it is made if it is not there yet")
-        self.folder.add_class("lrw-export-folder")
-        self.kinds = {
-            name: w.Checkbox(name not in file_actions.OFF, description=words, indent=False).add_class(
-                f"lrw-export-{name}"
-            )
-            for name, words in file_actions.EXPORT_KINDS
-        }
-        self.go = w.Button(description="Export", button_style="primary", tooltip="write the present step")
-        self.go.add_class("lrw-export-go").on_click(self.catch_errors(lambda _: self._ask()))
+        self.model = ExportModel(session, self)
+        self.folder = w.Text(FOLDER, description="folder", tooltip=FOLDER_TIP).add_class("lrw-export-folder")
+        self.kinds = {name: self._checkbox(name, label) for name, label in EXPORT_KINDS}
+        self.go = self.button("export-go", "Export", EXPORT_TIP, self._export, "primary")
         self.widget = w.VBox([self.folder, *self.kinds.values(), self.go, self.message]).add_class("lrw-export")
 
-    def _ask(self) -> None:
-        folder = self.folder.value
-        chosen = [name for name, box in self.kinds.items() if box.value]
-        self.show_message("writing …", "inherit")
-        self.latest.submit(lambda: file_actions.export_step(self.session, folder, chosen), self._show_written, "export")
+    def _checkbox(self, name: str, label: str) -> w.Checkbox:
+        return w.Checkbox(name not in OFF, description=label, indent=False).add_class(f"lrw-export-{name}")
 
-    def _show_written(self, paths: list[Path]) -> None:
-        self.show_message(
-            f"wrote {', '.join(map(str, paths))}" if paths else "nothing is chosen, so nothing was written"
-        )
+    def _export(self) -> None:
+        self.model.export(self.folder.value, [name for name, box in self.kinds.items() if box.value])

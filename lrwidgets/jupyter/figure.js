@@ -1,4 +1,4 @@
-// A picture of a figure that tells the values under the mouse, and saves itself as PNG or SVG.
+// A picture of a figure that shows the values under the mouse and can be saved as PNG or SVG.
 
 const number = (value) => String(Number(value.toPrecision(4)));
 

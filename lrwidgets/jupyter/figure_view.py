@@ -1,4 +1,4 @@
-"""A matplotlib figure in the notebook: a picture that tells its values under the mouse, and saves itself."""
+"""Show a matplotlib figure in the notebook as a picture, with values under the mouse and buttons to save it."""
 
 import io
 from collections.abc import Callable
@@ -19,15 +19,24 @@ from lrwidgets.plots.catalogue import RENDER_LOCK
 HERE = Path(__file__).parent
 DPI = 110
 MOST_POINTS = 400
-"""Of a curve that the mouse can read."""
+"""Largest number of points of a curve that are sent for reading values."""
 
 
 class FigureView(anywidget.AnyWidget):
-    """What figure.js shows.
+    """Figure drawn by figure.js.
 
-    png: the picture. axes: for each of its axes the frame (left, top, width, height as shares of the picture), limits,
-    labels and series, as `readable` gives them. title: what it is, in words. name: of saved files. code: Python that
-    gives the data. wish: "svg N", asked by the browser; svg: the answer.
+    Attributes
+    ----------
+    png
+        The picture.
+    axes
+        Frame, limits, labels and series of each of its axes, from `figure_axes_data`.
+    title, name
+        Description of the figure, and name of saved files.
+    code
+        Python that gives the data.
+    wish, svg
+        Request of the browser, "svg N", and the reply.
     """
 
     _esm = HERE / "figure.js"
@@ -41,7 +50,7 @@ class FigureView(anywidget.AnyWidget):
     svg = t.Bytes(b"").tag(sync=True)
 
     def __init__(self, panel: Panel, **traits: Any) -> None:
-        """panel: whose threads draw."""
+        """panel: its threads draw the figure."""
         super().__init__(**traits)
         self._panel = panel
         self._figure: Figure | None = None
@@ -50,7 +59,17 @@ class FigureView(anywidget.AnyWidget):
     def show_figure(
         self, make: Callable[[], Figure], title: str, name: str, code: str | Callable[[], str] = ""
     ) -> None:
-        """Have a figure made, drawn and shown by the panel's threads; the newest asked for is shown."""
+        """Make, draw and show a figure on the panel's threads; of several requests only the newest is shown.
+
+        Parameters
+        ----------
+        make
+            Makes the figure.
+        title, name
+            Description, and name of saved files.
+        code
+            Python that gives the data, or a function that returns it.
+        """
 
         def drawn() -> tuple[Figure, bytes, list[dict[str, Any]], str]:
             with RENDER_LOCK:
@@ -76,14 +95,17 @@ class FigureView(anywidget.AnyWidget):
 
 
 def render_figure(figure: Figure, kind: str) -> bytes:
-    """The figure as a PNG or SVG file."""
+    """Return the figure as the bytes of a PNG or SVG file."""
     file = io.BytesIO()
     figure.savefig(file, format=kind, dpi=DPI)
     return file.getvalue()
 
 
 def figure_axes_data(figure: Figure) -> list[dict[str, Any]]:
-    """Frame, limits, labels and series of every axis of a figure that has been drawn."""
+    """Return frame, limits, labels and series of all axes of a figure that has been drawn.
+
+    A frame is (left, top, width, height) as fractions of the picture.
+    """
     return [_axis(ax, figure) for ax in figure.axes if ax.get_label() != "<colorbar>"]
 
 
@@ -105,7 +127,7 @@ def _axis(ax: Axes, figure: Figure) -> dict[str, Any]:
 
 
 def _lines(ax: Axes) -> list[dict[str, Any]]:
-    """Curves of more than two points; a threshold or a median says what it is in the legend."""
+    """Return the curves of more than two points; straight lines such as thresholds are named in the legend."""
     found = []
     for line in ax.lines:
         x, y = (np.asarray(values, float) for values in line.get_data())
@@ -130,7 +152,7 @@ def _bars(ax: Axes) -> list[dict[str, Any]]:
 
 
 def _cells(ax: Axes) -> dict[str, Any]:
-    """Values of a two-dimensional histogram, row by row from below; empty where there is none."""
+    """Return the values of a two-dimensional histogram, row by row from below; empty without one."""
     for mesh in ax.collections:
         if isinstance(mesh, QuadMesh) and mesh.get_array() is not None:
             rows = len(np.asarray(mesh.get_coordinates())) - 1
@@ -140,5 +162,5 @@ def _cells(ax: Axes) -> dict[str, Any]:
 
 
 def _short(values: Any) -> list[float]:
-    """Five digits: more are not seen."""
+    """Round to five digits; more cannot be seen."""
     return [float(f"{value:.5g}") for value in values]

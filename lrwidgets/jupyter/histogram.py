@@ -1,4 +1,4 @@
-"""The histogram of a map, on which a threshold is dragged."""
+"""Draw the histogram of a map with a threshold that can be dragged."""
 
 import anywidget
 import ipywidgets as w
@@ -10,13 +10,13 @@ from lrwidgets.jupyter.slices import HERE
 
 BINS = 128
 STEPS = 500
-"""Of a slider from one end of the bars to the other."""
+"""Number of steps of the slider over the range of the bars."""
 COUNTED = 2_000_000
-"""Voxels that are counted at most."""
+"""Largest number of voxels that are counted."""
 
 
 class Histogram(anywidget.AnyWidget):
-    """Bars of a map's values with a threshold that is dragged over them. range: values at both ends of the bars."""
+    """Histogram of a map's values with a threshold that can be dragged. range: values at both ends of the bars."""
 
     _esm = HERE / "histogram.js"
     counts = t.List(t.Int()).tag(sync=True)
@@ -25,7 +25,7 @@ class Histogram(anywidget.AnyWidget):
 
 
 def histogram_counts(filtered: Float32) -> tuple[list[int], tuple[float, float]]:
-    """Numbers of voxels by value, from where most of them are to the highest one, and both ends."""
+    """Return the numbers of voxels by value, from the 1 % quantile to the maximum, and both ends of the range."""
     few = filtered.reshape(-1)[:: max(1, filtered.size // COUNTED)]
     low, high = float(np.quantile(few[::8], 0.01)), float(filtered.max())
     if not high > low:

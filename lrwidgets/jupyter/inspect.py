@@ -1,53 +1,53 @@
-"""Looking at a step: its curves and histograms, its maps in slices and as a surface, and two steps side by side."""
+"""Inspect a step in the notebook: curves and histograms, maps in slices and as a surface, two steps side by side."""
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
 import ipywidgets as w
 from matplotlib.figure import Figure
 
 from lrcore.analysis.comparison import Comparison
 from lrcore.errors import InputError
-from lrcore.maps.local_resolution import LocalResolution
-from lrcore.records import Progress, Step, Volume
-from lrcore.refinement.density import final_map
-from lrcore.refinement.job import Job
-from lrcore.results.tree import mask_dataset
+from lrcore.records import Volume
 from lrwidgets import plots
-from lrwidgets.gui.motion_surface import MotionSurfaces, motion_surfaces_of
-from lrwidgets.gui.threads import LatestTasks
+from lrwidgets.gui.inspect_model import MOTION_CODE, UNCERTAINTY_TIP, InspectModel, LocalResolutionMap
+from lrwidgets.gui.motion_surface import MotionSurfaces
+from lrwidgets.gui.panel_base import ProgrammaticChange
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.figure_view import FigureView
-from lrwidgets.jupyter.slices import ProgrammaticChange, SliceView
+from lrwidgets.jupyter.slices import SliceView
 from lrwidgets.jupyter.surface import motion_player, surface_view
-from lrwidgets.plots.catalogue import FIGURES, UNCERTAINTY, before_after_slices, data_code
+from lrwidgets.plots.catalogue import FIGURES, UNCERTAINTY
 from lrwidgets.session.session import Session
 from lrwidgets.session.state import RunState
-from lrwidgets.session.step_analysis import local_resolution_of, maps_before_and_after, motion_plot_data, start_node
 from lrwidgets.session.view_state import make_view_state
 
 PRESENT = ""
-"""The choice of whatever step is the present one."""
-
-
-MOTION_CODE = "from lrwidgets.session.step_analysis import motion_of\nmotions, whole, mask = motion_of(session, {})"
+"""Choice of whatever step is the present one."""
 MAPS = ("before / after", "half A / half B", "by local resolution")
-ASK = "draw from every posterior with the map of the other half set, which has not seen the image: takes a while"
 SPECIAL = ("Before / after", "Motion", "Motion in 3D", "Local resolution", "Slices", "Surface", "Compare")
+NARROW = w.Layout(width="360px")
 
 
 class InspectWidget(Panel):
-    """Shows a step of a session, the present one until another is chosen."""
+    """Show a step of a session, the present one until another is chosen."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self._slow = LatestTasks(self.publisher, self.show_error)
-        self._tree: object = None
+        self.model = InspectModel(session, self)
+        self._tree: tuple[object, str | None] | None = None
         self._comparison: Comparison | None = None
         self._silent = ProgrammaticChange()
-        self._wish = 0
+        self._draw_special: dict[str, Callable[[str], None]] = {
+            "Before / after": self._draw_before_after,
+            "Motion": self._draw_motion,
+            "Motion in 3D": self._draw_motion_surfaces,
+            "Local resolution": self._draw_local_resolution,
+            "Slices": self._draw_slices,
+            "Surface": self._draw_surface,
+            "Compare": self._draw_comparison,
+        }
         self._build()
         self.connect(session.state_changed, self._changed)
         self._changed(session.state)
@@ -58,50 +58,49 @@ class InspectWidget(Panel):
         self.publisher.publish("compare", self._show_comparison)
 
     def close(self) -> None:
-        """Let go of the session, and end the threads."""
-        self._slow.close()
-        self.view.close()
+        """Disconnect from the session and end the threads."""
         super().close()
+        self.view.close()
 
     def _build(self) -> None:
-        self.what = w.ToggleButtons(options=[*FIGURES, *SPECIAL], style={"button_width": "auto"}, tooltips=[])
-        self.what.add_class("lrw-inspect-what")
-        narrow = w.Layout(width="360px")
-        self.step = w.Dropdown(options=[("the present step", PRESENT)], description="step", layout=narrow)
-        self.other = w.Dropdown(options=[], description="beside", layout=narrow)
+        self.figure_choice = w.ToggleButtons(options=[*FIGURES, *SPECIAL], style={"button_width": "auto"}, tooltips=[])
+        self.step = w.Dropdown(options=[("current step", PRESENT)], description="step", layout=NARROW)
+        self.other = w.Dropdown(options=[], description="compare with", layout=NARROW)
         self.number = w.Dropdown(options=range(1, 7), description="motion", layout=w.Layout(width="160px"))
         self.maps = w.Dropdown(options=MAPS, description="maps", layout=w.Layout(width="240px"))
-        for control, css in ((self.step, "step"), (self.other, "other"), (self.maps, "maps"), (self.number, "number")):
-            control.add_class(f"lrw-inspect-{css}")
-        self.ask = w.Button(description="ask the other half", tooltip=ASK, layout=w.Layout(width="160px"))
-        self.ask.add_class("lrw-inspect-ask")
-        self.ask.on_click(self.catch_errors(lambda _: self._ask_uncertainty(self._node())))
+        for name in ("what", "step", "other", "number", "maps"):
+            control = getattr(self, name).add_class(f"lrw-inspect-{name}")
+            control.observe(self.catch_errors(lambda _: None if self._silent.is_active else self._draw()), "value")
+        self.validate = self.button(
+            "inspect-ask", "Validate against the other half map", UNCERTAINTY_TIP, self._validate
+        )
         self.figure = FigureView(self).add_class("lrw-inspect-figure")
         self.view = SliceView()
         self.body = w.VBox([self.figure]).add_class("lrw-inspect-body")
         self.choices = w.HBox([self.step])
-        self.widget = w.VBox([self.what, self.choices, self.body, self.message]).add_class("lrw-inspect")
-        for control in (self.what, self.step, self.other, self.maps, self.number):
-            control.observe(self.catch_errors(lambda _: None if self._silent.is_active else self._draw()), "value")
+        self.widget = w.VBox([self.figure_choice, self.choices, self.body, self.message]).add_class("lrw-inspect")
+
+    # --- what the session does
 
     def _changed(self, state: RunState) -> None:
-        if (state.tree, state.node) == self._tree:
+        before, self._tree = self._tree, (state.tree, state.node)
+        if before == self._tree:
             return
-        moved = self._tree is None or (state.node != self._tree[1] and self.step.value == PRESENT)  # type: ignore[index]
-        self._tree = (state.tree, state.node)
         self.publisher.publish("steps", self._list_steps)
-        if moved:
+        if before is None or (state.node != before[1] and self.step.value == PRESENT):
             self.publisher.publish("draw", self._draw)
 
     def _list_steps(self) -> None:
-        """Both lists of steps; what is chosen stays chosen."""
-        shown = make_view_state(self.session.spec, self.session.state).tree
-        options = [(branch.label, branch.node) for branch in shown]
-        for control, more in ((self.step, [("the present step", PRESENT)]), (self.other, [])):
+        """List the steps twice; what is chosen stays chosen."""
+        rows = make_view_state(self.session.spec, self.session.state).tree
+        options = [(row.label, row.node) for row in rows]
+        for control, more in ((self.step, [("current step", PRESENT)]), (self.other, [])):
             chosen = control.value
             control.options = [*more, *options]
             if chosen in [value for _, value in control.options]:
                 control.value = chosen
+
+    # --- what is chosen
 
     def _node(self) -> str:
         node = self.step.value or self.session.state.node
@@ -109,61 +108,21 @@ class InspectWidget(Panel):
             raise InputError("there is no step yet: run one first")
         return str(node)
 
+    def _chosen(self) -> str:
+        """Return the chosen step as Python; empty for the present one."""
+        return repr(self.step.value) if self.step.value else ""
+
+    def _validate(self) -> None:
+        self.model.request_uncertainty(self._node(), self._draw)
+
     def _draw(self) -> None:
-        """Have shown what is chosen; the work is done by the panel's threads."""
-        self._wish += 1
-        if self.session.state.node is None:
-            self.show_message("nothing to see yet: run a step", "inherit")
+        """Show what is chosen; the panel's threads do the work."""
+        self.model.new_choice()
+        if self.model.present_node() is None:
             return
-        what, node = self.what.value, self._node()
         self.show_message("")
-        shown = repr(self.step.value) if self.step.value else ""
-        if what in FIGURES:
-            make, title, _ = FIGURES[what]
-            results = cache(lambda: self.session.results(node))  # once, for the figure and its code
-            self._figure(
-                lambda: make(results()), title, lambda: f"session.results({shown}){data_code(what, results())}"
-            )  # fmt: skip
-            if what == UNCERTAINTY:
-                self.choices.children = [self.step, self.ask]
-        elif what == "Before / after":
-            start = start_node(self.session, node)
-            self._figure(
-                lambda: before_after_slices(self.session.results(node), self.session.results(start)),
-                "Maps before and after", f'session.results({shown})["volumes"]',
-            )  # fmt: skip
-        elif what == "Motion":
-            self._figure(
-                lambda: plots.motion(*motion_plot_data(self.session, node)),
-                "Fulcrum and principal motions", MOTION_CODE.format(shown or "session.state.node"),
-            )  # fmt: skip
-        elif what == "Motion in 3D":
-            self._put([self.step, self.number], [])
-            number = int(self.number.value)
-            self.latest.submit(
-                lambda: motion_surfaces_of(self.session, node, number),
-                self._unless_changed(self._show_motion_surfaces),
-                "swing",
-            )
-        elif what == "Compare":
-            self._put([self.step, self.other], [self.figure])
-            other = self.other.value
-            if other:
-                self.latest.submit(
-                    lambda: self.session.compare(node, other), self._unless_changed(self.compare), "compare"
-                )
-        elif what == "Slices":
-            self._put([self.step, self.maps], [self.view.widget])
-            if self.maps.value == MAPS[2]:
-                self._ask_local(node, self._show_local_slices)
-            else:
-                self.latest.submit(lambda: self._pair(node), self._unless_changed(self._show_pair), "slices")
-        elif what == "Surface":
-            self._put([self.step], [])
-            self._ask_local(node, self._show_surface)
-        else:
-            self._put([self.step], [self.figure])
-            self._ask_local(node, self._show_local)
+        draw = self._draw_special.get(self.figure_choice.value, self._draw_results)
+        draw(self._node())
 
     def _put(self, choices: list[w.Widget], body: list[w.Widget]) -> None:
         self.choices.children, self.body.children = choices, body
@@ -172,77 +131,84 @@ class InspectWidget(Panel):
         self._put([self.step], [self.figure])
         self.figure.show_figure(make, title, title.lower().replace(" ", "_"), code)
 
+    def _draw_results(self, node: str) -> None:
+        name, model, chosen = self.figure_choice.value, self.model, self._chosen()
+        results = cache(lambda: self.session.results(node))  # once for the figure and its code
+        self._figure(
+            lambda: model.results_figure(name, node, results()),
+            FIGURES[name][1],
+            lambda: model.results_code(name, chosen, results()),
+        )
+        if name == UNCERTAINTY:
+            self.choices.children = [self.step, self.validate]
+
+    def _draw_before_after(self, node: str) -> None:
+        code = f'session.results({self._chosen()})["volumes"]'
+        self._figure(lambda: self.model.before_after_figure(node), "Maps before and after", code)
+
+    def _draw_motion(self, node: str) -> None:
+        code = MOTION_CODE.format(self._chosen() or "session.state.node")
+        self._figure(lambda: self.model.motion_figure(node), "Fulcrum and principal motions", code)
+
+    def _draw_motion_surfaces(self, node: str) -> None:
+        self._put([self.step, self.number], [])
+        self.model.request_motion_surfaces(node, int(self.number.value), self._show_motion_surfaces)
+
+    def _draw_comparison(self, node: str) -> None:
+        self._put([self.step, self.other], [self.figure])
+        if self.other.value:
+            self.model.request_comparison(node, self.other.value, self.compare)
+
+    def _draw_slices(self, node: str) -> None:
+        self._put([self.step, self.maps], [self.view.widget])
+        if self.maps.value == MAPS[2]:
+            self.model.request_local_resolution(node, self._show_local_slices)
+        elif self.maps.value == MAPS[1]:
+            self.model.request_half_maps(node, self._show_half_maps)
+        else:
+            self.model.request_maps(node, self._show_maps)
+
+    def _draw_surface(self, node: str) -> None:
+        self._put([self.step], [])
+        self.model.request_local_resolution(node, self._show_surface)
+
+    def _draw_local_resolution(self, node: str) -> None:
+        self._put([self.step], [self.figure])
+        self.model.request_local_resolution(node, self._show_local_resolution)
+
+    # --- what is shown
+
     def _show_comparison(self) -> None:
         """Choose *Compare* and draw what was compared last."""
         found = self._comparison
         if found is None:
             return
-        self._wish += 1
+        self.model.new_choice()
         known = dict(self.other.options).values()
         with self._silent():
-            self.what.value = "Compare"
+            self.figure_choice.value = "Compare"
             for control, name in zip((self.step, self.other), found.names, strict=True):
                 control.value = name if name in known else control.value
         self._put([self.step, self.other], [self.figure])
         self.show_message(found.summary_line)
         self.figure.show_figure(lambda: plots.compare(found), found.summary, "compare", 'session.compare("…").fsc')
 
-    def _unless_changed(self, show: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Show a result unless something else has been chosen meanwhile."""
-        wish = self._wish
-        return lambda result: show(result) if self._wish == wish else None
+    def _show_maps(self, maps: tuple[Volume, Volume]) -> None:
+        self.view.show(*maps, names=("before", "after"), mode="blend")
 
-    def _show_pair(self, shown: tuple[tuple[Volume, Volume], dict[str, Any]]) -> None:
-        self.view.show(*shown[0], **shown[1])
-
-    def _pair(self, node: str) -> tuple[tuple[Volume, Volume], dict[str, Any]]:
-        """What `SliceView.show` is given for a pair of maps of a step."""
-        if self.maps.value == MAPS[1]:
-            _, step = self.session.load_step(node)
-            halves = (step.half_maps.first, step.half_maps.second)
-            return halves, {"names": ("half A", "half B"), "mode": "flicker"}
-        maps = maps_before_and_after(self.session, node)
-        return maps, {"names": ("before", "after"), "mode": "blend"}
+    def _show_half_maps(self, maps: tuple[Volume, Volume]) -> None:
+        self.view.show(*maps, names=("half A", "half B"), mode="flicker")
 
     def _show_motion_surfaces(self, shown: MotionSurfaces) -> None:
         self.body.children = [motion_player(shown)]
 
-    def _ask_uncertainty(self, node: str) -> None:
-        """Draw from the posteriors, which takes a while, and show what the draws say."""
+    def _show_local_resolution(self, found: LocalResolutionMap) -> None:
+        make = partial(plots.local_resolution, *found.arrays())
+        self.figure.show_figure(make, "Local resolution", "local_resolution")
 
-        def tell(at: Progress) -> None:
-            self._measuring(f"draws from the posterior of particle {at.done} of {at.total} …")
+    def _show_local_slices(self, found: LocalResolutionMap) -> None:
+        self.view.show(found.volume, found.local.map, names=("map", "local resolution, Å"), mode="colour")
 
-        self._slow.submit(
-            lambda: self.session.uncertainty(node, tell), self._unless_changed(lambda _: self._draw()), "sure"
-        )
-
-    # --- local resolution: slow, so on a thread of its own, and once for a step ---
-
-    def _ask_local(self, node: str, show: "Show") -> None:
-        def measured() -> tuple[LocalResolution, Job, Step]:
-            local = local_resolution_of(self.session, node, self._measuring)
-            found, step = self.session.load_step(node)
-            return local, self.session.job_of(found), step
-
-        self._slow.submit(measured, self._unless_changed(lambda result: show(*result)), "local")
-
-    def _measuring(self, text: str) -> None:
-        self.show_message(text, "inherit")
-
-    def _show_local(self, found: LocalResolution, job: Job, _: Step) -> None:
-        data = mask_dataset(job.mask)
-        local = data["mask"].copy(data=found.map.data)
-        self.figure.show_figure(
-            lambda: plots.local_resolution(local, data["mask"]), "Local resolution", "local_resolution"
-        )
-
-    def _show_local_slices(self, found: LocalResolution, job: Job, step: Step) -> None:
-        self.view.show(final_map(job, step), found.map, names=("map", "local resolution, Å"), mode="colour")
-
-    def _show_surface(self, found: LocalResolution, job: Job, step: Step) -> None:
-        volume = final_map(job, step)
-        self.body.children = [surface_view(volume.data, found.map.data, job.mask.data, volume.pixel_size_A)]
-
-
-Show = Callable[[LocalResolution, Job, Step], None]
+    def _show_surface(self, found: LocalResolutionMap) -> None:
+        volume = found.volume
+        self.body.children = [surface_view(volume.data, found.local.map.data, found.mask.data, volume.pixel_size_A)]

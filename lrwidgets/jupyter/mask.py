@@ -1,11 +1,11 @@
-"""A mask shaped by hand: threshold on the histogram, parts, edges, shapes drawn in the slices, models, other masks.
+"""Shape a mask in the notebook: threshold on the histogram, parts, edges, drawn shapes, models, other masks.
 
-While a slider moves, the mask of a coarse map is shown; as soon as it rests, the whole one, with what is to be known of
-it. What is made anew is only what follows the change (lrcore.masks.recipe).
+While a slider moves, the mask of a coarse map is shown; once it rests, the full one with its checks. Only the stages
+that depend on a change are computed again (`lrcore.masks.recipe`).
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,34 +18,64 @@ from lrcore.errors import InputError
 from lrcore.io.checks import require_same_grid
 from lrcore.io.paths import require_parent_folder
 from lrcore.records import Volume
-from lrwidgets.gui.mask_settings import REGIONS, MaskSettings
-from lrwidgets.jupyter.base import GOOD, Panel
+from lrwidgets.gui.mask_settings import (
+    APPLIED,
+    APPLY,
+    ATOM_RADIUS_A,
+    COARSE,
+    MAX_PARTS,
+    PARTS_LABEL,
+    REGIONS,
+    SLIDER_STEP_A,
+    SLIDERS,
+    TICKS,
+    MaskSettings,
+    read_model,
+)
+from lrwidgets.gui.panel_base import ProgrammaticChange, Tone
+from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.histogram import STEPS, Histogram, histogram_counts, set_slider_range
 from lrwidgets.jupyter.mask_report import mask_facts_html, mask_parts_html
-from lrwidgets.jupyter.slices import ProgrammaticChange, SliceView, overlay_traits, parse_coordinates
+from lrwidgets.jupyter.slices import SliceView, overlay_traits, parse_coordinates
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import current_map
 
-COARSE = 128
-"""Box of the map that is masked while a slider moves: an eighth of the work in a box of 256."""
 QUIET_S = 0.25
-"""A slider that has not moved for so long is at rest."""
+"""Time after which a slider that has not moved is at rest."""
 WIDE = w.Layout(width="99%")
+WRAPPED = w.Layout(flex_flow="row wrap")
 STYLE = {"description_width": "84px"}
+SLIDER: dict[str, Any] = {"continuous_update": True, "style": STYLE, "layout": WIDE}
+TICK: dict[str, Any] = {"indent": False, "layout": w.Layout(width="auto", margin="0 12px 0 0")}
 
 
 class MaskWidget(Panel):
-    """Shape a mask; `mask` is it as a Volume, `recipe` how it was made. With a session, *apply* has it used.
+    """Shape a mask of a session's map, or of a given map (such as the mean of two half maps).
 
-    Without a session, give the map (or the mean of two half maps).
+    Attributes
+    ----------
+    mask
+        The mask of the present settings, at full size.
+    recipe
+        How it is made.
     """
 
     def __init__(
         self, source: Volume | Session, *, mask: Volume | None = None, resolution_A: float | None = None
     ) -> None:
-        """mask: shown until something is set; of a session, its own. resolution_A: what the refinement is to reach."""
+        """Show a map and its mask.
+
+        Parameters
+        ----------
+        source
+            Map, or session whose newest map is taken.
+        mask
+            Shown until a setting is changed; by default the mask of the session.
+        resolution_A
+            Resolution that the refinement should reach, Å.
+        """
         super().__init__()
-        self._told = False
+        self._has_message = False
         self.session = source if isinstance(source, Session) else None
         self.view = SliceView(tools=("cross", "sphere", "box"))
         self._lock = threading.RLock()
@@ -73,57 +103,57 @@ class MaskWidget(Panel):
 
     @property
     def recipe(self) -> masks.MaskRecipe:
-        """How the mask is made. Raises InputError if the settings ask for shapes that are not there."""
+        """How the mask is made. Raises InputError for a region of shapes without any shape."""
         return self._settings.recipe()
 
     @property
     def settings(self) -> MaskSettings:
-        """What the controls say."""
+        """What the controls are set to."""
         return self._settings
 
     @property
     def mask(self) -> Volume:
-        """The mask of these settings, whole. Raises InputError if they leave nothing, or there is no map yet."""
+        """The mask of these settings at full size. Raises InputError if it is empty, or there is no map yet."""
         if self._is_untouched and self._given is not None:
             return self._given
         made = self._make_full_mask()
         return Volume(made.mask, made.volume.pixel_size_A, made.volume.header_origin_A)
 
     def set(self, **changes: Any) -> None:
-        """Change settings as the controls do. Raises TypeError for one that is not there."""
+        """Change settings as the controls do. Raises TypeError for an unknown one."""
         self._change(**changes)
         self._show_settings()
 
-    def show_message(self, text: str, colour: str = GOOD) -> None:
-        """Show a line in place of the last one, and know whether there is one."""
-        self._told = bool(text)
-        super().show_message(text, colour)
+    def show_message(self, text: str, tone: Tone = "good") -> None:
+        """Show a line in place of the last one; remember whether there is one."""
+        self._has_message = bool(text)
+        super().show_message(text, tone)
 
     def undo(self) -> None:
         """Go back to the settings before the last change."""
         self._move_in_history(-1)
 
     def redo(self) -> None:
-        """Take the last `undo` back."""
+        """Undo the last `undo`."""
         self._move_in_history(1)
 
     def load(self) -> None:
-        """Take the newest map of the session."""
+        """Show the newest map of the session."""
         self.latest.submit(lambda: self._take(self._newest()), key="map")
 
     def apply(self) -> None:
-        """Have the session use this mask from the next iteration on."""
+        """Use this mask from the next iteration. Raises InputError without a session."""
         session = self.session
         if session is None:
-            raise InputError("there is no session that could use the mask: save it, or take `mask`")
+            raise InputError("there is no session to use the mask: save it, or read `mask`")
         self.latest.submit(
             lambda: session.use_mask(self.mask),
-            lambda _: self.show_message("the next iteration uses this mask"),
+            lambda _: self.show_message(APPLIED),
             "apply",
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the mask as MRC."""
+        """Write the mask as MRC. Raises InputError for a path that cannot be written."""
         target = Path(path)
         if not target.name:
             raise InputError("write a path for the mask, such as mask.mrc")
@@ -134,17 +164,12 @@ class MaskWidget(Panel):
 
         self.latest.submit(write, lambda _: self.show_message(f"wrote {target}"), "save")
 
-    def add_model(self, path: str | Path, selection: str = "", radius_A: float = 5.0) -> None:
-        """Add what lies near the atoms of a model to the shapes."""
-        name = f"{Path(path).name} {selection}".strip()
-
-        def read() -> masks.Atoms:
-            return masks.Atoms(masks.read_atoms(str(path).strip(), selection.strip()), radius_A, name)
-
-        self.latest.submit(read, self._add_atoms, "model")
+    def add_model(self, path: str | Path, selection: str = "", radius_A: float = ATOM_RADIUS_A) -> None:
+        """Add the neighbourhood of a model's atoms to the shapes."""
+        self.latest.submit(lambda: read_model(path, selection, radius_A), self._add_atoms, "model")
 
     def join(self, word: masks.MaskOperation, path: str | Path) -> None:
-        """Join another mask: and, or, subtract."""
+        """Combine with another mask: and, or, subtract."""
 
         def read() -> masks.CombinedMask:
             volume, other = self._map(), io.read_volume(str(path).strip())
@@ -155,7 +180,7 @@ class MaskWidget(Panel):
         self.latest.submit(read, lambda one: self.set(joined=(*self._settings.joined, one)), "join")
 
     def close(self) -> None:
-        """Let go of the session and end the threads."""
+        """Disconnect from the session and end the threads."""
         self._notice()
         super().close()
         self.view.close()
@@ -165,73 +190,82 @@ class MaskWidget(Panel):
     def _build(self) -> None:
         self._controls: dict[str, w.Widget] = {}
         self.histogram = Histogram().add_class("lrw-mask-histogram")
-        tick = {"indent": False, "layout": w.Layout(width="auto", margin="0 12px 0 0")}
-        self._at_cross = w.Checkbox(description="the one at the crosshair", **tick).add_class("lrw-mask-at")
+        self._at_cross = w.Checkbox(description="keep the part at the crosshair", **TICK).add_class("lrw-mask-at")
         self._at_cross.observe(self.catch_errors(self._at_changed), "value")
-        slider = {"continuous_update": True, "style": STYLE, "layout": WIDE}
-        threshold = self._control("threshold", w.FloatSlider(description="threshold", readout_format=".3g", **slider))
-        w.jslink((threshold, "value"), (self.histogram, "value"))
-        level = [
-            self.histogram,
-            threshold,
-            self._control("found", w.Checkbox(description="find the threshold", **tick), "auto"),
-            self._control("lowpass_A", w.FloatSlider(description="low-pass, Å", min=0, max=60, step=0.5, **slider)),
-            self._control("region", w.Dropdown(description="region", options=REGIONS, style=STYLE, layout=WIDE)),
-        ]
-        number = {"min": 0, "style": STYLE, "layout": w.Layout(flex="1 1 120px", width="auto")}
-        reach = w.BoundedFloatText(description="to reach, Å", max=200, step=0.5, **number)
-        parts = w.BoundedIntText(description="parts, 0: all", max=999, **number)
-        rule = self._button("edge by the rule", "rule", self._rule, "Soft edge of 5 × the resolution to reach")
-        edges = [
-            self._control("dilate_A", w.FloatSlider(description="dilate, Å", min=-20, max=40, step=0.5, **slider)),
-            self._control("soft_A", w.FloatSlider(description="soft edge, Å", min=0, max=80, step=0.5, **slider)),
-            w.HBox([self._control("resolution_A", reach, "resolution"), rule]),
-            w.HBox([self._control("components", parts), self._at_cross], layout=w.Layout(flex_flow="row wrap")),
-            w.HBox([
-                self._control("fill", w.Checkbox(description="fill holes", **tick)),
-                self._control("invert", w.Checkbox(description="invert", **tick)),
-            ]),
-        ]  # fmt: skip
         self.facts = w.HTML().add_class("lrw-mask-facts")
-        columns = [level, edges, self._others()]
+        columns = [self._build_level(), self._build_edges(), self._build_others()]
         boxes = [w.VBox(column, layout=w.Layout(flex="1 1 240px", min_width="230px")) for column in columns]
         self.view.observe_trait("shapes", self._shapes_drawn)
         self.view.widget.layout.flex, self.facts.layout.flex = "4 1 560px", "1 1 220px"
-        wrapped = w.Layout(flex_flow="row wrap")
-        picture = w.HBox([self.view.widget, self.facts], layout=wrapped)
-        self.widget = w.VBox([picture, self.message, w.HBox(boxes, layout=wrapped)]).add_class("lrw-mask")
+        picture = w.HBox([self.view.widget, self.facts], layout=WRAPPED)
+        self.widget = w.VBox([picture, self.message, w.HBox(boxes, layout=WRAPPED)]).add_class("lrw-mask")
         self._show_settings()
 
-    def _others(self) -> list[w.Widget]:
-        """Model, other masks, and what is done with the mask."""
+    def _build_level(self) -> list[w.Widget]:
+        """Make the controls of threshold and region."""
+        threshold = self._control("threshold", w.FloatSlider(description="threshold", readout_format=".3g", **SLIDER))
+        w.jslink((threshold, "value"), (self.histogram, "value"))
+        region = w.Dropdown(description="region", options=REGIONS, style=STYLE, layout=WIDE)
+        return [
+            self.histogram,
+            threshold,
+            self._tick("found", "auto"),
+            self._slider("lowpass_A"),
+            self._control("region", region),
+        ]
+
+    def _build_edges(self) -> list[w.Widget]:
+        """Make the controls of edge and parts."""
+        number: dict[str, Any] = {"min": 0, "style": {"description_width": "auto"}}
+        number["layout"] = w.Layout(flex="1 1 120px", width="auto")
+        resolution = w.BoundedFloatText(description="target resolution, Å", max=200, step=0.5, **number)
+        parts = w.BoundedIntText(description=PARTS_LABEL, max=MAX_PARTS, **number)
+        rule_tip = "soft edge of 5 × the target resolution"
+        rule = self.button("mask-rule", "set edge to 5 × resolution", rule_tip, self._set_edge_by_rule)
+        return [
+            self._slider("dilate_A"),
+            self._slider("soft_A"),
+            w.HBox([self._control("resolution_A", resolution, "resolution"), rule], layout=WRAPPED),
+            w.HBox([self._control("components", parts), self._at_cross], layout=WRAPPED),
+            w.HBox([self._tick("fill"), self._tick("invert")]),
+        ]
+
+    def _build_others(self) -> list[w.Widget]:
+        """Make the controls of model and other masks, and the buttons for the mask."""
         text = {"layout": w.Layout(width="auto", min_width="60px", flex="1 1 60px"), "continuous_update": False}
         self._model = w.Text(placeholder="model.pdb or .cif", **text).add_class("lrw-mask-model")
         self._selection = w.Text(placeholder="//A/10-120", **text).add_class("lrw-mask-selection")
         self._other = w.Text(placeholder="another mask.mrc", **text).add_class("lrw-mask-other")
-        self._word = w.Dropdown(options=["and", "or", "subtract"], layout=w.Layout(width="84px")).add_class(
-            "lrw-mask-word"
-        )
+        self._word = w.Dropdown(options=["and", "or", "subtract"], layout=w.Layout(width="84px"))
+        self._word.add_class("lrw-mask-word")
         self._path = w.Text("mask.mrc", **text).add_class("lrw-mask-path")
         self._list = w.HTML().add_class("lrw-mask-list")
-        add_model = self._button(
-            "add", "model-add", lambda: self.add_model(self._model.value, self._selection.value), "Near these atoms"
-        )
-        join = self._button("join", "join", lambda: self.join(self._word.value, self._other.value), "Join this mask")
-        last = [
-            self._button("undo", "undo", self.undo, "Back to the settings before"),
-            self._button("redo", "redo", self.redo, "Forward again"),
-            self._button("clear", "clear", self._clear, "Drop all shapes, models and joined masks"),
+        button = self.button
+        add = button("mask-model-add", "add", "add the neighbourhood of these atoms", self._add_typed_model)
+        join = button("mask-join", "join", "combine with this mask", self._join_typed_mask)
+        history = [
+            button("mask-undo", "undo", "go back to the settings before", self.undo),
+            button("mask-redo", "redo", "go forward again", self.redo),
+            button("mask-clear", "clear", "remove all shapes, models and other masks", self._clear),
         ]
-        done = [self._path, self._button("save", "save", lambda: self.save(self._path.value), "Write the mask as MRC")]
+        output = [self._path, button("mask-save", "save", "write the mask as MRC", lambda: self.save(self._path.value))]
         if self.session is not None:
-            last.append(self._button("newest map", "refresh", self.load, "Take the map of the present iteration"))
-            done.append(self._button("apply", "apply", self.apply, "The next iteration uses this mask", "primary"))
-        row = w.Layout(flex_flow="row wrap")
-        rows = ([self._model, self._selection, add_model], [self._word, self._other, join], last, done)
-        return [self._list, *(w.HBox(parts, layout=row) for parts in rows)]
+            tip = "show the map of the present iteration"
+            history.append(button("mask-refresh", "Show latest map", tip, self.load))
+            output.append(button("mask-apply", *APPLY, self.apply, "primary"))
+        rows = ([self._model, self._selection, add], [self._word, self._other, join], history, output)
+        return [self._list, *(w.HBox(row, layout=WRAPPED) for row in rows)]
+
+    def _slider(self, field: str) -> w.Widget:
+        label, low, high = SLIDERS[field]
+        slider = w.FloatSlider(min=low, description=label, max=high, step=SLIDER_STEP_A, **SLIDER)
+        return self._control(field, slider)
+
+    def _tick(self, field: str, name: str = "") -> w.Widget:
+        return self._control(field, w.Checkbox(description=TICKS[field], **TICK), name)
 
     def _control(self, field: str, widget: w.Widget, name: str = "") -> w.Widget:
-        """A control of one setting; a threshold that is moved is no longer a found one."""
+        """Connect the control of a setting. Moving the threshold turns the automatic one off."""
 
         def changed(change: Any) -> None:
             if self._silent.is_active or (field == "threshold" and self._is_echo(change["new"])):
@@ -248,15 +282,10 @@ class MaskWidget(Panel):
         return widget
 
     def _is_echo(self, threshold: float) -> bool:
-        """Whether the browser only rounds the threshold that was found to a step of its slider."""
+        """Whether the browser only rounds the automatic threshold to a step of its slider."""
         known = self._small.threshold if self._small is not None else None
         step: float = self._controls["threshold"].step
         return self._settings.found and known is not None and abs(threshold - known) < 0.75 * step
-
-    def _button(self, text: str, name: str, act: Any, tooltip: str, style: str = "") -> w.Button:
-        button = w.Button(description=text, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
-        button.on_click(self.catch_errors(lambda _: act()))
-        return button.add_class(f"lrw-mask-{name}")
 
     # --- what a person does
 
@@ -269,29 +298,34 @@ class MaskWidget(Panel):
         self._ask()
 
     def _shapes_drawn(self, drawn: Sequence[dict[str, Any]]) -> None:
-        """Shapes came from the slices; the first ones are what the person wants to see used."""
-        if self._silent.is_active:
-            return
-        shapes = tuple(self._from_view(shape) for shape in drawn)
-        first = shapes and not self._settings.drawn and self._settings.region == "dense"
-        self.set(drawn=shapes, **({"region": "within"} if first else {}))
+        """Take shapes from the slices; the first ones are used at once."""
+        if not self._silent.is_active:
+            shapes = tuple(self._from_view(shape) for shape in drawn)
+            self._set_settings(lambda settings: settings.with_shapes(shapes))
 
     def _add_atoms(self, atoms: masks.Atoms) -> None:
-        """A model has been read: it counts at once."""
-        now = self._settings
-        self.set(atoms=(*now.atoms, atoms), region="within" if now.region == "dense" else now.region)
+        self._set_settings(lambda settings: settings.with_atoms(atoms))
+
+    def _add_typed_model(self) -> None:
+        self.add_model(self._model.value, self._selection.value)
+
+    def _join_typed_mask(self) -> None:
+        self.join(self._word.value, self._other.value)
+
+    def _set_settings(self, change: Callable[[MaskSettings], MaskSettings]) -> None:
+        self.set(**self._settings.changes_to(change(self._settings)))
 
     def _at_changed(self, change: Any) -> None:
         if not self._silent.is_active:
             self._change(at_A=self.view.to_A(self.view.slices.position) if change["new"] else None)
 
-    def _rule(self) -> None:
+    def _set_edge_by_rule(self) -> None:
         if not self._settings.resolution_A:
-            raise InputError("write the resolution that the refinement is to reach, in Å, first")
+            raise InputError("type the target resolution in Å first")
         self.set(soft_A=masks.EDGE_PER_RESOLUTION * self._settings.resolution_A)
 
     def _clear(self) -> None:
-        self.set(drawn=(), atoms=(), joined=(), region="dense")
+        self._set_settings(MaskSettings.without_shapes)
 
     def _move_in_history(self, by: int) -> None:
         with self._lock:
@@ -302,7 +336,7 @@ class MaskWidget(Panel):
         self._ask()
 
     def _remember(self) -> None:
-        """Settings that have come to rest can be undone."""
+        """Add settings that have come to rest to the history."""
         with self._lock:
             if self._settings != self._history[self._place]:
                 del self._history[self._place + 1 :]
@@ -348,13 +382,13 @@ class MaskWidget(Panel):
             self.latest.submit(self._work)
 
     def _notice(self) -> None:
-        """Wake up who waits for the controls to rest."""
+        """Wake the thread that waits for the controls to rest."""
         with self._asked:
             self._changes += 1
             self._asked.notify_all()
 
     def _work(self) -> None:
-        """The coarse mask at once, and the whole one if nothing changes for a while."""
+        """Show the coarse mask at once, and the full one if nothing changes for a while."""
         with self._asked:
             changes = self._changes
         recipe = self._settings.recipe()
@@ -378,7 +412,7 @@ class MaskWidget(Panel):
 
     @property
     def _is_untouched(self) -> bool:
-        """Whether nothing has been set yet, so that the mask is the given one."""
+        """Whether no setting has been changed yet, so that the mask is the given one."""
         return self._given is not None and self._settings is self._first
 
     def _make_full_mask(self) -> masks.MaskResult:
@@ -386,7 +420,7 @@ class MaskWidget(Panel):
         return self._whole
 
     def _coarsen_recipe(self, recipe: masks.MaskRecipe) -> masks.MaskRecipe:
-        """The recipe with other masks on the coarse grid, each of which is made only once."""
+        """Return the recipe with other masks on the coarse grid, each of which is made only once."""
         if self._coarse is self._volume:
             return recipe
         for one in recipe.joined:
@@ -396,7 +430,7 @@ class MaskWidget(Panel):
         return replace(recipe, joined=tuple(self._coarse_others[one] for one in recipe.joined))
 
     def _publish(self, made: masks.MaskResult) -> None:
-        """Have the mask and its threshold shown."""
+        """Show the mask and its threshold."""
         mask = self._given if self._is_untouched and self._given else Volume(made.mask, made.volume.pixel_size_A)
         shown = overlay_traits(mask, self._map())
 
@@ -406,11 +440,11 @@ class MaskWidget(Panel):
                 self._show_found(made.threshold)
 
         self.publisher.publish("mask", write)
-        if self._told:  # after the mask, which would wait for the next round
+        if self._has_message:  # after the mask, which would wait for the next round
             self.show_message("")
 
     def _count(self, made: masks.MaskResult) -> None:
-        """Have the histogram shown, if it is another one than before."""
+        """Show the histogram if it has changed."""
         if made.lowpassed is None or made.lowpassed is self._counted:
             return
         self._counted = made.lowpassed
@@ -432,12 +466,12 @@ class MaskWidget(Panel):
             self._controls["threshold"].value = threshold
 
     def _stepped(self, *_: object) -> None:
-        """A session without half maps has a map from its first step on."""
+        """Show the first map; a session without half maps has none before its first step."""
         if self._volume is None:
             self.load()
 
     def _mask_changed(self, mask: Volume) -> None:
-        """The session has another mask: shown if nothing has been set yet; else undo leads back to the one before."""
+        """Show another mask of the session if no setting has been changed yet."""
         if self._is_untouched:
             self._given = mask
             self._ask()
@@ -446,11 +480,11 @@ class MaskWidget(Panel):
         assert self.session is not None
         volume = current_map(self.session)
         if volume is None:
-            raise InputError("there is no map yet: the first step makes one of the input poses, or give half maps")
+            raise InputError("there is no map yet: run a step, which reconstructs one, or give half maps")
         return volume
 
     def _take(self, volume: Volume) -> None:
-        """A map has come: show it, with the mask that was given until something is set."""
+        """Show a map, with the given mask until a setting is changed."""
         self.view.show(volume, names=("map", "map"))
         self._coarse, self._volume = masks.downsample_volume(volume, COARSE, workers=2), volume
         self._coarse_others = {}

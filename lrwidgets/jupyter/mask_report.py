@@ -1,4 +1,4 @@
-"""What is to be known of a mask, in HTML."""
+"""Describe a mask in HTML."""
 
 import html
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from lrwidgets.jupyter.base import BAD
 
 
 def mask_facts_html(made: masks.MaskResult, given: Volume | None, checks: Sequence[masks.MaskCheck]) -> str:
-    """See lrwidgets.gui.mask_settings."""
+    """Return size and checks of a mask as HTML."""
     lines = mask_settings.describe_mask(made, given, checks)
     colours = ["" if passed else f"color: {BAD}; font-weight: 600" for _, passed in lines]
     shown = zip(lines, colours, strict=True)
@@ -19,6 +19,6 @@ def mask_facts_html(made: masks.MaskResult, given: Volume | None, checks: Sequen
 
 
 def mask_parts_html(settings: MaskSettings) -> str:
-    """See lrwidgets.gui.mask_settings."""
+    """Return shapes, models and other masks as HTML."""
     lines = mask_settings.describe_parts(settings)
     return "<br>".join(map(html.escape, lines)) or "<i>no shapes, models or other masks</i>"

@@ -1,4 +1,4 @@
-// Three linked slices through a map: everything that moves is drawn here, and the kernel hears of it at most 20 times
+// Three linked slices through a map: everything that moves is drawn here, and the kernel is told at most 20 times
 // a second. Coordinates are voxels (x, y, z) of the map, whose voxel i reaches from i - 1/2 to i + 1/2; y and z point up.
 
 const PANES = [
@@ -77,7 +77,7 @@ function sheet(width, height) {
 
 const rgba = (r, g, b, a) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
-/** Grey of each byte inside a window of bytes [low, high]; byte 0 is where nothing is known. */
+/** Grey of each byte inside a window of bytes [low, high]; byte 0 means no value. */
 function greys(low, high) {
   const out = new Uint8Array(256);
   const scale = 255 / Math.max(high - low, 1e-6);
@@ -145,7 +145,7 @@ class View {
     this.heard.forEach(([event, what]) => this.model.off(event, what));
   }
 
-  /** Tell the kernel, now if `last`, else at most every SYNC_MS. */
+  /** Send changes to the kernel, now if `last`, else at most every SYNC_MS. */
   send(changes, last = false) {
     for (const [name, value] of Object.entries(changes)) this.model.set(name, value);
     const wait = this.sent + SYNC_MS - performance.now();
@@ -225,7 +225,7 @@ class View {
     return { ...pane, frame, canvas, context: canvas.getContext("2d"), size: 0 };
   }
 
-  /** Bring the toolbar to what the traits say. */
+  /** Update the toolbar from the traits. */
   controls() {
     const tools = this.get("tools");
     if (this.toolBox.dataset.tools !== tools.join()) {
@@ -381,7 +381,7 @@ class View {
     pane.context.drawImage(canvas, x, y, shape[pane.h] * s, shape[pane.v] * s);
   }
 
-  /** The slice of the maps, made anew only when something of it has changed. */
+  /** The slice of the maps, made again only when something of it has changed. */
   picture(pane, i, index) {
     const mode = this.second ? this.get("mode") : "single";
     const key = [index, mode, this.turn, this.get("mix"), this.get("window"), this.get("second_window")].join();
@@ -416,7 +416,7 @@ class View {
     }
   }
 
-  /** The first map's brightness in the colour of the second; grey where the second says nothing. */
+  /** The first map's brightness in the colour of the second; grey where the second has no value. */
   coloured(words, plane, other, grey, otherGrey) {
     const palette = this.palette;
     for (let k = 0; k < words.length; k++) {
@@ -427,7 +427,7 @@ class View {
     }
   }
 
-  /** The slice of the mask, or null where it lies beside it. */
+  /** The slice of the mask, or null outside its block. */
   layer(pane, i, index) {
     const { shape, start, step } = this.grid;
     const plane = Math.round((index - start[pane.across]) / step);
@@ -447,7 +447,7 @@ class View {
     return out;
   }
 
-  /** The mask's outline, turned about the point by an angle. */
+  /** The mask's outline, rotated about the point by an angle. */
   outline(pane, layer, angle) {
     const { context, ratio } = pane, { start, step, shape } = this.grid;
     const s = this.scale(pane) * step;
@@ -471,7 +471,7 @@ class View {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
   }
 
-  /** What a turn about the point means: the mask turned both ways in the pane, and the path of its far end there. */
+  /** Draw a rotation about the point: the mask rotated both ways in the pane, and the path of its far end. */
   paintArc(pane, layer) {
     const arc = this.get("arc"), point = this.get("point");
     if (!arc || !arc.angle_deg || point.length < 3) return;
@@ -641,7 +641,7 @@ class View {
     this.moved(event, i);
   }
 
-  /** What a press takes hold of. */
+  /** The object under the mouse when a button is pressed. */
   grabbed(pane, place, x, y) {
     const tool = this.get("tool"), point = this.get("point");
     const near = (other) => {
@@ -773,7 +773,7 @@ class View {
     this.draw();
   }
 
-  /** Keep the map in sight. */
+  /** Keep the map in view. */
   hold() {
     const half = this.box / 2 / this.zoom, centre = (this.box - 1) / 2;
     this.middle = this.middle.map((v) => clamp(v, centre - this.box / 2 + half, centre + this.box / 2 - half));

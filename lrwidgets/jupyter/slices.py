@@ -1,11 +1,10 @@
-"""Three linked slices through a map in the browser: mask, second map, shapes and a point over it.
+"""Show three linked slices through a map in the browser, with mask, second map, shapes and a point.
 
-The kernel sends each map once, as bytes; all else is drawn and dragged there, and only coordinates come back.
+The kernel sends each map once, as bytes. Drawing and dragging happen in the browser, which sends back coordinates only.
 """
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import traitlets as t
 
 from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
-from lrcore.masks.distance import bounds
+from lrcore.masks.distance import bounding_block
 from lrcore.records import Volume
 from lrwidgets.jupyter.base import Panel
 
@@ -26,49 +25,39 @@ Point = tuple[float, float, float]
 Range = tuple[float, float]
 
 LEVELS = 254
-"""Bytes 1 … 255 are values of a map; 0 is where there is none."""
+"""Number of grey levels: bytes 1 … 255 are values of a map, 0 means no value."""
 SHARES = (5e-4, 0.9999)
-"""Of a map's voxels, what lies below the values that are told apart, and below the end of them."""
+"""Quantiles of a map that become the darkest and the brightest byte."""
 COLOUR_SHARES = (0.05, 0.95)
-"""The same of a map that colours another."""
+"""The same quantiles for a map that colours another."""
 FARTHEST_PX = 1e6
-"""Coordinates beyond this are none."""
+"""Largest valid coordinate, px."""
 SAMPLES = 500_000
-"""Voxels that tell these values."""
-
-
-class ProgrammaticChange:
-    """Tells what a program sets from what a person does: callbacks run on the thread that sets a trait."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._thread = 0
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        """While this lasts, what changes on this thread is no person's doing."""
-        with self._lock:
-            before, self._thread = self._thread, threading.get_ident()
-            try:
-                yield
-            finally:
-                self._thread = before
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it lasts on this thread."""
-        return self._thread == threading.get_ident()
+"""Number of voxels from which quantiles are estimated."""
 
 
 class Slices(anywidget.AnyWidget):
-    """What slices.js draws. Coordinates are voxels (x, y, z), voxel i from i − ½ to i + ½.
+    """Traits of slices.js. Coordinates are voxels (x, y, z); voxel i reaches from i − ½ to i + ½.
 
-    volume, second: (box, box, box) zyx bytes, by `ranges`. overlay: the part of a mask that holds it, zyx bytes of
-    `shape` (x, y, z) voxels, the first at `start` (x, y, z), each `step` voxels of the map wide. window, second_window:
-    values drawn darkest and brightest; empty: all. shapes: {"kind": "sphere", "centre", "radius"} or {"kind": "box",
-    "centre", "size"}. point: empty, or the point that can be dragged. arc: {"angle_deg", "towards"} of a turn about
-    it. marks: {"centre", "covariance", "sds"} of estimates of it. seq: counts what was sent; the browser draws anew
-    when it changes.
+    Attributes
+    ----------
+    volume, second
+        (box, box, box) zyx bytes, scaled by `ranges`.
+    overlay, overlay_grid
+        Block of a mask that contains all of it, zyx bytes; `shape` (x, y, z) voxels, the first at `start` (x, y, z),
+        each `step` voxels of the map wide.
+    window, second_window
+        Values drawn darkest and brightest; empty: the full range.
+    shapes
+        {"kind": "sphere", "centre", "radius"} or {"kind": "box", "centre", "size"}.
+    point
+        Point that can be dragged; empty: none.
+    arc
+        {"angle_deg", "towards"} of a rotation about the point.
+    marks
+        {"centre", "covariance", "sds"} of estimates of the point.
+    seq
+        Number of updates; the browser redraws when it changes.
     """
 
     _esm = HERE / "slices.js"
@@ -100,7 +89,7 @@ class Slices(anywidget.AnyWidget):
     seq = t.Int(0).tag(sync=True)
 
     def set_and_redraw(self, **traits: Any) -> None:
-        """Set traits in one message, and have all drawn anew."""
+        """Set traits in one message and redraw."""
         with self.hold_sync():
             for name, value in traits.items():
                 setattr(self, name, value)
@@ -108,9 +97,9 @@ class Slices(anywidget.AnyWidget):
 
 
 class SliceView(Panel):
-    """Slices through maps and a mask. `slices` has all that they show as traits, which can be set and observed.
+    """Slices through maps and a mask. The traits of `slices` can be set and observed.
 
-    All volumes of one view have the same box; a mask may have its own grid about the same centre.
+    All maps of a view have the same box; a mask may have its own grid about the same centre.
     """
 
     def __init__(
@@ -122,7 +111,22 @@ class SliceView(Panel):
         names: tuple[str, str] = ("map", "second map"),
         tools: Sequence[str] = ("cross",),
     ) -> None:
-        """second: to blend with, to flicker with, or to colour by. Raises InputError as `show` does."""
+        """Show maps and a mask.
+
+        Parameters
+        ----------
+        volume, second, names
+            As in `show`.
+        mask
+            Mask over the map.
+        tools
+            Mouse tools: cross, point, sphere, box.
+
+        Raises
+        ------
+        InputError
+            As `show` does.
+        """
         super().__init__()
         self.slices = Slices(tools=list(tools), palette=palette())
         self.slices.add_class("lrw-slice-view")
@@ -145,8 +149,23 @@ class SliceView(Panel):
     ) -> None:
         """Show a map, and another with it. On any thread.
 
-        mode: single, blend, flicker or colour; None: as it is. second_range: values of the second map's first and last
-        colour; None: found. Where the second is NaN it says nothing. Raises InputError if the boxes differ.
+        Parameters
+        ----------
+        volume
+            Map.
+        second
+            Map to blend or flicker with, or to colour by; NaN means no value.
+        names
+            Names of both maps.
+        mode
+            single, blend, flicker or colour; None: unchanged.
+        second_range
+            Values of the second map's first and last colour; None: automatic.
+
+        Raises
+        ------
+        InputError
+            If the boxes of the maps differ.
         """
         if second is not None and second.box != volume.box:
             raise InputError(f"the maps have boxes of {volume.box} and {second.box} voxels: give two of the same box")
@@ -181,18 +200,18 @@ class SliceView(Panel):
                 self.slices.set_and_redraw(**overlay_traits(mask, self.volume))
 
     def to_voxel(self, point_A: npt.ArrayLike) -> list[float]:
-        """(x, y, z) in Å from the box centre → voxels of the map."""
+        """Convert (x, y, z) in Å from the box centre to voxels of the map."""
         volume = self._shown()
         return [float(v) for v in np.asarray(point_A, float) / volume.pixel_size_A + volume.box // 2]
 
     def to_A(self, voxel: Any) -> Point:
-        """Voxels of the map → (x, y, z) in Å from the box centre."""
+        """Convert voxels of the map to (x, y, z) in Å from the box centre."""
         volume = self._shown()
         x, y, z = ((a - volume.box // 2) * volume.pixel_size_A for a in parse_coordinates(voxel))
         return (x, y, z)
 
     def observe_trait(self, name: str, callback: Callable[[Any], None]) -> None:
-        """Have `callback(value)` called when the trait `name` changes; its errors are told in the panel."""
+        """Call `callback(value)` when the trait `name` changes; its errors are shown in the panel."""
         self.slices.observe(self.catch_errors(lambda change: callback(change["new"])), name)
 
     def _shown(self) -> Volume:
@@ -202,18 +221,18 @@ class SliceView(Panel):
 
 
 def parse_coordinates(given: Any, count: int = 3) -> list[float]:
-    """So many coordinates as a browser gives them. Raises InputError for anything else: it can send what it likes."""
+    """Return coordinates sent by a browser. Raises InputError if they are not `count` numbers."""
     try:
         found = [float(a) for a in given]
     except (TypeError, ValueError) as error:
         raise InputError("the browser sent no coordinates: draw it again, or reload the page") from error
     if len(found) != count or not np.all(np.abs(found) < FARTHEST_PX):
-        raise InputError("the browser sent coordinates that make no sense: draw it again, or reload the page")
+        raise InputError("the browser sent invalid coordinates: draw it again, or reload the page")
     return found
 
 
 def density_quantiles(data: Float32, shares: Range) -> Range:
-    """The values of a map (n, n, n) below which these shares of its voxels lie, by every so-manieth voxel."""
+    """Return quantiles of a map (n, n, n), estimated from every k-th voxel."""
     few = data.reshape(-1)[:: max(1, data.size // SAMPLES)]
     few = few[np.isfinite(few)]
     if not few.size:
@@ -224,7 +243,7 @@ def density_quantiles(data: Float32, shares: Range) -> Range:
 
 
 def to_bytes(data: Float32, between: Range) -> bytes:
-    """A map (n, n, n) in bytes: 1 and below at the low end, 255 and above at the high end, 0 for NaN."""
+    """Return a map (n, n, n) as bytes: 1 for the low end and below, 255 for the high end and above, 0 for NaN."""
     low, high = between
     scale = np.float32(LEVELS / (high - low)) if high > low else np.float32(0)
     out = np.empty(data.shape, np.uint8)
@@ -239,8 +258,8 @@ def to_bytes(data: Float32, between: Range) -> bytes:
 
 
 def overlay_traits(mask: Volume, on: Volume) -> dict[str, Any]:
-    """The traits of a mask over a map: the block of it that is not 0, and where that lies."""
-    block = bounds(mask.data > 0.5 / 255, 1)
+    """Return the traits of a mask over a map: the block that contains its voxels, and where it lies."""
+    block = bounding_block(mask.data > 0.5 / 255, 1)
     part = np.rint(mask.data[block] * np.float32(255)).clip(0, 255).astype(np.uint8)
     step = mask.pixel_size_A / on.pixel_size_A
     start = [on.box // 2 + (axis.start - mask.box // 2) * step for axis in reversed(block)]
@@ -248,7 +267,7 @@ def overlay_traits(mask: Volume, on: Volume) -> dict[str, Any]:
 
 
 def palette() -> bytes:
-    """256 colours in RGB: viridis, its bright end first, for a small number of Å is a good one."""
+    """Return 256 RGB colours: viridis with its bright end first, since few Å are a good resolution."""
     from matplotlib import colormaps
 
     colours: Float64 = colormaps["viridis_r"](np.linspace(0, 1, 256))

@@ -1,4 +1,4 @@
-"""Studio: data → mask → fulcrum → priors → run → sweep → inspect → export, in one panel that fits a laptop's screen."""
+"""Combine all widgets in one panel: data, mask, fulcrum, priors, run, sweep, inspect, export."""
 
 from collections.abc import Callable
 
@@ -28,13 +28,18 @@ TABS: dict[str, Callable[[Session], Panel]] = {
     "Export": ExportWidget,
 }
 HEIGHT = "540px"
-"""Of a tab: with its head and JupyterLab's own bars it fits 1280 × 720."""
+"""Height of a tab: with the head and JupyterLab's own bars it fits 1280 × 720."""
 
 
 class Studio(Panel):
     """Everything about a session in one panel. Without a session it asks for data first.
 
-    session: the one shown, or None. parts: the widgets by the name of their tab.
+    Attributes
+    ----------
+    session
+        The session shown, or None.
+    parts
+        Widgets by the name of their tab.
     """
 
     def __init__(self, session: Session | None = None) -> None:
@@ -49,7 +54,7 @@ class Studio(Panel):
             self._open(session)
 
     def close(self) -> None:
-        """End all threads of the panel; the session goes on."""
+        """End all threads of the panel; the session continues."""
         for part in (self.data, *self.parts.values()):
             part.close()
         super().close()
@@ -59,17 +64,17 @@ class Studio(Panel):
         return w.VBox([part.widget], layout=layout).add_class(f"lrw-tab-{name}")
 
     def _open(self, session: Session) -> None:
-        """Show a session in place of the one before, which goes on without a view."""
+        """Show a session in place of the one before, which continues without a view."""
         for part in self.parts.values():
             part.close()
-        self.disconnect()
+        self.disconnect_all()
         self.session = session
         self.parts = {name: make(session) for name, make in TABS.items()}
         run, inspect = self.parts["Run"], self.parts["Inspect"]
         assert isinstance(run, RunWidget)
         assert isinstance(inspect, InspectWidget)
-        self.connect(run.comparison_done, lambda found: self._show_comparison(inspect, found))
-        self.connect(run.figure_requested, lambda figure: self._show_requested_figure(inspect, figure))
+        self.connect(run.model.comparison_done, lambda found: self._show_comparison(inspect, found))
+        self.connect(run.model.figure_requested, lambda figure: self._show_requested_figure(inspect, figure))
         self.connect(session.state_changed, self._changed)
         tabs = {"Data": self.data, **self.parts}
         self.tabs.children = [self._tab(name.lower(), part) for name, part in tabs.items()]
@@ -85,14 +90,14 @@ class Studio(Panel):
         self.tabs.selected_index = 1 + list(TABS).index(name)
 
     def _show_requested_figure(self, inspect: InspectWidget, figure: str) -> None:
-        inspect.what.value = figure
+        inspect.figure_choice.value = figure
         self._select_tab("Inspect")
 
     def _changed(self, _: RunState) -> None:
         self.publisher.publish("head", self._show_head)
 
     def _show_head(self) -> None:
-        """One line above the tabs, whichever is open."""
+        """Show the state in the line above the tabs."""
         session = self.session
         if session is None:
             return

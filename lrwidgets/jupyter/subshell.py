@@ -1,8 +1,8 @@
-"""Widgets that are heard while a cell blocks the kernel: what the browser tells them goes to a subshell of our own.
+"""Let widgets respond while a cell blocks the kernel, by routing their messages to a subshell of our own.
 
-ipykernel handles a message to a widget on the shell that last wrote to that widget. That is the main one for every
-widget that a cell has made, so that the first click on it would wait for the cell that is running; and a subshell of
-JupyterLab's is gone when its page is, and only there with a setting (docs/decisions/030-a-subshell-of-our-own.md).
+ipykernel handles a message to a widget on the shell that last wrote to that widget. For a widget made by a cell that is
+the main shell, so that the first click would wait for the running cell. A subshell of JupyterLab ends with its page and
+needs a setting (docs/decisions/030-a-subshell-of-our-own.md).
 """
 
 import functools
@@ -17,23 +17,23 @@ import ipywidgets as w
 log = logging.getLogger(__name__)
 
 REPLY_S = 10.0
-"""How long the kernel may take to answer; it does so within milliseconds, or has no subshells."""
+"""Time to wait for the kernel's answer, s; it comes within milliseconds, or there are no subshells."""
 
 
 def route_to_subshell(widget: w.Widget) -> None:
-    """Have a widget, and all that is or comes to be in it, heard at any time. Nothing changes without subshells."""
+    """Route the messages of a widget and its present and future children to the subshell, if there is one."""
     found = _subshell()
     _route(widget, found, set())
 
 
 def _route(widget: w.Widget, found: "Future[str | None]", known: set[str]) -> None:
-    """Messages to a widget and its children go to the subshell as soon as it is there."""
+    """Route the messages of a widget and its children to the subshell as soon as it exists."""
     if widget.comm is None or widget.model_id in known:
         return
     known.add(widget.model_id)
 
     def shell(_: Any, default: str | None) -> str | None:
-        """The id of the shell for a message. ipykernel asks: see BaseComm._reply_subshell_for there."""
+        """Return the id of the shell for a message. Called by ipykernel: see BaseComm._reply_subshell_for."""
         return (found.result() if found.done() else None) or default
 
     def route_all(children: Iterable[w.Widget]) -> None:
@@ -48,7 +48,7 @@ def _route(widget: w.Widget, found: "Future[str | None]", known: set[str]) -> No
 
 @functools.cache
 def _subshell() -> "Future[str | None]":
-    """The id of a subshell of this kernel, made once; None where there can be none."""
+    """Return the id of a subshell of this kernel, made once; None if it has no subshells."""
     made: Future[str | None] = Future()
 
     def make() -> None:
@@ -63,7 +63,7 @@ def _subshell() -> "Future[str | None]":
 
 
 def _ask_for_subshell() -> str | None:
-    """Ask our own kernel, as a front end does: by a message on its control channel (Jupyter's JEP 91)."""
+    """Request a subshell with a message on our own kernel's control channel, as front ends do (Jupyter JEP 91)."""
     from ipykernel.connect import get_connection_file
     from ipykernel.kernelapp import IPKernelApp
     from jupyter_client.blocking.client import BlockingKernelClient

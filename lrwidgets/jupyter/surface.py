@@ -1,4 +1,4 @@
-"""Surfaces in 3D: a map coloured by local resolution, a body that swings; needs k3d and scikit-image."""
+"""Draw surfaces in 3D: a map coloured by local resolution, a moving body; needs k3d and scikit-image."""
 
 from importlib import import_module
 from typing import Any
@@ -14,12 +14,12 @@ from lrwidgets.gui.motion_surface import MotionSurfaces
 HEIGHT = 420
 FRAME_MS = 90
 NEAR, FROM_DEG = 0.7, (25.0, 15.0)
-"""How near the camera is, and its yaw and pitch."""
+"""Distance factor of the camera, and its yaw and pitch."""
 BODY, REST = 0xE69F00, 0x9AA5B1
 
 
 def surface_view(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: float) -> w.Widget:
-    """A widget that shows a map (n, n, n) inside a mask, coloured by its local resolution in Å.
+    """Return a widget that shows a map (n, n, n) inside a mask, coloured by its local resolution in Å.
 
     Raises InputError if the libraries for it are not installed, or the map has no surface.
     """
@@ -40,7 +40,7 @@ def surface_view(data: Float32, local_A: Float32, mask: Float32, pixel_size_A: f
 
 
 def motion_player(shown: MotionSurfaces) -> w.Widget:
-    """A widget that plays the swing of a body, to and fro; it plays in the browser alone.
+    """Return a widget that plays the motion of a body back and forth, without the kernel.
 
     Raises InputError if the libraries for it are not installed.
     """
@@ -52,7 +52,14 @@ def motion_player(shown: MotionSurfaces) -> w.Widget:
         plot += k3d.mesh(shown.rest, shown.rest_faces, color=REST, opacity=0.5, name="the rest")
     plot.camera_auto_fit, plot.camera = False, plot.get_auto_camera(NEAR, *FROM_DEG)
     play = w.Play(value=0, min=0, max=len(frames) - 1, interval=FRAME_MS, repeat=True)
-    at = w.IntSlider(value=0, min=0, max=len(frames) - 1, readout=False, description="along it")
+    at = w.IntSlider(
+        value=0,
+        min=0,
+        max=len(frames) - 1,
+        readout=False,
+        description="position along motion",
+        style={"description_width": "auto"},
+    )
     w.jslink((play, "value"), (at, "value"))
     w.jslink((play, "value"), (plot, "time"))
     return w.VBox([plot, w.HBox([play, at])])

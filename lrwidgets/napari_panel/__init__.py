@@ -1,1 +1,1 @@
-"""The napari plugin: the same session beside the density. Nothing here is imported before napari asks for it."""
+"""Show a session in napari next to the density. Nothing is imported before napari needs it."""

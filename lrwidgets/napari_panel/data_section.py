@@ -1,42 +1,40 @@
-"""The way in: files by their paths, a run to go on with, or data made up for a first look."""
+"""Open a session in the dock."""
 
 from collections.abc import Callable
 
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QPushButton
 
-from lrwidgets.gui import file_actions
-from lrwidgets.napari_panel.sample_data import make_sample_files
+from lrwidgets.gui.data_model import BUTTONS, FILES, DataModel
+from lrwidgets.napari_panel.sample_data import sample_folder
 from lrwidgets.napari_panel.section import Section
 from lrwidgets.session.session import Session
 
 FOLDERS = ("images", "run")
-"""Fields that name a folder that is there."""
+"""Fields that name an existing folder."""
 
 
 class DataSection(Section):
-    """Asks for data and hands a session to `opened`, on Qt's thread."""
+    """Ask for data and pass a session to `opened`, on Qt's thread."""
 
     def __init__(self, opened: Callable[[Session], None]) -> None:
         super().__init__()
-        self._opened = opened
+        model = DataModel(self, self, opened, sample_folder())
         self.fields: dict[str, QLineEdit] = {}
         form = QFormLayout()
-        for name, label, tip in file_actions.FILES:
+        for name, label, tip in FILES:
             form.addRow(label, self._field(name, tip))
         self.rows.addLayout(form)
         self.row(
-            self.button("data-load", "Load", "read and check these files", self._load),
-            self.button("data-open", "Open run", "go on with a run from its last whole step", self._open),
-            self.button("data-demo", "Demo data", "simulate a flexible particle, unless it is there", self._demo),
+            self.button("data-load", *BUTTONS["load"], lambda: model.load(self._values())),
+            self.button("data-open", *BUTTONS["open"], lambda: model.open_run(self._values()["run"])),
+            self.button("data-demo", *BUTTONS["demo"], model.open_example),
         )
-        self.about = QLabel()
-        self.about.setWordWrap(True)
-        self.rows.addWidget(self.about)
+        self.about = self.label("data-about")
         self.rows.addWidget(self.message)
         self.rows.addStretch(1)
 
     def describe(self, session: Session) -> None:
-        """Say what is loaded."""
+        """Show what is loaded."""
         self.about.setText(session._repr_html_())
 
     def _field(self, name: str, tip: str) -> QHBoxLayout:
@@ -47,7 +45,7 @@ class DataSection(Section):
         self.fields[name] = field
         browse = QPushButton("…")
         browse.setFixedWidth(28)
-        browse.setToolTip("choose in the file system")
+        browse.setToolTip("choose a file or folder")
         browse.clicked.connect(self.catch_errors(lambda *_: self._browse(name)))
         line = QHBoxLayout()
         line.addWidget(field)
@@ -64,22 +62,5 @@ class DataSection(Section):
         if any(chosen):
             self.fields[name].setText(", ".join(chosen))
 
-    def _load(self) -> None:
-        words = {name: field.text() for name, field in self.fields.items()}
-        self._ask("reading …", lambda: file_actions.load_session(words))
-
-    def _open(self) -> None:
-        path = self.fields["run"].text()
-        self._ask("opening …", lambda: file_actions.open_run(path))
-
-    def _demo(self) -> None:
-        self._ask("simulating a flexible particle …", lambda: file_actions.open_example(make_sample_files().folder))
-
-    def _ask(self, words: str, make: Callable[[], Session]) -> None:
-        self.show_message(words, "")
-        self.latest.submit(make, self._take, "data")
-
-    def _take(self, session: Session) -> None:
-        self.describe(session)
-        self.show_message("loaded")
-        self._opened(session)
+    def _values(self) -> dict[str, str]:
+        return {name: field.text() for name, field in self.fields.items()}

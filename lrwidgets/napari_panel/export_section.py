@@ -1,40 +1,32 @@
-"""The way out: the present step as files for other programs."""
-
-from pathlib import Path
+"""Export a step in the dock."""
 
 from qtpy.QtWidgets import QCheckBox, QLineEdit
 
-from lrwidgets.gui import file_actions
+from lrwidgets.gui.export_model import EXPORT_KINDS, EXPORT_TIP, FOLDER, FOLDER_TIP, OFF, ExportModel
 from lrwidgets.napari_panel.section import Section
 from lrwidgets.session.session import Session
 
 
 class ExportSection(Section):
-    """Writes the present step of a session into a folder."""
+    """Write the present step of a session into a folder."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.session = session
-        self.folder = QLineEdit("refined")
+        self.model = ExportModel(session, self)
+        self.folder = QLineEdit(FOLDER)
         self.folder.setObjectName("lrw-export-folder")
-        self.folder.setToolTip("folder to write; it is made if it is not there yet")
+        self.folder.setToolTip(FOLDER_TIP)
         self.rows.addWidget(self.folder)
-        self.kinds: dict[str, QCheckBox] = {}
-        for name, words in file_actions.EXPORT_KINDS:
-            box = QCheckBox(words)
-            box.setChecked(name not in file_actions.OFF)
-            self.kinds[name] = box
-            self.rows.addWidget(box)
-        self.rows.addWidget(self.button("export-go", "Export", "write the present step", self._ask))
+        self.kinds = {name: self._checkbox(name, label) for name, label in EXPORT_KINDS}
+        self.rows.addWidget(self.button("export-go", "Export", EXPORT_TIP, self._export))
         self.rows.addWidget(self.message)
         self.rows.addStretch(1)
 
-    def _ask(self) -> None:
-        folder, chosen = self.folder.text(), [name for name, box in self.kinds.items() if box.isChecked()]
-        self.show_message("writing …", "")
-        self.latest.submit(lambda: file_actions.export_step(self.session, folder, chosen), self._show_written, "export")
+    def _checkbox(self, name: str, label: str) -> QCheckBox:
+        box = QCheckBox(label)
+        box.setChecked(name not in OFF)
+        self.rows.addWidget(box)
+        return box
 
-    def _show_written(self, paths: list[Path]) -> None:
-        self.show_message(
-            f"wrote {', '.join(map(str, paths))}" if paths else "nothing is chosen, so nothing was written"
-        )
+    def _export(self) -> None:
+        self.model.export(self.folder.text(), [name for name, box in self.kinds.items() if box.isChecked()])

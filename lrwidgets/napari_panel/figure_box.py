@@ -1,4 +1,4 @@
-"""A matplotlib figure in the panel, and larger in a window of its own."""
+"""Show a matplotlib figure in the dock, and larger in a window of its own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from lrwidgets.napari_panel.section import Section
 from lrwidgets.plots.catalogue import RENDER_LOCK
 
 SMALLEST_DPI, DPI = 33.0, 100.0
-"""A figure is drawn at its own size in inches, so that nothing in it is cut off; its dots are as small as need be."""
+"""A figure is drawn at its own size in inches, so that nothing is cut off, with the resolution that fits."""
 
 SLACK = 4
-"""Pixels of width for which no figure is drawn anew."""
+"""Change of width in pixels for which a figure is not redrawn."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class RenderedFigure:
 
 
 class FigureBox(QLabel):
-    """Shows the newest figure that it was asked for; section: whose thread draws it. A double click enlarges it.
+    """Label with the newest requested figure, drawn by a section's thread. A double click enlarges it.
 
-    figure: the one that is shown, or None.
+    figure: the figure shown, or None.
     """
 
     def __init__(self, section: Section) -> None:
@@ -43,15 +43,15 @@ class FigureBox(QLabel):
         self._width = 0
         self.figure: Figure | None = None
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.setToolTip("double-click to see it larger")
+        self.setToolTip("double-click to enlarge")
 
     def show_figure(self, make: Callable[[], Figure], larger: Callable[[], Figure] | None = None) -> None:
-        """Have a figure made and drawn on the section's thread, and shown. larger: what a double click shows of it."""
+        """Make and draw a figure on the section's thread and show it. larger: makes the figure for a double click."""
         self._make, self._larger = make, larger or make
         self._draw()
 
     def _draw(self) -> None:
-        """For the width that there is: before the section has been looked at, that of what it will lie in."""
+        """Draw for the present width, or that of the parent before the section was visible."""
         make = self._make
         if make is None:
             return
@@ -60,7 +60,7 @@ class FigureBox(QLabel):
         self._section.latest.submit(lambda: render_figure(make, width), self._show, (id(self), "figure"))
 
     def resizeEvent(self, _: object) -> None:
-        """Draw anew for another width."""
+        """Redraw for another width."""
         if abs(self.width() - self._width) > SLACK:
             self._draw()
 
@@ -85,7 +85,7 @@ class FigureBox(QLabel):
 
 
 def render_figure(make: Callable[[], Figure], width: int | None = None) -> RenderedFigure:
-    """A figure with its picture; width: in pixels, that of its own size if None. On any thread."""
+    """Return a figure with its picture. width: in pixels; None: from its own size. On any thread."""
     with RENDER_LOCK:
         figure = make()
         dpi = DPI if width is None else float(np.clip(width / figure.get_size_inches()[0], SMALLEST_DPI, DPI))

@@ -1,4 +1,4 @@
-"""Volumes, points and surfaces as napari's layers, and back.
+"""Convert volumes, points and surfaces to napari's layers and back.
 
 World coordinates are those of the map's file: (z, y, x) in Å from where its MRC header puts the origin, so that a model
 fitted to the map lies where the layers are. No napari here: layers are tuples of data, arguments and kind.
@@ -14,23 +14,21 @@ from lrcore import masks
 from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
 from lrcore.records import Volume
+from lrwidgets.gui.fulcrum_model import ELLIPSE_SDS, Point
 from lrwidgets.gui.isosurface import local_resolution_surface
 from lrwidgets.gui.motion_surface import MotionSurfaces
 
 LayerData = tuple[Any, dict[str, Any], str]
-Point = tuple[float, float, float]
 
 AXES = ("z", "y", "x")
 UNITS = ("angstrom",) * 3
 MOTION, REST = "motion", "rest of the particle"
 MAP, MASK, NEW_MASK, FULCRUM, ESTIMATE, LOCAL = "map", "mask", "new mask", "fulcrum", "estimate", "local resolution"
-"""Names of the layers that are ours."""
-ELLIPSOID_SDS = 2.0
-"""An estimate is drawn to so many standard deviations."""
+"""Names of our layers."""
 
 
 class ImageLike(Protocol):
-    """What is needed of an image layer."""
+    """Attributes of an image layer that are used."""
 
     data: Any
     scale: Any
@@ -39,13 +37,13 @@ class ImageLike(Protocol):
 
 
 def layer_placement(volume: Volume) -> dict[str, Any]:
-    """Where the voxels of a map lie in the world."""
+    """Return the arguments that place a map's voxels in world coordinates."""
     x, y, z = volume.header_origin_A
     return {"scale": (volume.pixel_size_A,) * 3, "translate": (z, y, x), "units": UNITS, "axis_labels": AXES}
 
 
 def map_layer(volume: Volume, name: str = MAP, **more: Any) -> LayerData:
-    """A map as grey slices, and as a surface at its threshold in 3D."""
+    """Return a map as grey slices, and as a surface at its threshold in 3D."""
     low, high = (float(q) for q in np.quantile(volume.data, (0.02, 0.9998)))
     shown = {
         "name": name,
@@ -58,7 +56,7 @@ def map_layer(volume: Volume, name: str = MAP, **more: Any) -> LayerData:
 
 
 def mask_layer(volume: Volume, name: str = MASK, **more: Any) -> LayerData:
-    """A mask as a tint over the map, and as a surface where it is one half."""
+    """Return a mask as a tint over the map, and as a surface at 0.5 in 3D."""
     shown = {
         "name": name,
         "contrast_limits": (0.0, 1.0),
@@ -73,7 +71,7 @@ def mask_layer(volume: Volume, name: str = MASK, **more: Any) -> LayerData:
 
 
 def fulcrum_layer(volume: Volume, point_A: Point) -> LayerData:
-    """The fulcrum as a layer of one point that can be dragged. point_A: (x, y, z) from the box centre."""
+    """Return the fulcrum as a layer of one point that can be dragged. point_A: (x, y, z) from the box centre."""
     shown = {
         "name": FULCRUM,
         "size": max(4.0, 0.05 * volume.box * volume.pixel_size_A),
@@ -90,12 +88,12 @@ def fulcrum_layer(volume: Volume, point_A: Point) -> LayerData:
 
 
 def ellipsoid_layer(volume: Volume, point_A: Point, covariance_A2: Float64) -> LayerData:
-    """An estimate of the fulcrum as the ellipsoid of `ELLIPSOID_SDS`. covariance_A2: (3, 3) of (x, y, z)."""
+    """Return an estimate of the fulcrum as the ellipsoid of `ELLIPSE_SDS`. covariance_A2: (3, 3) of (x, y, z)."""
     turns, heights = np.linspace(0, 2 * np.pi, 25), np.linspace(0, np.pi, 13)
     turn, height = (a.ravel() for a in np.meshgrid(turns, heights))
     unit = np.stack([np.sin(height) * np.cos(turn), np.sin(height) * np.sin(turn), np.cos(height)], axis=1)
     widths, axes = np.linalg.eigh(covariance_A2)
-    offsets = unit * (ELLIPSOID_SDS * np.sqrt(np.maximum(widths, 0))) @ axes.T
+    offsets = unit * (ELLIPSE_SDS * np.sqrt(np.maximum(widths, 0))) @ axes.T
     vertices = np.array(to_world(volume, point_A)) + offsets[:, ::-1]
     columns = len(turns)
     corner = (np.arange(len(heights) - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
@@ -117,7 +115,7 @@ def ellipsoid_layer(volume: Volume, point_A: Point, covariance_A2: Float64) -> L
 
 
 def local_resolution_layer(volume: Volume, local_A: Float32, mask: Float32) -> LayerData:
-    """The map's surface inside a mask, coloured by local resolution. local_A, mask: (n, n, n)."""
+    """Return the map's surface inside a mask, coloured by local resolution. local_A, mask: (n, n, n)."""
     vertices, faces, values = local_resolution_surface(volume.data, local_A, mask, volume.pixel_size_A)
     low, high = (float(q) for q in np.quantile(values, (0.02, 0.98)))
     middle = np.array(to_world(volume, (0.0, 0.0, 0.0)))
@@ -134,16 +132,16 @@ def local_resolution_layer(volume: Volume, local_A: Float32, mask: Float32) -> L
 
 
 def motion_surface_layers(volume: Volume, shown: MotionSurfaces) -> tuple[LayerData, LayerData | None]:
-    """A body that swings, as a surface with a slider of its own, and the rest of the particle, if any, which stays.
+    """Return a moving body as a surface with its own slider, and the rest of the particle, if any.
 
-    volume: whose frame it is.
+    volume: map that defines the world coordinates.
     """
     middle = np.array(to_world(volume, (0.0, 0.0, 0.0)))
     frames, count = shown.body.shape[:2]
     time = np.repeat(np.arange(frames), count)[:, None]
     vertices = np.concatenate([time, middle + shown.body.reshape(-1, 3)[:, ::-1]], axis=1)
     faces = np.concatenate([shown.faces.astype(np.int64) + count * i for i in range(frames)])
-    axes = {"units": ("pixel", *UNITS), "axis_labels": ("place", *AXES)}
+    axes = {"units": ("pixel", *UNITS), "axis_labels": ("position along motion", *AXES)}
     body = {"name": MOTION, "colormap": "bop orange", "shading": "smooth", "metadata": {"lrwidgets": "swing"}} | axes
     moving: LayerData = ((vertices, faces, np.ones(len(vertices))), body, "surface")
     if len(shown.rest) == 0:
@@ -154,35 +152,35 @@ def motion_surface_layers(volume: Volume, shown: MotionSurfaces) -> tuple[LayerD
 
 
 def to_world(volume: Volume, point_A: npt.ArrayLike) -> Point:
-    """(z, y, x) in the world of a point (x, y, z) in Å from the box centre."""
+    """Convert a point (x, y, z) in Å from the box centre to world coordinates (z, y, x)."""
     corner = np.asarray(point_A, float) + volume.box // 2 * volume.pixel_size_A
     z, y, x = (float(a) for a in (corner + np.array(volume.header_origin_A))[::-1])
     return z, y, x
 
 
 def from_world(volume: Volume, world: npt.ArrayLike) -> Point:
-    """(x, y, z) in Å from the box centre of a point (z, y, x) in the world."""
+    """Convert world coordinates (z, y, x) to a point (x, y, z) in Å from the box centre."""
     corner = np.asarray(world, float)[::-1] - np.array(volume.header_origin_A)
     x, y, z = (float(a) for a in corner - volume.box // 2 * volume.pixel_size_A)
     return x, y, z
 
 
 def fulcrum_text(volume: Volume, world: npt.ArrayLike) -> str:
-    """A point (z, y, x) in the world as a spec's fulcrum is written: in Å from the corner of the box."""
+    """Return world coordinates (z, y, x) as a spec's fulcrum: in Å from the corner of the box."""
     corner = np.asarray(world, float)[::-1] - np.array(volume.header_origin_A)
     return ", ".join(f"{a:.2f}" for a in corner) + " A"
 
 
 def volume_from_layer(layer: ImageLike) -> Volume:
-    """The map that an image layer shows. Raises InputError for one that is no cubic map with cubic voxels."""
+    """Return the map of an image layer. Raises InputError if it is not cubic with cubic voxels."""
     data, (scale, translate) = np.asarray(layer.data), (np.asarray(a, float) for a in (layer.scale, layer.translate))
     if data.ndim != 3 or len(set(data.shape)) != 1:
-        raise InputError(f"layer {layer.name}: {' x '.join(map(str, data.shape))} is no cubic map: choose another")
+        raise InputError(f"layer {layer.name}: {' x '.join(map(str, data.shape))} is not a cubic map: choose another")
     return Volume(data.astype(np.float32, copy=False), voxel_A(layer.name, scale), origin_A(translate))
 
 
 def voxel_A(name: str, scale: npt.ArrayLike) -> float:
-    """The voxel size of a layer in Å. Raises InputError if it is not the same along each axis."""
+    """Return the voxel size of a layer in Å. Raises InputError if it differs between axes."""
     sizes = np.asarray(scale, float)
     if np.ptp(sizes) > 1e-4 * sizes.mean():
         words = " x ".join(f"{size:g}" for size in sizes)
@@ -191,20 +189,20 @@ def voxel_A(name: str, scale: npt.ArrayLike) -> float:
 
 
 def origin_A(translate: npt.ArrayLike) -> Point:
-    """(x, y, z) of the header's origin, from a layer's (z, y, x)."""
+    """Return the header's origin (x, y, z) from a layer's (z, y, x)."""
     z, y, x = (float(a) for a in np.asarray(translate, float))
     return x, y, z
 
 
 def shapes_from_layer(volume: Volume, shapes: Any) -> tuple[masks.Sphere | masks.Cuboid, ...]:
-    """Ellipses and rectangles of a Shapes layer, drawn in slices, as spheres and boxes that are as deep as wide.
+    """Return ellipses and rectangles of a Shapes layer, drawn in slices, as spheres and boxes as deep as wide.
 
     Raises InputError for other shapes.
     """
     found: list[masks.Sphere | masks.Cuboid] = []
     for corners, kind in zip(shapes.data, map(str, shapes.shape_type), strict=True):
         if kind not in ("ellipse", "rectangle"):
-            raise InputError(f"layer {shapes.name}: holds a {kind}: draw ellipses (spheres) and rectangles (boxes)")
+            raise InputError(f"layer {shapes.name}: contains a {kind}: draw ellipses (spheres) and rectangles (boxes)")
         world = np.asarray(corners, float) * shapes.scale + shapes.translate
         centre, size = from_world(volume, world.mean(axis=0)), np.ptp(world, axis=0)[::-1]
         deep = float(np.sort(size)[1:].mean())
@@ -217,7 +215,7 @@ def shapes_from_layer(volume: Volume, shapes: Any) -> tuple[masks.Sphere | masks
 
 
 def surface_level(volume: Volume) -> float:
-    """Density at which a map is drawn as a surface; the middle of its values where no threshold can be found."""
+    """Return the density of a map's surface: the automatic threshold, or the middle of its values without one."""
     if np.ptp(volume.data) == 0:
         return float(volume.data.flat[0])
     try:

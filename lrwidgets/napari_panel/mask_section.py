@@ -1,21 +1,35 @@
-"""A mask shaped beside the density: threshold, edges, shapes and models, and napari's own brush."""
+"""Shape a mask in the viewer: threshold, edges, shapes and models, and napari's own brush."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Shapes
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
 
 from lrcore import masks
 from lrcore.errors import InputError
 from lrcore.masks import soft_edge
 from lrcore.records import Volume
-from lrwidgets.gui.mask_settings import REGIONS, MaskSettings, describe_mask, describe_parts
+from lrwidgets.gui.mask_settings import (
+    APPLIED,
+    APPLY,
+    COARSE,
+    MAX_PARTS,
+    PARTS_LABEL,
+    REGIONS,
+    SLIDERS,
+    TICKS,
+    MaskSettings,
+    check_lines,
+    describe_mask,
+    describe_parts,
+    read_model,
+)
+from lrwidgets.gui.panel_base import ProgrammaticChange
 from lrwidgets.napari_panel.layers import (
     MASK,
     NEW_MASK,
@@ -30,36 +44,54 @@ from lrwidgets.napari_panel.viewer_layers import ViewerLayers
 from lrwidgets.session.session import Session
 
 PAINT, SHAPES = "mask paint", "mask shapes"
-SLIDERS = {
-    "lowpass_A": ("low-pass, Å", 0.0, 60.0),
-    "dilate_A": ("dilate, Å", -20.0, 40.0),
-    "soft_A": ("soft edge, Å", 0.0, 80.0),
-}
-TICKS = {"found": "find the threshold", "fill": "fill holes", "invert": "invert"}
-COARSE = 128
-"""Box of the map that is masked while a slider moves."""
 
 
 class MaskSection(Section):
-    """Shapes a mask on a map layer, shown as the layer `NEW_MASK`; *apply* has the session use it."""
+    """Shape a mask on a map layer, shown as the layer `NEW_MASK`, and apply it to the session."""
 
     def __init__(self, session: Session, scene: ViewerLayers) -> None:
         super().__init__()
         self.session, self.scene = session, scene
         self.settings = MaskSettings()
-        self._silent = False
+        self._silent = ProgrammaticChange()
         self._volume: Volume | None = None
         self._coarse: Volume | None = None
         self._made: masks.MaskResult | None = None
         self._painted: Volume | None = None
         self.controls: dict[str, QWidget] = {}
         self._build()
-        self.connect(session.mask_changed, lambda mask: self.relay.publish("mask", lambda: self._show_mask(mask)))
+        self.connect(session.mask_changed, lambda mask: self.publisher.publish("mask", lambda: self._show_mask(mask)))
         self._show_mask(session.mask)
 
     # --- the controls
 
     def _build(self) -> None:
+        self._build_form()
+        self.row(*(self._tick(name, label) for name, label in TICKS.items()))
+        button = self.button
+        self.row(
+            button("mask-make", "From the map", "make a mask of the selected map layer", self.make),
+            button("mask-paint", "Paint", "correct the mask with napari's brush", self.paint),
+            button("mask-use-paint", "Use painted mask", "the painted voxels with the soft edge", self.soften),
+        )
+        draw_tip = "draw ellipses and rectangles in a slice, which become spheres and boxes"
+        self.row(
+            button("mask-draw", "Draw shapes", draw_tip, self.draw),
+            button("mask-use-shapes", "Use drawn shapes", "keep the density inside the drawn shapes", self.use_shapes),
+            button("mask-clear", "Clear", "remove shapes, models and paint", self.clear),
+        )
+        self.model, self.selection = QLineEdit(), QLineEdit()
+        self.model.setPlaceholderText("model.pdb or .cif")
+        self.selection.setPlaceholderText("//A/10-120")
+        near = button("mask-model", "Near atoms", "keep the neighbourhood of these atoms", self._add_model)
+        self.row(self.model, self.selection, near)
+        self.facts = self.label("mask-facts")
+        self.row(button("mask-apply", *APPLY, self.apply))
+        self.rows.addWidget(self.message)
+        self.rows.addStretch(1)
+        self._show_settings()
+
+    def _build_form(self) -> None:
         form = QFormLayout()
         self.rows.addLayout(form)
         self.threshold = self._slider("threshold", 0.0, 1.0)
@@ -67,44 +99,15 @@ class MaskSection(Section):
         for name, (label, low, high) in SLIDERS.items():
             form.addRow(label, self._slider(name, low, high))
         self.region = QComboBox()
-        for words, value in REGIONS:
-            self.region.addItem(words, value)
+        for label, value in REGIONS:
+            self.region.addItem(label, value)
         self.region.currentIndexChanged.connect(self.catch_errors(lambda _: self.set(region=self.region.currentData())))
         form.addRow("region", self.region)
         self.parts = QSpinBox()
-        self.parts.setRange(0, 999)
-        self.parts.setToolTip("the largest parts to keep; 0: all")
+        self.parts.setRange(0, MAX_PARTS)
+        self.parts.setToolTip(PARTS_LABEL)
         self.parts.valueChanged.connect(self.catch_errors(lambda value: self.set(components=value)))
-        form.addRow("parts", self.parts)
-        ticks = [self._tick(name, words) for name, words in TICKS.items()]
-        self.row(*ticks)
-        button = self.button
-        self.row(
-            button("mask-make", "From the map", "a mask of the selected map layer", self.make),
-            button("mask-paint", "Paint", "correct the mask with napari's brush", self.paint),
-            button("mask-use-paint", "Soften paint", "what is painted, with the soft edge", self.soften),
-        )
-        self.row(
-            button("mask-draw", "Draw shapes", "ellipses and rectangles in a slice: spheres and boxes", self.draw),
-            button("mask-use-shapes", "Use shapes", "within the drawn shapes", self.use_shapes),
-            button("mask-clear", "Clear", "drop shapes, models and paint", self.clear),
-        )
-        self.model, self.selection = QLineEdit(), QLineEdit()
-        self.model.setPlaceholderText("model.pdb or .cif")
-        self.selection.setPlaceholderText("//A/10-120")
-        self.row(
-            self.model,
-            self.selection,
-            button("mask-model", "Near atoms", "what lies near these atoms", self._add_model),
-        )
-        self.facts = QLabel()
-        self.facts.setObjectName("lrw-mask-facts")
-        self.facts.setWordWrap(True)
-        self.rows.addWidget(self.facts)
-        self.row(button("mask-apply", "Apply", "the next iteration uses this mask", self.apply))
-        self.rows.addWidget(self.message)
-        self.rows.addStretch(1)
-        self._show_settings()
+        form.addRow("largest parts", self.parts)
 
     def _slider(self, name: str, low: float, high: float) -> QLabeledDoubleSlider:
         slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
@@ -125,21 +128,21 @@ class MaskSection(Section):
     # --- what a person does
 
     def set(self, **changes: Any) -> None:
-        """Change settings, and have the mask made anew. Raises TypeError for one that is not there."""
-        if self._silent:
+        """Change settings and make the mask again. Raises TypeError for an unknown one."""
+        if self._silent.is_active:
             return
         self.settings, self._painted = replace(self.settings, **changes), None
         self._show_settings()
         self._ask()
 
     def make(self) -> None:
-        """A mask of the selected map. Raises InputError if no layer shows one."""
+        """Make a mask of the selected map. Raises InputError if no layer shows one."""
         self._take(self.scene.current_map())
         self._painted = None
         self._ask()
 
     def paint(self) -> None:
-        """Put the mask into a Labels layer, with the brush in hand."""
+        """Put the mask into a Labels layer and select the brush."""
         self.latest.submit(self._whole(), self._show_brush, "brush")
 
     def _show_brush(self, mask: Volume) -> None:
@@ -148,10 +151,10 @@ class MaskSection(Section):
         self.scene.viewer.add_layer(labels)
         self.scene.viewer.dims.ndisplay = 2
         labels.n_edit_dimensions, labels.brush_size, labels.mode = 3, 5, "paint"
-        self.show_message("paint with 1, erase with 0; then Soften paint", "")
+        self.show_message("paint with label 1, erase with 0; then press Use painted mask", "neutral")
 
     def soften(self) -> None:
-        """Take what is painted as the mask, with the soft edge. Raises InputError if nothing is."""
+        """Use the painted voxels with the soft edge as mask. Raises InputError if nothing is painted."""
         layer = self._layer(PAINT, Labels, "press Paint first")
         inside, width = np.asarray(layer.data) > 0, self.settings.soft_A
         pixel, place = voxel_A(PAINT, layer.scale), origin_A(layer.translate)
@@ -164,7 +167,7 @@ class MaskSection(Section):
         self.latest.submit(softened, self._show_painted, "paint")
 
     def draw(self) -> None:
-        """A Shapes layer to draw ellipses and rectangles in."""
+        """Add a Shapes layer to draw ellipses and rectangles in."""
         if SHAPES not in self.scene.viewer.layers:
             look = {"face_color": "#ffffff30", "edge_color": "#ffb000", "edge_width": 1.0}
             self.scene.viewer.add_layer(Shapes(ndim=3, name=SHAPES, **look))
@@ -174,41 +177,39 @@ class MaskSection(Section):
         layer.mode = "add_ellipse"
 
     def use_shapes(self) -> None:
-        """Take the drawn shapes. Raises InputError if there are none."""
+        """Use the drawn shapes. Raises InputError if there are none."""
         layer = self._layer(SHAPES, Shapes, "press Draw shapes first")
-        found = shapes_from_layer(self.session.mask, layer)
-        self.set(drawn=found, region="within" if self.settings.region == "dense" else self.settings.region)
+        settings = replace(self.settings, drawn=())  # so that they count as the first ones
+        self._set_settings(settings.with_shapes(shapes_from_layer(self.session.mask, layer)))
 
     def clear(self) -> None:
-        """Drop shapes, models and paint."""
+        """Remove shapes, models and paint."""
         self._drop(PAINT)
         self._drop(SHAPES)
-        self.set(drawn=(), atoms=(), joined=(), region="dense")
+        self._set_settings(self.settings.without_shapes())
 
     def apply(self) -> None:
-        """Have the session use the mask from the next iteration on."""
+        """Use the mask from the next iteration. Raises InputError if there is no new one."""
         if self._painted is None and self._volume is None:
             raise InputError("there is no new mask yet: press From the map, or paint one")
         make, session = self._whole(), self.session
-        self.show_message("making the whole mask …", "")
+        self.show_message("making the full mask …", "neutral")
         self.latest.submit(lambda: session.use_mask(make()), lambda _: self._applied(), "apply")
 
     def _applied(self) -> None:
         self._drop(PAINT)
         self.scene.drop(NEW_MASK)
-        self.show_message("the next iteration uses this mask")
+        self.show_message(APPLIED)
 
     def _add_model(self) -> None:
-        path, selection = self.model.text().strip(), self.selection.text().strip()
-
-        def read() -> masks.Atoms:
-            return masks.Atoms(masks.read_atoms(path, selection), 5.0, f"{Path(path).name} {selection}".strip())
-
-        self.latest.submit(read, self._add_atoms, "model")
+        path, selection = self.model.text(), self.selection.text()
+        self.latest.submit(lambda: read_model(path, selection), self._add_atoms, "model")
 
     def _add_atoms(self, atoms: masks.Atoms) -> None:
-        region = "within" if self.settings.region == "dense" else self.settings.region
-        self.set(atoms=(*self.settings.atoms, atoms), region=region)
+        self._set_settings(self.settings.with_atoms(atoms))
+
+    def _set_settings(self, settings: MaskSettings) -> None:
+        self.set(**self.settings.changes_to(settings))
 
     # --- the mask
 
@@ -216,7 +217,7 @@ class MaskSection(Section):
         self._volume, self._coarse, self._made = volume, masks.downsample_volume(volume, COARSE, workers=2), None
 
     def _ask(self) -> None:
-        """Have the mask of these settings made and shown."""
+        """Make and show the mask of these settings."""
         if self._volume is None:
             self._take(self.scene.current_map())
         coarse, settings = self._coarse, self.settings
@@ -232,7 +233,7 @@ class MaskSection(Section):
         self._show_new(replace(made.volume, data=made.mask))
         if made.lowpassed is not None:
             low, high = float(np.median(made.lowpassed)), float(made.lowpassed.max())
-            with _ProgrammaticChange(self):
+            with self._silent():
                 self.threshold.setRange(low, high)
                 self.threshold.setDecimals(4 if high < 10 else 2)
                 if self.settings.found and made.threshold is not None:
@@ -243,9 +244,7 @@ class MaskSection(Section):
         self._painted = mask
         self._show_new(mask)
         checks = masks.check_mask(mask.data, mask.pixel_size_A, None)
-        self._show_facts(
-            [("✓ " * check.passed + "⚠ " * (not check.passed) + check.sentence, check.passed) for check in checks]
-        )
+        self._show_facts(check_lines(checks))
 
     def _show_facts(self, lines: list[tuple[str, bool]]) -> None:
         words = [line if passed else f'<span style="color: {BAD}">{line}</span>' for line, passed in lines]
@@ -253,7 +252,7 @@ class MaskSection(Section):
         self.show_message("")
 
     def _whole(self) -> Callable[[], Volume]:
-        """What makes the mask at work on, on any thread: the painted one, that of the settings, or the session's."""
+        """Return a function for any thread that makes the painted mask, that of the settings, or the session's."""
         painted, volume, settings, given = self._painted, self._volume, self.settings, self.session.mask
 
         def make() -> Volume:
@@ -265,7 +264,7 @@ class MaskSection(Section):
         return make
 
     def _show_new(self, mask: Volume) -> None:
-        """The mask at work on, in place of the session's."""
+        """Show the new mask in place of the session's."""
         self.scene.put(mask_layer(mask, NEW_MASK))
         old = self.scene.find(MASK)
         if old is not None:
@@ -277,7 +276,7 @@ class MaskSection(Section):
     # --- what is shown
 
     def _show_settings(self) -> None:
-        with _ProgrammaticChange(self):
+        with self._silent():
             for name, control in self.controls.items():
                 value = getattr(self.settings, name)
                 if isinstance(control, QCheckBox):
@@ -297,16 +296,3 @@ class MaskSection(Section):
     def _drop(self, name: str) -> None:
         if name in self.scene.viewer.layers:
             self.scene.viewer.layers.remove(name)
-
-
-class _ProgrammaticChange:
-    """While this lasts, what changes in the controls is no person's doing."""
-
-    def __init__(self, section: MaskSection) -> None:
-        self._section = section
-
-    def __enter__(self) -> None:
-        self._before, self._section._silent = self._section._silent, True
-
-    def __exit__(self, *_: object) -> None:
-        self._section._silent = self._before

@@ -1,4 +1,4 @@
-"""The dock panel: data → mask → fulcrum → priors → run → sweep → inspect → export, on a session others may show too."""
+"""Combine all sections in one dock panel: data, mask, fulcrum, priors, run, sweep, inspect, export."""
 
 import contextlib
 import weakref
@@ -30,14 +30,14 @@ from lrwidgets.session.view_state import make_view_state
 
 WIDTH = 420
 _RESUMABLE_SESSIONS: dict[int, Session] = {}
-"""Sessions whose panel was closed, by the viewer's id: a new panel there takes them up again."""
+"""Sessions whose panel was closed, by the viewer's id: a new panel of that viewer shows them again."""
 
 
 class SessionPanel(QWidget):
-    """Everything about a session beside the density. Without a session it asks for data first.
+    """Everything about a session next to the density. Without a session it asks for data first.
 
-    sections: by the name of their tab. Closing it stops nothing: the session goes on, and a new panel of the viewer
-    shows it again. Closing the viewer while something runs asks first.
+    Closing the panel stops nothing: the session continues, and a new panel of the viewer shows it again. Closing the
+    viewer while something runs asks first. sections: by the name of their tab.
     """
 
     def __init__(self, viewer: Viewer, session: Session | None = None) -> None:
@@ -46,8 +46,8 @@ class SessionPanel(QWidget):
         self.session: Session | None = None
         self.sections: dict[str, Section] = {}
         self.setMinimumWidth(WIDTH)
-        self.relay = QtPublisher(self._show_error, self)
-        self.latest = LatestTasks(self.relay, self._show_error)
+        self.publisher = QtPublisher(self._show_error, self)
+        self.latest = LatestTasks(self.publisher, self._show_error)
         self.head = QLabel()
         self.head.setObjectName("lrw-head")
         self.head.setWordWrap(True)
@@ -67,7 +67,7 @@ class SessionPanel(QWidget):
         self.destroyed.connect(_shut_down_callback(self))
 
     def open(self, session: Session) -> None:
-        """Show a session in place of the one before, which goes on without a view."""
+        """Show a session in place of the one before, which continues without a view."""
         self._forget()
         self.session = session
         self.data.describe(session)
@@ -82,21 +82,23 @@ class SessionPanel(QWidget):
         }
         for name, section in self.sections.items():
             self._add(name, section)
-        self.sections["Run"].wanted.connect(self._show_requested_figure)
-        self.sections["Run"].compared.connect(self._show_comparison)
+        run = self.sections["Run"]
+        assert isinstance(run, RunSection)
+        run.model.figure_requested.connect(self._show_requested_figure)
+        run.model.comparison_done.connect(self._show_comparison)
         session.state_changed.connect(self._changed)
         self.tabs.setCurrentIndex(self._index("Run" if session.state.tree else "Mask"))
         self._changed(session.state)
         self._load_map()
 
     def showEvent(self, event: Any) -> None:
-        """Docked by now, or elsewhere than before."""
+        """Watch the window in which the panel is now docked."""
         super().showEvent(event)
         if not self._left:
             self._guard.watch()
 
     def shut_down(self) -> None:
-        """Let go of session, viewer and threads; the session goes on."""
+        """Disconnect from session and viewer, and end the threads; the session continues."""
         if self._left:
             return
         self._left = True
@@ -108,14 +110,14 @@ class SessionPanel(QWidget):
         self._forget()
         self.data.shut_down()
         self.latest.close()
-        self.relay.close()
+        self.publisher.close()
         self.scene.viewer = None  # or a panel that Qt still holds would hold the viewer
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until everything asked for is computed and written: whether it is. On Qt's thread."""
+        """Wait until every request is computed and shown; return whether it is. On Qt's thread."""
         parts = [self.data, *self.sections.values()]
         done = all(part.flush(timeout) for part in parts)
-        return done and self.latest.flush(timeout) and self.relay.flush(timeout)
+        return done and self.latest.flush(timeout) and self.publisher.flush(timeout)
 
     def _forget(self) -> None:
         if self.session is not None:
@@ -146,27 +148,27 @@ class SessionPanel(QWidget):
         self._inspect().compare(found)
 
     def _inspect(self) -> InspectSection:
-        """Turn to it."""
+        """Return the section after selecting its tab."""
         inspect = self.sections["Inspect"]
         assert isinstance(inspect, InspectSection)
         self.tabs.setCurrentIndex(self._index("Inspect"))
         return inspect
 
     def _changed(self, state: RunState) -> None:
-        self.relay.publish("head", self._show_head)
+        self.publisher.publish("head", self._show_head)
         if state.node != self._node:
             self._node = state.node
             self._load_map()
 
     def _show_head(self) -> None:
-        """One line above the tabs, whichever is open."""
+        """Show the state in the line above the tabs."""
         if self.session is not None:
             shown = make_view_state(self.session.spec, self.session.state)
             words = [self.session.summary(), shown.status, shown.progress]
             self.head.setText(" · ".join(word for word in words if word))
 
     def _load_map(self) -> None:
-        """Have the map of the present step shown."""
+        """Show the map of the present step."""
         session = self.session
         if session is not None:
             self.latest.submit(lambda: newest_map_layer(session), self._show_map, "map")
@@ -186,7 +188,7 @@ class SessionPanel(QWidget):
 
 
 def newest_map_layer(session: Session) -> LayerData | None:
-    """The map of the present step, filtered by its FSC; before it the mean of the half maps; None without any."""
+    """Return the present step's map filtered by its FSC, or the mean of the input half maps, or None without any."""
     if session.state.node is not None:
         node, step = session.load_step()
         return map_layer(final_map(session.job_of(node), step))
@@ -195,7 +197,7 @@ def newest_map_layer(session: Session) -> LayerData | None:
 
 
 class _CloseGuard(QObject):
-    """Asks before the viewer's window is closed over a run, and has the panel let go when it is."""
+    """Ask before the viewer's window is closed during a run, and shut the panel down when it is."""
 
     def __init__(self, panel: SessionPanel) -> None:
         super().__init__(panel)
@@ -203,7 +205,7 @@ class _CloseGuard(QObject):
         self._window: QMainWindow | None = None
 
     def watch(self) -> None:
-        """Watch the window that the panel is docked in."""
+        """Watch the window in which the panel is docked."""
         found = self._panel.parentWidget()
         while found is not None and not isinstance(found, QMainWindow):
             found = found.parentWidget()
@@ -214,13 +216,13 @@ class _CloseGuard(QObject):
                 found.installEventFilter(self)
 
     def stop_watching(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._window is not None:
             self._window.removeEventFilter(self)
             self._window = None
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Whether the event ends here."""
+        """Handle an event; return whether it goes no further."""
         if event.type() == QEvent.Type.Close and watched is self._window:
             if not self._may_close():
                 event.ignore()
@@ -233,7 +235,7 @@ class _CloseGuard(QObject):
         if session is None or session.state.phase == "idle":
             return True
         buttons = QMessageBox.StandardButton
-        asked = "A refinement is running. Stop it at the next chunk of particles and close? Whole steps are kept."
+        asked = "A refinement is running. Stop it at the next chunk of particles and close? Finished steps are kept."
         if QMessageBox.question(self._panel, "lrwidgets", asked, buttons.Yes | buttons.No) != buttons.Yes:
             return False
         session.stop()
@@ -241,7 +243,7 @@ class _CloseGuard(QObject):
 
 
 def _shut_down_callback(panel: SessionPanel) -> Any:
-    """For when the dock is thrown away: Qt's half of the panel is gone by then, so that only ours is let go of."""
+    """Return a callback for a deleted dock: Qt's half of the panel is gone by then, so that only ours is shut down."""
     found = weakref.ref(panel)
 
     def leave(*_: object) -> None:

@@ -1,19 +1,19 @@
-"""Where a click meets a map: the surface in 3D, the slice in 2D."""
+"""Find the point of a map under a click: on the surface in 3D, in the slice in 2D."""
 
 from typing import Any
 
 import numpy as np
 from napari.layers import Image
 
-from lrwidgets.napari_panel.layers import Point
+from lrwidgets.gui.fulcrum_model import Point
 
 STEPS_PER_VOXEL = 2
 
 
 def pick_surface_point(viewer: Any, event: Any) -> Point | None:
-    """(z, y, x) in the world of what lies under the mouse; None where there is nothing.
+    """Return the point (z, y, x) under the mouse in world coordinates; None if there is none.
 
-    In 3D it is the first voxel along the line of sight that is above the threshold of a visible map's surface.
+    In 3D it is the first point along the line of sight that is above the surface threshold of a visible map.
     """
     if viewer.dims.ndisplay == 2:
         z, y, x = (float(a) for a in event.position[-3:])
@@ -36,7 +36,7 @@ def pick_surface_point(viewer: Any, event: Any) -> Point | None:
 
 
 def first_point_above(data: np.ndarray, level: float, near: np.ndarray, far: np.ndarray) -> np.ndarray | None:
-    """The first point (3,) from `near` to `far`, in voxels, at which the map is above a level; None if nowhere."""
+    """Return the first point (3,) from `near` to `far`, in voxels, where a map reaches a level; None if nowhere."""
     near, far = np.asarray(near, float), np.asarray(far, float)
     count = int(np.ceil(np.linalg.norm(far - near) * STEPS_PER_VOXEL)) + 1
     points = near + np.linspace(0, 1, count)[:, None] * (far - near)

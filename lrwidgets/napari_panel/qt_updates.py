@@ -1,4 +1,4 @@
-"""Writing on Qt's thread what other threads have to say: the newest of each kind, ten times a second at most."""
+"""Write to widgets on Qt's thread from any thread: the newest of each key, at most ten times a second."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from lrwidgets.gui.threads import RATE_HZ, OnError, Task
 
 
 class QtPublisher(QObject):
-    """What `threads.Publisher` is to a notebook. on_error: told of a write that fails, on Qt's thread."""
+    """Counterpart of `threads.Publisher` for Qt. on_error: receives the error of a write that fails, on Qt's thread."""
 
     _update_requested = Signal()
 
@@ -28,7 +28,7 @@ class QtPublisher(QObject):
         self.closed = False
 
     def publish(self, key: Hashable, write: Task) -> None:
-        """Have `write` called soon on Qt's thread, unless another of the same key comes first; never blocks."""
+        """Call `write` soon on Qt's thread, unless another one of the same key comes first; never blocks."""
         with self._lock:
             if self.closed:
                 return
@@ -38,14 +38,14 @@ class QtPublisher(QObject):
             self._update_requested.emit()
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """On Qt's thread: let it work until nothing waits: whether that came to pass within `timeout` seconds."""
+        """Process events on Qt's thread until nothing is queued; return whether that was so within `timeout`, s."""
         end = time.monotonic() + timeout
         while self._waiting and time.monotonic() < end:
             QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
         return not self._waiting
 
     def close(self) -> None:
-        """Drop what waits; nothing is written any more."""
+        """Drop what is queued, and write nothing more."""
         with self._lock:
             self.closed = True
             self._waiting.clear()
@@ -65,7 +65,7 @@ class QtPublisher(QObject):
 
 
 def run_guarded(task: Callable[[], object], on_error: OnError) -> None:
-    """Do a task, and tell of what it raises."""
+    """Run a task and pass its exception to `on_error`."""
     try:
         task()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Files as layers: maps, stacks, particles and run folders."""
+"""Read maps, stacks, particles and run folders as layers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,16 +19,16 @@ Paths = str | Sequence[str]
 MAPS, STACKS, PARTICLES, RUN = (".mrc", ".map", ".ccp4"), (".mrcs",), (".star", ".cs", ".csg"), ".zarr"
 PACKED = (".gz", ".bz2")
 CHUNK = 16
-"""Images that are read at once."""
+"""Number of images read at once."""
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
-    """The reader of these files, or None if they are not ours."""
+    """Return the reader of these files, or None for unknown ones."""
     return read if all(_reader_for(Path(each)) is not None for each in _as_path_list(path)) else None
 
 
 def read(paths: Paths) -> list[LayerData]:
-    """Layers of files. Raises InputError for one that cannot be shown."""
+    """Return the layers of files. Raises InputError for one that cannot be shown."""
     return [layer for path in _as_path_list(paths) for layer in _read(Path(path))]
 
 
@@ -50,12 +50,12 @@ def _reader_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
 def _read(path: Path) -> list[LayerData]:
     reader = _reader_for(path)
     if reader is None:
-        raise InputError(f"{path}: is no map, stack, particle table or run: choose .mrc, .star, .cs or RUN.zarr")
+        raise InputError(f"{path}: is not a map, stack, particle table or run: choose .mrc, .star, .cs or RUN.zarr")
     return reader(path)
 
 
 def _map(path: Path) -> list[LayerData]:
-    """A map, or a mask if all of it lies between 0 and 1 and most is 0; a stack that is named .mrc."""
+    """Return a map, a mask if values lie between 0 and 1 and many are 0, or a stack named .mrc."""
     if path.suffix not in PACKED:
         with mrcfile.open(path, header_only=True, permissive=True) as file:
             sides = (int(file.header.nx), int(file.header.ny), int(file.header.nz))
@@ -68,19 +68,19 @@ def _map(path: Path) -> list[LayerData]:
 
 
 def _stack(path: Path) -> list[LayerData]:
-    """Images one below the other, read from the file as they are looked at."""
+    """Return a stack of images, read from the file when they are displayed."""
     try:
         file = mrcfile.mmap(path, mode="r", permissive=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}): is it an MRC file?") from error
     data, pixel = file.data, float(file.voxel_size.x) or 1.0
     if data is None or data.ndim != 3:
-        raise InputError(f"{path}: holds no stack of images")
+        raise InputError(f"{path}: is not a stack of images")
     return [_images(data, path.name, pixel)]
 
 
 def _particles(path: Path) -> list[LayerData]:
-    """The images of a table of particles, in its order."""
+    """Return the images of a particle table, in its order."""
     import dask.array as da
 
     particles = io.read_particles(path)
@@ -111,7 +111,7 @@ def _images(data: object, name: str, pixel_size_A: float, particles: Particles |
 
 
 def _run(path: Path) -> list[LayerData]:
-    """The newest step of a run."""
+    """Return the newest step of a run."""
     from lrwidgets.session.session import Session
 
     with Session.open(path, write=False) as session:
@@ -121,7 +121,7 @@ def _run(path: Path) -> list[LayerData]:
 
 
 def step_layers(job: Job, first: Step, step: Step) -> list[LayerData]:
-    """Map, half maps (hidden), mask and fulcrum of a step. first: its run's Step 0."""
+    """Return map, half maps (hidden), mask and fulcrum of a step as layers. first: step 0 of its run."""
     maps, shown = step.half_maps, f"iteration {step.iteration}"
     final = final_map(job, step)
     return [

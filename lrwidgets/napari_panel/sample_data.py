@@ -1,4 +1,4 @@
-"""The sample: a small flexible particle, simulated once on this machine."""
+"""Provide a sample data set: a small flexible particle, simulated once on this machine."""
 
 import tempfile
 from pathlib import Path
@@ -12,13 +12,18 @@ from lrwidgets.napari_panel.layers import LayerData, fulcrum_layer, map_layer, m
 FOLDER = "lrwidgets-example"
 
 
+def sample_folder() -> Path:
+    """Return the folder of the sample, which lies in the folder for temporary files."""
+    return Path(tempfile.gettempdir()) / FOLDER
+
+
 def make_sample_files() -> Example:
-    """The files of the sample, made in a few seconds in the folder for temporary files unless they are there."""
-    return make_example(Path(tempfile.gettempdir()) / FOLDER)
+    """Simulate the files of the sample in a few seconds, unless they exist."""
+    return make_example(sample_folder())
 
 
 def sample() -> list[LayerData]:
-    """Consensus map, mask of the moving body, and a fulcrum in the mask's middle."""
+    """Return consensus map, mask of the moving body, and a fulcrum at the mask's centre as layers."""
     files = make_sample_files()
     first, second = (io.read_volume(path) for path in files.half_maps)
     mask = io.read_volume(files.mask)

@@ -1,4 +1,4 @@
-"""The viewer with the panel, on a session or a run."""
+"""Open a napari viewer with the panel."""
 
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,28 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 NAME = "Local refinement"
-"""Title of the dock."""
+"""Title of the dock widget."""
 
 
 def show_napari(session: Session | None = None, viewer: "Viewer | None" = None) -> "Viewer":
-    """A viewer with the panel on a session, without one asking for data; the viewer given, or a new one.
+    """Show a session in napari.
 
-    Raises InputError if napari or Qt is not installed.
+    Parameters
+    ----------
+    session
+        Session to show; without one the panel asks for data.
+    viewer
+        Viewer to use; by default a new one.
+
+    Returns
+    -------
+    Viewer
+        The viewer with the panel docked.
+
+    Raises
+    ------
+    InputError
+        If napari or Qt is not installed.
     """
     try:
         from napari import Viewer

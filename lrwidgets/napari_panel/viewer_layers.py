@@ -1,4 +1,4 @@
-"""The viewer's layers that are ours: put once, then kept up to date by name. On Qt's thread only."""
+"""Add our layers to a viewer and update them by name. On Qt's thread only."""
 
 from typing import Any
 
@@ -14,19 +14,19 @@ OURS = "lrwidgets"
 
 
 class ViewerLayers:
-    """What we show in a viewer, a napari `ViewerModel`."""
+    """Our layers in a viewer, a napari `ViewerModel`."""
 
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
 
     def find(self, name: str) -> Layer | None:
-        """Our layer of that name."""
+        """Return our layer of that name, or None."""
         layers = self.viewer.layers
         found = layers[layers.index(name)] if name in layers else None
         return found if found is not None and OURS in found.metadata else None
 
     def put(self, layer: LayerData) -> Layer:
-        """Show a layer, in place of ours of the same name: its look and its place in the list are kept."""
+        """Show a layer in place of ours of the same name, with that one's appearance and position in the list."""
         data, arguments, kind = layer
         old = self.find(arguments["name"])
         if old is None or old._type_string != kind or (kind == "image" and old.data.ndim != np.ndim(data)):
@@ -35,7 +35,7 @@ class ViewerLayers:
             made, chosen = Layer.create(data, dict(arguments), kind), self.viewer.layers.selection.active
             self.viewer.add_layer(made)
             if chosen is not None and chosen in self.viewer.layers:
-                self.viewer.layers.selection.active = chosen  # what a person holds is not taken out of the hand
+                self.viewer.layers.selection.active = chosen  # the selection stays as it was
             return made
         old.data = data
         for name in ("scale", "translate"):
@@ -52,7 +52,7 @@ class ViewerLayers:
             self.viewer.layers.remove(layer)
 
     def current_map(self) -> Volume:
-        """The map that a person works on: the selected image layer, or the last one that shows a map.
+        """Return the selected map layer, or the last visible one.
 
         Raises InputError if there is none.
         """

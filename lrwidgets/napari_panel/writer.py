@@ -1,4 +1,4 @@
-"""A layer as an MRC file, its place in the world in the header."""
+"""Write a layer as an MRC file with its position in the header."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from lrwidgets.napari_panel.layers import origin_A, voxel_A
 
 
 def write(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an image or labels layer as a map: the paths written.
+    """Write an image or labels layer as a map; return the paths written.
 
-    Labels become 1 where there is one and 0 elsewhere. Raises InputError for layers that are no cubic map.
+    Labels become 1, the background 0. Raises InputError for a layer that is not a cubic map.
     """
     target = Path(path)
     array = np.asarray(data)
     name = str(attributes.get("name") or target.name)
     if array.ndim != 3 or len(set(array.shape)) != 1:
-        raise InputError(f"layer {name}: {' x '.join(map(str, array.shape))} is no cubic map")
+        raise InputError(f"layer {name}: {' x '.join(map(str, array.shape))} is not a cubic map")
     if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
         array = array > 0
     pixel, place = voxel_A(name, attributes.get("scale", (1.0,) * 3)), attributes.get("translate", (0.0,) * 3)

@@ -1,4 +1,7 @@
-"""Figures of results: from the xarray tree (docs/results.md) to a matplotlib Figure; never pyplot, so on any thread."""
+"""Draw figures of results: from the xarray tree (docs/results.md) to a matplotlib Figure.
+
+pyplot is never imported, so that figures can be drawn on any thread.
+"""
 
 from lrwidgets.plots._comparison import compare, overview
 from lrwidgets.plots._curves import conical, fsc, guinier, history

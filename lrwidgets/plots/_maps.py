@@ -1,4 +1,4 @@
-"""Slices of maps, before and after, and of their local resolution."""
+"""Draw slices of maps and of local resolution."""
 
 import numpy as np
 import xarray as xr
@@ -19,22 +19,31 @@ from lrwidgets.plots._style import (
     legend_above,
     new_figure,
     results_group,
+    set_axis_title,
     style_axes,
-    title,
 )
 
 GREYS = colormaps["gray"].resampled(48)
-"""As many as an eye tells apart, and half the file."""
+"""As many grey levels as the eye distinguishes, which halves the size of the file."""
 PLANES = (("x", "y", "z"), ("x", "z", "y"), ("y", "z", "x"))
-"""Axes of a slice, and the one across it."""
+"""Horizontal and vertical axis of a slice, and its normal."""
 MARGIN_A = 8.0
-"""How far a slice shows what lies around the mask."""
+"""Margin that a slice shows around the mask."""
 
 
 def slices(before: xr.DataArray, after: xr.DataArray, mask: xr.DataArray) -> Figure:
-    """Three orthogonal slices of two maps through the middle of the mask: maps on (z, y, x) in Å, one contrast.
+    """Draw three orthogonal slices of two maps through the centre of the mask, with the same contrast.
 
-    `filtered_map(tree)` makes such a map from results.
+    Parameters
+    ----------
+    before : map, (z, y, x), coordinates in Å from the box centre; `filtered_map` returns one from results
+    after : map on the same grid
+    mask : mask on the same grid; its outline is drawn
+
+    Returns
+    -------
+    Figure
+        A row for each map, a column for each plane.
     """
     figure = new_figure(9.5, 6.6)
     draw_slices(figure, {"before": before, "after": after}, mask)
@@ -42,7 +51,18 @@ def slices(before: xr.DataArray, after: xr.DataArray, mask: xr.DataArray) -> Fig
 
 
 def local_resolution(resolution: xr.DataArray, mask: xr.DataArray) -> Figure:
-    """Slices of a map of local resolution inside its mask, and its histogram there: both on (z, y, x) in Å."""
+    """Draw slices and a histogram of the local resolution inside a mask.
+
+    Parameters
+    ----------
+    resolution : local resolution in Å, (z, y, x), coordinates in Å from the box centre
+    mask : mask on the same grid
+
+    Returns
+    -------
+    Figure
+        Three orthogonal slices through the centre of the mask, and the histogram.
+    """
     inside = resolution.where(mask > 0.5)
     values = resolution.values[mask.values > 0.5]
     low, high = np.quantile(values, (0.01, 0.99))
@@ -55,24 +75,38 @@ def local_resolution(resolution: xr.DataArray, mask: xr.DataArray) -> Figure:
         ends = [edge for a in (across, up) for edge in (float(mask[a][0]) - step / 2, float(mask[a][-1]) + step / 2)]
         image = ax.imshow(plane, cmap="viridis_r", vmin=low, vmax=high, origin="lower", extent=ends)
         style_axes(ax, f"{across}, Å", f"{up}, Å")
-    figure.colorbar(image, ax=axes[2], label="Å")
+    figure.colorbar(image, ax=axes[2], label="local resolution, Å")
     axes[3].hist(values, bins=np.linspace(low, max(high, low + 0.1), BINS), color=BLUE, alpha=0.75, edgecolor="white")
-    middle = float(np.median(values))
-    axes[3].axvline(middle, 0, 1 / HEADROOM, color=INK, lw=1.4, label=f"median {middle:.2f} Å")
+    median = float(np.median(values))
+    axes[3].axvline(median, 0, 1 / HEADROOM, color=INK, lw=1.4, label=f"median {median:.2f} Å")
     style_axes(axes[3], "local resolution, Å", "voxels inside the mask")
     legend_above(axes[3])
     return figure
 
 
 def filtered_map(tree: xr.DataTree) -> xr.DataArray:
-    """Mean of the half maps of the last iteration, filtered by their corrected FSC, not masked: (z, y, x) in Å."""
+    """Return the mean of the last iteration's half maps, filtered by the corrected FSC, not masked.
+
+    Parameters
+    ----------
+    tree : results, as `Session.results` returns them
+
+    Returns
+    -------
+    xarray.DataArray
+        The map, (z, y, x), coordinates in Å from the box centre.
+
+    References
+    ----------
+    The filter is √(2 FSC / (1 + FSC)): Rosenthal & Henderson 2003, J. Mol. Biol. 333, 721.
+    """
     mean = results_group(tree, "volumes")["half_map"].mean("half")
     gain = combined_gain(fsc_curve(results_group(tree, "fsc"), "corrected").value)
     return mean.copy(data=filter_map(mean.values, gain))
 
 
 def draw_slices(figure: Figure | SubFigure, maps: dict[str, xr.DataArray], mask: xr.DataArray) -> None:
-    """A row for each map, a column for each plane through the middle of the mask; contrast from the last map."""
+    """Draw a row for each map and a column for each plane through the centre of the mask; contrast of the last map."""
     grid = {axis: mask[axis].values for axis in "xyz"}
     step = grid["x"][1] - grid["x"][0]
     centre = dict(zip("xyz", centre_of_mass(mask.values) * step, strict=True))
@@ -104,12 +138,12 @@ def draw_slices(figure: Figure | SubFigure, maps: dict[str, xr.DataArray], mask:
             ax.set_ylim(_window(grid[up], centre[up], reach))
             ax.locator_params(nbins=4)
             style_axes(ax, f"{across}, Å", f"{up}, Å")
-            where = f"{centre[along]:.0f} Å".replace("-", "\N{MINUS SIGN}")
-            title(ax, f"{name}, {along} = {where}")
+            position = f"{centre[along]:.0f} Å".replace("-", "\N{MINUS SIGN}")
+            set_axis_title(ax, f"{name}, {along} = {position}")
 
 
 def _window(grid: Float64, centre: float, reach: float) -> tuple[float, float]:
-    """What to show of an axis: `reach` to both sides, moved into the box, or all of it."""
+    """Return the limits of an axis: `reach` to both sides of the centre, moved into the box, or the whole box."""
     low, high = float(grid[0]), float(grid[-1])
     if 2 * reach >= high - low:
         return low, high

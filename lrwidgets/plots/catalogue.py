@@ -1,4 +1,4 @@
-"""The figures of a step that every face offers, by name."""
+"""List the figures of a step that every interface offers, by name."""
 
 import threading
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from matplotlib.figure import Figure
 from lrwidgets import plots
 
 RENDER_LOCK = threading.Lock()
-"""Matplotlib draws one figure at a time, whichever face asks."""
+"""Matplotlib renders one figure at a time; all interfaces take this lock."""
 
 
 def before_after_slices(tree: xr.DataTree, start: xr.DataTree) -> Figure:
-    """Slices of the map at the start and of that of `tree`."""
+    """Draw slices of the map of a step (`tree`) and of the map of the start."""
     before, after = plots.filtered_map(start), plots.filtered_map(tree)
     return plots.slices(before, after, tree.children["mask"].to_dataset()["mask"])
 
 
 UNCERTAINTY = "Uncertainty"
 SDS = '["particles"].to_dataset()[["rotation_sd", "shift_sd"]]'
-DRAWN = SDS.replace("particles", "uncertainty")
+SAMPLED_SDS = SDS.replace("particles", "uncertainty")
 FIGURES: dict[str, tuple[Callable[..., Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
     "Pose changes": (lambda tree, **how: plots.changes(tree, by_half=True, **how), "Pose changes", '["particles"]'),
@@ -29,7 +29,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], str, str]] = {
     "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
     "Guinier": (lambda tree, **_: plots.guinier(tree), "Guinier plot", '["volumes"]["half_map"]'),
 }
-"""Name → figure of a tree of results (narrow: for a side panel), what it is, and where in the results its data are."""
+"""Name → function (results tree, narrow) → Figure, its description, and the Python index of its data in the results."""
 MOTION, MAPS = "Motion", "Before / after"
 _EVIDENCE = {
     "FSC": "overfitting halves_share half_maps_share initial_lowpass",
@@ -40,9 +40,9 @@ _EVIDENCE = {
     MAPS: "mask_edge mask_small mask_still other_hand other_scale",
 }
 FIGURE_OF_FINDING = {finding: figure for figure, findings in _EVIDENCE.items() for finding in findings.split()}
-"""Finding of `lrcore.analysis.advice.advise` → the figure in which it can be seen."""
+"""Name of a finding of `lrcore.analysis.advice.advise` → name of the figure that shows it."""
 
 
 def data_code(name: str, tree: xr.DataTree) -> str:
-    """Where in these results the data of a figure are, as Python."""
-    return DRAWN if name == UNCERTAINTY and "uncertainty" in tree.children else FIGURES[name][2]
+    """Return the Python index of a figure's data in these results."""
+    return SAMPLED_SDS if name == UNCERTAINTY and "uncertainty" in tree.children else FIGURES[name][2]

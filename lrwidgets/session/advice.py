@@ -1,4 +1,4 @@
-"""Advice on the steps of a session, for every face, and how it is followed."""
+"""Give advice on the steps of a session, the same in every interface, and apply it."""
 
 import threading
 from weakref import WeakKeyDictionary
@@ -21,29 +21,44 @@ _scores: "WeakKeyDictionary[Session, dict[str, HeldOut]]" = WeakKeyDictionary()
 
 
 def findings(session: Session, node: str) -> tuple[Finding, ...]:
-    """Advice on a step: from its settings and its course, the motion that its poses tell, and the input of its run.
+    """Return advice on a step, from its settings, its history, the motion in its poses and the input of its run.
 
-    What is worked out from images is kept for all faces that ask.
+    What is computed from images is kept in memory for all interfaces.
+
+    Parameters
+    ----------
+    session : the session
+    node : id of the step
+
+    Returns
+    -------
+    tuple[Finding, ...]
+        The findings, each with what was observed and the settings that would change it.
+
+    Raises
+    ------
+    InputError
+        If there is no such step.
     """
-    (found, step), begun = session.load_step(node), start_node(session, node)
-    motion = None if node == begun or len(session.job.particles) < MIN_IMAGES else motion_estimate_of(session, node)
+    (stored, step), start = session.load_step(node), start_node(session, node)
+    motion = None if node == start or len(session.job.particles) < MIN_IMAGES else motion_estimate_of(session, node)
     with _lock:
-        seen = _audit_of(session, node)
-        worth = None if seen is None or step.iteration < 2 else _score_against_start(session, node)
-    return advise_on_step(session.job_of(found), session.load_step(begun)[1], step, motion, seen, worth)
+        audit = _audit_of(session, node)
+        score = None if audit is None or step.iteration < 2 else _score_against_start(session, node)
+    return advise_on_step(session.job_of(stored), session.load_step(start)[1], step, motion, audit, score)
 
 
 def apply_finding(session: Session, node: str, advice: Finding) -> None:
-    """Branch from the step that the advice is about, or from the start of its run, as it says."""
+    """Branch from the step that the advice is about, or from the start of its run, with the changes that it names."""
     session.branch(start_node(session, node) if advice.from_start else node, mask=advice.mask, **advice.changes)
 
 
 def _score_against_start(session: Session, node: str) -> HeldOut | None:
-    """A step against its start, by images that the maps have not seen; None without its images."""
+    """Compare a step with its start by held-out images; None if the images cannot be read."""
     known = _scores.setdefault(session, {})
     if node not in known:
-        (found, step), (_, first) = session.load_step(node), session.load_step(start_node(session, node))
-        job = session.job_of(found)
+        (stored, step), (_, first) = session.load_step(node), session.load_step(start_node(session, node))
+        job = session.job_of(stored)
         try:
             known[node] = held_out(first, (job, first), (job, step), get_backend("auto"), HELD_OUT_IMAGES)
         except InputError:
@@ -52,17 +67,17 @@ def _score_against_start(session: Session, node: str) -> HeldOut | None:
 
 
 def _audit_of(session: Session, node: str) -> InputAudit | None:
-    """The input of a run looked at, once for its start and for each first iteration; None without its images."""
-    begun, *after = (found.id for found in session.path(node)[:2])
+    """Audit the input of a run, once for its start and for each first iteration; None if its images cannot be read."""
+    start, *later = (stored.id for stored in session.path(node)[:2])
     known = _audits.setdefault(session, {})
-    if begun not in known:
-        found, step = session.load_step(begun)
+    if start not in known:
+        stored, step = session.load_step(start)
         try:
-            known[begun] = audit_input(session.job_of(found), step, get_backend("auto"))
+            known[start] = audit_input(session.job_of(stored), step, get_backend("auto"))
         except InputError:
             return None
-    for one in after:
-        if one not in known:
-            known[one] = known[begun].with_first_iteration(session.load_step(one)[1])
-        return known[one]
-    return known[begun]
+    for first_iteration in later:
+        if first_iteration not in known:
+            known[first_iteration] = known[start].with_first_iteration(session.load_step(first_iteration)[1])
+        return known[first_iteration]
+    return known[start]

@@ -1,4 +1,4 @@
-"""What computes for a session: lrcore, or whatever stands in for it."""
+"""Define the functions that a session computes with: those of lrcore, or substitutes of the same signatures."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,15 +19,15 @@ Events = Iterator[Progress | Step]
 
 
 class Engine(Protocol):
-    """What computes; `CORE` is lrcore."""
+    """Functions that compute the steps of a run; `LRCORE_ENGINE` is the implementation by lrcore."""
 
     def get_backend(self, name: str, threads: int | None) -> Backend:
-        """The backend of that name."""
+        """See lrcore.compute.backend.get_backend."""
 
     def start(self, job: Job, backend: Backend) -> Events:
         """See lrcore.refinement.start.start."""
 
-    def advance(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
+    def run_iteration(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
         """See lrcore.refinement.iteration.run_iteration."""
 
     def iterate(self, job: Job, first: Step, last: Step, backend: Backend) -> Events:
@@ -41,9 +41,11 @@ class Engine(Protocol):
 
 
 class _LrcoreEngine:
+    """The functions of lrcore."""
+
     get_backend = staticmethod(backends.get_backend)
     start = staticmethod(refinement_start.start)
-    advance = staticmethod(iteration.run_iteration)
+    run_iteration = staticmethod(iteration.run_iteration)
     iterate = staticmethod(iteration.iterate)
     adopt_step = staticmethod(density.adopt_step)
     held_out = staticmethod(held_out_likelihood.held_out)
@@ -53,11 +55,14 @@ LRCORE_ENGINE: Engine = _LrcoreEngine()
 
 
 def make_backend(engine: Engine, name: str, threads: int | None, workers: Any) -> Backend:
-    """The backend of that name; workers: an Executor, a dask Client or a crew that it works with, or None."""
+    """Return the engine's backend of that name, working with an Executor, a dask Client, workers or none (None)."""
     backend = engine.get_backend(name, threads)
     return backend if workers is None else replace(backend, workers=as_workers(workers, name))
 
 
 def map_kind(spec: RefineSpec, mask: str) -> tuple[str, ...]:
-    """Of what an iteration's maps are; to go on from them with another kind they are made whole. mask: its digest."""
+    """Return what decides which density an iteration's half maps contain: mask (its digest), mask mode, subtraction.
+
+    An iteration with another kind of map first adds the subtracted density back (`adopt_step`).
+    """
     return (mask, spec.mask_mode, str(spec.subtract_outside))

@@ -1,4 +1,4 @@
-"""Files → the job of a refinement, with a note of how it was loaded so that a run can load it again."""
+"""Load the job of a refinement from files, and record how, so that a run can load it again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,9 +23,16 @@ Maps = PathLike | tuple[PathLike, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """How a job was loaded. half_maps: two maps, or one volume group (.csg); empty: none.
+    """The files and options that a job is loaded from.
 
-    resplit: seed by which the half sets are split anew; None keeps those of the file.
+    Attributes
+    ----------
+    particles, mask : paths
+    half_maps : two maps, or one volume group (.csg); empty for none
+    images : folder of the image stacks; None if the particles' file leads to them
+    apix : voxel size of mask and half maps in Å, which overrides their headers; None for the headers'
+    subset, subset_seed : number of particles to draw, None for all, and the seed
+    resplit : seed for new half sets; None keeps those of the file
     """
 
     particles: str
@@ -46,43 +53,62 @@ class Source:
         images: PathLike | None = None,
         **numbers: Any,
     ) -> "Source":
-        """A source with its paths made absolute; `half_maps` may be one volume group."""
+        """Return a source with absolute paths; `half_maps` may be one volume group, `numbers` are the other fields."""
         maps = half_maps if isinstance(half_maps, tuple) else (half_maps,)
         paths = {"particles": particles, "mask": mask, "half_maps": maps, "images": images}
         return cls(**{name: _absolute(path) for name, path in paths.items()}, **numbers)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Source":
-        """The source that a run has noted. Raises InputError if it has noted none."""
+        """Return the source that a run has recorded. Raises InputError if it has recorded none."""
         try:
             return cls(**{**fields, "half_maps": tuple(fields["half_maps"])})
         except (KeyError, TypeError) as error:
-            raise InputError(f"run: how it was loaded is not noted in it ({error}): begin it again") from error
+            raise InputError(
+                f"run: does not record the files that it was loaded from ({error}): start a new run"
+            ) from error
 
     def with_paths(self, **paths: PathLike | tuple[PathLike, ...] | None) -> "Source":
-        """The source with some of its paths given anew; None keeps what was noted."""
+        """Return the source with some of its paths replaced; None keeps a path."""
         return replace(self, **{name: _absolute(value) for name, value in paths.items() if value is not None})
 
 
 def resolve_inputs(
     particles: PathLike, mask: PathLike | None, half_maps: Maps, resplit: bool
 ) -> tuple[PathLike, PathLike, Maps]:
-    """Particles, mask and half maps; those that are not given from a job folder in place of the particles' file.
+    """Return particles, mask and half maps, completed from the job folder if `particles` is one.
 
-    resplit: new half sets have no half maps. Raises InputError if there is no mask, and as `folders.find` does.
+    resplit: no half maps are looked for, because they belong to the old half sets. Raises InputError if there is no
+    mask, and as `find_job_files` does.
     """
     folder = Path(particles)
     if folder.is_dir():
-        wanted = {"half_maps": not (half_maps or resplit), "mask": mask is None}
-        found = find_job_files(folder, [part for part, open_ in wanted.items() if open_])
-        particles, mask, half_maps = found.particles, mask or found.mask, half_maps or found.half_maps
+        missing = {"half_maps": not (half_maps or resplit), "mask": mask is None}
+        files = find_job_files(folder, [part for part, is_missing in missing.items() if is_missing])
+        particles, mask, half_maps = files.particles, mask or files.mask, half_maps or files.half_maps
     if mask is None:
         raise InputError(f"{folder}: comes without a mask: give one")
     return particles, mask, half_maps
 
 
 def load_job(source: Source, spec: RefineSpec) -> Job:
-    """Read and check everything a job needs. Raises InputError in one line for whatever is unusable."""
+    """Read and check the files of a job.
+
+    Parameters
+    ----------
+    source : the files and options
+    spec : parameters of the refinement
+
+    Returns
+    -------
+    Job
+        The job; its images are not read yet.
+
+    Raises
+    ------
+    InputError
+        If an input cannot be read or does not fit the others; the message names the file.
+    """
     particles = read_particles(source)
     mask = io.read_volume(source.mask, source.apix)
     require_mask_fits(mask, particles.box, particles.pixel_size_A)
@@ -90,38 +116,38 @@ def load_job(source: Source, spec: RefineSpec) -> Job:
 
 
 def read_particles(source: Source) -> Particles:
-    """The particles, in half sets that have no image in common: their own, or new ones."""
+    """Read the particles with their half sets, or with new ones. Raises InputError if the half sets share an image."""
     if source.resplit is None:
         particles = io.read_particles(source.particles, source.images)
         require_disjoint_half_sets(particles)
         return particles
     if source.half_maps:
         raise InputError(
-            f"{source.half_maps[0]}: a half map of the old half sets holds images of both new ones, so the FSC would "
-            "be too good: leave the half maps out when half sets are split anew; they are made from the particles"
+            f"{source.half_maps[0]}: a half map of the old half sets holds images of both new ones, so the FSC "
+            "would be too good: leave the half maps out with new half sets; they are reconstructed from the particles"
         )
     particles = io.read_particles(source.particles, source.images, split=False)
     return resplit(particles, read_micrograph_coordinates(particles), source.resplit)
 
 
 def select_subset(particles: Particles, source: Source) -> Particles:
-    """The particles, or the subset of them that the source asks for."""
+    """Return the particles, or the subset of them that the source asks for, balanced between the half sets."""
     if source.subset is None or source.subset >= len(particles):
         return particles
     return particles.select(draw_balanced_subset(particles.half, source.subset, source.subset_seed))
 
 
 def table_suffix(particles: Particles) -> str:
-    """The ending of a file of the kind that the particles came from."""
+    """Return the file suffix of the format that the particles came in: ".cs" or ".star"."""
     return ".cs" if particles.path.suffix.lower() in (".cs", ".csg") else ".star"
 
 
 def read_half_maps(paths: tuple[str, ...], apix: float | None) -> HalfMaps | None:
-    """Two maps, or the two of a volume group; None for no paths."""
+    """Read two maps, or the two of a volume group (.csg); None for no paths. Raises InputError for another number."""
     if not paths:
         return None
     if len(paths) > 2:
-        raise InputError(f"half maps: {len(paths)} files are given; give two maps or one .csg")
+        raise InputError(f"half maps: {len(paths)} files given; give two maps or one .csg")
     if len(paths) == 1:
         if Path(paths[0]).suffix.lower() not in (".csg", ".cs"):
             raise InputError(f"{paths[0]}: one half map is not enough: give both, or a volume group (.csg)")
@@ -131,6 +157,7 @@ def read_half_maps(paths: tuple[str, ...], apix: float | None) -> HalfMaps | Non
 
 
 def _absolute(value: Any) -> Any:
+    """Return a path, or a tuple of paths, as absolute text; None stays None."""
     if isinstance(value, tuple):
         return tuple(map(_absolute, value))
     return None if value is None else str(Path(value).absolute())

@@ -1,4 +1,4 @@
-"""How far the poses of a step may be off: asked once, and kept with the run."""
+"""Compute the pose uncertainty of a step once, and store it with the run."""
 
 from collections.abc import Callable
 
@@ -16,22 +16,22 @@ from lrcore.results.tree import uncertainty_dataset
 def stored_or_computed(
     store: StepStore, node: StepNode, job: Job, backend: Backend, tell: Callable[[Progress], None]
 ) -> xr.Dataset:
-    """The /uncertainty group (docs/results.md) of a step: what the run keeps of it, or drawn now, and kept if it may.
+    """Return the group /uncertainty (docs/results.md) of a step: the stored one, or a new one, stored if allowed.
 
-    job: as the step was run with it. Raises InputError for a start.
+    job: the one that the step was run with. tell: called with each Progress event. Raises InputError for a start.
     """
-    known = store.uncertainty(node.id)
-    if known is not None:
-        return known
+    stored = store.uncertainty(node.id)
+    if stored is not None:
+        return stored
     if node.parent is None:
-        raise InputError("the start has the poses of the input, which were not searched: run an iteration")
+        raise InputError("the start has the input poses, which were not searched: run an iteration")
     steps = [store.load(name) for name in (store.path_to(node.id)[0].id, node.parent, node.id)]
     first, before, last = steps
     for event in uncertainty(job, first, last, backend, before):
         if isinstance(event, Progress):
             tell(event)
         else:
-            found = uncertainty_dataset(job.particles, last, event)
+            computed = uncertainty_dataset(job.particles, last, event)
     if not store.read_only:
-        store.keep_uncertainty(node.id, found)
-    return found
+        store.store_uncertainty(node.id, computed)
+    return computed

@@ -1,4 +1,4 @@
-"""What a session shows: frozen snapshots, safe to hand from thread to thread."""
+"""Define the snapshots of a session: frozen, so that they may pass from thread to thread."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +13,18 @@ Phase = Literal["idle", "running", "pausing", "paused", "stopping"]
 class RunState:
     """A session at one moment.
 
-    phase: pausing and stopping last until the next chunk of particles. iteration, stage, done, total: the work at
-    hand, particles done of all in this stage. spent_s: what they took, pauses not counted. node: id of the step that
-    the next one grows from; None before the start. tree: every step of the run, in the order of writing. summaries:
-    history up to `node`. message: what happened last, for a person. error: why the last work failed; empty when it
-    did not. preview: step of the last preview, on a subset, which is in no tree.
+    Attributes
+    ----------
+    phase : what the worker does; pausing and stopping last until the next chunk of particles
+    iteration, stage : the work in progress
+    done, total : particles that this stage has processed, and all of them
+    spent_s : time that they took in seconds, without pauses
+    node : id of the present step, from which the next one continues; None before the start
+    tree : every step of the run, in the order of writing
+    summaries : history up to `node`
+    message : the last event, for display
+    error : why the last work failed; empty if it did not
+    preview : step of the last preview, on a subset; not in the tree
     """
 
     phase: Phase = "idle"

@@ -1,4 +1,4 @@
-"""What the present step of a session has for a face to show: its map, how far particles moved, and about what."""
+"""Analyse the steps of a session for display: maps, pose changes, motion and its fulcrum, local resolution."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ import xarray as xr
 from lrcore.analysis.motion_estimate import MotionEstimate, estimate_motion, principal_motions
 from lrcore.arrays import Float64
 from lrcore.errors import InputError
-from lrcore.maps.local_resolution import LocalResolution, local_resolution
+from lrcore.maps.local_resolution import LocalResolution, estimate_local_resolution
 from lrcore.motion.model import FulcrumEstimate
 from lrcore.records import Progress, Step, Volume
 from lrcore.refinement.density import final_map, map_with_surroundings
@@ -22,12 +22,12 @@ from lrcore.units import DEGREE
 from lrwidgets.session.session import Session
 
 _lock = threading.Lock()
-_local: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
-_estimates: "WeakKeyDictionary[Session, tuple[str, MotionEstimate]]" = WeakKeyDictionary()
+_local_resolutions: "WeakKeyDictionary[Session, dict[str, LocalResolution]]" = WeakKeyDictionary()
+_motion_estimates: "WeakKeyDictionary[Session, tuple[str, MotionEstimate]]" = WeakKeyDictionary()
 
 
 def current_map(session: Session) -> Volume | None:
-    """The map of the present step, or of the input: the mean of the half maps; None before there are any."""
+    """Return the mean of the half maps of the present step, or of the input; None if there are none yet."""
     halves = session.load_step()[1].half_maps if session.state.node else session.job.half_maps
     if halves is None:
         return None
@@ -36,49 +36,50 @@ def current_map(session: Session) -> Volume | None:
 
 
 def current_fulcrum_estimate(session: Session) -> FulcrumEstimate | None:
-    """Where the body turns and how far, as the poses of the present step tell; None before an iteration."""
+    """Return the fulcrum and the motion widths estimated from the present step's poses; None before an iteration."""
     path = session.path()
     return None if len(path) < 2 else motion_estimate_of(session, path[-1].id).overall
 
 
 def motion_estimate_of(session: Session, node: str) -> MotionEstimate:
-    """The motion that a step's poses tell. It takes seconds, so that the last one is kept for all faces that ask.
+    """Return the motion estimated from a step's poses. The last estimate is cached, because it takes seconds.
 
     Raises InputError for a start, whose poses are the input's.
     """
     with _lock:
-        known = _estimates.get(session)
+        known = _motion_estimates.get(session)
         if known is None or known[0] != node:
-            found, step = session.load_step(node)
-            if found.parent is None:
-                raise InputError(
-                    "the start has the poses of the input: run an iteration, and its poses tell of a motion"
-                )
-            _, before = session.load_step(found.parent)
-            known = (node, estimate_motion(session.job_of(found), step, before))
-            _estimates[session] = known
+            stored, step = session.load_step(node)
+            if stored.parent is None:
+                raise InputError("the start has the input poses: run an iteration, and the motion can be estimated")
+            _, before = session.load_step(stored.parent)
+            known = (node, estimate_motion(session.job_of(stored), step, before))
+            _motion_estimates[session] = known
         return known[1]
 
 
 def motion_plot_data(session: Session, node: str) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
-    """What `plots.motion` draws of a step: its principal motions, the body amid the rest of the particle, the mask.
+    """Return what `plots.motion` draws: principal motions, map of the whole particle, and mask of a step.
 
     Raises InputError for a start, whose poses are the input's.
     """
-    estimated = motion_estimate_of(session, node)
-    (found, step), (_, start) = session.load_step(node), session.load_step(start_node(session, node))
-    job = session.job_of(found)
-    return principal_motions(job, estimated), *map_and_mask_arrays(job, start, step)
+    estimate = motion_estimate_of(session, node)
+    (stored, step), (_, start) = session.load_step(node), session.load_step(start_node(session, node))
+    job = session.job_of(stored)
+    return principal_motions(job, estimate), *map_and_mask_arrays(job, start, step)
 
 
 def map_and_mask_arrays(job: Job, start: Step, step: Step) -> tuple[xr.DataArray, xr.DataArray]:
-    """The map of a step amid what lies outside its mask, and the mask, on (z, y, x) in Å about the box centre."""
+    """Return the map of a step with its surroundings, and the mask, both on (z, y, x) in Å from the box centre."""
     mask = mask_dataset(job.mask)["mask"]
     return mask.copy(data=map_with_surroundings(job, start, step).data), mask
 
 
 def changes_from_search_centres(session: Session) -> xr.Dataset | None:
-    """How far the particles are from the centres of the next search; None before the first iteration."""
+    """Return how far the particles are from the centres of the next search; None before the first iteration.
+
+    Variables `angle_change` in degrees and `shift_change` in Å, (particle).
+    """
     if session.state.node is None:
         return None
     last = session.results()["particles"].to_dataset().isel(iteration=-1)
@@ -91,90 +92,100 @@ def changes_from_search_centres(session: Session) -> xr.Dataset | None:
 
 @dataclass(frozen=True)
 class MotionWidths:
-    """SDs of the motion per axis, of turns in degrees and of shifts in Å, and the SDs of their errors.
+    """Widths (SDs) of the motion of a body.
 
-    untold: which of the two, "rotation" or "shift", the poses hardly tell. axes: in degrees, about the widest axis of
-    the turns and about the narrowest, where these are not the same beyond doubt. turns: (3, 3) their covariance then.
+    Attributes
+    ----------
+    sd : per axis, of rotations in degrees and of shifts in Å
+    error : standard errors of these two
+    undetermined : which of the two, "rotation" or "shift", the poses hardly determine
+    axes
+        SD of the rotations about the widest and about the narrowest axis, degrees; None unless they differ
+        significantly.
+    turns : (3, 3) covariance of the rotations, degree², if `axes` is given
     """
 
     sd: tuple[float, float]
     error: tuple[float, float]
     undetermined: tuple[str, ...] = ()
-    axes: tuple[float, float] | None = None
-    turns: Float64 | None = field(default=None, compare=False)
+    rotation_sd_range_deg: tuple[float, float] | None = None
+    rotation_covariance_deg2: Float64 | None = field(default=None, compare=False)
 
     @property
     def prior_settings(self) -> dict[str, Any]:
-        """Of a prior as wide as that, to two digits: they mean no more. One that differs by axis is learned anew."""
-        if self.axes:
+        """Fields of the spec for a prior of these widths, to two digits; prior=motion if the width differs by axis."""
+        if self.rotation_sd_range_deg:
             return {"prior": "motion"}
         turn, shift = (float(f"{width:.2g}") for width in self.sd)
         return {"prior": "gaussian", "rotation_prior_sd_deg": turn, "shift_prior_sd_A": shift}
 
     def __str__(self) -> str:
         (turn, shift), (a, b) = self.sd, self.error
-        words = f"The particles move by {turn:.2g} ± {a:.1g}° and {shift:.2g} ± {b:.1g} Å per axis (SD)."
-        shape = []
-        if self.axes:
-            most, least = self.axes
-            shape = [f"They turn by {most:.2g}° about one axis and by {least:.2g}° about another: prior motion knows."]
-        return " ".join([words, *shape, *(f"{poorly_determined_note(name)}." for name in self.undetermined)])
+        summary = f"The particles move by {turn:.2g} ± {a:.1g}° and {shift:.2g} ± {b:.1g} Å per axis (SD)."
+        by_axis = []
+        if self.rotation_sd_range_deg:
+            widest, narrowest = self.rotation_sd_range_deg
+            by_axis = [
+                f"Rotations differ by axis, {widest:.2g}° about the widest and {narrowest:.2g}° about the narrowest: "
+                "prior=motion accounts for it."
+            ]
+        return " ".join([summary, *by_axis, *(f"{poorly_determined_note(name)}." for name in self.undetermined)])
 
 
 def poorly_determined_note(name: str) -> str:
-    """What to know of a width that the poses hardly tell. name: "rotation" or "shift"."""
-    return f"The poses hardly tell how wide the {name}s are: that width leans on the one the prior had"
+    """Return a warning about a width that the poses hardly determine. name: "rotation" or "shift"."""
+    return f"The poses hardly determine the SD of the {name}s: the estimate depends on the SD of the prior"
 
 
 def current_motion_widths(session: Session) -> MotionWidths | None:
-    """How far the body moves, as the present step's poses tell; None before an iteration."""
-    found = current_fulcrum_estimate(session)
-    return None if found is None else motion_widths(found)
+    """Return the motion widths estimated from the present step's poses; None before an iteration."""
+    estimate = current_fulcrum_estimate(session)
+    return None if estimate is None else motion_widths(estimate)
 
 
-def motion_widths(found: FulcrumEstimate) -> MotionWidths:
-    """The widths of a motion in the units that people use."""
-    sds, _ = found.axes
+def motion_widths(estimate: FulcrumEstimate) -> MotionWidths:
+    """Convert the widths of an estimate to degrees and Å."""
+    sds, _ = estimate.axes
     return MotionWidths(
-        (found.rotation_sd / DEGREE, found.shift_sd_A),
-        (found.rotation_sd_error / DEGREE, found.shift_sd_error_A),
-        found.undetermined,
-        (sds[0] / DEGREE, sds[-1] / DEGREE) if found.has_dominant_axis else None,
-        found.rotation_covariance / DEGREE**2 if found.has_dominant_axis else None,
+        (estimate.rotation_sd / DEGREE, estimate.shift_sd_A),
+        (estimate.rotation_sd_error / DEGREE, estimate.shift_sd_error_A),
+        estimate.undetermined,
+        (sds[0] / DEGREE, sds[-1] / DEGREE) if estimate.has_dominant_axis else None,
+        estimate.rotation_covariance / DEGREE**2 if estimate.has_dominant_axis else None,
     )
 
 
 def start_node(session: Session, node: str) -> str:
-    """The start of the path to a step."""
+    """Return the id of the start that a step descends from."""
     parents = {n.id: n.parent for n in session.state.tree}
-    while (above := parents[node]) is not None:
-        node = above
+    while (parent := parents[node]) is not None:
+        node = parent
     return node
 
 
 def maps_before_and_after(session: Session, node: str) -> tuple[Volume, Volume]:
-    """The map at the start of the path to a step, and the step's, amid what lies outside its mask."""
-    (first, start), (found, step) = session.load_step(start_node(session, node)), session.load_step(node)
-    before, after = session.job_of(first), session.job_of(found)
+    """Return the map of the start that a step descends from, and the map of the step with its surroundings."""
+    (first, start), (stored, step) = session.load_step(start_node(session, node)), session.load_step(node)
+    before, after = session.job_of(first), session.job_of(stored)
     return final_map(before, start), map_with_surroundings(after, start, step)
 
 
 def local_resolution_of(session: Session, node: str, tell: Callable[[str], None]) -> LocalResolution:
-    """The local resolution of a step, in minutes for a large box; worked out once for all faces that ask.
+    """Estimate the local resolution of a step, once for all interfaces; it takes minutes for a large box.
 
-    tell: told how far it is. Raises InputError if the mask holds no point to look at.
+    tell: called with progress as text. Raises InputError if the mask contains no sampling point.
     """
-    found, step = session.load_step(node)
-    known = _local.setdefault(session, {})
+    stored, step = session.load_step(node)
+    known = _local_resolutions.setdefault(session, {})
     if node not in known:
         maps = step.half_maps
-        mask, workers = session.job_of(found).mask, len(os.sched_getaffinity(0))
-        for event in local_resolution(maps.first, maps.second, mask, workers=workers):
+        mask, workers = session.job_of(stored).mask, len(os.sched_getaffinity(0))
+        for event in estimate_local_resolution(maps.first, maps.second, mask, workers=workers):
             if isinstance(event, Progress):
                 tell(f"local resolution: {event.done} of {event.total} windows")
             else:
                 known[node] = event
     if node not in known:
-        raise InputError("local resolution: the mask holds no point to look at")
-    tell(f"local resolution of iteration {found.iteration}: median {known[node].median_A:.2f} Å")
+        raise InputError("local resolution: the mask contains no sampling point: use a larger mask")
+    tell(f"local resolution of iteration {stored.iteration}: median {known[node].median_A:.2f} Å")
     return known[node]

@@ -1,4 +1,4 @@
-"""Sweep: one iteration of a subset under each of several settings, ranked by how well it predicts held-out images."""
+"""Sweep parameters: run one iteration of a subset with each combination, and rank them by held-out images."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,15 +15,16 @@ from lrcore.records import IterationSummary, Progress, Step
 from lrcore.refinement.job import Job
 from lrcore.results.fingerprints import volume_fingerprint
 from lrwidgets.session.engine import LRCORE_ENGINE, Engine, Events, map_kind
-from lrwidgets.session.session import START_FIELDS, Session
+from lrwidgets.session.run_loop import START_FIELDS
+from lrwidgets.session.session import Session
 from lrwidgets.text import fields
-from lrwidgets.text.formatting import format_fact
+from lrwidgets.text.formatting import format_for_display
 from lrwidgets.text.parameters import changes_from_text, edit_spec
 
 MAX_SETTINGS = 200
-"""Settings at most: each takes an iteration."""
+"""Most combinations of a sweep: each takes an iteration."""
 AUTOMATIC = "auto"
-"""What stands in a coordinate for a parameter that is not set."""
+"""Coordinate value of a parameter that is not set."""
 SWEEP_VARIABLES = {
     "gain": ("Log-likelihood of a held-out image over that with the first settings", "1"),
     "gain_standard_error": ("Its standard error over the images", "1"),
@@ -37,12 +38,27 @@ SWEEP_VARIABLES = {
 def sweep(
     session: Session, over: Mapping[str, Sequence[Any]], subset: int = 2000, engine: Engine = LRCORE_ENGINE
 ) -> Iterator[Progress | xr.Dataset]:
-    """One iteration of `subset` particles from the session's present step and mask under each combination of settings.
+    """Run one iteration of a subset with each combination of settings, and rank them by held-out images.
 
-    over: field of the spec → values. Yields Progress, and at the end a Dataset with a dimension for each field, whose
-    coordinates are the values, and the variables of MEASURED and `rank` (1 is best). Nothing is added to the run.
-    Raises InputError for a field or value that is refused, for one that only a new start would show, and where there
-    is no step to go on from.
+    Each iteration starts from the session's present step and mask. Nothing is added to the run.
+
+    Parameters
+    ----------
+    session : the session
+    over : field of `RefineSpec` → values to try
+    subset : number of particles
+    engine : the functions that compute; lrcore's by default
+
+    Yields
+    ------
+    Progress | xarray.Dataset
+        Progress and, last, a Dataset with a dimension for each field, whose coordinates are the values, and the
+        variables of SWEEP_VARIABLES and `rank` (1 is best).
+
+    Raises
+    ------
+    InputError
+        If a field or value is invalid, if a field affects only a new start, or if there is no step yet.
     """
     node, last = session.load_step()
     specs, mask = _specs(session, over), session.mask
@@ -51,45 +67,48 @@ def sweep(
     rows = draw_balanced_subset(made.particles.half, subset, made.spec.seed)
     made = replace(made, particles=made.particles.select(rows))
     first, last = select_step_particles(first, rows), select_step_particles(last, rows)
-    begun, digest = {map_kind(node.spec, node.mask): last}, volume_fingerprint(mask)["digest"]
+    adopted, digest = {map_kind(node.spec, node.mask): last}, volume_fingerprint(mask)["digest"]
     base: tuple[Job, Step] | None = None
-    lines: list[IterationSummary] = []
-    found: list[HeldOut] = []
+    summaries: list[IterationSummary] = []
+    scores: list[HeldOut] = []
     for i, spec in enumerate(specs):
         trial = replace(made, spec=spec, mask=mask)
         kind = map_kind(spec, digest)
-        if kind not in begun:
-            begun[kind] = engine.adopt_step(trial, made, first, last, backend)
-        step = yield from _step_with_progress(engine.advance(trial, first, begun[kind], backend), i, len(specs))
+        if kind not in adopted:
+            adopted[kind] = engine.adopt_step(trial, made, first, last, backend)
+        step = yield from _step_with_progress(engine.run_iteration(trial, first, adopted[kind], backend), i, len(specs))
         base = base or (trial, step)
-        lines.append(step.history[-1])
-        found.append(engine.held_out(first, base, (trial, step), backend, len(rows)))
+        summaries.append(step.history[-1])
+        scores.append(engine.held_out(first, base, (trial, step), backend, len(rows)))
     columns = {name: [getattr(spec, name) for spec in specs] for name in over}
-    kept = {name: list(dict.fromkeys(column)) for name, column in columns.items()}
-    yield _dataset(kept, lines, found)
+    distinct = {name: list(dict.fromkeys(column)) for name, column in columns.items()}
+    yield _dataset(distinct, summaries, scores)
 
 
 def parse_values(name: str, given: str) -> list[Any]:
-    """Values of a parameter as typed, between commas, or between semicolons where they hold commas themselves."""
+    """Parse values of a parameter, separated by commas, or by semicolons if a value contains commas.
+
+    Raises InputError if the parameter does not exist.
+    """
     parts = [part.strip() for part in given.split(";" if ";" in given else ",")]
     return [changes_from_text([f"{name}={part}"])[name] for part in parts if part]
 
 
-def settings_of_rank(found: xr.Dataset, rank: int = 1) -> dict[str, Any]:
-    """The settings of that rank in a sweep, 1 the best, as changes of a spec."""
-    at = np.argwhere(found["rank"].values == rank)[0]
-    picked = {str(dim): found[dim].values[i] for dim, i in zip(found["rank"].dims, at, strict=True)}
-    return {name: spec_value(value) for name, value in picked.items()}
+def settings_of_rank(ranking: xr.Dataset, rank: int = 1) -> dict[str, Any]:
+    """Return the settings of a rank in a sweep (1 is best) as changes of a spec."""
+    index = np.argwhere(ranking["rank"].values == rank)[0]
+    values = {str(dim): ranking[dim].values[i] for dim, i in zip(ranking["rank"].dims, index, strict=True)}
+    return {name: spec_value(value) for name, value in values.items()}
 
 
 def spec_value(value: Any) -> Any:
-    """A value of a coordinate as the spec has it."""
+    """Convert the value of a coordinate to that of the spec: AUTOMATIC becomes None."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if value == AUTOMATIC else value
 
 
 def _specs(session: Session, over: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """The spec of every combination, the last field changing fastest."""
+    """Return the spec of every combination; the last field varies fastest."""
     if not over or not all(len(values) for values in over.values()):
         raise InputError("sweep: name a parameter and the values to try")
     count = int(np.prod([len(values) for values in over.values()]))
@@ -97,13 +116,13 @@ def _specs(session: Session, over: Mapping[str, Sequence[Any]]) -> list[Any]:
         raise InputError(f"sweep: {count} settings, each of which takes an iteration: give {MAX_SETTINGS} at most")
     for name in over:
         if name in START_FIELDS:
-            raise InputError(f"sweep: {name} shapes the start of a run: begin a run with each value instead")
+            raise InputError(f"sweep: {name} affects only the start of a run: start a run with each value instead")
     combinations = (dict(zip(over, values, strict=True)) for values in product(*over.values()))
     return [edit_spec(session.spec, changes) for changes in combinations]
 
 
 def _step_with_progress(events: Events, number: int, count: int) -> Generator[Progress, None, Step]:
-    """The step among the events; progress counts the settings, too."""
+    """Return the step among the events, and yield progress over all combinations."""
     for event in events:
         if isinstance(event, Step):
             return event
@@ -111,19 +130,20 @@ def _step_with_progress(events: Events, number: int, count: int) -> Generator[Pr
     raise RuntimeError("the engine ended without a step")
 
 
-def _dataset(over: Mapping[str, Sequence[Any]], lines: list[IterationSummary], found: list[HeldOut]) -> xr.Dataset:
+def _dataset(over: Mapping[str, Sequence[Any]], summaries: list[IterationSummary], scores: list[HeldOut]) -> xr.Dataset:
+    """Return the results of a sweep, with a dimension for each parameter."""
     shape = [len(column) for column in over.values()]
     columns: dict[str, list[float]] = {
-        "gain": [one.gain for one in found],
-        "gain_standard_error": [one.error for one in found],
-        "resolution_corrected": [line.resolution_corrected_A for line in lines],
-        "angle_from_input": [line.angle_from_input_deg for line in lines],
-        "at_rotation_extent": [line.at_rotation_extent for line in lines],
-        "at_shift_extent": [line.at_shift_extent for line in lines],
+        "gain": [score.gain for score in scores],
+        "gain_standard_error": [score.error for score in scores],
+        "resolution_corrected": [summary.resolution_corrected_A for summary in summaries],
+        "angle_from_input": [summary.angle_from_input_deg for summary in summaries],
+        "at_rotation_extent": [summary.at_rotation_extent for summary in summaries],
+        "at_shift_extent": [summary.at_shift_extent for summary in summaries],
     }
     data = {
-        name: (tuple(over), np.reshape(columns[name], shape), {"long_name": words, "units": unit})
-        for name, (words, unit) in SWEEP_VARIABLES.items()
+        name: (tuple(over), np.reshape(columns[name], shape), {"long_name": long_name, "units": unit})
+        for name, (long_name, unit) in SWEEP_VARIABLES.items()
     }
     order = np.argsort(np.argsort(-np.array(columns["gain"]), kind="stable"), kind="stable") + 1
     rank = (tuple(over), order.reshape(shape), {"long_name": "Rank, 1 is best", "units": "1"})
@@ -135,28 +155,31 @@ def _dataset(over: Mapping[str, Sequence[Any]], lines: list[IterationSummary], f
         )
         for (name, column), field in zip(over.items(), map(fields.parameter_field, over), strict=True)
     }
-    return xr.Dataset({**data, "rank": rank}, coords, {"images": len(found[0].rows), "iteration": lines[0].iteration})
+    attributes = {"images": len(scores[0].rows), "iteration": summaries[0].iteration}
+    return xr.Dataset({**data, "rank": rank}, coords, attributes)
 
 
-def ranking_table(found: xr.Dataset) -> str:
-    """The settings, best first, a line each, by the names that `--set` takes."""
-    each = _format_ranking(
-        found, lambda values: ", ".join(f"{name} {format_fact(value)}" for name, value in values.items())
+def ranking_table(ranking: xr.Dataset) -> str:
+    """Return one line for each combination, best first, with the field names that `--set` takes."""
+    lines = _format_ranking(
+        ranking, lambda values: ", ".join(f"{name} {format_for_display(value)}" for name, value in values.items())
     )
-    return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(each, 1))
+    return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(lines, 1))
 
 
-def ranking_lines(found: xr.Dataset) -> list[str]:
-    """The settings in words, with their worth and resolution, best first."""
-    return _format_ranking(found, fields.describe_settings)
+def ranking_lines(ranking: xr.Dataset) -> list[str]:
+    """Return one line for each combination, best first: labels and values, gain and resolution."""
+    return _format_ranking(ranking, fields.describe_settings)
 
 
-def _format_ranking(found: xr.Dataset, words: Callable[[Mapping[str, Any]], str]) -> list[str]:
-    rows = found.to_dataframe().sort_values("rank").reset_index().to_dict("records")
-    each = [words({str(name): row[name] for name in found["rank"].dims}) for row in rows]
-    width = max(map(len, each))
-    return [f"{said:{width}s}  {_format_score(row)}" for said, row in zip(each, rows, strict=True)]
+def _format_ranking(ranking: xr.Dataset, describe: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """Return aligned lines, best first. describe: formats the settings of a row."""
+    rows = ranking.to_dataframe().sort_values("rank").reset_index().to_dict("records")
+    settings = [describe({str(name): row[name] for name in ranking["rank"].dims}) for row in rows]
+    width = max(map(len, settings))
+    return [f"{text:{width}s}  {_format_score(row)}" for text, row in zip(settings, rows, strict=True)]
 
 
 def _format_score(row: Mapping[Any, Any]) -> str:
+    """Format gain, standard error and resolution of a row."""
     return f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}  {row['resolution_corrected']:6.2f} Å"

@@ -1,4 +1,4 @@
-"""One thread that does work chunk by chunk and obeys commands between two chunks. It knows nothing of refinement."""
+"""Run work on one thread, chunk by chunk, and commands between two chunks. Independent of refinement."""
 
 import queue
 import threading
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lrwidgets.session.state import Phase
 
 INTERRUPTIBLE_S = 0.5
-"""A signal that comes just before a lock is waited for does not end the wait: Ctrl-C is heard so much later at most."""
+"""Interval of checks for Ctrl-C: a signal that arrives just before a wait for a lock does not end the wait."""
 
 Command = Callable[[], None]
 Chunks = Generator[None, None, None]
@@ -18,7 +18,14 @@ Chunks = Generator[None, None, None]
 
 @dataclass
 class Work:
-    """Work that goes on by one chunk at a time. pausable: the run; a preview is not. waiting: who waits for its end."""
+    """Work that is done one chunk at a time.
+
+    Attributes
+    ----------
+    chunks : generator that does one chunk per step
+    pausable : True for the run, False for a preview
+    waiting : futures that are resolved when it ends
+    """
 
     chunks: Chunks
     pausable: bool
@@ -26,9 +33,10 @@ class Work:
 
 
 class Worker:
-    """The thread, its inbox of commands and its unfinished work, of which the newest goes first.
+    """A thread with an inbox of commands and a stack of unfinished work, of which the newest is done first.
 
-    settled: called on the thread whenever the phase may have changed. failed: with what a command or work raised.
+    settled: called on the thread whenever the phase may have changed. failed: called with the exception that a command
+    or work raised.
     """
 
     def __init__(self, settled: Command, failed: Callable[[Exception], None]) -> None:
@@ -37,16 +45,16 @@ class Worker:
         self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
-        # From here on, only the thread's.
+        # Only the thread itself uses what follows.
         self._work: list[Work] = []
         self._paused = False
 
     # --- on any thread ---
 
     def submit(self, command: Command, first: Command | None = None) -> None:
-        """Have a command done after those asked before, between two chunks; the first one starts the thread.
+        """Queue a command, which is called between two chunks; the first command starts the thread.
 
-        first: called before the thread can have begun it.
+        first: called now, before the thread can begin the command. Raises RuntimeError after `close`.
         """
         with self._lock:
             if self._closed:
@@ -61,7 +69,10 @@ class Worker:
     def request(
         self, command: Command, done: Future[None], wait: bool, interrupted: Command, first: Command | None = None
     ) -> None:
-        """Ask for a command and, with `wait`, wait for `done`; Ctrl-C meanwhile calls `interrupted`."""
+        """Queue a command and, with `wait`, wait for `done`; Ctrl-C during the wait calls `interrupted`.
+
+        Raises RuntimeError if the worker's own thread would wait, and the exception of `done`.
+        """
         if wait and threading.current_thread() is self._thread:
             raise RuntimeError("a listener of a session cannot wait for it")
         try:
@@ -75,7 +86,7 @@ class Worker:
             raise
 
     def close(self) -> None:
-        """Drop unfinished work and end the thread."""
+        """Discard unfinished work and end the thread."""
         with self._lock:
             self._closed, thread = True, self._thread
         if thread is not None:
@@ -87,33 +98,33 @@ class Worker:
 
     @property
     def phase(self) -> Phase:
-        """What the thread is at."""
+        """Phase of the work: "idle", "running" or "paused"."""
         return "paused" if self._paused else "running" if self._work else "idle"
 
     def begin(self, chunks: Chunks, pausable: bool, done: Future[None]) -> None:
-        """Take up work. Pausable work lies below what is not, so that a preview goes first."""
+        """Add work. Pausable work is placed below other work, so that a preview is done first."""
         self._work.insert(0 if pausable else len(self._work), Work(chunks, pausable, [done]))
         self._settled()
 
     def join_unfinished(self, done: Future[None]) -> bool:
-        """Whether there is unfinished pausable work; `done` then waits for its end too."""
+        """Return whether there is unfinished pausable work; if so, its end also resolves `done`."""
         unfinished = [work for work in self._work if work.pausable]
         for work in unfinished:
             work.waiting.append(done)
         return bool(unfinished)
 
     def pause(self) -> None:
-        """Let pausable work rest."""
+        """Pause pausable work."""
         self._paused = any(work.pausable for work in self._work)
         self._settled()
 
     def resume(self) -> None:
-        """Go on with it."""
+        """Continue paused work."""
         self._paused = False
         self._settled()
 
     def drop(self) -> bool:
-        """Give up all work: whether there was any. Who waits for it goes on."""
+        """Discard all work and resolve its futures; return whether there was any."""
         dropped, self._work, self._paused = self._work, [], False
         for work in dropped:
             work.chunks.close()
@@ -124,6 +135,7 @@ class Worker:
         return bool(dropped)
 
     def _serve(self) -> None:
+        """Alternate between commands and chunks of work until the worker is closed."""
         while True:
             resting = not self._work or (self._paused and self._work[-1].pausable)
             try:
@@ -140,7 +152,7 @@ class Worker:
                 self._failed(error)
 
     def _run_next_chunk(self) -> None:
-        """The next chunk of the newest work."""
+        """Run the next chunk of the newest work."""
         work = self._work[-1]
         try:
             next(work.chunks)

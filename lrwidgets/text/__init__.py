@@ -1,1 +1,1 @@
-"""Words, numbers and parameter forms that the command line and both panels share."""
+"""Format numbers, errors and parameter forms, the same for the command line and both panels."""

@@ -1,4 +1,4 @@
-"""What went wrong, as one line for a person: the same words on the command line and in a panel."""
+"""Describe an error in one line, the same on the command line and in a panel."""
 
 from lrcore.errors import InputError
 
@@ -7,7 +7,17 @@ DEBUG_VARIABLE = "LRW_DEBUG"
 
 
 def error_message(error: BaseException) -> str:
-    """One line. Unusable input is told as it is; so is what the system refuses, with what to do about it."""
+    """Return an error as one line that says what to do.
+
+    Parameters
+    ----------
+    error : an InputError, whose own text is used; an error of the system; or an internal error
+
+    Returns
+    -------
+    str
+        The message, without line breaks.
+    """
     if isinstance(error, InputError):
         text = str(error)
     elif isinstance(error, MemoryError):
@@ -20,5 +30,5 @@ def error_message(error: BaseException) -> str:
 
 
 def is_internal(error: BaseException) -> bool:
-    """Whether it is our mistake, and nothing that a person can mend."""
+    """Return whether an error is a bug of this program, which the user cannot correct."""
     return not isinstance(error, InputError | OSError | MemoryError)

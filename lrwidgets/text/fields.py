@@ -1,4 +1,4 @@
-"""RefineSpec's metadata as fields of a form: described once, drawn by each face in its own way."""
+"""Describe the parameters of RefineSpec as form fields, which each interface draws in its own way."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,24 @@ from lrcore.refinement.parameters import RefineSpec
 Kind = Literal["number", "count", "switch", "choice", "text"]
 
 SYMBOLS = {"degree": "°", "angstrom": "Å"}
-"""Unit of the metadata → as a person reads it."""
+"""Unit in the metadata → symbol to display."""
 
 
 @dataclass(frozen=True)
 class ParameterField:
-    """One parameter. low, high: bounds, None for none. optional: may be empty, which means automatic."""
+    """A parameter as a field of a form.
+
+    Attributes
+    ----------
+    name : field of `RefineSpec`
+    label, unit, help : texts to display; unit may be empty
+    group : search, reference or run
+    kind : type of the control
+    default : value before any edit
+    optional : True if the field may be empty, which means automatic
+    choices : values of a "choice"
+    low, high : bounds of a number; None for none
+    """
 
     name: str
     label: str
@@ -34,24 +46,24 @@ class ParameterField:
 
     @property
     def title(self) -> str:
-        """Label and unit."""
+        """Label with the unit: "Shift prior SD, Å"."""
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
 
 @cache
 def parameter_fields(group: str | None = None) -> tuple[ParameterField, ...]:
-    """The fields of a group (search, reference, run), or all, in the order of the spec."""
-    made = [_field(name, info) for name, info in RefineSpec.model_fields.items()]
-    return tuple(field for field in made if group in (None, field.group))
+    """Return the fields of a group (search, reference or run), or all (None), in the order of the spec."""
+    fields = [_field(name, info) for name, info in RefineSpec.model_fields.items()]
+    return tuple(field for field in fields if group in (None, field.group))
 
 
 def parameter_field(name: str) -> ParameterField:
-    """The field of that name."""
+    """Return the field of a parameter. Raises StopIteration for an unknown name."""
     return next(field for field in parameter_fields() if field.name == name)
 
 
 def automatic_text(spec: RefineSpec, name: str) -> str:
-    """What an empty field means now, in words."""
+    """Return the text of an empty field: "auto: " and the value or source that the spec implies."""
     values = {
         "rotation_extent_deg": f"{spec.rotation_limit_deg:g}",
         "shift_extent_A": f"{spec.shift_limit_A:g}",
@@ -62,14 +74,14 @@ def automatic_text(spec: RefineSpec, name: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value as a person types it; empty for one that is not set."""
+    """Format a value as it is typed; empty for None."""
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def describe_settings(values: Mapping[str, Any]) -> str:
-    """Fields and their values as a person reads them: "Rotation prior SD 5°, Prior motion"."""
+    """Format parameters with labels and units: "Rotation prior SD 5°, Pose prior motion"."""
     return ", ".join(
         f"{parameter_field(name).label} {_with_unit(value, parameter_field(name).unit)}"
         for name, value in values.items()
@@ -77,11 +89,13 @@ def describe_settings(values: Mapping[str, Any]) -> str:
 
 
 def _with_unit(value: Any, unit: str) -> str:
-    said = format_value(value) or "auto"
-    return said if not unit or said == "auto" else f"{said}{unit}" if unit == "°" else f"{said} {unit}"
+    """Format a value with its unit; "auto" for None."""
+    text = format_value(value) or "auto"
+    return text if not unit or text == "auto" else f"{text}{unit}" if unit == "°" else f"{text} {unit}"
 
 
 def _field(name: str, info: FieldInfo) -> ParameterField:
+    """Convert the metadata of one parameter."""
     extra: Any = info.json_schema_extra
     kind, optional, choices = _kind(info.annotation)
     bounds = {type(bound): bound for bound in info.metadata}
@@ -98,7 +112,7 @@ _UPPER = ((annotated_types.Lt, "lt"), (annotated_types.Le, "le"))
 
 
 def _kind(annotation: Any) -> tuple[Kind, bool, tuple[str, ...]]:
-    """What a type is drawn as, whether it may be empty, and what there is to choose."""
+    """Return the kind of control for a type, whether the field may be empty, and its choices."""
     if get_origin(annotation) is Literal:
         return "choice", False, get_args(annotation)
     types = get_args(annotation) or (annotation,)

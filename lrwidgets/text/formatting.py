@@ -1,4 +1,4 @@
-"""Format iterations and facts as lines of text."""
+"""Format iterations and values as lines of text."""
 
 from typing import Any
 
@@ -11,23 +11,27 @@ HISTORY_HEADER = (
 
 
 def format_iteration(summary: IterationSummary) -> str:
-    """One iteration: FSC 0.143 inside the mask and corrected; median changes from the input and since the last."""
+    """Format one iteration as a row below HISTORY_HEADER.
+
+    Columns: resolution at FSC 0.143 inside the mask, and corrected; median pose changes from the input and since the
+    last iteration; percentage of particles at the search extents; memory; particles per second of each stage.
+    """
     s = summary
     rates = "  ".join(f"{stage} {rate:.0f}" for stage, rate in s.particles_per_s.items())
-    none = f"  skipped {s.skipped}" if s.skipped else ""
+    skipped = f"  skipped {s.skipped}" if s.skipped else ""
     return (
         f"{s.iteration:4d}  {s.resolution_masked_A:6.2f}  {s.resolution_corrected_A:6.2f}"
         f"  {s.angle_from_input_deg:6.2f} {s.angle_since_last_deg:6.2f}"
         f"   {s.shift_from_input_A:6.2f} {s.shift_since_last_A:6.2f}"
         f"  {100 * s.at_rotation_extent:6.1f} {100 * s.at_shift_extent:6.1f}"
-        f"  {s.memory_MB:7.0f}  {rates}{none}"
+        f"  {s.memory_MB:7.0f}  {rates}{skipped}"
     ).rstrip()
 
 
-def format_fact(value: Any) -> str:
-    """A fact as a person reads it: lists with commas, numbers without trailing zeros."""
+def format_for_display(value: Any) -> str:
+    """Format a value for display: lists with commas, "key: value" for dicts, numbers without trailing zeros."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {format_fact(one)}" for key, one in value.items())
+        return ", ".join(f"{key}: {format_for_display(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(format_fact, value)) if value else "none"
+        return ", ".join(map(format_for_display, value)) if value else "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

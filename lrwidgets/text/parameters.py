@@ -1,4 +1,4 @@
-"""Parameters as people type them: text or TOML → RefineSpec, and refusals that name field, bound and remedy."""
+"""Parse parameters from text or TOML into a RefineSpec, with errors that name field, bound and remedy."""
 
 import difflib
 import tomllib
@@ -14,11 +14,27 @@ from lrcore.errors import InputError
 from lrcore.refinement.parameters import RefineSpec
 
 DEFAULT_SPEC = RefineSpec.model_validate({})
-SIGNS = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge"), annotated_types.Le: ("<=", "le")}
+BOUND_SIGNS = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge"), annotated_types.Le: ("<=", "le")}
 
 
 def edit_spec(spec: RefineSpec, changes: Mapping[str, Any]) -> RefineSpec:
-    """The spec with some fields changed. Raises InputError naming the field, what was given and what is valid."""
+    """Return the spec with some fields changed.
+
+    Parameters
+    ----------
+    spec : the spec to change
+    changes : field → new value, typed or as text
+
+    Returns
+    -------
+    RefineSpec
+        The new, validated spec.
+
+    Raises
+    ------
+    InputError
+        If a name or a value is invalid; the message names the field, the value and what is valid.
+    """
     for name in changes:
         _field(name)
     try:
@@ -26,7 +42,7 @@ def edit_spec(spec: RefineSpec, changes: Mapping[str, Any]) -> RefineSpec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         reason = str(first["msg"]).removeprefix("Value error, ")
-        if not first["loc"]:  # of several fields together, which the reason names
+        if not first["loc"]:  # a rule about several fields, which the reason names
             given = ", ".join(f"{name} = {value}" for name, value in changes.items())
             raise InputError(f"{given}: {reason}") from error
         name = str(first["loc"][0])
@@ -35,7 +51,11 @@ def edit_spec(spec: RefineSpec, changes: Mapping[str, Any]) -> RefineSpec:
 
 
 def changes_from_text(settings: list[str]) -> dict[str, Any]:
-    """`name=value` texts as changes of a spec; an empty value, or none where it is no choice, means not set."""
+    """Parse `name=value` texts into changes of a spec.
+
+    An empty value unsets the field; so does "none", unless that is one of the field's choices. Raises InputError for a
+    text without "=" or an unknown field.
+    """
     changes: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -48,14 +68,14 @@ def changes_from_text(settings: list[str]) -> dict[str, Any]:
 
 
 def changes_from_toml(path: Path) -> dict[str, Any]:
-    """The fields that a TOML file sets. Raises InputError if it cannot be read or names an unknown one."""
+    """Read changes of a spec from a TOML file. Raises InputError if it cannot be read or a value is invalid."""
     try:
         with path.open("rb") as file:
             changes = tomllib.load(file)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not TOML ({error}): write one name = value a line") from error
+        raise InputError(f"{path}: is not TOML ({error}): write one name = value per line") from error
     try:
         edit_spec(DEFAULT_SPEC, changes)
     except InputError as error:
@@ -64,17 +84,22 @@ def changes_from_toml(path: Path) -> dict[str, Any]:
 
 
 def _field(name: str) -> FieldInfo:
+    """Return the metadata of a field. Raises InputError with a suggestion for an unknown name."""
     fields = RefineSpec.model_fields
     if name not in fields:
         close = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]}?" if close else f"choose among {', '.join(fields)}"
-        raise InputError(f"{name} is no parameter: {hint}")
+        raise InputError(f"{name} is not a parameter: {hint}")
     return fields[name]
 
 
 def _valid(field: FieldInfo) -> str:
-    """What a numeric field takes, such as ` (valid: > 0 and <= 90 degree)`; nothing for another."""
-    bounds = [f"{SIGNS[type(m)][0]} {getattr(m, SIGNS[type(m)][1])}" for m in field.metadata if type(m) in SIGNS]
+    """Return the bounds of a numeric field, such as ` (valid: > 0 and <= 90 degree)`; empty for other fields."""
+    bounds = [
+        f"{BOUND_SIGNS[type(m)][0]} {getattr(m, BOUND_SIGNS[type(m)][1])}"
+        for m in field.metadata
+        if type(m) in BOUND_SIGNS
+    ]
     extra = field.json_schema_extra
     unit = f" {extra['unit']}" if isinstance(extra, dict) and extra.get("unit") else ""
     return f" (valid: {' and '.join(bounds)}{unit})" if bounds else ""

@@ -15,7 +15,7 @@ BOX = 32
 def many_ranges() -> Iterator[None]:
     """Of whoever imports this; the workers need not know."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_stream, "RANGE", 1)
+        patch.setattr(image_stream, "RANGE_IMAGES_PER_PIXEL", 1)
         yield
 
 

@@ -140,7 +140,7 @@ def rows(seeds: list[int]) -> Iterator[ScenarioRow]:
 
 def main() -> None:
     """Print the table and what it comes to."""
-    print("| what is wrong | how much | seed | found | mean FSC to the truth, run → branch |\n|---|---|---|---|---|")
+    print("| fault | size | seed | found | mean FSC to the truth, run → branch |\n|---|---|---|---|---|")
     all_rows = []
     for one in rows([int(seed) for seed in sys.argv[1:]]):
         all_rows.append(one)

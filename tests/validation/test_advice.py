@@ -58,7 +58,7 @@ def test_the_start_tells_of_its_input(backend: Backend, tmp_path: Path, fault: s
     made = case.make(world(tmp_path, SEED, case.data, backend))
     seen = audit_input(made.job, last_step(start(made.job, backend)), backend)
     print_measurement(f"{fault}, {severity}: {seen}")
-    assert (seen.shared > 0.15) == (fault == "halves share images")
+    assert (seen.solvent_correlation > 0.15) == (fault == "halves share images")
     if seen.hand_and_scale is not None:
         assert (seen.hand_and_scale.mirror_gain > 50) == (fault == "other hand")
         assert seen.hand_and_scale.mirror == "along z" or fault != "other hand"

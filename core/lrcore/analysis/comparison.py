@@ -10,7 +10,7 @@ from lrcore.analysis.held_out_likelihood import HeldOut
 from lrcore.imaging.poses import pose_differences
 from lrcore.records import Step, Volume
 from lrcore.refinement.density import final_map
-from lrcore.refinement.geometry import fulcrum_of
+from lrcore.refinement.geometry import step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import spec_differences
 
@@ -87,7 +87,7 @@ def verdict_sentence(names: tuple[str, str], held_out: HeldOut) -> str:
         f"{f'{held_out.p:.2g}' if held_out.p > 1e-12 else '< 1e-12'})"
     )
     short = [name[:9] for name in names]
-    caveat = "" if held_out.marginal else "; re-centred, so priors are not counted, which favours wider priors"
+    caveat = "" if held_out.priors_counted else "; re-centred, so priors are not counted, which favours wider priors"
     if held_out.better is None:
         return f"no difference between {short[0]} and {short[1]} by held-out images {evidence}{caveat}"
     first, second = short[held_out.better], short[1 - held_out.better]
@@ -107,7 +107,7 @@ def _scores(names: tuple[str, str], job: Job, held_out: HeldOut) -> xr.Dataset:
         "gain": held_out.gain,
         "gain_standard_error": held_out.error,
         "p": held_out.p,
-        "priors_counted": held_out.marginal,
+        "priors_counted": held_out.priors_counted,
     }
     return xr.Dataset({"log_likelihood": score}, coords, attrs)
 
@@ -131,7 +131,7 @@ def _fsc(a: NamedStep, b: NamedStep) -> xr.Dataset:
 def _poses(before: Step, b: NamedStep) -> xr.Dataset:
     """Return how far each pose of step b is from that of step `before`."""
     _, job, step = b
-    angle, shift = pose_differences(before.expectation.poses, step.expectation.poses, fulcrum_of(job, step))
+    angle, shift = pose_differences(before.expectation.poses, step.expectation.poses, step_fulcrum_A(job, step))
     particles = job.particles
     return xr.Dataset(
         {

@@ -79,7 +79,7 @@ class HeldOut:
     error: float
     p: float
     better: int | None
-    marginal: bool = True
+    priors_counted: bool = True
 
 
 def held_out(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Backend, n: int = MAX_IMAGES) -> HeldOut:
@@ -120,7 +120,7 @@ def held_out(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Bac
             samples,
             geometry,
             np.mean([step.noise[number - 1] for step in steps], axis=0),
-            backend.place(map_to_fourier_volume(outside.maps[number - 1], outside.limit, backend.threads))
+            backend.volume_to_device(map_to_fourier_volume(outside.maps[number - 1], outside.limit, backend.threads))
             if outside
             else None,
         )
@@ -140,7 +140,7 @@ def held_out(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Bac
         score += np.stack(
             [_occam_factor(particles.select(rows), step.expectation.select(rows), step.search) for step in steps]
         )
-    return replace(compare_scores(rows, half, score), marginal=marginal)
+    return replace(compare_scores(rows, half, score), priors_counted=marginal)
 
 
 def compare_scores(rows: npt.NDArray[np.int64], half: npt.NDArray[np.int8], score: Float64) -> HeldOut:
@@ -207,7 +207,7 @@ def _predictive_volume(
     here, corrected = masked_fsc(first, second, mask.data, backend.threads), step.fsc["corrected"].value
     gain = wiener_gain(np.minimum(here, corrected))
     filtered = filter_map(step.half_maps.half(half).data, gain, backend.threads)
-    return backend.place(
+    return backend.volume_to_device(
         masked_window_ft(
             filtered, mask, context.geometry, context.samples, backend.threads, largest_magnification(particles)
         )

@@ -52,7 +52,7 @@ class HandAndScaleTest:
     scale_gain : gain of maps corrected for that scale
     """
 
-    given: float
+    given_log_likelihood: float
     mirror: str
     mirror_gain: float
     scale: float
@@ -70,8 +70,8 @@ class InputAudit:
     hand_and_scale : test of the given half maps; None if they were reconstructed from the images
     """
 
-    shared: float
-    later: float | None
+    solvent_correlation: float
+    solvent_correlation_iteration_1: float | None
     hand_and_scale: HandAndScaleTest | None
 
     def with_first_iteration(self, second: Step, workers: int = 1) -> "InputAudit":
@@ -82,7 +82,7 @@ class InputAudit:
         second : step 1 of the run
         workers : number of threads
         """
-        return replace(self, later=solvent_correlation(second.half_maps, workers))
+        return replace(self, solvent_correlation_iteration_1=solvent_correlation(second.half_maps, workers))
 
 
 def audit_input(job: Job, first: Step, backend: Backend) -> InputAudit:
@@ -128,7 +128,7 @@ def _test_hand_and_scale(particles: Particles, maps: HalfMaps, backend: Backend)
     score = np.zeros(len(transforms))
     for half in (1, 2):
         filtered = filter_map(maps.half(3 - half).data * region, wiener, backend.threads)
-        volume = backend.place(map_to_fourier_volume(filtered, (n - 1) // 2, backend.threads))
+        volume = backend.volume_to_device(map_to_fourier_volume(filtered, (n - 1) // 2, backend.threads))
         score += _scores(particles, half, volume, samples, transforms, backend)
     gain = score - score[0]
     mirrors, scales = gain[1 : 1 + len(MIRRORS)], gain[1 + len(MIRRORS) :]

@@ -124,7 +124,7 @@ def _sample_batch(
     whole = replace(frame.samples, ends=frame.samples.ends[-1:])
     W, w = backend.kernels.whiten_windows(
         rest.spectrum, rest.ctf, context.last.noise[half - 1], particles.group[rows], reference.variance,
-        context.shape.centre_in(centres, behind), whole,
+        context.geometry.centre_in(centres, behind), whole,
     )  # fmt: skip
     found: Expectation = context.last.expectation.select(rows)
     theta = poses_to_theta(centres, found.poses, frame, behind)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lrcore.arrays import Float32
 from lrcore.maps.fsc import bandpass_maps
 from lrcore.masks import soft_edge
-from lrcore.masks.distance import bounds
+from lrcore.masks.distance import bounding_block
 from lrcore.records import HalfMaps, Volume
 
 WINDOW_A = 8.0
@@ -60,7 +60,7 @@ def find_static_density(
     """
     inside = mask.data > 0.5
     sd = WINDOW_A / mask.pixel_size_A
-    part = bounds(inside, int(np.ceil(4 * sd)))
+    part = bounding_block(inside, int(np.ceil(4 * sd)))
     both = (bandpass_maps(maps, COARSEST_A, max(resolution_A, FINEST_A), workers) for maps in (before, after))
     (then, strong), (now, strong_now) = (_local_correlation(a[part], b[part], sd) for a, b in both)
     power = np.where(inside[part], np.maximum(np.maximum(strong, strong_now), 0.0), 0.0)

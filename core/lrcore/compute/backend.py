@@ -156,7 +156,7 @@ class Backend:
         """
         return self._allocate(self.xp.zeros, shape, dtype)
 
-    def place(self, volume: FourierVolume) -> FourierVolume:
+    def volume_to_device(self, volume: FourierVolume) -> FourierVolume:
         """Return a Fourier volume whose data is where the kernels can use it, for many calls.
 
         Parameters

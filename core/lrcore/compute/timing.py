@@ -26,7 +26,7 @@ class StageTimer:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
-    def over(self, stage: str, items: Iterator[T]) -> Iterator[T]:
+    def time_items(self, stage: str, items: Iterator[T]) -> Iterator[T]:
         """Yield the same items; add the time spent waiting for each of them to `stage`."""
         while True:
             with self(stage):

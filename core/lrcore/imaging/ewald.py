@@ -29,7 +29,7 @@ from lrcore.arrays import Float64
 from lrcore.records import Particles
 from lrcore.units import electron_wavelength_A
 
-SIGNS = {"positive": 1.0, "negative": -1.0}
+EWALD_SIGNS = {"positive": 1.0, "negative": -1.0}
 DIAMETER_SHARE = 2 / 3
 """Ratio of the diameter D of the particle to the width of its box."""
 
@@ -62,7 +62,7 @@ def ewald_spheres(particles: Particles, ewald: str) -> EwaldSpheres | None:
     width = particles.box * particles.pixel_size_A
     shell = np.arange(particles.box) / width  # more shells than there are up to the corner
     overlap = curvature_overlap(wavelength[:, None] * shell**2, DIAMETER_SHARE * width)
-    return EwaldSpheres(particles, SIGNS[ewald] * wavelength / (2 * width), overlap)
+    return EwaldSpheres(particles, EWALD_SIGNS[ewald] * wavelength / (2 * width), overlap)
 
 
 def curvature_overlap(distance: Float64, diameter_A: float) -> Float64:

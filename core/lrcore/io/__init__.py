@@ -1,4 +1,4 @@
-"""Files ⇄ records: particles (STAR, CryoSPARC), maps and image stacks (MRC). All checks are here."""
+"""Read, check and write particles (STAR, CryoSPARC), maps and image stacks (MRC)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +31,27 @@ __all__ = [
 
 
 def read_particles(path: str | Path, images_dir: str | Path | None = None, split: bool = True) -> Particles:
-    """Read particles from a .star, .cs or .csg file and check their stacks. Raises InputError in one line.
+    """Read particles from a .star, .cs or .csg file and check their image stacks.
 
-    split: False for particles that need no half sets, since they will be split anew; all are then in set 1.
+    Parameters
+    ----------
+    path : particle file
+        Files with another extension are read as .cs if they begin as a NumPy file, else as STAR.
+    images_dir : folder in which image stacks are searched first
+        None searches the folder of the file and the folders above it only.
+    split : require half sets
+        False for particles that will be split again; all are then in half set 1.
+
+    Returns
+    -------
+    Particles
+        Metadata of the particles; the images stay on disk.
+
+    Raises
+    ------
+    InputError
+        If the file or a stack is missing, damaged or incomplete, or a value is impossible; one line that names file,
+        field and row.
     """
     path = Path(path)
     folder = None if images_dir is None else Path(images_dir)
@@ -47,22 +65,35 @@ def read_particles(path: str | Path, images_dir: str | Path | None = None, split
 def write_particles(
     path: str | Path, particles: Particles, poses: Poses, extra: dict[str, npt.NDArray[Any]] | None = None
 ) -> None:
-    """Write particles with new poses as .star, or as .cs with its .csg. Raises InputError if that fails.
+    """Write particles with new poses as .star, or as .cs with its .csg.
 
-    Of the columns of a file of the other kind, those of our own (lrw…) are written too.
+    All columns of the original file are kept if it is of the same format; of a file of the other format, only the
+    columns that this package added (lrw…) are written.
+
+    Parameters
+    ----------
+    path : file to write, .star or .cs
+    particles : n particles
+    poses : their n new poses
+    extra : column name (lrw…) → (n,) values of additional columns
+
+    Raises
+    ------
+    InputError
+        If the extension is another one, the file is the input itself, or it cannot be written.
     """
     path = Path(path)
     writers = {".star": star_particles.write_particles, ".cs": cs_particles.write_particles}
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise InputError(f"{path}: particles are written as .star or .cs: choose a name that ends so")
+        raise InputError(f"{path}: particles are written as .star or .cs: choose a name with one of these extensions")
     if isinstance(particles.source, CsSource) == (path.suffix.lower() == ".star"):
         extra = lrw_columns(particles) | (extra or {})
     writer(path, particles, poses, extra)
 
 
 def _is_cryosparc(path: Path) -> bool:
-    """By extension; any other name by what the file begins with."""
+    """Tell the format by the extension or, for other names, by the first bytes."""
     suffix = path.suffix.lower()
     if suffix in (".cs", ".csg", ".star"):
         return suffix != ".star"

@@ -1,4 +1,4 @@
-"""What is checked of particles by every reader, and of maps that are to be used together."""
+"""Check particles after reading, and maps that are to be used together."""
 
 import warnings
 from collections.abc import Iterator
@@ -16,23 +16,25 @@ USUAL_RANGES = {
     "amplitude contrast": ("amplitude_contrast", 0.0, 0.5, ""),
     "pixel size": ("pixel_size_A", 0.2, 20.0, "A"),
 }
-"""What an optics group says, its field, and between which values any microscope's lies."""
+"""Quantity → field of `Optics`, plausible range (lowest, highest) and unit."""
 MAX_DEFOCUS_A = 1e5
 MIN_MEDIAN_DEFOCUS_A = 100.0
-"""Half of the particles nearer than this are defocused in another unit (µm) or not at all."""
+"""A smaller median |defocus| means that the unit is wrong (µm) or the images are in focus."""
 
 
 def require_single_box_and_pixel_size(path: Path, optics: tuple[Optics, ...]) -> None:
-    """Raise InputError unless all groups share one box and one pixel size."""
+    """Raise InputError unless all optics groups share one box and one pixel size."""
     for field, what in (("box", "boxes"), ("pixel_size_A", "pixel sizes")):
         values = sorted({getattr(group, field) for group in optics})
         if len(values) > 1:
             listed = ", ".join(f"{group.name}: {getattr(group, field):g}" for group in optics)
-            raise InputError(f"{path}: several {what} in one file ({listed}): refine one of them at a time or rescale")
+            raise InputError(
+                f"{path}: several {what} in one file ({listed}): refine one of them at a time, or rescale the images"
+            )
 
 
 def check_optics(path: Path, optics: Optics) -> Optics:
-    """The same group. Raises InputError naming the group if a value is impossible."""
+    """Return the group itself; raise InputError that names it if a value is impossible."""
     bounds = {
         "voltage": (optics.voltage_kV > 0, f"{optics.voltage_kV:g} kV", "above 0"),
         "spherical aberration": (optics.cs_mm >= 0, f"{optics.cs_mm:g} mm", "0 or more"),
@@ -51,19 +53,19 @@ def check_optics(path: Path, optics: Optics) -> Optics:
 
 
 def warn_implausible_optics(particles: Particles) -> None:
-    """Warn, a line for each, of constants that are possible but that no microscope has: units, mostly."""
-    for doubt in (*_implausible_optics(particles), *_implausible_defocus(particles)):
-        warnings.warn(f"{particles.path}: {doubt}", stacklevel=2)
+    """Warn, one line each, about optics and defocus values that are possible but implausible (often a wrong unit)."""
+    for message in (*_implausible_optics(particles), *_implausible_defocus(particles)):
+        warnings.warn(f"{particles.path}: {message}", stacklevel=2)
 
 
 def _implausible_optics(particles: Particles) -> Iterator[str]:
     for what, (field, low, high, unit) in USUAL_RANGES.items():
-        odd = [one for one in particles.optics if not low <= getattr(one, field) <= high]
+        odd = [group for group in particles.optics if not low <= getattr(group, field) <= high]
         if odd:
             more = f" (and {len(odd) - 1} more groups)" if len(odd) > 1 else ""
             yield (
                 f"optics group {odd[0].name}{more}: {what} is {getattr(odd[0], field):g} {unit}".rstrip()
-                + f", usual is {low:g} to {high:g}: look at it, and at its unit"
+                + f", expected {low:g} to {high:g}: check the value and its unit"
             )
 
 
@@ -71,23 +73,31 @@ def _implausible_defocus(particles: Particles) -> Iterator[str]:
     mean = particles.defocus_A.mean(axis=1)
     if not len(mean):
         return
-    for odd, what in ((np.abs(mean) > MAX_DEFOCUS_A, "is absurd"), (mean < 0, "is overfocus")):
+    for odd, what in ((np.abs(mean) > MAX_DEFOCUS_A, "is implausible"), (mean < 0, "is overfocus")):
         if odd.any():
             row = int(np.argmax(odd))
             yield (
-                f"row {rows_in_table(particles)[row] + 1}: defocus of {mean[row]:g} A {what} ({int(odd.sum())} of "
-                f"{len(mean)} particles): underfocus is positive and in A; estimate the CTF again, or leave them out"
+                f"row {rows_in_table(particles)[row] + 1}: defocus {mean[row]:g} A {what} ({int(odd.sum())} of "
+                f"{len(mean)} particles): it must be in A, underfocus positive: correct it, or remove these particles"
             )
     if np.median(np.abs(mean)) < MIN_MEDIAN_DEFOCUS_A and not particles.phase_shift_rad.any():
-        yield f"defocus is {np.median(np.abs(mean)):g} A in the middle, nearly in focus: it must be in A, not in µm"
+        yield f"median defocus is {np.median(np.abs(mean)):g} A, almost in focus: defocus must be in A, not in µm"
 
 
 def require_same_grid(first: Volume, second: Volume) -> None:
-    """Raise InputError unless both maps have the same box and voxel size."""
+    """Check that two maps have the same box and voxel size.
+
+    Parameters
+    ----------
+    first, second : the maps; voxel sizes may differ by 1 %
+
+    Raises
+    ------
+    InputError
+        If box or voxel size differ; names both files.
+    """
     if first.box != second.box:
-        raise InputError(
-            f"{second.path}: its box is {second.box}, that of {first.path} {first.box}: re-box one of them"
-        )
+        raise InputError(f"{second.path}: box is {second.box}, but {first.path} has {first.box}: re-box one of them")
     if abs(first.pixel_size_A / second.pixel_size_A - 1) > 0.01:
-        sizes = f"voxels of {second.pixel_size_A:g} Å, those of {first.path} {first.pixel_size_A:g} Å"
-        raise InputError(f"{second.path}: has {sizes}: resample one of them, or give --apix")
+        sizes = f"voxel size is {second.pixel_size_A:g} Å, but {first.path} has {first.pixel_size_A:g} Å"
+        raise InputError(f"{second.path}: {sizes}: resample one of them, or give --apix")

@@ -1,7 +1,8 @@
-"""Particle tables from STAR to CryoSPARC and back, metadata alone: what the other side cannot say travels along.
+"""Convert particle tables from STAR to CryoSPARC and back (metadata only), without loss.
 
-A column of STAR without a CryoSPARC field travels as text in `star/<column>` (of the optics table in
-`star_optics/<column>`); a field of CryoSPARC without a column travels as `lrwCs/<field>:<type>`. Both come back.
+A STAR column without a CryoSPARC field is carried as text in `star/<column>` (one of the optics table in
+`star_optics/<column>`); a CryoSPARC field without a STAR column is carried as `lrwCs/<field>:<type>`. The conversion
+back restores both.
 """
 
 import re
@@ -15,14 +16,7 @@ import pandas as pd
 from lrcore.arrays import StructuredArray
 from lrcore.errors import InputError
 from lrcore.imaging import rotations
-from lrcore.io.cs_table import (
-    CsSource,
-    decode_text,
-    finite_field,
-    integer_field,
-    micrograph_columns,
-    with_columns,
-)
+from lrcore.io.cs_table import CsSource, decode_text, finite_field, integer_field, micrograph_columns, with_columns
 from lrcore.io.row_groups import group_identical_rows
 from lrcore.io.star_optics import GROUP, MAGNIFICATION, MICROSCOPE, NAME, PIXEL, SIZE, TILT, pixel_sizes
 from lrcore.io.star_table import IMAGE, StarSource, float_column, integer_column, parse_image_names, relion_stack_name
@@ -42,9 +36,9 @@ PARTICLE_FIELDS = {
     "rlnCtfBfactor": ("ctf/bfactor", 1.0),
     "rlnCtfScalefactor": ("ctf/scale", 1.0),
 }
-"""Column → field and what the column is multiplied by."""
+"""STAR column → CryoSPARC field and the factor that converts the column."""
 OPTICS_FIELDS = dict(zip(MICROSCOPE, ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"), strict=True))
-STAR, STAR_OPTICS, CS = "star/", "star_optics/", "lrwCs/"
+STAR_PREFIX, STAR_OPTICS, CS_PREFIX = "star/", "star_optics/", "lrwCs/"
 MICROGRAPH, COORDINATES = "rlnMicrographName", ("rlnCoordinateX", "rlnCoordinateY")
 LOCATION = (
     "location/micrograph_path",
@@ -59,7 +53,22 @@ TYPE = re.compile(r"^(?:(\d+(?:x\d+)*)\*)?([fiubS]\d+)$")
 
 
 def star_to_cs(source: StarSource) -> StructuredArray:
-    """The .cs table of a particle STAR file. Raises InputError naming the column or row that makes no sense."""
+    """Convert a particle STAR file into a .cs table.
+
+    Parameters
+    ----------
+    source : particle STAR file of n rows, as read
+
+    Returns
+    -------
+    (n,) structured array
+        Fields named slot/name.
+
+    Raises
+    ------
+    InputError
+        If a value is invalid or does not fit a .cs; names the column and row.
+    """
     path, table = source.path, source.table
     optics, rows = _optics_rows(source)
     index, names = parse_image_names(path, table)
@@ -77,37 +86,53 @@ def star_to_cs(source: StarSource) -> StructuredArray:
     columns |= _ctf_fields(source, optics, rows)
     taken |= set(PARTICLE_FIELDS)
     if "ctf/cs_mm" in columns and (columns["ctf/cs_mm"] == 0).any():
-        taken -= set(TILT)  # without a spherical aberration, CryoSPARC has no length for a tilt
-    back, used = _embedded_cs_fields(source)
-    used |= _apply_edited_locations(source, back)
-    aligned = back.get(ALIGNED_PIXEL, columns["blob/psize_A"])
+        taken -= set(TILT)  # CryoSPARC stores a tilt as a length that is proportional to Cs: none at Cs = 0
+    carried, used = _embedded_cs_fields(source)
+    used |= _apply_edited_locations(source, carried)
+    aligned = carried.get(ALIGNED_PIXEL, columns["blob/psize_A"])
     columns |= _alignment_fields(source, pixel, aligned)
     taken |= {*ANGLES, *ORIGIN_A, *ORIGIN_PX, HALF, *used}
     if GROUP in table.columns:
         columns["ctf/exp_group_id"] = integer_column(path, table, GROUP).astype(np.uint32)
-    for prefix, block, at in ((STAR, table, None), (STAR_OPTICS, optics, rows)):
+    for prefix, block, group_rows in ((STAR_PREFIX, table, None), (STAR_OPTICS, optics, rows)):
         for name in block.columns:
-            if name not in taken and not (at is not None and source.optics is None):
+            if name not in taken and not (group_rows is not None and source.optics is None):
                 column = block[name].to_numpy(dtype=str)
-                columns[prefix + name] = np.char.encode(column if at is None else column[at], "utf-8")
-    # A path that is no longer that of the image is not what the table means: somebody has made new images.
-    if "blob/path" in back and decode_text(back["blob/path"]) != names.tolist():
-        del back["blob/path"]
-    uid = back.pop("uid", source.uid)
+                columns[prefix + name] = np.char.encode(column if group_rows is None else column[group_rows], "utf-8")
+    # If the carried path differs from the image name, the images were replaced after the conversion: it is outdated.
+    if "blob/path" in carried and decode_text(carried["blob/path"]) != names.tolist():
+        del carried["blob/path"]
+    uid = carried.pop("uid", source.uid)
     base = np.zeros(len(table), [("uid", "<u8")])
     base["uid"] = uid if len(np.unique(uid)) == len(uid) else source.uid
-    return with_columns(base, columns | back)
+    return with_columns(base, columns | carried)
 
 
 def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]:
-    """The optics and particles tables of a .cs, all text. Raises InputError if it names no images or their pixel.
+    """Convert a .cs into the optics and particles tables of a RELION 3.1 STAR file, all values text.
 
-    plain: without the columns lrwCs/..., of which RELION warns as unknown to it: then the way back loses them.
+    Parameters
+    ----------
+    source : CryoSPARC particles as read
+    plain : omit the columns lrwCs/...
+        RELION warns that it does not know these columns; without them, the conversion back loses their fields.
+
+    Returns
+    -------
+    dict
+        Tables "optics" and "particles".
+
+    Raises
+    ------
+    InputError
+        If image names or pixel size are missing, or a value is invalid.
     """
     table, fields = source.table, source.fields
     for name in ("blob/path", "blob/idx", "blob/psize_A"):
         if name not in fields:
-            raise InputError(f"{source.path}: no field {name}: give the .csg of the job, or its passthrough beside it")
+            raise InputError(
+                f"{source.path}: no field {name}: give the .csg of the job, or copy its passthrough .cs here"
+            )
     numbered = zip(
         (integer_field(source.path, table, "blob/idx") + 1).tolist(), decode_text(table["blob/path"]), strict=True
     )
@@ -121,7 +146,7 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
         pixel = finite_field(source, ALIGNED_PIXEL if ALIGNED_PIXEL in fields else "blob/psize_A").astype(np.float64)
         angles = rotations.to_euler(rotations.from_cryosparc(finite_field(source, POSE)))
         values = np.concatenate([angles, finite_field(source, SHIFT) * pixel[:, None]], axis=1)
-        columns |= {name: _decimals(one) for name, one in zip([*ANGLES, *ORIGIN_A], values.T, strict=True)}
+        columns |= {name: _decimals(column) for name, column in zip([*ANGLES, *ORIGIN_A], values.T, strict=True)}
         taken |= {POSE, SHIFT}
     if SPLIT in fields:
         columns[HALF] = (integer_field(source.path, table, SPLIT) + 1).astype(str)
@@ -130,28 +155,30 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
     columns[GROUP] = group.astype(str)
     taken |= used
     columns |= {
-        name: text for name, text in micrograph_columns(source, table["uid"]).items() if STAR + name not in fields
+        name: text
+        for name, text in micrograph_columns(source, table["uid"]).items()
+        if STAR_PREFIX + name not in fields
     }
     taken |= _recomputable_fields(table, fields)
     for field in (name for name in table.dtype.names or () if name not in taken):
         column = table[field]
-        if field.startswith(STAR):
-            columns[field.removeprefix(STAR)] = decode_text(column)
+        if field.startswith(STAR_PREFIX):
+            columns[field.removeprefix(STAR_PREFIX)] = decode_text(column)
         elif not (plain or field.startswith(STAR_OPTICS)):
-            columns[f"{CS}{field}:{_type_name(column)}"] = _as_text(column)
+            columns[f"{CS_PREFIX}{field}:{_type_name(column)}"] = _as_text(column)
     return {"optics": optics, "particles": pd.DataFrame(columns)}
 
 
 def _recomputable_fields(table: StructuredArray, fields: set[str]) -> set[str]:
-    """Fields that `star_to_cs` finds again by itself."""
-    again = set() if (np.char.startswith(table["blob/path"], b">")).any() else {"blob/path"}
+    """Return the fields that `star_to_cs` can compute again from the others."""
+    computed = set() if (np.char.startswith(table["blob/path"], b">")).any() else {"blob/path"}
     if ALIGNED_PIXEL in fields and np.array_equal(table[ALIGNED_PIXEL], table["blob/psize_A"]):
-        again.add(ALIGNED_PIXEL)
-    return again | ({"uid"} if STAR_OPTICS + NAME in fields else set())
+        computed.add(ALIGNED_PIXEL)
+    return computed | ({"uid"} if STAR_OPTICS + NAME in fields else set())
 
 
 def _optics_rows(source: StarSource) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-    """The optics table and each particle's row of it; of RELION 3.0 the particles' own rows."""
+    """Return the optics table and the row (n,) in it of every particle; for RELION 3.0 the particle table itself."""
     if source.optics is None:
         return source.table, np.arange(len(source.table))
     optics = source.blocks[source.optics]
@@ -159,7 +186,9 @@ def _optics_rows(source: StarSource) -> tuple[pd.DataFrame, npt.NDArray[np.int64
     rows = pd.Series(float_column(source.path, source.table, GROUP)).map(known)
     if rows.isna().any():
         row = int(np.argmax(rows.isna().to_numpy())) + 1
-        raise InputError(f"{source.path}: row {row}: its optics group is not in data_optics: add it there")
+        raise InputError(
+            f"{source.path}: row {row}: its optics group is not in data_optics: add the group to that table"
+        )
     return optics, rows.to_numpy(dtype=np.int64)
 
 
@@ -199,30 +228,32 @@ def _alignment_fields(source: StarSource, pixel: npt.NDArray[Any], aligned: npt.
 
 
 def _as_float32(path: Path, field: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Numbers (n, ...) as a .cs has them. Raises InputError naming the first row whose number it cannot hold."""
+    """Convert numbers (n, ...) to float32. Raises InputError naming the first row whose number does not fit."""
     with np.errstate(over="ignore"):
         out = values.astype(np.float32)
     bad = ~np.isfinite(out).reshape(len(out), -1).all(axis=1)
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(f"{path}: row {row + 1}: {field} would be {values[row]}, which a .cs cannot hold: correct it")
+        raise InputError(
+            f"{path}: row {row + 1}: {field} would be {values[row]}, which does not fit float32 in a .cs: correct it"
+        )
     return out
 
 
 def _optics_and_groups(
     path: Path, table: StructuredArray, fields: set[str]
 ) -> tuple[pd.DataFrame, npt.NDArray[np.int64], set[str]]:
-    """The optics table, each particle's group number, and the fields that the table says whole."""
+    """Return the optics table, the group number (n,) of every particle, and the fields that the table covers."""
     fields_of_group = ["blob/psize_A", "blob/shape", *OPTICS_FIELDS.values(), "ctf/tilt_A", "ctf/anisomag"]
     kept = [name for name in ["ctf/exp_group_id", *fields_of_group] if name in fields]
-    travelled = [name for name in table.dtype.names or () if name.startswith(STAR_OPTICS)]
-    codes = [pd.factorize(np.array(decode_text(table[name])))[0] for name in travelled]
+    carried = [name for name in table.dtype.names or () if name.startswith(STAR_OPTICS)]
+    codes = [pd.factorize(np.array(decode_text(table[name])))[0] for name in carried]
     first, group = group_identical_rows([*(table[name] for name in kept), *codes])
     rows = table[first]
     number = np.arange(1, len(first) + 1)
     if STAR_OPTICS + NAME in fields and "ctf/exp_group_id" in fields:
-        was = integer_field(path, table, "ctf/exp_group_id")[first]
-        number = was if len(np.unique(was)) == len(was) else number
+        exposure_group = integer_field(path, table, "ctf/exp_group_id")[first]
+        number = exposure_group if len(np.unique(exposure_group)) == len(exposure_group) else number
     columns: dict[str, Any] = {GROUP: number.astype(str)}
     if STAR_OPTICS + NAME not in fields:
         columns[NAME] = [f"opticsGroup{number}" for number in columns[GROUP]]
@@ -231,52 +262,52 @@ def _optics_and_groups(
     if "blob/shape" in fields:
         columns[SIZE] = rows["blob/shape"][:, 1].astype(str)
     if {"ctf/tilt_A", "ctf/cs_mm"} <= fields:
-        whole_turn = rows["ctf/cs_mm"].astype(np.float64)[:, None] * A_PER_MM
+        cs_A = rows["ctf/cs_mm"].astype(np.float64)[:, None] * A_PER_MM
         lengths = rows["ctf/tilt_A"].astype(np.float64)
-        sine = np.divide(lengths, whole_turn, out=np.zeros_like(lengths), where=whole_turn != 0)
+        sine = np.divide(lengths, cs_A, out=np.zeros_like(lengths), where=cs_A != 0)
         tilt = np.arcsin(np.clip(sine, -1, 1)) * 1e3
-        columns |= {name: _decimals(one) for name, one in zip(TILT, tilt.T, strict=True)}
+        columns |= {name: _decimals(column) for name, column in zip(TILT, tilt.T, strict=True)}
     if "ctf/anisomag" in fields:
         matrix = rows["ctf/anisomag"].astype(np.float64) + np.array([1.0, 0.0, 0.0, 1.0])
-        columns |= {name: _decimals(one) for name, one in zip(MAGNIFICATION, matrix.T, strict=True)}
-    columns |= {name.removeprefix(STAR_OPTICS): decode_text(rows[name]) for name in travelled}
-    said = set(fields_of_group) - ({"ctf/tilt_A"} if "ctf/cs_mm" not in fields else set())
-    said |= {"ctf/exp_group_id"} if STAR_OPTICS + NAME in fields else set()
-    return pd.DataFrame(columns), number[group], said
+        columns |= {name: _decimals(column) for name, column in zip(MAGNIFICATION, matrix.T, strict=True)}
+    columns |= {name.removeprefix(STAR_OPTICS): decode_text(rows[name]) for name in carried}
+    represented = set(fields_of_group) - ({"ctf/tilt_A"} if "ctf/cs_mm" not in fields else set())
+    represented |= {"ctf/exp_group_id"} if STAR_OPTICS + NAME in fields else set()
+    return pd.DataFrame(columns), number[group], represented
 
 
 def _embedded_cs_fields(source: StarSource) -> tuple[Columns, set[str]]:
-    """The fields that travelled with a STAR file, by name, and the columns that they are in."""
+    """Return the CryoSPARC fields that a STAR file carries, by name, and the names of their columns."""
     out: Columns = {}
     used = set()
     for name in map(str, source.table.columns):
-        field, _, kind = name.removeprefix(CS).rpartition(":")
+        field, _, kind = name.removeprefix(CS_PREFIX).rpartition(":")
         shape_type = TYPE.match(kind)
-        if name.startswith(CS) and field and shape_type:
+        if name.startswith(CS_PREFIX) and field and shape_type:
             out[field] = _from_text(source, name, shape_type)
             used.add(name)
     return out, used
 
 
-def _apply_edited_locations(source: StarSource, back: Columns) -> set[str]:
-    """The columns that say what fields that travelled say, too: where they say other than these, they have been edited.
+def _apply_edited_locations(source: StarSource, carried: Columns) -> set[str]:
+    """Update carried micrograph names and coordinates from STAR columns that were edited; return these columns.
 
-    Such fields are changed in `back`.
+    The columns repeat what the carried fields hold, so a column that differs was edited; `carried` is changed in place.
     """
-    path, table, said = source.path, source.table, set()
-    if MICROGRAPH in table.columns and LOCATION[0] in back:
-        said.add(MICROGRAPH)
-        pairs = zip(table[MICROGRAPH], decode_text(back[LOCATION[0]]), back[LOCATION[0]].tolist(), strict=True)
-        back[LOCATION[0]] = np.array([was if name == known else name.encode() for name, known, was in pairs])
-    if {*COORDINATES} <= set(table.columns) and {*LOCATION[1:]} <= back.keys():
-        said |= {*COORDINATES}
-        shape, x, y = (back[name] for name in LOCATION[1:])
+    path, table, columns = source.path, source.table, set()
+    if MICROGRAPH in table.columns and LOCATION[0] in carried:
+        columns.add(MICROGRAPH)
+        rows = zip(table[MICROGRAPH], decode_text(carried[LOCATION[0]]), carried[LOCATION[0]].tolist(), strict=True)
+        carried[LOCATION[0]] = np.array([raw if name == known else name.encode() for name, known, raw in rows])
+    if {*COORDINATES} <= set(table.columns) and {*LOCATION[1:]} <= carried.keys():
+        columns |= {*COORDINATES}
+        shape, x, y = (carried[name] for name in LOCATION[1:])
         for name, column, size, up in ((LOCATION[2], x, shape[:, 1], False), (LOCATION[3], y, shape[:, 0], True)):
             pixel = float_column(path, table, COORDINATES[int(up)])
             edited = np.abs(pixel - (1.0 - column if up else column) * size) > 1e-5
-            part = pixel / np.maximum(size, 1)
-            back[name] = np.where(edited, 1.0 - part if up else part, column).astype(column.dtype)
-    return said
+            fraction = pixel / np.maximum(size, 1)
+            carried[name] = np.where(edited, 1.0 - fraction if up else fraction, column).astype(column.dtype)
+    return columns
 
 
 def _type_name(column: npt.NDArray[Any]) -> str:
@@ -286,9 +317,9 @@ def _type_name(column: npt.NDArray[Any]) -> str:
 
 
 def _as_text(column: npt.NDArray[Any]) -> Any:
-    """(n, …) as n texts by which each value is read back as it was; several as [a,b,…]."""
+    """Format (n, …) values as n texts that restore them exactly; several values per row as [a,b,…]."""
     if column.dtype.kind in "SU":
-        return [(one.decode() if isinstance(one, bytes) else str(one)) or "None" for one in column.tolist()]
+        return [(value.decode() if isinstance(value, bytes) else str(value)) or "None" for value in column.tolist()]
     flat = column.reshape(len(column), -1).astype(str)
     return flat[:, 0] if column.ndim == 1 else ["[" + ",".join(row) + "]" for row in flat.tolist()]
 
@@ -302,9 +333,11 @@ def _from_text(source: StarSource, name: str, kind: re.Match[str]) -> npt.NDArra
     try:
         rows = [value.strip("[]").split(",") for value in values]
         number = float if dtype.kind == "f" else int
-        return np.array([[number(one) for one in row] for row in rows], dtype).reshape(len(values), *shape)
+        return np.array([[number(value) for value in row] for row in rows], dtype).reshape(len(values), *shape)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{source.path}: {name}: {error}: leave the columns {CS}... as they were") from error
+        raise InputError(
+            f"{source.path}: {name}: {error}: restore the original values of the columns {CS_PREFIX}..."
+        ) from error
 
 
 def _decimals(values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:

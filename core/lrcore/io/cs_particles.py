@@ -1,4 +1,4 @@
-"""CryoSPARC particles and half maps: .cs and .csg read into records, and particles written back with new poses."""
+"""Read CryoSPARC particles (.cs, .csg) and half maps, and write particles back with new poses."""
 
 import datetime
 import math
@@ -50,19 +50,33 @@ CARRIED_OPTICS_FIELDS = {
     "even_zernike": "star_optics/rlnEvenZernike",
     "ctf_premultiplied": "star_optics/rlnCtfDataAreCtfPremultiplied",
 }
-"""What CryoSPARC has no field for and a file converted from STAR carries (`convert`)."""
+"""Attributes of `Optics` without a CryoSPARC field → text field that carries them in a file converted from STAR."""
 SPLIT_HINT = "run a 3D refinement with half sets first, or split them here (--resplit)"
 A_PER_MM = 1e7
 """Å per mm."""
 
 
 def read_particles(path: str | Path, images_dir: Path | None = None, split: bool = True) -> Particles:
-    """Read particles with poses, CTF and half sets from a .csg, or a .cs and the passthrough beside it.
+    """Read particles with poses, CTF and half sets from a .csg, or from a .cs and its passthrough file.
 
-    A stack is looked for below `images_dir`, then beside the file and in the folders above it (the project folder).
-    Trefoil and tetrafoil stay in `source` and are written back, but nothing applies them: a warning says so.
-    split: False to go without half sets; all particles are then in set 1.
-    Raises InputError in one line if anything a local refinement needs is missing or makes no sense.
+    Trefoil and tetrafoil stay in `source` and are written back, but they are not applied; a warning says so.
+
+    Parameters
+    ----------
+    path : .cs or .csg file
+    images_dir : folder in which stacks are searched first
+        Then follow the folder of the file and the folders above it (the project folder).
+    split : require half sets
+        False to read particles without; all are then in half set 1.
+
+    Returns
+    -------
+    Particles
+
+    Raises
+    ------
+    InputError
+        If anything that a local refinement needs is missing or invalid; one line that names file, field and row.
     """
     source = read_source(Path(path))
     path, table = source.path, source.table
@@ -92,17 +106,17 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
 
 
 def alignment_slot(source: CsSource) -> str | None:
-    """The slot with the poses: of one class, else of several (of which the likeliest counts), else None."""
+    """Return the slot with the poses: that of one class, else that of several classes, else None."""
     return next((slot for slot in (ALIGNMENTS, MULTI) if f"{slot}/pose" in source.fields), None)
 
 
 def has_particles(source: CsSource) -> bool:
-    """Whether the file is about particles, and not volumes or anything else."""
+    """Return whether the file describes particles (not volumes or anything else)."""
     return bool({*REQUIRED_FIELDS, ALIGNMENTS, MULTI} & {*source.slots, *source.missing_files})
 
 
 def missing_slots(source: CsSource) -> dict[str, list[str]]:
-    """What a local refinement needs and the table has not, by slot."""
+    """Return the fields that a local refinement needs and the table lacks, by slot."""
     missing = {slot: [name for name in names if name not in source.fields] for slot, names in REQUIRED_FIELDS.items()}
     slot = alignment_slot(source)
     missing[ALIGNMENTS] = [f"{ALIGNMENTS}/pose", f"{ALIGNMENTS}/shift"] if slot is None else []
@@ -112,7 +126,7 @@ def missing_slots(source: CsSource) -> dict[str, list[str]]:
 
 
 def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, ...]]:
-    """Optics group (n,) of every row and the groups: rows that share exposure group and constants.
+    """Return the optics group (n,) of every row and the groups: rows with the same exposure group and constants.
 
     Beam tilt = asin(tilt_A / Cs) in mrad; anisomag is M − I. Raises InputError naming the group of an impossible value.
     """
@@ -130,37 +144,64 @@ def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, 
 
 
 def read_half_maps(path: str | Path) -> tuple[Path, Path]:
-    """The two half maps of a volume .csg or .cs. Raises InputError naming the slot or map that is missing."""
+    """Find the two half maps that a volume .csg or .cs names.
+
+    Parameters
+    ----------
+    path : volume group of a refinement (.csg) or its .cs
+
+    Returns
+    -------
+    tuple of Path
+        Half map A and half map B.
+
+    Raises
+    ------
+    InputError
+        If a slot or a map is missing; names it.
+    """
     source = read_source(Path(path))
     path = source.path
-    found = []
+    half_maps = []
     for slot in ("map_half_A", "map_half_B"):
         if slot in source.missing_files:
             raise missing_files_error(path, {slot: source.missing_files[slot]})
         if f"{slot}/path" not in source.fields:
-            raise InputError(f"{path}: has no {slot}: give the volume group of a refinement, or two half maps")
+            raise InputError(f"{path}: no slot {slot}: give the volume group of a refinement, or two half maps")
         name = decode_text(source.table[f"{slot}/path"])[0]
         volume = find_in_parent_folders(name, path.parent)
         if volume is None:
-            raise InputError(f"{path}: the map {name} of slot {slot} is not there: give the two half maps themselves")
-        found.append(volume)
-    return found[0], found[1]
+            raise InputError(f"{path}: map {name} of slot {slot} does not exist: give the two half maps instead")
+        half_maps.append(volume)
+    return half_maps[0], half_maps[1]
 
 
 def write_particles(path: str | Path, particles: Particles, poses: Poses, extra: Columns | None = None) -> None:
-    """Write a .cs with new poses, and a .csg beside it; `extra` adds fields (lrwName → lrw/Name).
+    """Write a .cs with new poses, and a .csg in the same folder.
 
-    Particles of CryoSPARC keep their uid and every other field; shifts are in pixels of their alignments3D/psize_A.
-    Others get the standard fields from the records. A stack's path stays as it was if it still leads there from the
-    new file's folder or one above it (the project folder); otherwise it becomes relative to the new file, after `>`.
-    Raises InputError if a file cannot be written.
+    CryoSPARC particles keep their uid and every other field; shifts are in pixels of their alignments3D/psize_A.
+    Particles of another format get the standard fields from the records. The path of a stack is kept if it can still
+    be found from the folder of the new file or one above it (the project folder); otherwise it is written relative to
+    the new file, after `>`.
+
+    Parameters
+    ----------
+    path : .cs file to write
+    particles : n particles
+    poses : their n new poses
+    extra : column name → (n,) values of additional columns; lrwName is written as lrw/Name
+
+    Raises
+    ------
+    InputError
+        If the file is the input itself or cannot be written.
     """
     path = Path(path)
     group = path.with_suffix(".csg")
     if isinstance(particles.source, CsSource):
         source = particles.source
-        for one in (path, group):
-            refuse_to_overwrite_inputs(one, source.files)
+        for file in (path, group):
+            refuse_to_overwrite_inputs(file, source.files)
         table = source.table[find_rows(source.table["uid"], particles.uid)]
         slots, version = dict(source.slots), source.version
     else:
@@ -175,7 +216,20 @@ def write_particles(path: str | Path, particles: Particles, poses: Poses, extra:
 
 
 def write_table(path: Path, table: StructuredArray, slots: dict[str, str], version: str = "") -> None:
-    """Write a .cs and the .csg beside it, which lists the slots with their types."""
+    """Write a .cs and, in the same folder, the .csg that lists its slots with their types.
+
+    Parameters
+    ----------
+    path : .cs file to write
+    table : (n,) structured array with a field uid
+    slots : slot → its type, e.g. blob → particle.blob
+    version : CryoSPARC version to state
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written.
+    """
     group = path.with_suffix(".csg")
     with atomic_write(path) as temporary, atomic_write(group) as other:
         with temporary.open("wb") as file:
@@ -184,14 +238,26 @@ def write_table(path: Path, table: StructuredArray, slots: dict[str, str], versi
 
 
 def slot_types(table: StructuredArray) -> dict[str, str]:
-    """Type of every slot of particles in a table; columns that only we know (lrw, star) are in no slot."""
+    """Return the type of every particle slot of a table; columns unknown to CryoSPARC (lrw, star) have no slot.
+
+    Parameters
+    ----------
+    table : (n,) structured array with fields named slot/name
+
+    Returns
+    -------
+    dict
+        Slot → type, as a .csg lists it.
+    """
     names = dict.fromkeys(name.partition("/")[0] for name in table.dtype.names or () if "/" in name)
     return {name: f"particle.{name}" for name in names if not name.startswith(("lrw", "star"))}
 
 
 def _require_slots(source: CsSource) -> None:
     if not has_particles(source):
-        raise InputError(f"{source.path}: has no particles, only {', '.join(source.slots)}: give the particles' file")
+        raise InputError(
+            f"{source.path}: contains no particles, only {', '.join(source.slots)}: give the particle file"
+        )
     needed = {slot: file for slot, file in source.missing_files.items() if slot in (*REQUIRED_FIELDS, ALIGNMENTS)}
     if needed:
         raise missing_files_error(source.path, needed)
@@ -199,15 +265,15 @@ def _require_slots(source: CsSource) -> None:
         missing = [name for name in names if name not in source.fields]
         if missing:
             raise InputError(
-                f"{source.path}: no field {', '.join(missing)}, and no passthrough file beside it has slot {slot}: "
-                "give the .csg of the job, or copy its passthrough .cs there"
+                f"{source.path}: no field {', '.join(missing)}, and no passthrough file in its folder has slot {slot}: "
+                "give the .csg of the job, or copy its passthrough .cs into that folder"
             )
     for slot, file in source.missing_files.items():
-        warnings.warn(f"{source.path}: slot {slot} is in {file}, which is not there: exports lose it", stacklevel=3)
+        warnings.warn(f"{source.path}: slot {slot}: {file} does not exist: exports will lack this slot", stacklevel=3)
 
 
 def _numbers(source: CsSource, name: str, default: float | None = None) -> Float64:
-    """A field as float64. Raises InputError naming the row of a value that is not finite."""
+    """Return a field as float64. Raises InputError naming the row of a value that is not finite."""
     if default is not None and name not in source.fields:
         return np.full(len(source.table), default)
     return finite_field(source, name).astype(np.float64)
@@ -234,18 +300,20 @@ def _poses(source: CsSource, slot: str) -> Poses:
 
 
 def _values_of_best_class(source: CsSource, slot: str, name: str, ndim: int) -> Float64:
-    """A field of an alignment with `ndim` axes per particle; of several classes, that of the likeliest."""
+    """Return an alignment field with `ndim` axes; of several classes, the values of the most probable one."""
     values = _numbers(source, f"{slot}/{name}")
     if values.ndim == ndim + 1:
         return values
     best = _numbers(source, f"{slot}/class_posterior").reshape(len(values), -1).argmax(axis=1)
     if values.ndim != ndim + 2 or best.max() >= values.shape[1]:
-        raise InputError(f"{source.path}: {slot}/{name} is not of the classes of class_posterior: export it again")
+        raise InputError(
+            f"{source.path}: {slot}/{name} and class_posterior differ in their number of classes: export it again"
+        )
     return values[np.arange(len(values)), best]
 
 
 def _shortest_decimals(values: Float64) -> Float64:
-    """The shortest decimals that are these float32 values: 2.4, not 2.4000000953674316."""
+    """Return the shortest decimals that equal these float32 values: 2.4, not 2.4000000953674316."""
     distinct, inverse = np.unique(values.astype(np.float32), return_inverse=True)
     return np.array([float(str(value)) for value in distinct])[inverse.reshape(values.shape)]
 
@@ -259,7 +327,7 @@ def _images(source: CsSource, images_dir: Path | None) -> ImageSource:
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
             f"{source.path}: row {row}: {missing_stack_message(decode_text(names)[number])}: "
-            "give the CryoSPARC project folder by --images DIR"
+            "give the CryoSPARC project folder with --images DIR"
         )
     return ImageSource(
         stacks=tuple(one for one in found if one is not None),
@@ -309,7 +377,9 @@ def _carried_list(source: CsSource, name: str, row: int) -> tuple[float, ...]:
     try:
         return tuple(float(value) for value in text.split(",")) if text else ()
     except ValueError as error:
-        raise InputError(f"{source.path}: row {row + 1}: {field} is '{text}': leave it as it was") from error
+        raise InputError(
+            f"{source.path}: row {row + 1}: {field} is '{text}', not a list of numbers: restore the original value"
+        ) from error
 
 
 def _tilt_mrad(source: CsSource, tilt_A: float, cs_mm: float) -> float:
@@ -319,9 +389,9 @@ def _tilt_mrad(source: CsSource, tilt_A: float, cs_mm: float) -> float:
 
 
 def _warn_not_applied(source: CsSource) -> None:
-    there = [name for name in NOT_APPLIED if name in source.fields and source.table[name].any()]
-    if there:
-        warnings.warn(f"{source.path}: {', '.join(there)} are kept for export but not applied", stacklevel=3)
+    names = [name for name in NOT_APPLIED if name in source.fields and source.table[name].any()]
+    if names:
+        warnings.warn(f"{source.path}: {', '.join(names)} are kept for export but not applied", stacklevel=3)
 
 
 def _pose_columns(table: StructuredArray, particles: Particles, poses: Poses) -> Columns:
@@ -340,16 +410,16 @@ def _pose_columns(table: StructuredArray, particles: Particles, poses: Poses) ->
 
 
 def _blob_paths(folder: Path, particles: Particles, original: npt.NDArray[Any] | None) -> npt.NDArray[np.bytes_]:
-    """(n,) paths that lead to the stacks from `folder`; an original that does is kept, `>` and all."""
+    """Return (n,) paths of the stacks as seen from `folder`; an original path that is still valid is kept as it is."""
     images = particles.images
     names = decode_text(original) if original is not None else None
-    moved: dict[int, bytes] = {}
+    paths: dict[int, bytes] = {}
     for number, row in zip(*np.unique(images.stack, return_index=True), strict=True):
         name = names[row] if names is not None else ""
-        leads = stack_name_from_folder(folder, images.stacks[number], name)
-        kept = original is not None and leads == name
-        moved[int(number)] = _bytes(original[row]) if kept and original is not None else b">" + os.fsencode(leads)
-    return np.array([moved[number] for number in images.stack.tolist()])
+        new_name = stack_name_from_folder(folder, images.stacks[number], name)
+        kept = original is not None and new_name == name
+        paths[int(number)] = _bytes(original[row]) if kept and original is not None else b">" + os.fsencode(new_name)
+    return np.array([paths[number] for number in images.stack.tolist()])
 
 
 def _bytes(text: Any) -> bytes:
@@ -357,12 +427,17 @@ def _bytes(text: Any) -> bytes:
 
 
 def _table_from_records(path: Path, particles: Particles) -> StructuredArray:
-    """Standard CryoSPARC fields of particles that came from elsewhere, but paths and poses."""
+    """Build the standard CryoSPARC fields, except paths and poses, of particles read from another format."""
     lost = [group.name for group in particles.optics if group.odd_zernike or group.even_zernike]
     if lost:
-        warnings.warn(f"{path}: .cs has no Zernike coefficients: those of {', '.join(lost)} are left out", stacklevel=3)
+        warnings.warn(
+            f"{path}: the .cs format has no Zernike coefficients: those of {', '.join(lost)} are not written",
+            stacklevel=3,
+        )
     if any(group.ctf_premultiplied for group in particles.optics):
-        warnings.warn(f"{path}: .cs cannot say that images are CTF-premultiplied: that is left out", stacklevel=3)
+        warnings.warn(
+            f"{path}: the .cs format cannot mark images as CTF-premultiplied: the mark is not written", stacklevel=3
+        )
     optics = [particles.optics[number] for number in particles.group]
     table = np.zeros(len(particles), [("uid", "<u8")])
     table["uid"] = particles.uid

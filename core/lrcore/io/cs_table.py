@@ -1,4 +1,7 @@
-"""CryoSPARC tables: .cs arrays and .csg groups joined by uid into one array, never by row, never unpickled."""
+"""Read CryoSPARC tables: the .cs arrays of a .csg group, joined into one array.
+
+Rows are matched by uid, never by position, and pickled objects are never loaded.
+"""
 
 import os
 import re
@@ -35,21 +38,26 @@ FIELD_TYPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "location/micrograph_shape": (NUMBERS, (2,)),
     **dict.fromkeys(("location/center_x_frac", "location/center_y_frac", "location/micrograph_psize_A"), (NUMBERS, ())),
 }
-"""Field (of the slots that we read) → kinds of its type, and its axes (after that of classes); None for any."""
+"""Field of the slots that are read → allowed dtype kinds and shape per particle (and class); None for any shape."""
 OWN_SLOTS = ("lrw", "star", "star_optics")
-"""Slots of our own, which CryoSPARC does not know: a .csg does not list them."""
+"""Slots of this package, unknown to CryoSPARC: a .csg does not list them."""
 DAMAGE_ERRORS = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, OverflowError)
-"""What NumPy raises of a header that makes no sense, and `tokenize` beneath it."""
+"""Exceptions that NumPy raises for an invalid header, besides `tokenize.TokenError`."""
 JOB = re.compile(r"J\d+")
 
 
 @dataclass(frozen=True)
 class CsSource:
-    """Particles or volumes of CryoSPARC as they were read, their files joined by uid.
+    """CryoSPARC particles or volumes as read, with the files joined by uid.
 
-    table: (n,) structured array with the fields `slot/name`. slots: type of every slot, as a .csg lists it.
-    absent: for every slot whose file is missing, that file. files: all that were read. version: of the CryoSPARC
-    that wrote them.
+    Attributes
+    ----------
+    path : file that was given
+    table : (n,) structured array with fields named slot/name
+    slots : slot → type, as a .csg lists it
+    missing_files : slot → file that does not exist
+    files : all files that were read
+    version : CryoSPARC version that wrote them, empty if unknown
     """
 
     path: Path
@@ -61,20 +69,32 @@ class CsSource:
 
     @property
     def fields(self) -> set[str]:
-        """Names of all fields."""
+        """Return the names of all fields."""
         return set(self.table.dtype.names or ())
 
 
 def read_source(path: Path) -> CsSource:
-    """Read a .csg with its .cs files, or a .cs with the passthrough beside it.
+    """Read a .csg with its .cs files, or a .cs with the passthrough files in its folder.
 
-    A missing file of a .csg is noted in `absent`. Raises InputError if nothing can be read.
+    Parameters
+    ----------
+    path : .csg or .cs file
+
+    Returns
+    -------
+    CsSource
+        A .cs that a .csg lists but that does not exist is noted in `missing_files`.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged or invalid, or nothing can be read.
     """
     return _read_group(path) if path.suffix.lower() == ".csg" else _read_single(path)
 
 
 def read_array(path: Path) -> StructuredArray:
-    """A .cs file as a structured array. Raises InputError if it is none, or holds pickled objects."""
+    """Read a .cs file as a structured array. Raises InputError if it is none, or holds pickled objects."""
     try:
         with path.open("rb") as file:
             magic = file.read(len(NPY_MAGIC))
@@ -83,30 +103,43 @@ def read_array(path: Path) -> StructuredArray:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
     except (*DAMAGE_ERRORS, tokenize.TokenError) as error:
         pickled = "Object arrays" in str(error)
-        reason = "holds pickled Python objects, which are never loaded" if pickled else "is truncated or damaged"
+        reason = "contains pickled Python objects, which are never loaded" if pickled else "is truncated or damaged"
         raise InputError(f"{path}: {reason}: export it from CryoSPARC again") from error
     if table is None or table.ndim != 1 or "uid" not in (table.dtype.names or ()) or table.dtype["uid"].kind != "u":
-        raise InputError(f"{path}: is no CryoSPARC .cs file (a NumPy table with uid): export it from CryoSPARC again")
+        raise InputError(
+            f"{path}: is not a CryoSPARC .cs file (a NumPy table with uid): export it from CryoSPARC again"
+        )
     if len(table) == 0:
         raise InputError(f"{path}: has no rows: give the output of a job that kept particles")
     ordered = np.sort(table["uid"])
     if (ordered[1:] == ordered[:-1]).any():
-        raise InputError(f"{path}: some uid stand twice, so rows cannot be told apart: remove duplicates first")
+        raise InputError(f"{path}: some uid occur more than once, so rows are ambiguous: remove duplicates first")
     _require_field_types(path, table)
     return table
 
 
-def missing_files_error(path: Path, absent: dict[str, Path]) -> InputError:
-    """Say in one line which files of a .csg are missing, and which slots are in them."""
+def missing_files_error(path: Path, missing: dict[str, Path]) -> InputError:
+    """Return an error that lists the missing files of a .csg and the slots in them, in one line."""
     by_file: dict[Path, list[str]] = {}
-    for slot, file in absent.items():
+    for slot, file in missing.items():
         by_file.setdefault(file, []).append(slot)
     listed = "; ".join(f"{file.name} (slot {', '.join(slots)})" for file, slots in by_file.items())
-    return InputError(f"{path}: metafile not there: {listed}: copy it beside the .csg")
+    return InputError(f"{path}: metafile does not exist: {listed}: copy it into the folder of the .csg")
 
 
 def find_rows(table_uid: UInt64, wanted: UInt64) -> npt.NDArray[np.int64]:
-    """Row of each wanted uid in a table, −1 where there is none: (len(wanted),)."""
+    """Find the row of each wanted uid in a table.
+
+    Parameters
+    ----------
+    table_uid : (n,) uid of the rows
+    wanted : (m,) uid to find
+
+    Returns
+    -------
+    (m,) int64
+        Row numbers; −1 where the table lacks the uid.
+    """
     order = np.argsort(table_uid, kind="stable")
     place = np.minimum(np.searchsorted(table_uid, wanted, sorter=order), len(order) - 1)
     rows = order[place]
@@ -114,7 +147,7 @@ def find_rows(table_uid: UInt64, wanted: UInt64) -> npt.NDArray[np.int64]:
 
 
 def with_columns(table: StructuredArray, columns: dict[str, npt.NDArray[Any]]) -> StructuredArray:
-    """The table with columns replaced or added; a replaced one keeps its type unless it is text that needs room."""
+    """Return the table with columns replaced or added; a replaced column keeps its dtype, unless it is text."""
     replaced = {name: _cast_to_column(table, name, column) for name, column in columns.items()}
     fields = {name: table[name] for name in table.dtype.names or ()} | replaced
     dtype = [(name, column.dtype, column.shape[1:]) for name, column in fields.items()]
@@ -125,18 +158,18 @@ def with_columns(table: StructuredArray, columns: dict[str, npt.NDArray[Any]]) -
 
 
 def integer_field(path: Path, table: StructuredArray, name: str) -> npt.NDArray[np.int64]:
-    """A field of whole numbers, (n,). Raises InputError naming the first row that has none."""
+    """Return a field as (n,) whole numbers. Raises InputError naming the first row with another value."""
     values = table[name]
     with np.errstate(invalid="ignore"):
-        found = values.astype(np.int64)
-    if values.dtype.kind == "f" and not np.array_equal(found, values):
-        row = int(np.argmax(found != values))
+        whole = values.astype(np.int64)
+    if values.dtype.kind == "f" and not np.array_equal(whole, values):
+        row = int(np.argmax(whole != values))
         raise InputError(f"{path}: row {row + 1}: {name} is {values[row]}, not a whole number: correct it")
-    return np.asarray(found)
+    return np.asarray(whole)
 
 
 def finite_field(source: CsSource, name: str) -> npt.NDArray[Any]:
-    """A field. Raises InputError naming the row of a value that is not finite, or the field if it is not there."""
+    """Return a field. Raises InputError naming the row of a value that is not finite, or the field if it is missing."""
     if name not in source.fields:
         raise InputError(f"{source.path}: no field {name}: export the particles from CryoSPARC again")
     values = source.table[name]
@@ -144,22 +177,24 @@ def finite_field(source: CsSource, name: str) -> npt.NDArray[Any]:
         bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         row = int(np.argmax(bad))
         uid = source.table["uid"][row]
-        raise InputError(f"{source.path}: row {row + 1} (uid {uid}): {name} is not a number: remove the particle")
+        raise InputError(
+            f"{source.path}: row {row + 1} (uid {uid}): {name} is not a finite number: remove the particle"
+        )
     return values
 
 
 def decode_text(column: npt.NDArray[Any]) -> list[str]:
-    """A text column of a .cs file, without the `>` that CryoSPARC puts before exported paths."""
+    """Decode a text column of a .cs file, without the `>` that CryoSPARC puts before exported paths."""
     return [(text.decode() if isinstance(text, bytes) else str(text)).lstrip(">") for text in column.tolist()]
 
 
 def stack_names(source: CsSource, uid: UInt64) -> list[str]:
-    """(len(uid),) the stack's path as the table has it."""
+    """Return the paths (len(uid),) of the stacks as written in the table."""
     return decode_text(source.table["blob/path"][find_rows(source.table["uid"], uid)])
 
 
 def micrograph_columns(source: CsSource, uid: UInt64) -> dict[str, list[str]]:
-    """RELION's micrograph name and coordinates (px) of the given particles, as far as the table has them."""
+    """Return RELION's micrograph name and coordinates (px) of the given particles, as far as the table has them."""
     rows = source.table[find_rows(source.table["uid"], uid)]
     out = {}
     if "location/micrograph_path" in source.fields:
@@ -173,7 +208,7 @@ def micrograph_columns(source: CsSource, uid: UInt64) -> dict[str, list[str]]:
 
 
 def _require_field_types(path: Path, table: StructuredArray) -> None:
-    """Raise InputError naming a field that is of another type or shape than CryoSPARC's, or text that is none."""
+    """Raise InputError naming a field whose dtype or shape is not CryoSPARC's, or text that is not UTF-8."""
     for name in table.dtype.names or ():
         column = table[name]
         slot, _, end = name.rpartition("/")
@@ -181,12 +216,14 @@ def _require_field_types(path: Path, table: StructuredArray) -> None:
         several = slot == "alignments3D_multi" and column.ndim == len(last or ()) + 2
         if column.dtype.kind not in kinds or last not in (None, column.shape[2 if several else 1 :]):
             kind = f"{column.dtype.str[1:]} {column.shape[1:] or ''}".strip()
-            raise InputError(f"{path}: {name} is of another type ({kind}) than CryoSPARC's: export it again")
+            raise InputError(f"{path}: {name} has type {kind}, which CryoSPARC does not write: export it again")
         if column.dtype.kind == "S" and not (raw := column.tobytes()).isascii():
             try:
                 raw.decode()
             except UnicodeDecodeError as error:
-                raise InputError(f"{path}: {name} is text that is not UTF-8: rename what it names") from error
+                raise InputError(
+                    f"{path}: {name} is text that is not UTF-8: rename the file or item that it names"
+                ) from error
         if name == "blob/idx" and column.dtype.kind == "i" and column.min() < 0:
             row = int(np.argmax(column < 0)) + 1
             raise InputError(f"{path}: row {row}: blob/idx is below 0: remove the particle")
@@ -196,23 +233,23 @@ def _read_single(path: Path) -> CsSource:
     table = read_array(path)
     files = [path]
     if set(_slots(table)) & set(PRIMARY):
-        for beside in _passthroughs(path):
-            more = read_array(beside)
+        for file in _passthrough_files(path):
+            more = read_array(file)
             new = [slot for slot in _slots(more) if slot not in _slots(table)]
             if new:
-                table = _join(table, more, [name for slot in new for name in _fields(more, slot)], beside, path)
-                files.append(beside)
+                table = _join(table, more, [name for slot in new for name in _fields(more, slot)], file, path)
+                files.append(file)
     return CsSource(path, table, _types(table), {}, tuple(files), "")
 
 
-def _passthroughs(path: Path) -> Iterator[Path]:
-    """The passthrough files of particles of the same job in the same folder."""
+def _passthrough_files(path: Path) -> Iterator[Path]:
+    """Yield the particle passthrough files of the same job in the same folder."""
     job = JOB.search(path.name)
-    for beside in sorted(path.parent.glob("*passthrough*particles*.cs")):
-        theirs = JOB.search(beside.name)
-        same = job is None or theirs is None or job.group() == theirs.group()
-        if beside != path and same:
-            yield beside
+    for file in sorted(path.parent.glob("*passthrough*particles*.cs")):
+        file_job = JOB.search(file.name)
+        same = job is None or file_job is None or job.group() == file_job.group()
+        if file != path and same:
+            yield file
 
 
 def _read_group(path: Path) -> CsSource:
@@ -221,16 +258,18 @@ def _read_group(path: Path) -> CsSource:
     slots: dict[str, str] = {}
     for slot, entry in group["results"].items():
         if not isinstance(slot, str) or not isinstance(entry, dict) or not isinstance(entry.get("metafile"), str):
-            raise InputError(f"{path}: results/{slot} names no metafile: export the group from CryoSPARC again")
+            raise InputError(f"{path}: results/{slot} has no metafile: export the group from CryoSPARC again")
         name = entry["metafile"].lstrip(">")
         files[slot] = path.parent / name
         if may_leave_folder(name) and not is_below(files[slot], folders_above(path.parent)[-1:]):
-            raise InputError(f"{path}: results/{slot} names {name}, outside its project: copy it beside the .csg")
+            raise InputError(
+                f"{path}: results/{slot}: {name} is outside the project folder: copy it into the folder of the .csg"
+            )
         slots[slot] = str(entry.get("type", f"particle.{slot}"))
-    absent = {slot: file for slot, file in files.items() if not os.path.isfile(file)}
-    present = {slot: file for slot, file in files.items() if slot not in absent}
+    missing = {slot: file for slot, file in files.items() if not os.path.isfile(file)}
+    present = {slot: file for slot, file in files.items() if slot not in missing}
     if not present:
-        raise missing_files_error(path, absent)
+        raise missing_files_error(path, missing)
     arrays = {file: read_array(file) for file in dict.fromkeys(present.values())}
     first = next((slot for slot in PRIMARY if slot in present), next(iter(present)))
     primary = arrays[present[first]]
@@ -238,13 +277,13 @@ def _read_group(path: Path) -> CsSource:
     for slot, file in present.items():
         fields = _fields(arrays[file], slot)
         if not fields:
-            raise InputError(f"{path}: slot {slot} has no field in {file}: export the group from CryoSPARC again")
+            raise InputError(f"{path}: slot {slot} has no fields in {file}: export the group from CryoSPARC again")
         table = _join(table, arrays[file], fields, file, path)
     for file, array in arrays.items():
-        ours = {name for slot in OWN_SLOTS for name in _fields(array, slot)} - set(table.dtype.names or ())
-        table = _join(table, array, [name for name in array.dtype.names or () if name in ours], file, path)
+        own = {name for slot in OWN_SLOTS for name in _fields(array, slot)} - set(table.dtype.names or ())
+        table = _join(table, array, [name for name in array.dtype.names or () if name in own], file, path)
     slots = {slot: slots[slot] for slot in present}
-    return CsSource(path, table, slots, absent, (path, *arrays), str(group.get("version", "")))
+    return CsSource(path, table, slots, missing, (path, *arrays), str(group.get("version", "")))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -253,9 +292,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no .csg file (not YAML): export the group from CryoSPARC again") from error
+        raise InputError(f"{path}: is not a .csg file (not YAML): export the group from CryoSPARC again") from error
     if not isinstance(group, dict) or not isinstance(group.get("results"), dict) or not group["results"]:
-        raise InputError(f"{path}: is no .csg file (it lists no results): export the group from CryoSPARC again")
+        raise InputError(f"{path}: is not a .csg file (it lists no results): export the group from CryoSPARC again")
     return group
 
 
@@ -279,7 +318,7 @@ def _fields(table: StructuredArray, slot: str) -> list[str]:
 
 
 def _types(table: StructuredArray) -> dict[str, str]:
-    # Columns of our own are in no slot, since CryoSPARC would not know it.
+    # Columns of this package are in no slot: CryoSPARC would not know it.
     return {slot: f"particle.{slot}" for slot in _slots(table) if slot not in OWN_SLOTS}
 
 

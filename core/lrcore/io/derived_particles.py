@@ -1,4 +1,4 @@
-"""Particles made from others: rows repeated or left out, uid and columns added, and no column of their file lost."""
+"""Derive particles from others: repeat or omit rows, set uid, add columns, and keep every column of the file."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,31 +18,52 @@ FLOAT_FORMAT = "%.6f"
 
 
 def derive_particles(particles: Particles, rows: IntArray, uid: npt.NDArray[np.uint64], columns: Columns) -> Particles:
-    """The particles of the given rows (m,), which may repeat, as particles of their own: uid (m,) and more columns.
+    """Select rows of the particles, which may repeat, and give them new uid and additional columns.
 
-    columns: lrwName → (m,) numbers or text, kept by the tables that the particles came from and so by every export:
-    `lrwName` in STAR, `lrw/Name` in .cs. Columns of other names replace those of the table (in .cs: fields).
-    Particles from no file keep none.
+    Parameters
+    ----------
+    particles : n particles
+    rows : (m,) rows to take
+    uid : (m,) new identifiers
+    columns : column name → (m,) numbers or text
+        Added to the table that the particles were read from, and so to every export: `lrwName` in STAR, `lrw/Name` in
+        .cs. A column (in .cs: field) of any other name replaces that of the table. Particles that were not read from a
+        file keep no columns.
+
+    Returns
+    -------
+    Particles
+        The m derived particles.
     """
     chosen = replace(particles.select(rows), uid=uid)
     source = particles.source
     if isinstance(source, StarSource):
-        places = pd.Index(source.uid).get_indexer(pd.Index(particles.uid))[rows]
-        table = source.table.iloc[places].reset_index(drop=True)
+        table_rows = pd.Index(source.uid).get_indexer(pd.Index(particles.uid))[rows]
+        table = source.table.iloc[table_rows].reset_index(drop=True)
         for name, column in columns.items():
             table[name] = _as_text(column)
         blocks = {**source.blocks, source.particles: table}
         return replace(chosen, source=replace(source, blocks=blocks, uid=uid))
     if isinstance(source, CsSource):
-        whole = source.table[find_rows(source.table["uid"], particles.uid)[rows]]
+        selected = source.table[find_rows(source.table["uid"], particles.uid)[rows]]
         fields = {_field(name): np.asarray(column) for name, column in columns.items()}
         fields = {name: _as_bytes(column) for name, column in fields.items()}
-        return replace(chosen, source=replace(source, table=with_columns(whole, {"uid": uid, **fields})))
+        return replace(chosen, source=replace(source, table=with_columns(selected, {"uid": uid, **fields})))
     return chosen
 
 
 def with_half_sets(particles: Particles, half: npt.NDArray[np.int8]) -> Particles:
-    """The particles in other half sets, (n,) 1 or 2, which the tables that they came from are told, too."""
+    """Assign the particles to half sets, also in the table that they were read from.
+
+    Parameters
+    ----------
+    particles : n particles
+    half : (n,) 1 or 2
+
+    Returns
+    -------
+    Particles
+    """
     column: Columns = {"alignments3D/split": (half - 1).astype(np.uint32)}
     if isinstance(particles.source, StarSource):
         column = {"rlnRandomSubset": half}
@@ -50,7 +71,17 @@ def with_half_sets(particles: Particles, half: npt.NDArray[np.int8]) -> Particle
 
 
 def rows_in_table(particles: Particles) -> npt.NDArray[np.int64]:
-    """(n,) 0-based row of each particle in the table that it came from; in the particles where there is none."""
+    """Return the 0-based row of each particle in the table that it was read from.
+
+    Parameters
+    ----------
+    particles : n particles
+
+    Returns
+    -------
+    (n,) int64
+        Rows; 0 … n − 1 for particles that were not read from a file.
+    """
     source = particles.source
     if isinstance(source, StarSource):
         return pd.Index(source.uid).get_indexer(pd.Index(particles.uid)).astype(np.int64)
@@ -60,11 +91,22 @@ def rows_in_table(particles: Particles) -> npt.NDArray[np.int64]:
 
 
 def text_column(particles: Particles, name: str) -> list[str] | None:
-    """A column `lrwName` (or any of a STAR file, any field of a .cs) of these particles as text; None without it."""
+    """Return a column of the table that the particles were read from, as text.
+
+    Parameters
+    ----------
+    particles : n particles
+    name : lrwName, any column of a STAR file, or any field of a .cs
+
+    Returns
+    -------
+    list of n texts, or None
+        None if the table lacks the column.
+    """
     source = particles.source
     if isinstance(source, StarSource) and name in source.table.columns:
-        places = pd.Index(source.uid).get_indexer(pd.Index(particles.uid))
-        return [str(value) for value in source.table[name].iloc[places]]
+        rows = pd.Index(source.uid).get_indexer(pd.Index(particles.uid))
+        return [str(value) for value in source.table[name].iloc[rows]]
     if isinstance(source, CsSource) and _field(name) in source.fields:
         column = source.table[_field(name)][find_rows(source.table["uid"], particles.uid)]
         return decode_text(column) if column.dtype.kind in "SU" else [str(value) for value in column.tolist()]
@@ -72,13 +114,29 @@ def text_column(particles: Particles, name: str) -> list[str] | None:
 
 
 def number_column(particles: Particles, name: str) -> npt.NDArray[np.float64] | None:
-    """The same as float64 (n,). Raises InputError naming the row of what is no number."""
+    """Return a column of the table that the particles were read from, as numbers.
+
+    Parameters
+    ----------
+    particles : n particles
+    name : lrwName, any column of a STAR file, or any field of a .cs
+
+    Returns
+    -------
+    (n,) float64, or None
+        None if the table lacks the column.
+
+    Raises
+    ------
+    InputError
+        If a value is not a finite number; names its row.
+    """
     column = text_column(particles, name)
     return None if column is None else float_column(particles.path, pd.DataFrame({name: column}), name)
 
 
 def lrw_columns(particles: Particles) -> Columns:
-    """The columns `lrwName` (in .cs: `lrw/Name`) of these particles, for a file of the other kind; numbers as such."""
+    """Return the columns `lrwName` (in .cs: `lrw/Name`) of the particles, as numbers where they are."""
     source = particles.source
     if isinstance(source, StarSource):
         names = [str(name) for name in source.table.columns if str(name).startswith(PREFIX) and "/" not in str(name)]
@@ -86,8 +144,8 @@ def lrw_columns(particles: Particles) -> Columns:
         names = [PREFIX + name.partition("/")[2] for name in source.fields if name.startswith(f"{PREFIX}/")]
     else:
         names = []
-    found = {name: text_column(particles, name) for name in sorted(names)}
-    return {name: _as_numbers(column) for name, column in found.items() if column is not None}
+    texts = {name: text_column(particles, name) for name in sorted(names)}
+    return {name: _as_numbers(column) for name, column in texts.items() if column is not None}
 
 
 def _as_numbers(column: list[str]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Facts about a file for a person to look at: what is in it, and what it lacks for a local refinement."""
+"""Describe a particle table, map or stack: its contents, and what it lacks for a local refinement."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,11 +15,26 @@ from lrcore.records import ImageSource, Optics
 Facts = dict[str, object]
 
 MAX_IMAGES = 200
-"""Images of a stack looked at for its statistics, spread evenly."""
+"""Images of a stack that are read for its statistics, evenly spaced."""
 
 
 def describe_file(path: str | Path) -> Facts:
-    """Facts about a particle table, map or stack, ready for JSON. Raises InputError if the file is unreadable."""
+    """Describe a particle table, map or stack.
+
+    Parameters
+    ----------
+    path : .star, .cs, .csg or MRC file
+
+    Returns
+    -------
+    dict
+        Facts that can be written as JSON; "missing" lists what a local refinement would need, where that applies.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".star":
@@ -75,7 +90,7 @@ def _particle_group_facts(source: cs_table.CsSource) -> Facts:
         else None,
         "defocus_A": _range(source.table["ctf/df1_A"], source.table["ctf/df2_A"]) if "ctf" not in missing else None,
     }
-    problems = [f"slot {slot}: {file} is not there" for slot, file in source.missing_files.items()]
+    problems = [f"slot {slot}: {file} does not exist" for slot, file in source.missing_files.items()]
     problems += [
         f"{slot}: no field {', '.join(names)}" for slot, names in missing.items() if slot not in source.missing_files
     ]
@@ -97,23 +112,23 @@ def _other_group_facts(source: cs_table.CsSource) -> Facts:
             slot: cs_table.decode_text(source.table[name])[0] if name in source.fields else None
             for slot, name in paths.items()
         },
-        "missing": [f"slot {slot}: {file} is not there" for slot, file in source.missing_files.items()],
+        "missing": [f"slot {slot}: {file} does not exist" for slot, file in source.missing_files.items()],
     }
 
 
 def _optics_facts(optics: tuple[Optics, ...]) -> Facts:
     return {
-        "box": sorted({one.box for one in optics}),
-        "pixel_size_A": sorted({one.pixel_size_A for one in optics}),
+        "box": sorted({group.box for group in optics}),
+        "pixel_size_A": sorted({group.pixel_size_A for group in optics}),
         "optics_groups": [
             {
-                "name": one.name,
-                "voltage_kV": one.voltage_kV,
-                "cs_mm": one.cs_mm,
-                "amplitude_contrast": one.amplitude_contrast,
-                "aberrations": _aberrations(one),
+                "name": group.name,
+                "voltage_kV": group.voltage_kV,
+                "cs_mm": group.cs_mm,
+                "amplitude_contrast": group.amplitude_contrast,
+                "aberrations": _aberrations(group),
             }
-            for one in optics
+            for group in optics
         ],
     }
 
@@ -124,18 +139,18 @@ def _single_half_set_problem(facts: Facts) -> list[str]:
 
 
 def _aberrations(optics: Optics) -> list[str]:
-    there = {
+    applied = {
         "beam tilt": any(optics.beam_tilt_mrad),
         "odd Zernike": any(optics.odd_zernike),
         "even Zernike": any(optics.even_zernike),
         "anisotropic magnification": optics.mag_matrix != (1.0, 0.0, 0.0, 1.0),
         "CTF premultiplied": optics.ctf_premultiplied,
     }
-    return [name for name, present in there.items() if present]
+    return [name for name, present in applied.items() if present]
 
 
 def _map_facts(header: mrc_maps.MrcHeader) -> Facts:
-    # The voxel size does not matter here, and a map without one must still be described.
+    # A map whose header has no voxel size must still be described, so any value will do.
     data = mrc_maps.read_volume(header.path, apix=header.voxel_A[0] or 1.0).data
     facts = _header_facts(header, "map") | _statistics(data)
     low, high = cast(float, facts["min"]), cast(float, facts["max"])

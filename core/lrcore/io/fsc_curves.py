@@ -1,4 +1,4 @@
-"""FSC curves for others: EMDB's fsc.xml, and the tables that RELION's post-processing writes."""
+"""Write FSC curves as EMDB's fsc.xml and as the tables of RELION's postprocess.star."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -12,21 +12,32 @@ from lrcore.io.star_text import write_blocks
 from lrcore.records import Fsc
 
 KIND = "corrected"
-"""The curve that stands for the resolution."""
+"""The kind of curve that defines the resolution."""
 COLUMNS = {
     "corrected": "rlnFourierShellCorrelationCorrected",
     "unmasked": "rlnFourierShellCorrelationUnmaskedMaps",
     "masked": "rlnFourierShellCorrelationMaskedMaps",
     "randomised": "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps",
 }
-"""Our name of a curve → RELION's; columns of curves that a step has not are left out."""
+"""Kind of curve → RELION's column; curves that a step lacks have no column."""
 ORIGIN_RESOLUTION_A = 999.0
-"""What RELION writes for the resolution of shell 0."""
+"""Resolution in Å that RELION writes for shell 0."""
 DIGITS = "%.9g"
 
 
 def write_fsc_xml(path: str | Path, curve: Fsc) -> None:
-    """Write a curve in EMDB's form: x is 1/Å, y the FSC, a coordinate for each shell. Raises InputError if it fails."""
+    """Write a curve in EMDB's format: one coordinate per shell, x in 1/Å, y the FSC.
+
+    Parameters
+    ----------
+    path : file to write
+    curve : FSC of each shell
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
     title = f"lrwidgets FSC, {curve.kind}"
     root = ET.Element("fsc", title=title, xaxis="Resolution (A-1)", yaxis="Correlation Coefficient")
     for x, y in zip(curve.frequency.tolist(), curve.value.tolist(), strict=True):
@@ -39,19 +50,31 @@ def write_fsc_xml(path: str | Path, curve: Fsc) -> None:
 
 
 def write_fsc_star(path: str | Path, curves: Mapping[str, Fsc], general: Mapping[str, str] | None = None) -> None:
-    """Write data_general and data_fsc as RELION's postprocess.star has them. Raises InputError if it fails.
+    """Write data_general and data_fsc as in RELION's postprocess.star.
 
-    curves: by kind, `corrected` among them. general: more of data_general, such as names of the half maps. The B-factor
-    and the corrected FSC by the fraction of the mask are RELION's own, and left out.
+    The B-factor and the FSC corrected by the solvent fraction are specific to RELION and are not written.
+
+    Parameters
+    ----------
+    path : file to write
+    curves : kind → curve, `corrected` among them
+    general : label → value of further entries of data_general, such as the file names of the half maps
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
     """
     curve = curves[KIND]
     shells = np.arange(len(curve.frequency))
     first = {"rlnFinalResolution": DIGITS % curve.resolution_A()} | dict(general or {})
-    away = np.divide(1.0, curve.frequency, out=np.full(len(shells), ORIGIN_RESOLUTION_A), where=curve.frequency > 0)
+    resolution_A = np.divide(
+        1.0, curve.frequency, out=np.full(len(shells), ORIGIN_RESOLUTION_A), where=curve.frequency > 0
+    )
     table = {
         "rlnSpectralIndex": shells.astype(str),
         "rlnResolution": np.char.mod(DIGITS, curve.frequency),
-        "rlnAngstromResolution": np.char.mod(DIGITS, away),
+        "rlnAngstromResolution": np.char.mod(DIGITS, resolution_A),
     }
     table |= {name: np.char.mod(DIGITS, curves[kind].value) for kind, name in COLUMNS.items() if kind in curves}
     write_blocks(Path(path), {"general": first, "fsc": pd.DataFrame(table)})

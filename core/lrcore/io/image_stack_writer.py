@@ -1,4 +1,4 @@
-"""Image stacks written as the images come, whole or not at all."""
+"""Write MRC image stacks batch by batch; a failure leaves no partial file."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,22 @@ def write_image_stack(
     batches: Iterable[npt.NDArray[np.floating]],
     float16: bool = False,
 ) -> None:
-    """Write `count` images as a stack, from batches (b, box, box). Raises InputError if it cannot be written."""
+    """Write images as an MRC stack.
+
+    Parameters
+    ----------
+    path : file to write
+    count : number of images
+    box : pixels
+    pixel_size_A : Å
+    batches : (b, box, box) images, in order, `count` in all
+    float16 : write half precision (MRC mode 12)
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(_header(count, box, pixel_size_A, float16))
         for batch in batches:

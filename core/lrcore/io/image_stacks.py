@@ -1,4 +1,4 @@
-"""Image stacks: only the slices asked for are read, and every stack is checked before the work begins."""
+"""Read selected slices of image stacks, and check all stacks before a job starts."""
 
 import threading
 import warnings
@@ -18,14 +18,22 @@ from lrcore.records import ImageSource, Particles
 
 MAX_OPEN = 16
 IMAGES_PER_READ = 32
-"""Images that are read at once, before they become float32."""
+"""Images per read, before conversion to float32."""
 PIXEL_TOLERANCE = 0.02
+"""Relative difference of pixel sizes that is accepted without a warning."""
 FLOAT16_MODE = 12
-"""MRC mode."""
+"""MRC mode of float16."""
 
 
 class StackReader:
-    """Reads images of a data set by row, as float32 times their sign, a few files open at a time. Thread-safe."""
+    """Reader of the images of a data set by row, as float32 times their sign. Thread-safe.
+
+    Parameters
+    ----------
+    images : stack, slice and sign of each row
+    box : pixels
+    max_open : files that are kept open at a time
+    """
 
     def __init__(self, images: ImageSource, box: int, max_open: int = MAX_OPEN) -> None:
         self._images = images
@@ -35,28 +43,56 @@ class StackReader:
         self._lock = threading.Lock()
 
     def read(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> Float32:
-        """Images of the given rows, in their order: (len(rows), box, box) float32.
+        """Read the images of the given rows.
 
-        Neighbouring slices of a stack are read in one go, whatever the order of the rows. Raises InputError if a
-        stack has vanished, is cut short or of another box, or if an image holds NaN or infinite pixels.
+        Consecutive slices of a stack are read together, whatever the order of the rows.
+
+        Parameters
+        ----------
+        rows : (B,) rows of the data set
+
+        Returns
+        -------
+        (B, box, box) float32
+            Images in the order of `rows`.
+
+        Raises
+        ------
+        InputError
+            If a stack is missing, truncated or of another box, or an image has NaN or infinite pixels.
         """
         out, finite = self.read_with_finite_flags(rows)
         for row in np.asarray(rows, dtype=np.int64)[~finite]:
             path, image = self._images.stacks[self._images.stack[row]], self._images.index[row] + 1
-            raise InputError(f"{path}: image {image} holds NaN or infinite pixels: remove it from the particles")
+            raise InputError(f"{path}: image {image} has NaN or infinite pixels: remove it from the particle table")
         return out
 
     def read_with_finite_flags(
         self, rows: Sequence[int] | npt.NDArray[np.integer]
     ) -> tuple[Float32, npt.NDArray[np.bool_]]:
-        """The same, but an image that holds NaN or infinite pixels is all 0; and which are finite, (len(rows),)."""
+        """Read the images of the given rows; return images with NaN or infinite pixels as zeros, and flag them.
+
+        Parameters
+        ----------
+        rows : (B,) rows of the data set
+
+        Returns
+        -------
+        images : (B, box, box) float32
+        finite : (B,) False where the image had NaN or infinite pixels
+
+        Raises
+        ------
+        InputError
+            If a stack is missing, truncated or of another box.
+        """
         rows = np.asarray(rows, dtype=np.int64)
         out = np.empty((len(rows), self._box, self._box), np.float32)
         finite = np.ones(len(rows), np.bool_)
         stack, index = self._images.stack[rows], self._images.index[rows]
         order = np.lexsort((index, stack))
-        broken = np.nonzero((np.diff(stack[order]) != 0) | (np.diff(index[order]) != 1))[0] + 1
-        for run in np.split(order, broken):
+        breaks = np.nonzero((np.diff(stack[order]) != 0) | (np.diff(index[order]) != 1))[0] + 1
+        for run in np.split(order, breaks):
             for part in (run[i : i + IMAGES_PER_READ] for i in range(0, len(run), IMAGES_PER_READ)):
                 self._read_run(int(stack[part[0]]), int(index[part[0]]), part, out, finite)
         sign = self._images.sign[rows]
@@ -65,7 +101,7 @@ class StackReader:
         return out, finite
 
     def close(self) -> None:
-        """Close the files; a later `read` opens them again."""
+        """Close the open files; a later `read` opens them again."""
         with self._lock:
             while self._open:
                 self._open.popitem()[1][0].close()
@@ -89,11 +125,13 @@ class StackReader:
             except OSError as error:
                 raise mrc_maps.unreadable_error(path, error) from error
         if done < raw.nbytes:
-            raise InputError(f"{path}: ends before image {first + 1 + done // header.section_bytes}: copy it again")
+            raise InputError(
+                f"{path}: is truncated before image {first + 1 + done // header.section_bytes}: copy it again"
+            )
         out[run] = raw
-        # A sum over an image is finite unless a pixel is not, or all are huge: far cheaper than a look at every pixel.
-        doubtful = np.nonzero(~np.isfinite(np.einsum("bij->b", out[run])))[0]
-        for i in doubtful:
+        # The sum is finite unless a pixel is not (or values overflow): far cheaper than testing every pixel.
+        suspects = np.nonzero(~np.isfinite(np.einsum("bij->b", out[run])))[0]
+        for i in suspects:
             if not np.isfinite(out[run[i]]).all():
                 out[run[i]], finite[run[i]] = 0.0, False
 
@@ -103,7 +141,7 @@ class StackReader:
             return self._open[stack]
         path = self._images.stacks[stack]
         header = read_stack_header(path)
-        _check_box(header, self._box, "the particles")
+        _check_box(header, self._box, "the particle table")
         while len(self._open) >= self._max_open:
             self._open.popitem(last=False)[1][0].close()
         self._open[stack] = (path.open("rb"), header)
@@ -111,21 +149,44 @@ class StackReader:
 
 
 def is_float16(images: ImageSource) -> bool:
-    """Whether every stack holds float16. Raises InputError as `stack_header` does."""
+    """Return whether all stacks are float16.
+
+    Parameters
+    ----------
+    images : stacks of a data set
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    InputError
+        If a stack is compressed or is not an MRC file.
+    """
     return all(read_stack_header(path).mode == FLOAT16_MODE for path in images.stacks)
 
 
 def read_stack_header(path: Path) -> mrc_maps.MrcHeader:
-    """Header of a stack. Raises InputError if it is compressed or no MRC file."""
+    """Read the header of a stack. Raises InputError if it is compressed or is not an MRC file."""
     if path.suffix.lower() in mrc_maps.OPENERS:
-        raise InputError(f"{path}: is compressed, so single images cannot be read: unpack it")
+        raise InputError(f"{path}: is compressed, so single images cannot be read: decompress it")
     return mrc_maps.read_header(path)
 
 
 def check_stacks(particles: Particles) -> None:
-    """Check every stack of the particles before any work: there, readable, whole, of the right box and length.
+    """Check that every stack of the particles exists, is readable and complete, and has the right box and length.
 
-    Warns in one line where the pixel size of a header differs by more than 2 %. Raises InputError otherwise.
+    Warns if the pixel size in a header differs by more than 2 % from that of the particles.
+
+    Parameters
+    ----------
+    particles : particles whose stacks are checked
+
+    Raises
+    ------
+    InputError
+        If a stack fails a check.
     """
     images = particles.images
     order = np.lexsort((images.index, images.stack))
@@ -135,11 +196,11 @@ def check_stacks(particles: Particles) -> None:
         path = images.stacks[images.stack[row]]
         header = read_stack_header(path)
         _check_box(header, particles.box, str(particles.path))
-        wanted, held = int(images.index[row]) + 1, header.shape[0]
-        if wanted > held:
+        wanted, count = int(images.index[row]) + 1, header.shape[0]
+        if wanted > count:
             raise InputError(
-                f"{particles.path}: row {row + 1} says image {wanted} of {path}, which holds only {held}: "
-                "check that this is the stack that belongs to the table"
+                f"{particles.path}: row {row + 1}: image {wanted} of {path}, which has only {count} images: "
+                "check that this stack belongs to the table"
             )
         require_complete_stack(header)
         pixel = header.voxel_A[0]
@@ -149,17 +210,17 @@ def check_stacks(particles: Particles) -> None:
         path, pixel = other_pixel[0]
         more = f" (and {len(other_pixel) - 1} more stacks)" if len(other_pixel) > 1 else ""
         warnings.warn(
-            f"{path}{more}: the header says {pixel:g} A per pixel, {particles.path} {particles.pixel_size_A:g} A: "
-            "the latter is used",
+            f"{path}{more}: pixel size is {pixel:g} A in the header, but {particles.pixel_size_A:g} A in "
+            f"{particles.path}: the latter is used",
             stacklevel=2,
         )
 
 
-def _check_box(header: mrc_maps.MrcHeader, box: int, who: str) -> None:
+def _check_box(header: mrc_maps.MrcHeader, box: int, expected_by: str) -> None:
     _, rows, columns = header.shape
     if (rows, columns) != (box, box):
         raise InputError(
-            f"{header.path}: size {columns} px x {rows} px, but {who} say {box} px: give the stack they were made from"
+            f"{header.path}: images are {columns} x {rows} px, but {expected_by} has {box} px: give the matching stack"
         )
 
 

@@ -1,4 +1,4 @@
-"""A job folder of CryoSPARC or RELION as input: its particles, half maps and mask, each found or refused by name."""
+"""Find the particles, half maps and mask in a job folder of CryoSPARC or RELION."""
 
 import re
 import warnings
@@ -25,9 +25,14 @@ PARTS = ("particles", "half_maps", "mask")
 
 @dataclass(frozen=True)
 class JobFiles:
-    """What a job folder holds. half_maps: two, or none. mask: None where there is none.
+    """Files found in a job folder.
 
-    notes: for each part that was looked for a line: what it is, or why there is none.
+    Attributes
+    ----------
+    particles : particle file
+    half_maps : two half maps, or empty
+    mask : mask, or None
+    notes : part that was searched for → one line: the file found, or that there is none
     """
 
     particles: Path
@@ -37,20 +42,39 @@ class JobFiles:
 
 
 def is_job_folder(folder: Path) -> bool:
-    """Whether a folder has the files of a job of CryoSPARC or RELION."""
+    """Return whether a folder has the files of a CryoSPARC or RELION job.
+
+    Parameters
+    ----------
+    folder : existing folder
+    """
     return bool(_cryosparc_files(folder) or _relion_files(folder))
 
 
 def find_job_files(folder: Path, parts: Collection[str] = PARTS) -> JobFiles:
-    """The particles of a job folder and, of half maps and mask, what `parts` asks for; the last iteration of each.
+    """Find the particles of a job folder and, if requested, its half maps and mask, of the last iteration.
 
-    Raises InputError naming the files where it is ambiguous, or if there are no particles.
+    Parameters
+    ----------
+    folder : job folder of CryoSPARC or RELION
+    parts : any of "particles", "half_maps", "mask"; the particles are always searched for
+
+    Returns
+    -------
+    JobFiles
+
+    Raises
+    ------
+    InputError
+        If there are no particles, or several files match; names them.
     """
     cs, star = _cryosparc_files(folder), _relion_files(folder)
     if cs and star:
-        raise InputError(f"{folder}: holds {cs[0].name} and {star[0].name}: give the file of the particles itself")
+        raise InputError(
+            f"{folder}: contains both {cs[0].name} and {star[0].name}: give the particle file instead of the folder"
+        )
     if not cs and not star:
-        raise InputError(f"{folder}: is no job folder (no .csg or .cs, no run_data.star): give the particles' file")
+        raise InputError(f"{folder}: is not a job folder (no .csg or .cs, no run_data.star): give the particle file")
     if cs:
         groups = _groups(path for path in cs if path.suffix.lower() == ".csg")
         particles = _cryosparc_particles(folder, groups)
@@ -63,7 +87,7 @@ def find_job_files(folder: Path, parts: Collection[str] = PARTS) -> JobFiles:
     notes = {
         "particles": f"particles: {particles}",
         "half_maps": f"half maps: {' and '.join(map(str, halves))}" if halves else f"half maps: none in {folder}",
-        "mask": f"mask: {mask}" if mask else f"mask: none that {folder} names",
+        "mask": f"mask: {mask}" if mask else f"mask: none in {folder}",
     }
     return JobFiles(particles, halves, mask, {part: notes[part] for part in PARTS if part in ("particles", *parts)})
 
@@ -78,44 +102,44 @@ def _relion_files(folder: Path) -> list[Path]:
 
 
 def _groups(paths: Iterable[Path]) -> list[CsSource]:
-    """The groups that can be read; a warning of each other one."""
+    """Read the groups; warn about each one that cannot be read and skip it."""
     groups = []
     for path in paths:
         try:
             groups.append(cs_table.read_source(path))
         except InputError as error:
-            warnings.warn(f"left out: {error}", stacklevel=4)
+            warnings.warn(f"skipped: {error}", stacklevel=4)
     return groups
 
 
 def _cryosparc_particles(folder: Path, groups: list[CsSource]) -> Path:
-    """A group with poses whose files are all there, else a .cs with poses, of the last iteration."""
-    whole = [one.path for one in groups if cs_particles.alignment_slot(one) and not one.missing_files]
-    tables = [] if whole else _last_iteration_files(path for path in folder.glob("*.cs") if _has_poses(path))
-    particles = _single_path(folder, "particle files with poses", whole or tables)
+    """Find the group with poses and complete files, else the .cs with poses, of the last iteration."""
+    complete = [group.path for group in groups if cs_particles.alignment_slot(group) and not group.missing_files]
+    tables = [] if complete else _last_iteration_files(path for path in folder.glob("*.cs") if _has_poses(path))
+    particles = _single_path(folder, "particle files with poses", complete or tables)
     if particles is None:
-        raise InputError(f"{folder}: none of its .csg and .cs has 3D poses and all its files: give the particles' file")
+        raise InputError(f"{folder}: no .csg or .cs in it has 3D poses and all its files: give the particle file")
     return particles
 
 
 def _cryosparc_half_maps(folder: Path, groups: list[CsSource]) -> tuple[Path, ...]:
-    """The maps that a volume group names or, where none are there, those named as half maps of the last iteration."""
+    """Find the half maps that a volume group names, else the files named as half maps, of the last iteration."""
     named = [
-        [_path_in_slot(one, slot) for slot in HALVES]
-        for one in groups
-        if {f"{slot}/path" for slot in HALVES} <= one.fields
+        [_path_in_slot(group, slot) for slot in HALVES]
+        for group in groups
+        if {f"{slot}/path" for slot in HALVES} <= group.fields
     ]
-    pairs = list(dict.fromkeys(tuple(one for one in pair if one) for pair in named if all(pair)))
+    pairs = list(dict.fromkeys(tuple(path for path in pair if path) for pair in named if all(pair)))
     if len(pairs) > 1:
         listed = ", ".join(str(pair[0]) for pair in pairs)
-        raise InputError(f"{folder}: has several half maps ({listed}): choose by --half-maps")
+        raise InputError(f"{folder}: contains several pairs of half maps ({listed}): choose one with --half-maps")
     if pairs:
         return pairs[0]
     sides = [
         _single_path(folder, "half maps", _last_iteration_files(folder.glob(f"*{slot}.mrc")), "--half-maps")
         for slot in HALVES
     ]
-    return tuple(one for one in sides if one) if all(sides) else ()
+    return tuple(path for path in sides if path) if all(sides) else ()
 
 
 def _path_in_slot(source: CsSource, slot: str) -> Path | None:
@@ -123,24 +147,24 @@ def _path_in_slot(source: CsSource, slot: str) -> Path | None:
 
 
 def _masks(folder: Path, groups: list[CsSource]) -> list[Path]:
-    named = [_path_in_slot(one, MASK) for one in groups if f"{MASK}/path" in one.fields]
-    there = list(dict.fromkeys(path for path in named if path is not None))
-    return there or _last_iteration_files(folder.glob(f"*{MASK}.mrc"))
+    named = [_path_in_slot(group, MASK) for group in groups if f"{MASK}/path" in group.fields]
+    existing = list(dict.fromkeys(path for path in named if path is not None))
+    return existing or _last_iteration_files(folder.glob(f"*{MASK}.mrc"))
 
 
 def _has_poses(path: Path) -> bool:
-    """By the names of its fields alone, which are at the beginning of the file."""
+    """Tell whether a .cs has poses by its field names, which are in the header of the file."""
     if "passthrough" in path.name:
         return False
     try:
         names = np.load(path, mmap_mode="r", allow_pickle=False).dtype.names or ()
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: is truncated or damaged: give the particles' file itself") from error
+        raise InputError(f"{path}: is truncated or damaged: give the particle file instead of the folder") from error
     return any(f"{slot}/pose" in names for slot in (cs_particles.ALIGNMENTS, cs_particles.MULTI))
 
 
 def _last_iteration_files(paths: Iterable[Path]) -> list[Path]:
-    """Of files that differ in the number of the iteration alone, the last one."""
+    """Keep the last of files that differ only in their iteration number."""
     last: dict[str, Path] = {}
     for path in sorted(paths):
         last[ITERATION.sub("_", path.name)] = path
@@ -148,32 +172,32 @@ def _last_iteration_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _relion_particles(folder: Path, files: list[Path]) -> Path:
-    """The result of the job or, if it has not ended, its last iteration."""
+    """Find the final particle file of the job or, if it has not finished, that of its last iteration."""
     final = _single_path(folder, "final particle files", [path for path in files if RELION_FINAL.fullmatch(path.name)])
     return final or max(files, key=lambda path: int(path.name.removesuffix("_data.star").rpartition("it")[2]))
 
 
 def _relion_half_maps(particles: Path) -> tuple[Path, ...]:
-    """The unfiltered half maps beside the result; of a job that has not ended, none are written."""
+    """Find the unfiltered half maps of the final particles; RELION writes them at the end of the job only."""
     stem = particles.name.removesuffix("data.star")
     halves = tuple(particles.with_name(f"{stem}half{half}_class001_unfil.mrc") for half in (1, 2))
     return halves if all(path.is_file() for path in halves) else ()
 
 
 def _relion_mask(folder: Path) -> Path | None:
-    """The mask that the job was run with or, if it had none, the only one of the project's MaskCreate jobs."""
+    """Find the mask that the job used or, if it used none, that of the project's only MaskCreate job."""
     name = _job_option(folder / "job.star", "fn_mask")
     if not name:
-        made = sorted(folder.absolute().parent.parent.glob("MaskCreate/*/mask.mrc"))
-        return _single_path(folder, "masks of MaskCreate", made, "--mask")
+        masks = sorted(folder.absolute().parent.parent.glob("MaskCreate/*/mask.mrc"))
+        return _single_path(folder, "MaskCreate masks", masks, "--mask")
     mask = find_in_parent_folders(name, folder)
     if mask is None:
-        raise InputError(f"{folder / 'job.star'}: its mask {name} is not there: give one by --mask")
+        raise InputError(f"{folder / 'job.star'}: mask {name} does not exist: give one with --mask")
     return mask
 
 
 def _job_option(path: Path, option: str) -> str:
-    """An option of a job.star; empty if there is none."""
+    """Return an option of a job.star; empty if it is not set."""
     if not path.is_file():
         return ""
     for block in star_text.read_blocks(path).values():
@@ -183,9 +207,10 @@ def _job_option(path: Path, option: str) -> str:
     return ""
 
 
-def _single_path(folder: Path, what: str, paths: list[Path], how: str = "") -> Path | None:
-    """The one of them, None of none. Raises InputError naming them where there are several."""
+def _single_path(folder: Path, what: str, paths: list[Path], option: str = "") -> Path | None:
+    """Return the only path, or None if there is none. Raises InputError listing them if there are several."""
     if len(paths) > 1:
         listed = ", ".join(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in paths)
-        raise InputError(f"{folder}: has several {what} ({listed}): {f'choose by {how}' if how else 'give one itself'}")
+        remedy = f"choose one with {option}" if option else "give one of them instead of the folder"
+        raise InputError(f"{folder}: contains several {what} ({listed}): {remedy}")
     return paths[0] if paths else None

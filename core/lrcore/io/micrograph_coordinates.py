@@ -1,4 +1,4 @@
-"""Where in its micrograph each particle is, from the columns of a STAR or .cs file."""
+"""Read the micrograph and the position in it of each particle, from the columns of a STAR or .cs file."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,14 @@ PIXEL = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize")
 
 @dataclass(frozen=True)
 class MicrographCoordinates:
-    """micrograph: (n,) number. pixel: (n, 2), (x, y) of the image's centre. pixel_size_A: (n,) of the micrograph.
+    """Positions of n particles in their micrographs.
 
-    assumed: the file does not say the micrograph's pixel size, and that of the images stands for it.
+    Attributes
+    ----------
+    micrograph : (n,) number of the micrograph, from 0
+    centre_px : (n, 2), (x, y) of the image centre in micrograph pixels
+    pixel_size_A : (n,) Å, of the micrograph
+    pixel_size_is_assumed : the file does not state the micrograph pixel size, so that of the images is used
     """
 
     micrograph: npt.NDArray[np.int64]
@@ -29,12 +34,32 @@ class MicrographCoordinates:
     pixel_size_is_assumed: bool
 
     def map_centre_A(self, particles: Particles) -> Float64:
-        """(n, 2) where the box centre of the map is seen in the micrograph, Å: the image's centre less its origin."""
+        """Return the projected centre of the map's box in the micrograph: image centre minus origin.
+
+        Parameters
+        ----------
+        particles : the n particles, whose poses are used
+
+        Returns
+        -------
+        (n, 2) float64
+            (x, y) in Å.
+        """
         return self.centre_px * self.pixel_size_A[:, None] - particles.poses.origin_A
 
 
 def read_micrograph_coordinates(particles: Particles) -> MicrographCoordinates | None:
-    """Places of the particles, or None where the file has no micrographs or coordinates."""
+    """Read the positions of the particles in their micrographs.
+
+    Parameters
+    ----------
+    particles : n particles
+
+    Returns
+    -------
+    MicrographCoordinates, or None
+        None if their file lacks micrograph names or coordinates.
+    """
     source = particles.source
     if isinstance(source, StarSource):
         return _from_star(particles, source)
@@ -51,7 +76,7 @@ def _from_star(particles: Particles, source: StarSource) -> MicrographCoordinate
     pixel = np.stack([float_column(source.path, table, name) for name in COORDINATES], axis=1)
     optics = source.blocks[source.optics] if source.optics is not None else pd.DataFrame()
     size = np.full(len(particles), particles.pixel_size_A)
-    name = next((one for one in PIXEL if one in optics.columns), None)
+    name = next((column for column in PIXEL if column in optics.columns), None)
     if name is not None:
         by_group = dict(zip(optics["rlnOpticsGroup"], float_column(source.path, optics, name), strict=True))
         size = np.array([by_group[group] for group in table["rlnOpticsGroup"]])
@@ -59,12 +84,14 @@ def _from_star(particles: Particles, source: StarSource) -> MicrographCoordinate
 
 
 def _from_cryosparc(particles: Particles, source: CsSource) -> MicrographCoordinates | None:
-    found = micrograph_columns(source, particles.uid)
-    if not {MICROGRAPH, *COORDINATES} <= set(found):
+    columns = micrograph_columns(source, particles.uid)
+    if not {MICROGRAPH, *COORDINATES} <= set(columns):
         return None
-    pixel = np.array([found[name] for name in COORDINATES], float).T
+    pixel = np.array([columns[name] for name in COORDINATES], float).T
     known = "location/micrograph_psize_A" in source.fields
     size = np.full(len(particles), particles.pixel_size_A)
     if known:
         size = source.table["location/micrograph_psize_A"][find_rows(source.table["uid"], particles.uid)].astype(float)
-    return MicrographCoordinates(pd.factorize(np.array(found[MICROGRAPH]))[0].astype(np.int64), pixel, size, not known)
+    return MicrographCoordinates(
+        pd.factorize(np.array(columns[MICROGRAPH]))[0].astype(np.int64), pixel, size, not known
+    )

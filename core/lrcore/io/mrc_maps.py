@@ -1,4 +1,4 @@
-"""MRC maps: headers of any age and byte order, cubic maps read as float32, maps written deterministically."""
+"""Read MRC headers of any version and byte order and cubic maps as float32; write maps reproducibly."""
 
 import bz2
 import gzip
@@ -27,18 +27,25 @@ MACHINE_STAMPS: dict[tuple[int, int], Order] = {(0x44, 0x44): "<", (0x44, 0x41):
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 MAX_AXIS_LENGTH = 1_000_000
 MAX_EXTENDED_HEADER_BYTES = 1 << 28
-"""Bytes of an extended header that are unpacked to be skipped."""
+"""Largest extended header that is decompressed in order to skip it."""
 LABEL = b"lrwidgets"
 READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
 class MrcHeader:
-    """What the header of an MRC file says.
+    """Header of an MRC file.
 
-    shape: (sections, rows, columns) as stored. mode: the MRC mode. dtype: of the samples, with their byte order.
-    offset: bytes before the first sample. axes: which axis (0 x, 1 y, 2 z) columns, rows and sections run along.
-    voxel_A: (x, y, z), 0 where unknown. origin_A: (x, y, z); from the start of the grid where `origin` is zero.
+    Attributes
+    ----------
+    path : the file
+    shape : (sections, rows, columns) as stored
+    mode : MRC mode
+    dtype : of the samples, with their byte order
+    offset : bytes before the first sample
+    axes : axis (0 x, 1 y, 2 z) along which columns, rows and sections run
+    voxel_A : (x, y, z) in Å; 0 where unknown
+    origin_A : (x, y, z) in Å; from nxstart, nystart, nzstart if the `origin` field is zero
     """
 
     path: Path
@@ -52,17 +59,17 @@ class MrcHeader:
 
     @property
     def section_bytes(self) -> int:
-        """Bytes of one section (one image of a stack)."""
+        """Return the bytes of one section (one image of a stack)."""
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file for reading, through gzip or bzip2 where its name says so."""
+    """Open a file for reading; decompress .gz and .bz2."""
     return cast(BinaryIO, OPENERS.get(path.suffix.lower(), open)(path, "rb"))
 
 
 def read_header(path: str | Path) -> MrcHeader:
-    """Read the header of a map or stack. Raises InputError if there is none that makes sense."""
+    """Read the header of a map or stack. Raises InputError if it is unreadable or invalid."""
     path = Path(path)
     try:
         with open_binary(path) as file:
@@ -70,18 +77,18 @@ def read_header(path: str | Path) -> MrcHeader:
     except READ_ERRORS as error:
         raise unreadable_error(path, error) from error
     if len(raw) < HEADER_DTYPE.itemsize:
-        raise InputError(f"{path}: is no MRC file: it ends within the header ({len(raw)} bytes)")
+        raise InputError(f"{path}: is not an MRC file: it ends within the header ({len(raw)} bytes): check the file")
     return _parse_header(path, raw)
 
 
 def unreadable_error(path: Path, error: Exception) -> InputError:
-    """Say in one line that the system could not read a file."""
+    """Return an error that states in one line why the system could not read a file."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return InputError(f"{path}: cannot be read ({reason}): check the file")
 
 
 def read_into(file: BinaryIO, samples: npt.NDArray[np.generic]) -> int:
-    """Read from where `file` stands until the contiguous array is full or the file ends: bytes read."""
+    """Fill a contiguous array from the current position of `file`, as far as it reaches; return the bytes read."""
     room = samples.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(room):
@@ -93,10 +100,23 @@ def read_into(file: BinaryIO, samples: npt.NDArray[np.generic]) -> int:
 
 
 def read_volume(path: str | Path, apix: float | None = None) -> Volume:
-    """Read a cubic map of mode 0, 1, 2, 6 or 12, plain, .gz or .bz2, as float32 [z, y, x].
+    """Read a cubic MRC map of mode 0, 1, 2, 6 or 12 as float32.
 
-    apix: voxel size in Å; takes precedence over the header's. Raises InputError if the file is unreadable or
-    truncated, not cubic, has NaN or infinite voxels, or if neither `apix` nor the header gives a voxel size.
+    Parameters
+    ----------
+    path : map, plain, .gz or .bz2
+    apix : voxel size in Å; takes precedence over that of the header
+
+    Returns
+    -------
+    Volume
+        Data (n, n, n) zyx.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable or truncated, the map is not cubic or has NaN or infinite voxels, or neither `apix`
+        nor the header gives a voxel size.
     """
     header = read_header(path)
     if len(set(header.shape)) != 1:
@@ -104,18 +124,29 @@ def read_volume(path: str | Path, apix: float | None = None) -> Volume:
         raise InputError(f"{header.path}: is {x} x {y} x {z} voxels, but a map must be a cube: re-box it")
     pixel = _pixel_size(header) if apix is None else apix
     if not (pixel > 0 and math.isfinite(pixel)):
-        raise InputError(f"{header.path}: the header gives no voxel size: give it by --apix A_PER_VOXEL")
+        raise InputError(f"{header.path}: the header has no voxel size: give it with --apix A_PER_VOXEL")
     data = _read_data(header)
     if not np.isfinite(data).all():
         bad = int(np.count_nonzero(~np.isfinite(data)))
-        raise InputError(f"{header.path}: {bad} voxels are NaN or infinite: make the map again")
+        raise InputError(f"{header.path}: {bad} voxels are NaN or infinite: compute the map again")
     return Volume(data, pixel, header.origin_A, header.path)
 
 
 def write_volume(path: str | Path, volume: Volume, overwrite: bool = True) -> None:
-    """Write a map as float32 MRC with its voxel size, origin and statistics; the same map gives the same bytes.
+    """Write a map as float32 MRC with its voxel size, origin and statistics.
 
-    Raises InputError if the file exists and `overwrite` is off, or if it cannot be written; then nothing is left.
+    The same map gives the same bytes; a failure leaves no partial file.
+
+    Parameters
+    ----------
+    path : file to write
+    volume : map
+    overwrite : replace an existing file
+
+    Raises
+    ------
+    InputError
+        If the file exists and `overwrite` is False, or it cannot be written.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -134,7 +165,7 @@ def _parse_header(path: Path, raw: bytes) -> MrcHeader:
         if min(shape) > 0 and max(shape[1:]) <= MAX_AXIS_LENGTH and extended >= 0 and 0 <= int(fields["mode"]) <= 101:
             break
     else:
-        raise InputError(f"{path}: is no MRC file: its header makes no sense")
+        raise InputError(f"{path}: is not an MRC file: its header is invalid: check the file")
     mode = int(fields["mode"])
     if mode not in MODES:
         raise InputError(f"{path}: MRC mode {mode} is not supported: convert it to mode 2 (float32)")
@@ -168,7 +199,7 @@ def _voxel(fields: np.void, shape: tuple[int, int, int], axes: tuple[int, int, i
     for axis, name in enumerate("xyz"):
         cells = int(fields["m" + name]) or stored[axis]
         size = float(fields["cella"][name]) / cells
-        # The header holds float32: six decimals are all it knows, and 1.244835 is read back as 1.244835.
+        # The header stores float32, which holds six decimals: rounding makes 1.244835 read back as 1.244835.
         voxel.append(round(size, 6) if math.isfinite(size) and size > 0 else 0.0)
     return voxel[0], voxel[1], voxel[2]
 
@@ -201,27 +232,31 @@ def _read_data(header: MrcHeader) -> Float32:
     except READ_ERRORS as error:
         raise unreadable_error(header.path, error) from error
     if done < stored.nbytes:
-        raise InputError(f"{header.path}: is truncated: {done} of {stored.nbytes} bytes of data: copy or make it again")
+        raise InputError(
+            f"{header.path}: is truncated: {done} of {stored.nbytes} bytes of data: copy or compute it again"
+        )
     zyx = [2 - header.axes.index(axis) for axis in (2, 1, 0)]
     return np.ascontiguousarray(stored.transpose(zyx), dtype=np.float32)
 
 
 def _require_room(header: MrcHeader) -> None:
-    """Raise InputError before anything is read of a map that its file cannot hold, or the memory.
+    """Raise InputError if the file is shorter than its header states, or the map does not fit into memory.
 
-    A compressed file is read no further than its header says, and its header says no more than that.
+    The length of a compressed file cannot be checked; it is read only as far as its header states.
     """
     wanted = header.shape[0] * header.section_bytes
-    held = header.path.stat().st_size - header.offset
+    available = header.path.stat().st_size - header.offset
     packed = header.path.suffix.lower() in OPENERS
-    if not packed and held < wanted:
-        raise InputError(f"{header.path}: is truncated: {held} of {wanted} bytes of data: copy or make it again")
+    if not packed and available < wanted:
+        raise InputError(
+            f"{header.path}: is truncated: {available} of {wanted} bytes of data: copy or compute it again"
+        )
     if packed and header.offset > MAX_EXTENDED_HEADER_BYTES:
-        raise InputError(f"{header.path}: its extended header has {header.offset} bytes: unpack it first")
+        raise InputError(f"{header.path}: its extended header has {header.offset} bytes: decompress the file first")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if 2 * wanted > memory:
-        said = f"a map of {wanted / 2**30:.0f} GB, in {memory / 2**30:.0f} GB of memory"
-        raise InputError(f"{header.path}: is {said}: re-box it, or check its header")
+        sizes = f"{wanted / 2**30:.0f} GB, but the memory is {memory / 2**30:.0f} GB"
+        raise InputError(f"{header.path}: the map has {sizes}: re-box it, or check its header")
 
 
 def _make_header(volume: Volume, data: Float32) -> bytes:

@@ -1,4 +1,4 @@
-"""Particles whose images are replaced by others of another box: their table says so in all its columns."""
+"""Replace the images of particles by others, of any box, and update all columns of their table that depend on them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,31 +19,50 @@ from lrcore.io.star_table import IMAGE, STACK_SUFFIX, StarSource, relion_stack_n
 from lrcore.records import ImageSource, Particles
 
 SUBTRACTED_COLUMN = "lrwSubtractedImage"
-"""The column of the images from before a subtraction: particles that have it are subtracted."""
+"""Column with the images before subtraction; its presence marks the particles as subtracted."""
 SUBTRACTED_RECENTRED_COLUMN = "lrwSubtractedRecentred"
-"""1 where they had been recentred before that, which is then to be undone after it."""
+"""Column that is 1 if the particles were recentred before the subtraction: undo the subtraction first, then that."""
 ORIGINAL_NAME = "rlnImageOriginalName"
 LOCATION = ("location/center_x_frac", "location/center_y_frac", "location/micrograph_shape")
 
 
 def format_image_names(images: ImageSource, folder: Path, known_as: list[str] | None) -> list[str]:
-    """(n,) `slice@stack` of images, slice from 1, the stack as it is found from `folder`.
+    """Format image names as in a particle table.
 
-    known_as: (n,) the names that they have had, kept where they still lead there.
+    Parameters
+    ----------
+    images : n images
+    folder : folder of the table
+    known_as : (n,) previous names, or None; their stack part is kept if it still leads to the stack from `folder`
+
+    Returns
+    -------
+    list of n texts
+        `slice@stack`, slice from 1, the stack as found from `folder`.
     """
     _, first = np.unique(images.stack, return_index=True)
     rows = dict(zip(images.stack[first].tolist(), first.tolist(), strict=True))
     names = {stack: known_as[row].partition("@")[2] if known_as else "" for stack, row in rows.items()}
-    leads = {
+    stack_names = {
         stack: relion_stack_name(stack_name_from_folder(folder, images.stacks[stack], name.removesuffix(STACK_SUFFIX)))
         for stack, name in names.items()
     }
     numbers = zip(images.index.tolist(), images.stack.tolist(), strict=True)
-    return [f"{index + 1:06d}@{leads[stack]}" for index, stack in numbers]
+    return [f"{index + 1:06d}@{stack_names[stack]}" for index, stack in numbers]
 
 
 def image_names_in_table(particles: Particles) -> list[str] | None:
-    """(n,) `slice@stack` as the table has it; None without a table."""
+    """Return the image names of the particles as written in their table.
+
+    Parameters
+    ----------
+    particles : n particles
+
+    Returns
+    -------
+    list of n texts, or None
+        `slice@stack`; None if the particles were not read from a file.
+    """
     if isinstance(particles.source, CsSource):
         paths = text_column(particles, "blob/path") or []
         return [f"{index + 1:06d}@{path}" for index, path in zip(particles.images.index, paths, strict=True)]
@@ -51,22 +70,38 @@ def image_names_in_table(particles: Particles) -> list[str] | None:
 
 
 def images_from_column(particles: Particles, column: str, images_dir: Path | None) -> ImageSource:
-    """The images that a column names as `image_names` does. Raises InputError naming the row whose stack is gone."""
+    """Find the images that a column names as `slice@stack`.
+
+    Parameters
+    ----------
+    particles : n particles whose table has the column
+    column : name of the column
+    images_dir : folder in which stacks are searched first, or None
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    InputError
+        If a stack does not exist; names the row.
+    """
     names = text_column(particles, column)
-    assert names is not None  # whoever asks has seen the column
+    assert names is not None  # callers check that the column exists
     parts = pd.Series(names).str.partition("@")
     stack, stacks = pd.factorize(parts[2].str.removesuffix(STACK_SUFFIX))
-    found = find_stacks([str(one) for one in stacks], particles.path.parent, images_dir)
-    if None in found:
-        number = found.index(None)
+    paths = find_stacks([str(name) for name in stacks], particles.path.parent, images_dir)
+    if None in paths:
+        number = paths.index(None)
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
-            f"{particles.path}: row {row}: {missing_stack_message(str(stacks[number]))}, as it was before: "
-            "give its folder by --images DIR"
+            f"{particles.path}: row {row}: {column}: {missing_stack_message(str(stacks[number]))}: "
+            "give its folder with --images DIR"
         )
     index = parts[0].to_numpy().astype(np.int64) - 1
-    known = tuple(one for one in found if one is not None)
-    return ImageSource(known, stack.astype(np.int32), index, particles.images.sign)
+    existing = tuple(path for path in paths if path is not None)
+    return ImageSource(existing, stack.astype(np.int32), index, particles.images.sign)
 
 
 def replace_images(
@@ -79,11 +114,23 @@ def replace_images(
     columns: Columns,
     drop: tuple[str, ...] = (),
 ) -> Particles:
-    """The particles with other images of `box` pixels, for a table at `path`; poses are left to the caller.
+    """Replace the images of particles and update box, image names and micrograph coordinates; poses stay unchanged.
 
-    names: (n,) of the images, see `image_names`. moved: (n, 2) whole pixels (x, y) from the old image's centre to that
-    of the new one; coordinates in the micrograph follow. columns are added (see `derived`), those named in `drop` are
-    taken away.
+    Parameters
+    ----------
+    particles : n particles
+    images : n new images
+    names : (n,) their names, as `format_image_names` returns them
+    box : pixels, of the new images
+    moved : (n, 2) whole pixels (x, y) from the centre of the old image to that of the new one
+    path : file to which the table will be written
+    columns : column name → (n,) values to add, as in `derive_particles`
+    drop : names of columns to remove
+
+    Returns
+    -------
+    Particles
+        Their poses are those of the old images; the caller updates them.
     """
     optics = tuple(replace(group, box=box) for group in particles.optics)
     out = replace(particles, images=images, optics=optics, path=path)
@@ -96,8 +143,8 @@ def replace_images(
             blocks[source.optics] = blocks[source.optics].assign(**{SIZE: str(box)})
         out = replace(out, source=replace(source, blocks=blocks))
     elif isinstance(source, CsSource):
-        gone = {f"lrw/{name.removeprefix('lrw')}" for name in drop}
-        kept = [name for name in source.table.dtype.names or () if name not in gone]
+        dropped = {f"lrw/{name.removeprefix('lrw')}" for name in drop}
+        kept = [name for name in source.table.dtype.names or () if name not in dropped]
         out = replace(out, source=replace(source, table=source.table[kept].copy()))
     return out
 
@@ -114,13 +161,13 @@ def _image_columns(particles: Particles, names: list[str]) -> dict[str, npt.NDAr
 
 
 def _coordinates(particles: Particles, moved: IntArray) -> dict[str, npt.NDArray[Any]]:
-    """Coordinates in the micrograph that follow the images' centres, where the table has any."""
-    where = read_micrograph_coordinates(particles)
-    if where is None or not moved.any():
+    """Compute the micrograph coordinates of the new image centres, if the table has coordinates."""
+    coordinates = read_micrograph_coordinates(particles)
+    if coordinates is None or not moved.any():
         return {}
-    pixel = moved * (particles.pixel_size_A / where.pixel_size_A)[:, None]
+    pixel = moved * (particles.pixel_size_A / coordinates.pixel_size_A)[:, None]
     if isinstance(particles.source, StarSource):
-        return dict(zip(COORDINATES, (where.centre_px + pixel).T, strict=True))
+        return dict(zip(COORDINATES, (coordinates.centre_px + pixel).T, strict=True))
     # CryoSPARC counts y from the bottom of the micrograph.
     x, y, shape = (_field(particles, name) for name in LOCATION)
     return {LOCATION[0]: x + pixel[:, 0] / shape[:, 1], LOCATION[1]: y - pixel[:, 1] / shape[:, 0]}

@@ -1,4 +1,4 @@
-"""Optics groups: from the tables of a STAR file of any age, and into a table of RELION 3.1."""
+"""Read optics groups from STAR files of RELION 3.0 to 5, and write them as a table of RELION 3.1."""
 
 import dataclasses
 import math
@@ -28,14 +28,14 @@ ODD, EVEN = "rlnOddZernike", "rlnEvenZernike"
 PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
 DETECTOR = ["rlnDetectorPixelSize", "rlnMagnification"]
 RELION_30_OPTICS_COLUMNS = [*MICROSCOPE, *TILT, PIXEL, "rlnPixelSize", *DETECTOR]
-"""Columns of a RELION 3.0 table that RELION 3.1 keeps in its table of optics groups."""
+"""Columns of a RELION 3.0 particle table that RELION 3.1 keeps in its optics table."""
 
 BoxOf = Callable[[int], int]
-"""Box in pixels of the image in a given row, from its stack."""
+"""Function that returns the box in pixels of the image in a row, from its stack."""
 
 
 def read_groups(source: StarSource, box_of: BoxOf) -> tuple[Int32, tuple[Optics, ...]]:
-    """Group (n,) of every row and the groups in use. `box_of(row)` is asked where the table does not say the box.
+    """Return the optics group (n,) of every row and the groups in use; `box_of` is called if no column has the box.
 
     Raises InputError naming the group and field, or the row whose group is not in the table.
     """
@@ -50,12 +50,12 @@ def read_groups(source: StarSource, box_of: BoxOf) -> tuple[Int32, tuple[Optics,
 
 
 def pixel_sizes(path: Path, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Pixel size in Å of every row of a table, whichever columns give it."""
+    """Return the pixel size in Å of every row of a table, from the columns that have it."""
     column = next((name for name in (PIXEL, "rlnPixelSize") if name in table.columns), None)
     if column is not None:
         return float_column(path, table, column)
     if not set(DETECTOR) <= set(table.columns):
-        raise InputError(f"{path}: no column {PIXEL} (nor {' and '.join(DETECTOR)}): add the pixel size")
+        raise InputError(f"{path}: no column {PIXEL} (nor {' and '.join(DETECTOR)}): add the pixel size in Å")
     size, magnification = (float_column(path, table, name) for name in DETECTOR)
     if (magnification <= 0).any():
         row = int(np.argmax(magnification <= 0)) + 1
@@ -64,13 +64,13 @@ def pixel_sizes(path: Path, table: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 
 def optics_table(optics: tuple[Optics, ...]) -> pd.DataFrame:
-    """The groups as a RELION 3.1 data_optics table, all text, numbered from 1."""
+    """Format the groups as a RELION 3.1 data_optics table, all values text, numbered from 1."""
     rows = [_row(number, group) for number, group in enumerate(optics, start=1)]
     table = pd.DataFrame(rows)
     if not any(group.odd_zernike for group in optics):
         table = table.drop(columns=ODD)
     elif not any(any(group.beam_tilt_mrad) for group in optics):
-        # RELION 3.1 takes the polynomials that a beam tilt is made of from these columns alone, if they are there.
+        # If the tilt columns exist, RELION 3.1 takes the Zernike terms of a beam tilt from them, not from the list.
         table = table.drop(columns=TILT)
     if not any(group.even_zernike for group in optics):
         table = table.drop(columns=EVEN)
@@ -78,7 +78,7 @@ def optics_table(optics: tuple[Optics, ...]) -> pd.DataFrame:
 
 
 def _groups_of_relion_30(source: StarSource) -> tuple[Int32, pd.DataFrame]:
-    """RELION 3.0: rows that agree in everything of the microscope are a group, in order of appearance."""
+    """Group the rows of RELION 3.0 by their microscope columns, in order of appearance; return groups and table."""
     path, table = source.path, source.table
     _require(path, table, MICROSCOPE)
     columns = {name: float_column(path, table, name) for name in MICROSCOPE}
@@ -93,7 +93,7 @@ def _groups_of_relion_30(source: StarSource) -> tuple[Int32, pd.DataFrame]:
 
 
 def _groups_of_relion_31(source: StarSource) -> tuple[Int32, pd.DataFrame]:
-    """RELION 3.1 and later: rows of data_optics by their number."""
+    """Look up the row of data_optics of every particle (RELION 3.1 and later); return rows and table."""
     path, table, optics = source.path, source.table, source.blocks[source.optics or ""]
     _require(path, optics, [GROUP, *MICROSCOPE])
     _require(path, table, [GROUP])
@@ -101,39 +101,41 @@ def _groups_of_relion_31(source: StarSource) -> tuple[Int32, pd.DataFrame]:
     listed = float_column(path, optics, GROUP)
     known = {number: row for row, number in enumerate(listed)}
     if len(known) < len(listed):
-        again = next(number for row, number in enumerate(listed) if known[number] != row)
-        raise InputError(f"{path}: optics group {again:g} is twice in data_optics: give every group its own number")
+        repeated = next(number for row, number in enumerate(listed) if known[number] != row)
+        raise InputError(f"{path}: data_optics lists optics group {repeated:g} twice: give each group its own number")
     group = pd.Series(wanted).map(known)
     if group.isna().any():
         row = int(np.argmax(group.isna().to_numpy()))
-        raise InputError(f"{path}: row {row + 1}: optics group {wanted[row]:g} is not in data_optics: add it there")
+        raise InputError(
+            f"{path}: row {row + 1}: optics group {wanted[row]:g} is not in data_optics: add it to that table"
+        )
     return group.to_numpy(dtype=np.int32), optics
 
 
 def _require(path: Path, table: pd.DataFrame, columns: list[str]) -> None:
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}, which the CTF needs: estimate the CTF first")
+        raise InputError(f"{path}: no column {', '.join(missing)}, needed for the CTF: estimate the CTF first")
 
 
 def _optics(path: Path, table: pd.DataFrame, row: int, box: Callable[[], int]) -> Optics:
-    one = table.iloc[[row]]
+    group = table.iloc[[row]]
 
     def number(column: str, default: float) -> float:
-        return float(float_column(path, one, column)[0]) if column in one.columns else default
+        return float(float_column(path, group, column)[0]) if column in group.columns else default
 
     return check_optics(
         path,
         Optics(
-            name=str(one[NAME].iloc[0]) if NAME in one.columns else f"opticsGroup{row + 1}",
+            name=str(group[NAME].iloc[0]) if NAME in group.columns else f"opticsGroup{row + 1}",
             voltage_kV=number(MICROSCOPE[0], 0.0),
             cs_mm=number(MICROSCOPE[1], 0.0),
             amplitude_contrast=number(MICROSCOPE[2], 0.0),
-            pixel_size_A=float(pixel_sizes(path, one)[0]),
-            box=int(integer_column(path, one, SIZE)[0]) if SIZE in one.columns else box(),
+            pixel_size_A=float(pixel_sizes(path, group)[0]),
+            box=int(integer_column(path, group, SIZE)[0]) if SIZE in group.columns else box(),
             beam_tilt_mrad=(number(TILT[0], 0.0), number(TILT[1], 0.0)),
-            odd_zernike=_coefficients(path, one, ODD),
-            even_zernike=_coefficients(path, one, EVEN),
+            odd_zernike=_coefficients(path, group, ODD),
+            even_zernike=_coefficients(path, group, EVEN),
             mag_matrix=(
                 number(MAGNIFICATION[0], 1.0),
                 number(MAGNIFICATION[1], 0.0),
@@ -149,9 +151,9 @@ def _coefficients(path: Path, table: pd.DataFrame, column: str) -> tuple[float, 
     if column not in table.columns:
         return ()
     text = str(table[column].iloc[0])
-    inside = text.strip("[] ")
+    numbers = text.strip("[] ")
     try:
-        values = tuple(float(value) for value in inside.split(",")) if inside else ()
+        values = tuple(float(value) for value in numbers.split(",")) if numbers else ()
         if not all(map(math.isfinite, values)):
             raise ValueError(text)
         return values

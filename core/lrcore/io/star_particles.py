@@ -1,4 +1,4 @@
-"""STAR particles: RELION 3.0 to 5 read into records; the original table written back with new poses."""
+"""Read STAR particles of RELION 3.0 to 5, and write the original table with new poses."""
 
 import warnings
 from functools import cache
@@ -38,16 +38,29 @@ MICROGRAPH = "rlnMicrographName"
 OPTIONAL = {"rlnPhaseShift": 0.0, "rlnCtfBfactor": 0.0, "rlnCtfScalefactor": 1.0}
 SPLIT_HINT = "run a 3D auto-refinement first, or split them here (--resplit)"
 SIGN = "lrwCs/blob/sign:f4"
-"""What the images are multiplied by, in a file converted from CryoSPARC (`convert`)."""
+"""Column with the sign of the image contrast in a file converted from CryoSPARC (`convert`)."""
 FLOAT_FORMAT = "%.6f"
 
 
 def read_particles(path: str | Path, images_dir: Path | None = None, split: bool = True) -> Particles:
     """Read particles with poses, CTF and half sets from a STAR file of RELION 3.0 to 5.
 
-    A stack is looked for below `images_dir`, then beside the table and in the folders above it (the RELION
-    project). split: False to go without half sets; all particles are then in set 1. Raises InputError in one line if
-    anything a local refinement needs is missing or makes no sense.
+    Parameters
+    ----------
+    path : STAR file
+    images_dir : folder in which stacks are searched first
+        Then follow the folder of the file and the folders above it (the RELION project).
+    split : require half sets
+        False to read particles without; all are then in half set 1.
+
+    Returns
+    -------
+    Particles
+
+    Raises
+    ------
+    InputError
+        If anything that a local refinement needs is missing or invalid; one line that names file, column and row.
     """
     source = read_source(Path(path))
     path, table = source.path, source.table
@@ -65,7 +78,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
         half=_halves(path, table) if split else np.ones(len(table), np.int8),
         group=group,
         optics=optics,
-        poses=read_poses(source, np.array([one.pixel_size_A for one in optics])[group]),
+        poses=read_poses(source, np.array([optics_group.pixel_size_A for optics_group in optics])[group]),
         defocus_A=defocus[:, :2].copy(),
         defocus_angle_rad=defocus[:, 2] * DEGREE,
         phase_shift_rad=phase * DEGREE,
@@ -78,32 +91,32 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
 
 
 def missing_columns(source: StarSource) -> dict[str, list[str]]:
-    """What a local refinement needs and the table has not, by purpose: poses, half sets, CTF."""
-    have = set(source.table.columns)
-    origins = [] if have.issuperset(ORIGIN_A) or have.issuperset(ORIGIN_PX) else ORIGIN_A
+    """Return the columns that a local refinement needs and the table lacks, by purpose: poses, half sets, CTF."""
+    present = set(source.table.columns)
+    origins = [] if present.issuperset(ORIGIN_A) or present.issuperset(ORIGIN_PX) else ORIGIN_A
     needed = {"poses": [*ANGLES, *origins], "half sets": [HALF], "CTF": DEFOCUS}
-    missing = {purpose: [name for name in names if name not in have] for purpose, names in needed.items()}
+    missing = {purpose: [name for name in names if name not in present] for purpose, names in needed.items()}
     return {purpose: names for purpose, names in missing.items() if names}
 
 
 def read_images(source: StarSource, images_dir: Path | None = None) -> ImageSource:
-    """Where the images are. Raises InputError naming the first row whose stack is nowhere."""
+    """Find the images of all rows. Raises InputError naming the first row whose stack does not exist."""
     index, name = parse_image_names(source.path, source.table)
     stack, names = pd.factorize(name)
-    found = find_stacks([str(one) for one in names], source.path.parent, images_dir)
-    stacks = tuple(one for one in found if one is not None)
-    if len(stacks) < len(found):
-        number = found.index(None)
+    paths = find_stacks([str(stack_name) for stack_name in names], source.path.parent, images_dir)
+    stacks = tuple(path for path in paths if path is not None)
+    if len(stacks) < len(paths):
+        number = paths.index(None)
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
-            f"{source.path}: row {row}: {missing_stack_message(str(names[number]))}: give its folder by --images DIR"
+            f"{source.path}: row {row}: {missing_stack_message(str(names[number]))}: give its folder with --images DIR"
         )
     sign = np.ones(len(index)) if SIGN not in source.table.columns else float_column(source.path, source.table, SIGN)
     return ImageSource(stacks, stack.astype(np.int32), index, sign.astype(np.float32))
 
 
 def box_reader(images: ImageSource) -> BoxOf:
-    """What tells the box of a row's image, from the header of its stack."""
+    """Return a function that reads the box of a row's image from the header of its stack."""
 
     @cache
     def box_of(row: int) -> int:
@@ -113,7 +126,7 @@ def box_reader(images: ImageSource) -> BoxOf:
 
 
 def read_poses(source: StarSource, pixel_size_A: Float64) -> Poses:
-    """Poses of every row; pixel_size_A (n,) turns origins in pixels (RELION 3.0) into Å."""
+    """Read the poses of all rows; pixel_size_A (n,) converts origins in pixels (RELION 3.0) into Å."""
     path, table = source.path, source.table
     angles = np.stack([float_column(path, table, name) for name in ANGLES], axis=1)
     in_A = all(name in table.columns for name in ORIGIN_A)
@@ -124,19 +137,30 @@ def read_poses(source: StarSource, pixel_size_A: Float64) -> Poses:
 def write_particles(
     path: str | Path, particles: Particles, poses: Poses, extra: dict[str, npt.NDArray[np.generic]] | None = None
 ) -> None:
-    """Write a STAR file of RELION 3.1 with new poses; `extra` adds columns (named lrw…), all in the particles' order.
+    """Write a STAR file of RELION 3.1 with new poses.
 
-    Of particles that came from a STAR file, the original rows are written with every other column untouched; a
-    RELION 3.0 table gets a data_optics. An image keeps its name if that still leads to its stack from the new
-    file's folder or one above it (the project folder, where RELION runs); otherwise the name becomes relative to
-    the new file's folder, where RELION must then be run. A stack called .mrc is named `.mrc:mrcs`, which RELION
-    needs to see a stack in it. Raises InputError if the file cannot be written.
+    For particles read from a STAR file, the original rows are written with every other column unchanged; a RELION 3.0
+    table gets a data_optics. An image keeps its name if its stack can still be found by it from the folder of the new
+    file or one above it (the project folder, where RELION runs); otherwise the name becomes relative to the folder of
+    the new file, where RELION must then be run. A stack called .mrc is named `.mrc:mrcs`, as RELION requires.
+
+    Parameters
+    ----------
+    path : file to write
+    particles : n particles
+    poses : their n new poses
+    extra : column name (lrw…) → (n,) values of additional columns
+
+    Raises
+    ------
+    InputError
+        If the file is the input itself or cannot be written.
     """
     path = Path(path)
     if (particles.images.sign < 0).any():
         warnings.warn(
-            f"{path}: the images have inverted contrast (blob/sign -1), which STAR cannot say: "
-            "invert them before RELION uses this file",
+            f"{path}: the images have inverted contrast (blob/sign -1), which a STAR file cannot store: "
+            "invert the images before RELION uses this file",
             stacklevel=2,
         )
     if isinstance(particles.source, StarSource):
@@ -157,7 +181,7 @@ def write_particles(
 
 
 def _require_columns(source: StarSource, split: bool) -> None:
-    first = {
+    remedies = {
         "poses": "the particles have no 3D poses: run a 3D refinement first",
         "half sets": f"the particles are not split into half sets: {SPLIT_HINT}",
         "CTF": "the particles have no CTF: estimate it first",
@@ -166,7 +190,7 @@ def _require_columns(source: StarSource, split: bool) -> None:
     if not split:
         missing.pop("half sets", None)
     for purpose, names in missing.items():
-        raise InputError(f"{source.path}: no column {', '.join(names)}: {first[purpose]}")
+        raise InputError(f"{source.path}: no column {', '.join(names)}: {remedies[purpose]}")
 
 
 def _halves(path: Path, table: pd.DataFrame) -> npt.NDArray[np.int8]:
@@ -183,19 +207,21 @@ def _halves(path: Path, table: pd.DataFrame) -> npt.NDArray[np.int8]:
 
 
 def _original_tables(particles: Particles, source: StarSource) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """The tables of the file, optics first, and the particles' own rows of it."""
+    """Return the tables of the original file, optics first, and the particle table with the rows of the particles."""
     rows = pd.Index(source.uid).get_indexer(pd.Index(particles.uid))
     table = source.table.iloc[rows].reset_index(drop=True)
-    others = {name: block for name, block in source.blocks.items() if name not in (source.particles, source.optics)}
+    other_tables = {
+        name: block for name, block in source.blocks.items() if name not in (source.particles, source.optics)
+    }
     if source.optics is not None:
-        return {"optics": source.blocks[source.optics], "particles": table, **others}, table
+        return {"optics": source.blocks[source.optics], "particles": table, **other_tables}, table
     table = table.drop(columns=RELION_30_OPTICS_COLUMNS, errors="ignore")
     table[GROUP] = (particles.group + 1).astype(str)
-    return {"optics": optics_table(particles.optics), "particles": table, **others}, table
+    return {"optics": optics_table(particles.optics), "particles": table, **other_tables}, table
 
 
 def _table_from_records(particles: Particles) -> pd.DataFrame:
-    """A table of RELION 3.1 with all that the records know, but names and poses; all text."""
+    """Build a RELION 3.1 particle table from the records, all values text, without stack names and poses."""
     columns = dict(
         zip(
             [*DEFOCUS, *OPTIONAL],
@@ -225,16 +251,16 @@ def _table_from_records(particles: Particles) -> pd.DataFrame:
 
 
 def _image_names(folder: Path, particles: Particles, original: list[str]) -> list[str]:
-    """(n,) names that lead to the particles' stacks from `folder`; an original that does is kept to the letter."""
+    """Return (n,) image names as seen from `folder`; an original name that is still valid is kept unchanged."""
     images = particles.images
-    moved: dict[int, str] = {}
+    renamed: dict[int, str] = {}
     for number, row in zip(*np.unique(images.stack, return_index=True), strict=True):
         name = original[row].partition("@")[2].removesuffix(STACK_SUFFIX)
-        leads = stack_name_from_folder(folder, images.stacks[number], name)
-        if leads != name:
-            moved[int(number)] = relion_stack_name(leads)
+        new_name = stack_name_from_folder(folder, images.stacks[number], name)
+        if new_name != name:
+            renamed[int(number)] = relion_stack_name(new_name)
     return [
-        f"{index + 1:06d}@{moved[stack]}" if stack in moved else name
+        f"{index + 1:06d}@{renamed[stack]}" if stack in renamed else name
         for name, stack, index in zip(original, images.stack.tolist(), images.index.tolist(), strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""STAR tables as text: every value kept as it was written, columns turned into numbers only where they are needed."""
+"""Read particle STAR files as text, so that values are kept as written; convert columns to numbers on demand."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,15 +16,20 @@ from lrcore.io.star_text import read_blocks, to_arrow, to_series
 
 IMAGE = "rlnImageName"
 STACK_SUFFIX = ":mrcs"
-"""RELION reads `1@a.mrc:mrcs` as a stack, although `.mrc` alone means a map to it."""
+"""RELION reads `1@a.mrc:mrcs` as a stack, whereas `.mrc` alone denotes a map."""
 
 
 @dataclass(frozen=True)
 class StarSource:
-    """A particle STAR file as it was read, all values text.
+    """Particle STAR file as read, all values text.
 
-    blocks: its tables by name, in order. particles: the name of the table with the images. optics: the name of the
-    table of optics groups, None in RELION 3.0. uid: (n,) uint64 of the rows of the particle table.
+    Attributes
+    ----------
+    path : the file
+    blocks : table name → table, in the order of the file
+    particles : name of the particle table
+    optics : name of the optics table, None in RELION 3.0
+    uid : (n,) identifiers of the rows of the particle table
     """
 
     path: Path
@@ -35,50 +40,70 @@ class StarSource:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The table of the particles."""
+        """Return the particle table."""
         return self.blocks[self.particles]
 
 
 def read_source(path: Path) -> StarSource:
-    """Read a particle STAR file. Raises InputError if it is no STAR file or has no particles."""
+    """Read a particle STAR file.
+
+    Parameters
+    ----------
+    path : STAR file
+
+    Returns
+    -------
+    StarSource
+
+    Raises
+    ------
+    InputError
+        If the file is not a STAR file or has no particles.
+    """
     blocks = read_blocks(path)
     particles = next((name for name, block in blocks.items() if IMAGE in block.columns), None)
     if particles is None:
-        raise InputError(f"{path}: no table has {IMAGE}, so it lists no particles: give the particles' (_data) STAR")
+        raise InputError(
+            f"{path}: no table has a column {IMAGE}, so it lists no particles: give the particle file (_data.star)"
+        )
     if blocks[particles].empty:
-        raise InputError(f"{path}: the table data_{particles} has no rows: give a STAR file with particles")
+        raise InputError(f"{path}: table data_{particles} has no rows: give a STAR file with particles")
     optics = "optics" if "optics" in blocks else None
     index, name = parse_image_names(path, blocks[particles])
     return StarSource(path, blocks, particles, optics, _unique_ids(index, name))
 
 
 def float_column(path: Path, table: pd.DataFrame, column: str) -> Float64:
-    """A column as (n,) float64. Raises InputError naming the row of the first value that is no finite number."""
+    """Return a column as (n,) float64. Raises InputError naming the first row without a finite number."""
     if column not in table.columns:
         raise InputError(f"{path}: no column {column}: add it")
     values = _as_float(to_arrow(table[column]))
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(f"{path}: row {row + 1}: {column} is '{table[column].iloc[row]}', not a number: correct it")
+        raise InputError(
+            f"{path}: row {row + 1}: {column} is '{table[column].iloc[row]}', not a finite number: correct it"
+        )
     return values
 
 
 def integer_column(path: Path, table: pd.DataFrame, column: str, least: int = 0) -> Int64:
-    """A column of whole numbers from `least` on as (n,) int64. Raises InputError naming the first row that has none."""
+    """Return a column of integers ≥ `least` as (n,) int64. Raises InputError naming the first row without one."""
     values = float_column(path, table, column)
     bad = (values != np.floor(values)) | (values < least) | (values >= 2**31)
     if bad.any():
         row = int(np.argmax(bad))
-        said = f"{column} is '{table[column].iloc[row]}', not a whole number from {least} on"
-        raise InputError(f"{path}: row {row + 1}: {said}: correct it")
+        value = table[column].iloc[row]
+        raise InputError(
+            f"{path}: row {row + 1}: {column} is '{value}', not a whole number of at least {least}: correct it"
+        )
     return values.astype(np.int64)
 
 
 def parse_image_names(path: Path, table: pd.DataFrame) -> tuple[Int64, "pd.Series[str]"]:
-    """Slice (n,), 0-based, and stack name (n,), categories, of each row's `slice@stack`.
+    """Split each row's `slice@stack`: slice (n,), 0-based, and stack name (n,), categorical.
 
-    Raises InputError naming the row.
+    Raises InputError naming the first row with another form.
     """
     text = to_arrow(table[IMAGE])
     parts = pc.split_pattern(text, "@", max_splits=1)
@@ -92,19 +117,19 @@ def parse_image_names(path: Path, table: pd.DataFrame) -> tuple[Int64, "pd.Serie
     if not good.all():
         row = int(np.argmin(good))
         raise InputError(f"{path}: row {row + 1}: {IMAGE} is '{text[row]}': it must be like 000001@stack.mrcs")
-    known, which = np.unique([one.removesuffix(STACK_SUFFIX) for one in stacks], return_inverse=True)
+    distinct, number = np.unique([stack.removesuffix(STACK_SUFFIX) for stack in stacks], return_inverse=True)
     return index.astype(np.int64) - 1, pd.Series(
-        pd.Categorical.from_codes(which[codes].astype(np.int64), pd.Index(known))
+        pd.Categorical.from_codes(number[codes].astype(np.int64), pd.Index(distinct))
     )
 
 
 def relion_stack_name(name: str) -> str:
-    """The name by which RELION reads a stack: `.mrc` alone would be a map to it."""
+    """Return the name by which RELION reads a stack: `.mrc:mrcs` for `.mrc`, which would denote a map."""
     return name + STACK_SUFFIX if name.endswith(".mrc") else name
 
 
 def _as_float(text: pa.Array) -> Float64:
-    """Numbers, NaN for what is none."""
+    """Convert text to numbers, NaN where that fails."""
     try:
         return pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
@@ -112,7 +137,7 @@ def _as_float(text: pa.Array) -> Float64:
 
 
 def _unique_ids(index: Int64, name: "pd.Series[str]") -> npt.NDArray[np.uint64]:
-    """A stable hash of each image name: (n,) uint64. A name that comes again counts its repetitions."""
+    """Hash each image name into a stable (n,) uint64; the hash of a repeated name includes the repetition number."""
     keys = [f"{number}@{stack}" for number, stack in zip((index + 1).tolist(), name.tolist(), strict=True)]
     image = pd.Series(index * len(name.cat.categories) + name.cat.codes.to_numpy())
     if image.duplicated().any():

@@ -1,7 +1,8 @@
-"""STAR files as tables of text: every block found, split column by column and written again, each value to the letter.
+"""Read and write STAR files as tables of text, without changing any value.
 
-A value is a word, or what stands between quotes (`"` or `'`) at the beginning and the end of a word; a `#` at the
-beginning of a word starts a comment. Lines of plain words are split by Arrow, others one by one.
+A value is a word, or text between quotes (`"` or `'`) that open at the beginning and close at the end of a word; a
+`#` at the beginning of a word starts a comment. Lines without quotes
+and comments are split by Arrow, others one by one.
 """
 
 import re
@@ -20,15 +21,15 @@ from lrcore.errors import InputError
 from lrcore.io.paths import atomic_write
 
 PIECE_BYTES = 1 << 24
-"""Bytes of a table that are split at once."""
+"""Bytes of a table that are split at a time."""
 ROWS = 100_000
-"""Rows of a table that are written at once."""
+"""Rows of a table that are written at a time."""
 BLOCK = rb"[ \t]*data_(\S*)[^\n]*"
 FIRST, LATER = re.compile(BLOCK), re.compile(rb"\n" + BLOCK)
 WORD = re.compile(r"""(?<!\S)(?:"(.*?)"|'(.*?)'|(\#.*))(?!\S)|(\S+)""", re.ASCII)
-GAPS = bytes.maketrans(b"\t\r\v\f", b"    ")
-SPECIAL = r"""^$|[ \t\n\r\v\f"'#]|^(?:data_|loop_|_)"""
-"""What a value that is written bare must not match."""
+WHITESPACE_TO_BLANK = bytes.maketrans(b"\t\r\v\f", b"    ")
+MUST_QUOTE = r"""^$|[ \t\n\r\v\f"'#]|^(?:data_|loop_|_)"""
+"""Pattern of the values that must be quoted."""
 TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 TAB = pa.scalar("\t", pa.large_string())
 HEAD = "\n# version 30001\n\n"
@@ -37,9 +38,9 @@ Columns = list[pa.Array]
 
 
 def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
-    """Every table of a STAR file by name, all values text; a block without a loop is a table of one row.
+    """Read all tables of a STAR file by name, all values text; a block without a loop becomes a table of one row.
 
-    Raises InputError naming the table, and the row, that makes no sense.
+    Raises InputError naming the table and the row that is invalid.
     """
     try:
         raw = path.read_bytes()
@@ -47,24 +48,34 @@ def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
     heads = [head for head in (FIRST.match(raw), *LATER.finditer(raw)) if head]
     if not heads:
-        raise InputError(f"{path}: is no STAR file (no line begins with data_): give the particles' STAR file")
+        raise InputError(f"{path}: is not a STAR file (no line begins with data_): give a STAR file")
     ends = [head.start() for head in heads[1:]] + [len(raw)]
     blocks: dict[str, pd.DataFrame] = {}
     try:
         for head, end in zip(heads, ends, strict=True):
             name = head[1].decode()
             if name in blocks:
-                raise InputError(f"{path}: two tables are called data_{name}: keep one of them")
+                raise InputError(f"{path}: two tables are named data_{name}: remove one of them")
             blocks[name] = _table(path, name, raw, head.end(), end)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no STAR file (it is not text): give the particles' STAR file") from error
+        raise InputError(f"{path}: is not a STAR file (it is not text): give a STAR file") from error
     return blocks
 
 
 def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame | dict[str, str]]) -> None:
-    """Write tables of text, and blocks without a loop, as a STAR file, whole or not at all.
+    """Write tables of text as a STAR file.
 
-    The same tables give the same bytes. Raises InputError if the system refuses, or a value has no room in quotes.
+    The same tables give the same bytes; a failure leaves no partial file.
+
+    Parameters
+    ----------
+    path : file to write
+    blocks : table name → table, or label → value for a block without a loop
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or a value cannot be quoted.
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(HEAD)
@@ -84,19 +95,19 @@ def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame | dict[str, str]]
 
 
 def to_arrow(values: "pd.Series[Any]") -> pa.Array:
-    """A column as one Arrow array, text as it is kept here."""
-    found = pa.array(values, from_pandas=False)
-    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-    return found.cast(pa.large_string())
+    """Convert a column of text to one Arrow array."""
+    array = pa.array(values, from_pandas=False)
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return array.cast(pa.large_string())
 
 
 def to_series(values: pa.Array) -> "pd.Series[str]":
-    """An Arrow array of text as a column."""
+    """Convert an Arrow array of text to a column."""
     return pd.Series(pd.array(values, dtype=TEXT))
 
 
 def _table(path: Path, name: str, raw: bytes, at: int, end: int) -> pd.DataFrame:
-    """The table that stands in raw[at:end], after its name."""
+    """Parse the table in raw[at:end], which follows its data_ line."""
     labels: list[str] = []
     values: list[str] = []
     loop = False
@@ -108,25 +119,25 @@ def _table(path: Path, name: str, raw: bytes, at: int, end: int) -> pd.DataFrame
         if words == ["loop_"] and not labels:
             loop = True
         elif words and not (label and (loop or len(words) == 2)):
-            said = f"'{' '.join(words)[:40]}' in data_{name} is neither a column nor a value"
-            raise InputError(f"{path}: is no readable STAR file ({said}): check that it is complete")
+            reason = f"'{' '.join(words)[:40]}' in data_{name} is neither a column nor a value"
+            raise InputError(f"{path}: is not a readable STAR file ({reason}): check that it is complete")
         elif words:
             labels.append(words[0][1:])
             values += words[1:2]
-    return _frame(path, name, labels, [] if loop else [pa.array([one], pa.large_string()) for one in values])
+    return _frame(path, name, labels, [] if loop else [pa.array([value], pa.large_string()) for value in values])
 
 
 def _frame(path: Path, name: str, labels: list[str], columns: Columns) -> pd.DataFrame:
     if len(set(labels)) < len(labels):
-        twice = next(label for label, count in Counter(labels).items() if count > 1)
-        raise InputError(f"{path}: data_{name} has two columns {twice}: keep one of them")
+        repeated = next(label for label, count in Counter(labels).items() if count > 1)
+        raise InputError(f"{path}: data_{name} has two columns {repeated}: remove one of them")
     if not columns:
         return pd.DataFrame(columns=labels, dtype=TEXT)
     return pd.DataFrame({label: to_series(column) for label, column in zip(labels, columns, strict=True)})
 
 
 def _body(path: Path, name: str, width: int, raw: bytes, at: int, end: int) -> Columns:
-    """The columns of the rows in raw[at:end]."""
+    """Split the rows in raw[at:end] into columns."""
     parts: list[Columns] = [[] for _ in range(width)]
     row, end = 0, _end_of_rows(raw, at, end)
     while at < end:
@@ -135,33 +146,33 @@ def _body(path: Path, name: str, width: int, raw: bytes, at: int, end: int) -> C
             if end - at <= PIECE_BYTES
             else raw.rfind(b"\n", at, at + PIECE_BYTES) + 1 or _next_line_start(raw, at + PIECE_BYTES, end)
         )
-        found = _split(path, name, width, raw[at:last], row)
-        for part, column in zip(parts, found, strict=True):
+        columns = _split(path, name, width, raw[at:last], row)
+        for part, column in zip(parts, columns, strict=True):
             part.append(column)
-        row += len(found[0])
+        row += len(columns[0])
         at = last
-    # A column at a time, so that there are never two of the whole table.
+    # Column by column, so that memory never holds two copies of the whole table.
     return [pa.concat_arrays(parts.pop(0)) for _ in range(width)]
 
 
 def _split(path: Path, name: str, width: int, piece: bytes, row: int) -> Columns:
-    """The columns of a piece of a table, which begins and ends with a line; row: how many came before."""
+    """Split whole lines of a table into columns; row: number of rows before them."""
     if not any(special in piece for special in (b'"', b"'", b"#")):
         try:
             return _split_plain(piece, width)
         except pa.ArrowInvalid:
-            pass  # of another width somewhere, or not text: said below
+            pass  # a row has another width, or is not text: reported below
     rows = [words for line in piece.decode().split("\n") if (words := _words(line))]
     for number, words in enumerate(rows, start=row + 1):
         if len(words) != width:
-            said = f"row {number} of data_{name} has {len(words)} values instead of {width}"
-            raise InputError(f"{path}: {said}: check that the file is complete")
+            reason = f"row {number} of data_{name} has {len(words)} values instead of {width}"
+            raise InputError(f"{path}: {reason}: check that the file is complete")
     return [pa.array(column, pa.large_string()) for column in (zip(*rows, strict=True) if rows else [()] * width)]
 
 
 def _split_plain(piece: bytes, width: int) -> Columns:
-    """The same of lines without quotes and comments. Raises ArrowInvalid if they are not all of this width."""
-    chars = np.frombuffer(piece.translate(GAPS) + b"\n", np.uint8)
+    """Split lines without quotes and comments by Arrow. Raises ArrowInvalid if a row has another width."""
+    chars = np.frombuffer(piece.translate(WHITESPACE_TO_BLANK) + b"\n", np.uint8)
     after = chars[1:]
     keep = chars != ord(" ")
     keep[:-1] |= (after != ord(" ")) & (after != ord("\n"))
@@ -177,7 +188,7 @@ def _split_plain(piece: bytes, width: int) -> Columns:
 
 
 def _end_of_rows(raw: bytes, at: int, end: int) -> int:
-    """Before the blank lines and comments that stand ahead of the next table."""
+    """Return the end of the last row, before blank lines and comments that precede the next table."""
     while at < end:
         start = raw.rfind(b"\n", at, end - 1) + 1 or at
         line = raw[start:end].strip()
@@ -188,27 +199,25 @@ def _end_of_rows(raw: bytes, at: int, end: int) -> int:
 
 
 def _words(line: str) -> list[str]:
-    found = (match.groups() for match in WORD.finditer(line))
-    return [next(text for text in groups if text is not None) for groups in found if groups[2] is None]
+    matches = (match.groups() for match in WORD.finditer(line))
+    return [next(text for text in groups if text is not None) for groups in matches if groups[2] is None]
 
 
 def _quote_column(path: Path, column: pa.Array) -> pa.Array:
-    """Values quoted where they would not be read back as they are."""
-    special = pc.match_substring_regex(column, SPECIAL)
+    """Quote the values that could not be read back otherwise."""
+    special = pc.match_substring_regex(column, MUST_QUOTE)
     if not pc.any(special).as_py():
         return column
     pairs = zip(column.to_pylist(), special.to_pylist(), strict=True)
-    return pa.array([_quote_value(path, text) if odd else text for text, odd in pairs], pa.large_string())
+    return pa.array([_quote_value(path, text) if quoted else text for text, quoted in pairs], pa.large_string())
 
 
 def _quote_value(path: Path, text: str) -> str:
-    """In the quotes that do not end within it. Raises InputError if there are none such."""
+    """Quote a value by the quotes that do not close within it. Raises InputError if both do."""
     text = text.replace("\n", " ")
     quote = next((quote for quote in "\"'" if not re.search(rf"{quote}\s", text, re.ASCII)), None)
     if quote is None:
-        raise InputError(
-            f"{path}: the value <{text}> cannot be written in a STAR file: it must lose one kind of quotes"
-        )
+        raise InputError(f"{path}: value <{text}> cannot be written in a STAR file: remove one kind of quotes from it")
     return f"{quote}{text}{quote}"
 
 
@@ -220,5 +229,5 @@ def _lines(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _next_line_start(raw: bytes, at: int, end: int) -> int:
-    """Where the line after the one at `at` begins."""
+    """Return where the line after the one at `at` begins."""
     return raw.find(b"\n", at, end) + 1 or end

@@ -1,6 +1,6 @@
 from .conical_fsc import ConicalFsc, compute_conical_fsc
 from .fsc import fsc_curves, masked_fsc, randomise_phases, shell_correlation
-from .local_resolution import LocalResolution
+from .local_resolution import LocalResolution, estimate_local_resolution
 from .nonuniform import NonUniformMaps, filter_nonuniform
 from .sharpening import Guinier, figure_of_merit, fit_guinier, sharpen
 from .solvent_mask import outline_distance_A
@@ -11,6 +11,7 @@ __all__ = [
     "LocalResolution",
     "NonUniformMaps",
     "compute_conical_fsc",
+    "estimate_local_resolution",
     "figure_of_merit",
     "filter_nonuniform",
     "fit_guinier",

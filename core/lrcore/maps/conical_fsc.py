@@ -99,7 +99,7 @@ def compute_conical_fsc(
     return ConicalFsc(direction, frequency, value, resolution, area)
 
 
-def to_dataset(found: ConicalFsc) -> xr.Dataset:
+def conical_fsc_dataset(found: ConicalFsc) -> xr.Dataset:
     """Return a conical FSC as an xarray dataset of curves (direction, shell), with resolutions, areas and units."""
     data = xr.Dataset(
         {

@@ -71,7 +71,7 @@ class LocalResolution:
         return self.quartiles_A[1]
 
 
-def local_resolution(
+def estimate_local_resolution(
     first: Volume,
     second: Volume,
     mask: Volume,
@@ -138,7 +138,7 @@ def local_resolution(
         yield Progress(0, "local resolution", min(start + size, len(points)), len(points))
     frequency = shell_frequency(window.box, apix)
     resolution = np.array([Fsc("local", frequency, row).resolution_A(threshold) for row in np.concatenate(curves)])
-    data = spread(points, resolution, step, n)
+    data = interpolate_resolutions(points, resolution, step, n)
     low, middle, high = (float(q) for q in np.quantile(data[mask.data > 0.5], (0.25, 0.5, 0.75)))
     volume = Volume(data, apix, first.header_origin_A)
     yield LocalResolution(volume, points, resolution, (low, middle, high), width, step * apix)
@@ -203,7 +203,7 @@ class LocalFscWindow:
     weight: Float32
     order: Int64
     start: Int64
-    times: Float32
+    multiplicity: Float32
 
     @classmethod
     def of_width(cls, width: float) -> "LocalFscWindow":
@@ -241,13 +241,14 @@ class LocalFscWindow:
         a, b = spectra
         products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
         cross, power_first, power_second = (
-            np.add.reduceat((product * self.times).astype(np.float64), self.start, axis=1) for product in products
+            np.add.reduceat((product * self.multiplicity).astype(np.float64), self.start, axis=1)
+            for product in products
         )
         power = power_first * power_second
         return np.divide(cross, np.sqrt(power), out=np.zeros_like(cross), where=power > 0)
 
 
-def spread(points: Int64, resolution_A: Float64, step: int, n: int) -> Float32:
+def interpolate_resolutions(points: Int64, resolution_A: Float64, step: int, n: int) -> Float32:
     """Interpolate resolutions at the points of a grid to a map, linearly in 1/Å; elsewhere the nearest one counts.
 
     Parameters

@@ -8,7 +8,7 @@ import numpy as np
 
 from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
-from lrcore.masks.distance import bounds, squared_distance
+from lrcore.masks.distance import bounding_block, squared_distance
 from lrcore.masks.geometry import SUPPORT_THRESHOLD, centre_of_mass
 from lrcore.records import Volume
 
@@ -179,7 +179,7 @@ def edge_width(mask: Float32) -> float:
     """
     from scipy.ndimage import binary_dilation
 
-    part = mask[bounds(mask > EDGE_TOLERANCE, 1)]
+    part = mask[bounding_block(mask > EDGE_TOLERANCE, 1)]
     above_zero, full = part > EDGE_TOLERANCE, part >= min(1 - EDGE_TOLERANCE, float(part.max(initial=0)))
     rim = binary_dilation(above_zero) & ~above_zero
     if not rim.any() or np.array_equal(above_zero, full):

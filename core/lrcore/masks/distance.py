@@ -67,7 +67,7 @@ def _minimum_along(squares: npt.NDArray[np.unsignedinteger], axis: int, reach: i
     return out
 
 
-def bounds(inside: Bool, margin: int = 0) -> Slices:
+def bounding_block(inside: Bool, margin: int = 0) -> Slices:
     """Return the smallest block with all voxels inside and a margin, clipped to the box; empty if there are none."""
     out = []
     for axis, size in enumerate(inside.shape):
@@ -88,6 +88,6 @@ def apply_distance_table(inside: Bool, table: Float32) -> Float32:
     """
     reach = int(np.sqrt(len(table) - 2))
     out = np.zeros(inside.shape, np.float32)
-    block = bounds(inside, reach)
+    block = bounding_block(inside, reach)
     out[block] = table[squared_distance(inside[block], reach)]
     return out

@@ -98,7 +98,7 @@ class Atoms:
         Name that is shown to the user.
     """
 
-    places_A: Float64
+    positions_A: Float64
     radius_A: float = 5.0
     name: str = "model"
 
@@ -167,14 +167,14 @@ class MaskRecipe:
     invert: bool = False
 
     @property
-    def dense(self) -> bool:
+    def uses_density(self) -> bool:
         """Whether the region is density above the threshold, not the whole of the shapes."""
         return self.threshold is not None or not self.shapes
 
     @property
     def edges_A(self) -> tuple[float, float]:
         """Dilation and width of the soft edge in Å, with the defaults filled in."""
-        dilate = self.dilate_A if self.dilate_A is not None else DEFAULT_DILATION_A * self.dense
+        dilate = self.dilate_A if self.dilate_A is not None else DEFAULT_DILATION_A * self.uses_density
         if self.soft_A is not None:
             return dilate, self.soft_A
         return dilate, DEFAULT_SOFT_EDGE_A if self.resolution_A is None else EDGE_PER_RESOLUTION * self.resolution_A
@@ -262,7 +262,7 @@ def make_mask(volume: Volume, recipe: MaskRecipe, last: MaskResult | None = None
     lowpassed, threshold, above = _density(volume, recipe, same, workers)
     shapes = last.shapes if last and same("shapes") else _draw_shapes(volume, recipe.shapes)
     unchanged = last is not None and last.above_threshold is above and last.shapes is shapes
-    if last and unchanged and same("dense", "components", "at_A"):
+    if last and unchanged and same("uses_density", "components", "at_A"):
         region, parts = last.region, last.component_count
     else:
         region, parts = _region(volume, recipe, threshold, above, shapes)
@@ -295,7 +295,7 @@ def _density(
     last = same.last
     if last and last.lowpassed is not None and same("lowpass_A"):
         lowpassed = last.lowpassed
-    elif recipe.dense or volume.data.max() > 0:
+    elif recipe.uses_density or volume.data.max() > 0:
         lowpassed = lowpass(volume.data, volume.pixel_size_A, recipe.lowpass_A, workers)
     else:
         return None, None, None
@@ -325,14 +325,14 @@ def _draw_shape(volume: Volume, shape: Shape) -> Bool:
         case Cylinder():
             return cylinder_mask(*grid, shape.centre_A, shape.axis, shape.radius_A, shape.length_A) > 0
         case Atoms():
-            return voxels_near_atoms(volume, shape.places_A, shape.radius_A)
+            return voxels_near_atoms(volume, shape.positions_A, shape.radius_A)
 
 
 def _region(
     volume: Volume, recipe: MaskRecipe, threshold: float | None, above: Bool | None, shapes: Bool | None
 ) -> tuple[Bool, int]:
     """Return the voxels of the selected parts, and the number of parts to choose from."""
-    if not recipe.dense:
+    if not recipe.uses_density:
         assert shapes is not None
         within = shapes
     else:
@@ -345,7 +345,7 @@ def _region(
     if recipe.at_A is not None:
         _, parts = largest_components(within, 0)
         return component_at(within, volume.pixel_size_A, recipe.at_A), parts
-    return largest_components(within, int(recipe.dense) if recipe.components is None else recipe.components)
+    return largest_components(within, int(recipe.uses_density) if recipe.components is None else recipe.components)
 
 
 def _combine_masks(mask: Float32, recipe: MaskRecipe) -> Float32:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from lrcore.arrays import Bool, Float32
 from lrcore.errors import InputError
-from lrcore.masks.distance import apply_distance_table, bounds
+from lrcore.masks.distance import apply_distance_table, bounding_block
 from lrcore.masks.geometry import cosine_edge
 
 
@@ -87,7 +87,7 @@ def erode(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
     radius_A
         Distance in Å.
     """
-    block = bounds(inside)
+    block = bounding_block(inside)
     outside = np.pad(~inside[block], 1, constant_values=True)
     return _place_in_box(~dilate(outside, pixel_size_A, radius_A)[1:-1, 1:-1, 1:-1], inside.shape, block)
 
@@ -102,7 +102,7 @@ def fill_holes(inside: Bool) -> Bool:
     """
     from scipy.ndimage import label
 
-    block = bounds(inside)
+    block = bounding_block(inside)
     outside = np.pad(~inside[block], 1, constant_values=True)
     labels, _ = label(outside)
     return _place_in_box((labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1], inside.shape, block)
@@ -170,7 +170,7 @@ def _label_components(inside: Bool) -> tuple[npt.NDArray[np.int32], int, tuple[s
     """Return labels from 1 of the connected parts in the block that contains them, their number, and the block."""
     from scipy.ndimage import label
 
-    block = bounds(inside)
+    block = bounding_block(inside)
     labels, parts = label(inside[block])
     return labels, int(parts), block
 

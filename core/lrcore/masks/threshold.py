@@ -8,11 +8,11 @@ from lrcore.imaging.filters import butterworth
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import shell_frequency
 
-BINS = 1024
+OTSU_BINS = 1024
 """Bins of the histogram for Otsu's threshold."""
 NOISE_SDS = 3.0
 """Threshold in SDs of the noise, at least."""
-WEAK = 0.5
+OTSU_FRACTION = 0.5
 """Threshold as a fraction of Otsu's, so that mobile parts, which are weaker than the rest, are kept."""
 
 
@@ -61,7 +61,7 @@ def automatic_threshold(data: Float32) -> float:
     Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62.
     """
     otsu = _otsu(data)
-    return min(otsu, max(WEAK * otsu, NOISE_SDS * _noise_sd(data)))
+    return min(otsu, max(OTSU_FRACTION * otsu, NOISE_SDS * _noise_sd(data)))
 
 
 def voxels_above_threshold(data: Float32, threshold: float) -> Bool:
@@ -93,13 +93,13 @@ def _otsu(data: Float32) -> float:
     highest = float(data.max())
     if not highest > 0:
         raise InputError("the map has no voxel above 0, so no threshold can be found: give one, or invert the map")
-    level = (data[data > 0] * np.float32((BINS - 1) / highest)).astype(np.int32)
-    count = np.bincount(level, minlength=BINS).astype(np.float64)
-    weight, moment = np.cumsum(count), np.cumsum(count * np.arange(BINS))
+    level = (data[data > 0] * np.float32((OTSU_BINS - 1) / highest)).astype(np.int32)
+    count = np.bincount(level, minlength=OTSU_BINS).astype(np.float64)
+    weight, moment = np.cumsum(count), np.cumsum(count * np.arange(OTSU_BINS))
     below = weight[:-1]
     over = weight[-1] - below
     spread = (moment[:-1] * weight[-1] - moment[-1] * below) ** 2 / np.maximum(below * over, 1.0)
-    return (int(spread.argmax()) + 1) * highest / (BINS - 1)
+    return (int(spread.argmax()) + 1) * highest / (OTSU_BINS - 1)
 
 
 def _noise_sd(data: Float32) -> float:

@@ -69,7 +69,7 @@ class MotionParameters:
 
     mean: Float64
     covariance: Float64
-    outliers: float
+    outlier_share: float
     outlier_variance: Float64
 
 
@@ -113,8 +113,8 @@ class MapFrameEvidence:
     g: Float64
     precision: Float64
     information: Float64
-    given: Float64
-    outlier_variance: Float64
+    prior_covariance: Float64
+    prior_outlier_variance: Float64
 
     def e_step(self, parameters: MotionParameters, last: EStepResult | None = None) -> EStepResult:
         """Run the E-step. last: result with the same second class, whose terms are used again."""
@@ -123,20 +123,20 @@ class MapFrameEvidence:
             (last.outlier_evidence, last.moments) if last else _outlier_evidence(self, parameters.outlier_variance)
         )
         first, second = (
-            inlier_evidence + np.log1p(-parameters.outliers),
-            outlier_evidence + np.log(max(parameters.outliers, 1e-9)),
+            inlier_evidence + np.log1p(-parameters.outlier_share),
+            outlier_evidence + np.log(max(parameters.outlier_share, 1e-9)),
         )
         both = np.logaddexp(first, second)
-        ratio = np.linalg.solve(self.given, parameters.covariance)
+        ratio = np.linalg.solve(self.prior_covariance, parameters.covariance)
         log_prior = COVARIANCE_PRIOR_WEIGHT * (np.linalg.slogdet(ratio)[1] - np.trace(ratio))
-        log_prior -= parameters.mean @ np.linalg.solve(self.given, parameters.mean)
+        log_prior -= parameters.mean @ np.linalg.solve(self.prior_covariance, parameters.mean)
         log_prior += (
             OUTLIER_WIDTH_PRIOR_WEIGHT
             * (
                 DEGREES_OF_FREEDOM
                 * (
-                    np.log(self.outlier_variance / parameters.outlier_variance)
-                    - self.outlier_variance / parameters.outlier_variance
+                    np.log(self.prior_outlier_variance / parameters.outlier_variance)
+                    - self.prior_outlier_variance / parameters.outlier_variance
                 )
             ).sum()
         )
@@ -144,8 +144,8 @@ class MapFrameEvidence:
             2
             * OUTLIER_SHARE_PRIOR_WEIGHT
             * (
-                INITIAL_OUTLIER_SHARE * np.log(max(parameters.outliers, 1e-9))
-                + (1 - INITIAL_OUTLIER_SHARE) * np.log1p(-parameters.outliers)
+                INITIAL_OUTLIER_SHARE * np.log(max(parameters.outlier_share, 1e-9))
+                + (1 - INITIAL_OUTLIER_SHARE) * np.log1p(-parameters.outlier_share)
             )
         )
         return EStepResult(
@@ -170,7 +170,7 @@ def maximise(evidence: MapFrameEvidence, initial: MotionParameters) -> tuple[Mot
             proposal = MotionParameters(
                 parameters.mean,
                 _apply_step(parameters.covariance, step),
-                parameters.outliers,
+                parameters.outlier_share,
                 parameters.outlier_variance,
             )
             proposal_result = evidence.e_step(proposal, result)
@@ -198,7 +198,7 @@ def _em_round(evidence: MapFrameEvidence, parameters: MotionParameters) -> Motio
     """Run one round of EM."""
     result = evidence.e_step(parameters)
     mean = result.inlier_probability @ result.mean / (result.inlier_probability.sum() + COVARIANCE_PRIOR_WEIGHT)
-    moment = _excess(result, mean, np.zeros((6, 6))) + COVARIANCE_PRIOR_WEIGHT * evidence.given
+    moment = _excess(result, mean, np.zeros((6, 6))) + COVARIANCE_PRIOR_WEIGHT * evidence.prior_covariance
     return MotionParameters(
         mean,
         moment / (result.inlier_probability.sum() + COVARIANCE_PRIOR_WEIGHT),
@@ -232,9 +232,9 @@ def _outlier_variance(evidence: MapFrameEvidence, result: EStepResult) -> Float6
     outlier_probability = 1 - result.inlier_probability
     fitted = (
         outlier_probability @ result.moments
-        + OUTLIER_WIDTH_PRIOR_WEIGHT * DEGREES_OF_FREEDOM * evidence.outlier_variance
+        + OUTLIER_WIDTH_PRIOR_WEIGHT * DEGREES_OF_FREEDOM * evidence.prior_outlier_variance
     ) / ((outlier_probability.sum() + OUTLIER_WIDTH_PRIOR_WEIGHT) * DEGREES_OF_FREEDOM)
-    return np.asarray(np.minimum(fitted, RIM_VARIANCE_FACTOR * evidence.outlier_variance))
+    return np.asarray(np.minimum(fitted, RIM_VARIANCE_FACTOR * evidence.prior_outlier_variance))
 
 
 def _best_of(
@@ -251,7 +251,7 @@ def _update_share_and_mean(
     """Update the share and the variances of the second class, and μ, which solves Σ K μ = Σ (1 + G Ψ)⁻¹ g."""
     K = mean_information(evidence.G, result.covariance)
     scaled = evidence.g - np.einsum("nij,nj->ni", evidence.G, np.einsum("nij,nj->ni", result.covariance, evidence.g))
-    weight = np.einsum("n,nij->ij", result.inlier_probability, K) + np.linalg.inv(evidence.given)
+    weight = np.einsum("n,nij->ij", result.inlier_probability, K) + np.linalg.inv(evidence.prior_covariance)
     return MotionParameters(
         np.linalg.solve(weight, result.inlier_probability @ scaled),
         parameters.covariance,
@@ -276,7 +276,7 @@ def _slope_and_information(
     """Return the gradient (21,) of the log probability along S, and Fisher's information (21, 21), at S = 0."""
     L = np.linalg.cholesky(parameters.covariance)
     inverse = np.linalg.inv(L)
-    prior_ratio = L.T @ np.linalg.solve(evidence.given, L)
+    prior_ratio = L.T @ np.linalg.solve(evidence.prior_covariance, L)
     gradient = 0.5 * inverse @ _excess(result, parameters.mean, parameters.covariance) @ inverse.T
     gradient += 0.5 * COVARIANCE_PRIOR_WEIGHT * (np.eye(6) - prior_ratio)
     K = L.T @ mean_information(evidence.G, result.covariance) @ L
@@ -378,7 +378,7 @@ def _complete_information(evidence: MapFrameEvidence, parameters: MotionParamete
     )
     complete = np.zeros((24, 24))
     complete[:21, :21] = fisher_information(mean_information(evidence.G, result.covariance), result.inlier_probability)
-    complete[21, 21] = len(outlier_probability) * parameters.outliers * (1 - parameters.outliers)
+    complete[21, 21] = len(outlier_probability) * parameters.outlier_share * (1 - parameters.outlier_share)
     complete[22:, 22:] = np.diag(0.5 * width_information)
     return complete
 
@@ -412,7 +412,7 @@ def _scores(parameters: MotionParameters, result: EStepResult) -> Float64:
     outlier_probability = 1 - result.inlier_probability
     covariance_scores = result.inlier_probability[:, None] * _covariance_scores(parameters, result)
     width_scores = outlier_probability[:, None] * _outlier_width_scores(parameters, result)
-    return np.hstack([covariance_scores, outlier_probability[:, None] - parameters.outliers, width_scores])
+    return np.hstack([covariance_scores, outlier_probability[:, None] - parameters.outlier_share, width_scores])
 
 
 def _outlier_width_scores(parameters: MotionParameters, result: EStepResult) -> Float64:

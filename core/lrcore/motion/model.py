@@ -100,7 +100,7 @@ class Motion:
     mean: Float64
     covariance: Float64
     error: Float64
-    outliers: float
+    outlier_share: float
     outlier_variance: Float64
     inlier_probability: Float64
     coordinates: Float64
@@ -276,7 +276,7 @@ def fit_motion(
         parameters = MotionParameters(
             transform @ initial.mean,
             transform @ initial.covariance @ transform.T,
-            initial.outliers,
+            initial.outlier_share,
             initial.outlier_variance,
         )
     map_evidence = MapFrameEvidence(
@@ -288,7 +288,7 @@ def fit_motion(
         fitted.mean,
         fitted.covariance,
         covariance_error(map_evidence, fitted, e_step),
-        fitted.outliers,
+        fitted.outlier_share,
         fitted.outlier_variance,
         e_step.inlier_probability,
         e_step.mean,

@@ -20,7 +20,7 @@ from lrcore.arrays import Float64
 from lrcore.motion.model import FulcrumEstimate, Motion, lever_arm_transform
 from lrcore.units import DEGREE
 
-MODES = 6
+PRINCIPAL_MOTION_COUNT = 6
 """Number of principal motions."""
 
 
@@ -45,10 +45,10 @@ class PrincipalMotions:
     fulcrum_A: Float64
     covariance_A2: Float64
     displacement_A: Float64
-    turn: Float64
+    rotation: Float64
     shift_A: Float64
     coordinates: Float64
-    error: Float64
+    coordinate_sd: Float64
     inlier_probability: Float64
     widths: Float64
     widths_error: Float64
@@ -74,7 +74,7 @@ def decompose_motion(motion: Motion, fulcrum: FulcrumEstimate, radius_A: float) 
     values, vectors = np.linalg.eigh(to_fulcrum @ motion.covariance @ to_fulcrum.T)
     order = np.argsort(values)[::-1]
     sd, axes = np.sqrt(np.maximum(values[order], 0.0)), vectors[:, order].T
-    axes *= np.where(axes[np.arange(MODES), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
+    axes *= np.where(axes[np.arange(PRINCIPAL_MOTION_COUNT), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
     rows = (axes / np.maximum(sd, 1e-12)[:, None]) @ to_fulcrum
     one_sd = sd[:, None] * axes / units
     return PrincipalMotions(
@@ -133,7 +133,12 @@ def to_dataset(motions: PrincipalMotions, uid: npt.NDArray[np.uint64], half: npt
         "shift_sd_error": ((), shift_sd_error, "Standard deviation of its error", "angstrom"),
         "displacement": (("motion",), motions.displacement_A, "Root mean square displacement of the body", "angstrom"),
         "share": (("motion",), share, "Share of the mean square displacement", "1"),
-        "turn": (("motion", "map_axis"), motions.turn / DEGREE, "Rotation vector of one standard deviation", "degree"),
+        "turn": (
+            ("motion", "map_axis"),
+            motions.rotation / DEGREE,
+            "Rotation vector of one standard deviation",
+            "degree",
+        ),
         "shift": (
             ("motion", "map_axis"),
             motions.shift_A,
@@ -141,7 +146,7 @@ def to_dataset(motions: PrincipalMotions, uid: npt.NDArray[np.uint64], half: npt
             "angstrom",
         ),
         "coordinate": (("particle", "motion"), motions.coordinates, "Coordinate on the motion, posterior mean", "1"),
-        "coordinate_sd": (("particle", "motion"), motions.error, "Standard deviation of its error", "1"),
+        "coordinate_sd": (("particle", "motion"), motions.coordinate_sd, "Standard deviation of its error", "1"),
         "member": (("particle",), motions.inlier_probability, "Probability that the particle is no outlier", "1"),
         "fulcrum": (("map_axis",), motions.fulcrum_A, "Fulcrum from the box centre", "angstrom"),
         "fulcrum_covariance": (
@@ -152,7 +157,7 @@ def to_dataset(motions: PrincipalMotions, uid: npt.NDArray[np.uint64], half: npt
         ),
     }
     coords = {
-        "motion": (("motion",), np.arange(1, MODES + 1), "Number, the largest first", "1"),
+        "motion": (("motion",), np.arange(1, PRINCIPAL_MOTION_COUNT + 1), "Number, the largest first", "1"),
         "map_axis": (("map_axis",), list("xyz"), "Axis of the map", "1"),
         "map_axis_": (("map_axis_",), list("xyz"), "Axis of the map", "1"),
         "uid": (("particle",), uid, "Unique identifier of the particle", "1"),

@@ -1,4 +1,4 @@
-"""Half sets: split anew at random, so that nothing that shows the same particle twice stands in both."""
+"""Split particles into half sets at random, with all images of the same particle in the same half set."""
 
 import warnings
 
@@ -15,61 +15,88 @@ from lrcore.particles.duplicates import image_numbers, nearby_pairs
 from lrcore.records import Particles
 
 SAME_PLACE_A = 20.0
-"""Particles of a micrograph that are nearer than this are taken for the same one."""
+"""Particles of a micrograph that are closer than this are treated as the same one."""
 MIN_SIZE_RATIO = 0.8
-"""A half set that holds less than this share of the other is warned of."""
+"""A warning is given if one half set is smaller than this share of the other."""
 
 
 def resplit(particles: Particles, places: MicrographCoordinates | None, seed: int) -> Particles:
-    """The particles in two new half sets of equal size, drawn by the seed; every export writes these.
+    """Split the particles at random into two new half sets of equal size, which every export then writes.
 
-    Rows of one image (copies of an expanded particle, rows listed twice) go into the same half set, and so do images of
-    places nearer than SAME_PLACE_A. Raises InputError if that leaves nothing to split.
+    Rows of one image (copies of an expanded particle, duplicates) go into the same half set, and so do images of
+    positions closer than SAME_PLACE_A.
+
+    Parameters
+    ----------
+    particles : n particles
+    places : their positions in the micrographs, or None if not known
+    seed : of the random numbers
+
+    Returns
+    -------
+    Particles
+
+    Raises
+    ------
+    InputError
+        If all rows show the same particle.
     """
     together = linked_groups(particles, places)
     count = np.bincount(together)
     if len(count) < 2:
-        raise InputError(f"{particles.path}: all rows show the same particle: there are no two half sets to make")
+        raise InputError(
+            f"{particles.path}: all rows show the same particle, which cannot be split: give more particles"
+        )
     return with_half_sets(particles, assign_half_sets(count, seed)[together])
 
 
 def linked_groups(particles: Particles, places: MicrographCoordinates | None) -> Int64:
-    """(n,) number of what must stay together: rows of one image, and of images of the same place; from 0."""
-    family = image_numbers(particles)
+    """Return a group number (n,), from 0: rows of one image, or of images of the same position, share a group."""
+    image = image_numbers(particles)
     if places is None:
-        return family
-    one, other = family[nearby_pairs(particles, places, SAME_PLACE_A)].T
-    size = int(family.max()) + 1
-    links = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(size, size))
-    return connected_components(links, directed=False)[1][family].astype(np.int64)
+        return image
+    first, second = image[nearby_pairs(particles, places, SAME_PLACE_A)].T
+    size = int(image.max()) + 1
+    links = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(size, size))
+    return connected_components(links, directed=False)[1][image].astype(np.int64)
 
 
 def assign_half_sets(count: npt.NDArray[np.integer], seed: int) -> npt.NDArray[np.int8]:
-    """Half set, 1 or 2, of families with `count` rows (f,): each to the half that has fewer so far.
+    """Assign groups of `count` rows (g,) to half sets 1 and 2, (g,): each to the one that has fewer rows so far.
 
-    The largest families come first, and equal ones in random order.
+    The largest groups come first, equal ones in random order.
     """
-    held = [0, 0]
+    sizes = [0, 0]
     half = np.empty(len(count), np.int8)
     order = np.random.default_rng(seed).permutation(len(count))
-    for family in order[np.argsort(-count[order], kind="stable")]:
-        mine = int(held[1] < held[0])
-        half[family] = mine + 1
-        held[mine] += int(count[family])
+    for group in order[np.argsort(-count[order], kind="stable")]:
+        smaller = int(sizes[1] < sizes[0])
+        half[group] = smaller + 1
+        sizes[smaller] += int(count[group])
     return half
 
 
 def require_both_half_sets(particles: Particles) -> None:
-    """Raise InputError if a half set is empty; warn if they differ much in size."""
+    """Check that both half sets have particles; warn if their sizes differ much.
+
+    Parameters
+    ----------
+    particles : n particles
+
+    Raises
+    ------
+    InputError
+        If a half set is empty.
+    """
     first, second = (int(np.count_nonzero(particles.half == number)) for number in (1, 2))
     if min(first, second) == 0:
         raise InputError(
-            f"{particles.path}: half set {1 if first == 0 else 2} holds no particles; a refinement needs both: give "
-            "the particles of both, or split them anew (--resplit)"
+            f"{particles.path}: half set {1 if first == 0 else 2} has no particles, but a refinement needs both: give "
+            "the particles of both, or split them again (--resplit)"
         )
     if min(first, second) < MIN_SIZE_RATIO * max(first, second):
         warnings.warn(
-            f"{particles.path}: half sets of {first} and {second} particles: the FSC tells of the smaller one, so the "
-            "map will be better than it says; balance them, or split them anew (--resplit)",
+            f"{particles.path}: half sets of {first} and {second} particles: the FSC is that of the smaller one and "
+            "underestimates the resolution of the map: balance them, or split them again (--resplit)",
             stacklevel=3,
         )

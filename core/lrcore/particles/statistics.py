@@ -1,4 +1,4 @@
-"""A census of the particles: how evenly they show all sides of the map, and whether the half sets are independent."""
+"""Measure how evenly the views cover the map, and whether the half sets are independent."""
 
 from dataclasses import dataclass
 
@@ -15,16 +15,21 @@ from lrcore.records import Particles, Poses
 DIRECTION_CELLS = 500
 """Cells of equal area on the sphere of directions, 9° across."""
 SIN_BAND_HALF_WIDTH = np.sin(np.radians(5.0))
-"""A view knows the Fourier directions within 5° of its plane."""
+"""Sine of 5°: a view measures the Fourier directions within 5° of its plane."""
 
 
 @dataclass(frozen=True)
 class ViewDistribution:
-    """Directions of view. Opposite ones count as one, since they show the same (mirrored).
+    """Distribution of the directions of view; opposite directions count as one, as they show the same (mirrored).
 
-    covered: share of the sphere's cells with a view. covered_if_even: what as many even views would cover.
-    most_deg: (rot, tilt) of the cell with most views, most_times as many as the mean. least_deg: (rot, tilt) of the
-    Fourier direction known to fewest images, least_times as many as with even views; 0 is a missing wedge.
+    Attributes
+    ----------
+    covered : share of the cells of the sphere with a view
+    covered_if_even : share that the same number of uniformly random views would cover
+    most_deg : (rot, tilt) in degrees of the cell with most views
+    most_times : number of views in it over the mean
+    least_deg : (rot, tilt) in degrees of the Fourier direction that the fewest images measure
+    least_times : their number over that of uniform views; 0 is a missing wedge
     """
 
     covered: float
@@ -37,10 +42,13 @@ class ViewDistribution:
 
 @dataclass(frozen=True)
 class HalfSetOverlap:
-    """How independent the half sets are.
+    """Sizes of the half sets, and what they share; shared images or positions bias the FSC.
 
-    count: rows of half set 1 and 2. images_in_both, places_in_both: images, or pairs of images of one place of a
-    micrograph (None: places are not known), that stand in both half sets and so make an FSC too good.
+    Attributes
+    ----------
+    count : rows of half sets 1 and 2
+    images_in_both : images listed in both half sets
+    places_in_both : pairs of images of one position in a micrograph, in different half sets; None if not known
     """
 
     count: tuple[int, int]
@@ -49,7 +57,18 @@ class HalfSetOverlap:
 
 
 def view_distribution(poses: Poses, symmetry: str = "C1") -> ViewDistribution:
-    """How evenly n poses show all sides of a map with that symmetry. Directions are in the frame of the map."""
+    """Measure how evenly poses cover the directions of view of a map.
+
+    Parameters
+    ----------
+    poses : n poses
+    symmetry : point group of the map
+
+    Returns
+    -------
+    ViewDistribution
+        Directions are in the frame of the map.
+    """
     turns = symmetry_operators(symmetry)
     direction = (poses.rotation[:, 2] @ turns).reshape(-1, 3)
     cells = fibonacci_sphere(DIRECTION_CELLS)
@@ -68,7 +87,18 @@ def view_distribution(poses: Poses, symmetry: str = "C1") -> ViewDistribution:
 
 
 def half_set_overlap(particles: Particles, places: MicrographCoordinates | None, distance_A: float) -> HalfSetOverlap:
-    """Whether the half sets are balanced, and what stands in both; places nearer than `distance_A` are the same."""
+    """Count the particles of each half set, and the images and positions that are in both.
+
+    Parameters
+    ----------
+    particles : n particles
+    places : their positions in the micrographs, or None if not known
+    distance_A : Å; positions closer than this are the same
+
+    Returns
+    -------
+    HalfSetOverlap
+    """
     first, second = (int(np.count_nonzero(particles.half == number)) for number in (1, 2))
     image = image_numbers(particles)
     shared = np.intersect1d(image[particles.half == 1], image[particles.half == 2])
@@ -80,7 +110,7 @@ def half_set_overlap(particles: Particles, places: MicrographCoordinates | None,
 
 
 def fibonacci_sphere(count: int) -> Float64:
-    """(count, 3) points spread evenly over the unit sphere: a Fibonacci lattice (González 2010)."""
+    """Return (count, 3) points spread evenly over the unit sphere: a Fibonacci lattice (González 2010)."""
     number = np.arange(count) + 0.5
     z = 1 - 2 * number / count
     angle = np.pi * (3 - np.sqrt(5)) * number

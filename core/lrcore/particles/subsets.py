@@ -1,4 +1,4 @@
-"""Subsets of particles that keep the half sets balanced, and what a step says of them."""
+"""Draw subsets of particles with balanced half sets, and restrict steps to them."""
 
 from dataclasses import replace
 
@@ -10,9 +10,23 @@ from lrcore.records import Step
 
 
 def draw_balanced_subset(half: npt.NDArray[np.int8], n: int, seed: int) -> npt.NDArray[np.int64]:
-    """Rows, in order, of `n` particles drawn at random with as many from half set 1 as from 2 (or one more).
+    """Draw particles at random, as many from half set 1 as from 2 (or one more).
 
-    half: (particles,) 1 or 2. A half set that has fewer gives all it has. Raises InputError for n < 2.
+    Parameters
+    ----------
+    half : (particles,) 1 or 2
+    n : number of particles to draw; a half set that has fewer contributes all it has
+    seed : of the random numbers
+
+    Returns
+    -------
+    (n,) int64
+        Rows of the drawn particles, in order.
+
+    Raises
+    ------
+    InputError
+        If n < 2.
     """
     if n < 2:
         raise InputError(f"subset of {n} particles: give at least 2, one for each half set")
@@ -23,5 +37,15 @@ def draw_balanced_subset(half: npt.NDArray[np.int8], n: int, seed: int) -> npt.N
 
 
 def select_step_particles(step: Step, rows: npt.NDArray[np.int64]) -> Step:
-    """The step with the expectation of the given particles only; maps, curves and noise stay those of all."""
+    """Restrict the expectation of a step to some particles; maps, curves and noise stay those of all.
+
+    Parameters
+    ----------
+    step : step of a run
+    rows : (m,) rows to keep
+
+    Returns
+    -------
+    Step
+    """
     return replace(step, expectation=step.expectation.select(rows))

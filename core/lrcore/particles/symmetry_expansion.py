@@ -1,4 +1,4 @@
-"""Symmetry expansion: every particle at each operator of a point group, so that parts may move by themselves."""
+"""Expand particles by symmetry: one copy per operator of a point group, so that subunits may move independently."""
 
 from dataclasses import replace
 
@@ -16,43 +16,57 @@ GROUP_COLUMN, PARENT_COLUMN = "lrwSymmetryGroup", "lrwSymmetryParent"
 
 
 def expand_symmetry(particles: Particles, symmetry: str) -> Particles:
-    """Of n particles n m: copy k = 1 … m of particle i in row i m + k − 1, at A S_k with the origin unchanged.
+    """Make m copies of each particle, one per symmetry operator: copy k = 1 … m has rotation A S_k.
 
-    The group acts about the box centre. All copies share the particle's half set. uid: that of the particle for its
-    first copy (S₁ is the identity), derived from it for the others. Columns lrwSymmetryGroup, lrwSymmetryCopy (k) and
-    lrwSymmetryParent (the particle's uid) go with them into every file. Raises InputError for a group that is not
-    known or has one operator, and for particles that are expanded already or list an image twice.
+    The operators act about the box centre, so origins stay. All copies of a particle are in its half set. The first
+    copy (S₁ is the identity) keeps the uid, those of the others are derived from it. Columns lrwSymmetryGroup,
+    lrwSymmetryCopy (k) and lrwSymmetryParent (uid of the particle) are written to every file.
+
+    Parameters
+    ----------
+    particles : n particles
+    symmetry : point group, e.g. C3, D2, O
+
+    Returns
+    -------
+    Particles
+        n m particles; copy k of particle i (from 0) is in row i m + k − 1.
+
+    Raises
+    ------
+    InputError
+        If the group is unknown or has one operator, or the particles are expanded already or list an image twice.
     """
     group = canonical_group_name(symmetry)
     turns = symmetry_operators(group)
     count = len(turns)
     if count == 1:
-        raise InputError(f"symmetry {group}: has one operator, so there is nothing to expand")
+        raise InputError(f"symmetry {group}: has only one operator, so there is nothing to expand: give another group")
     require_unexpanded(particles)
     rows, copy = np.repeat(np.arange(len(particles)), count), np.tile(np.arange(count), len(particles))
     parent = particles.uid[rows]
     columns = {GROUP_COLUMN: np.full(len(rows), group), COPY_COLUMN: copy + 1, PARENT_COLUMN: parent}
     out = derive_particles(particles, rows, derived_uid(parent, copy), columns)
     if len(np.unique(out.uid)) < len(out):
-        raise InputError(f"{particles.path}: two uid derived for copies are the same: give the particles other uid")
+        raise InputError(f"{particles.path}: copies would have the same uid: give the particles other uid")
     return replace(out, poses=Poses(out.poses.rotation @ turns[copy], out.poses.origin_A))
 
 
 def require_unexpanded(particles: Particles) -> None:
     """Raise InputError if the particles are marked as copies, or if an image is listed more than once."""
-    marks = text_column(particles, GROUP_COLUMN)
-    if marks is not None:
-        raise InputError(f"{particles.path}: is expanded already, by {marks[0]}: give the particles from before")
+    groups = text_column(particles, GROUP_COLUMN)
+    if groups is not None:
+        raise InputError(f"{particles.path}: is expanded already, by {groups[0]}: give the unexpanded particles")
     repeated = len(particles) - len(np.unique(image_numbers(particles)))
     if repeated:
         raise InputError(
-            f"{particles.path}: {repeated} rows list an image again: if it is expanded already, give the particles "
-            "from before; otherwise remove duplicates first (lrwidgets duplicates)"
+            f"{particles.path}: {repeated} rows repeat an image: if the particles are expanded already, give the "
+            "unexpanded ones; otherwise remove duplicates first (lrwidgets duplicates)"
         )
 
 
 def derived_uid(parent: UInt64, copy: npt.NDArray[np.integer]) -> UInt64:
-    """The uid of copy k (from 0) of each parent: (n,). k = 0 keeps the parent's; others are mixed as by SplitMix64."""
+    """Derive the uid (n,) of copy k (from 0) of each parent: that of the parent for k = 0, else mixed by SplitMix64."""
     value = parent + copy.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         value = (value ^ (value >> np.uint64(shift))) * np.uint64(factor)

@@ -29,7 +29,7 @@ from lrcore.maps.fsc import masked_fsc, wiener_gain
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
 from lrcore.records import HalfMaps, Particles, Progress, Volume
-from lrcore.refinement.noise import GROUP_SHRINKAGE_IMAGES, SAMPLE
+from lrcore.refinement.noise import GROUP_SHRINKAGE_IMAGES, MAX_SAMPLED_IMAGES
 
 ANTICORRELATION_SIGMAS = 5.0
 """Anticorrelation of images and map, in SDs of chance, from which on they are taken for opposite contrast."""
@@ -37,7 +37,7 @@ SMOOTHING_SHELLS = 9
 """Number of shells over which the scale is averaged: for a small body, single shells hold too little."""
 INTENSITY_SD = 0.3
 """SD of the prior of an optics group's intensity about 1, and of the amplitudes of its images about their mean."""
-LEAST_INTENSITY = 0.05
+MIN_INTENSITY = 0.05
 """Least intensity: a group with none would have no weight."""
 
 
@@ -58,9 +58,9 @@ class Calibration:
 def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
     """Return up to SAMPLE rows of a half set, drawn by the seed, in the order in which they are read."""
     rows = reading_order(particles, half)
-    if len(rows) <= SAMPLE:
+    if len(rows) <= MAX_SAMPLED_IMAGES:
         return rows
-    chosen = np.random.default_rng([seed, half]).choice(len(rows), SAMPLE, replace=False)
+    chosen = np.random.default_rng([seed, half]).choice(len(rows), MAX_SAMPLED_IMAGES, replace=False)
     return rows[np.sort(chosen)]
 
 
@@ -83,7 +83,7 @@ def calibrate(
     images = np.bincount(particles.group[np.concatenate(list(rows.values()))], minlength=len(particles.optics))
     for half in (1, 2):
         other = filter_map(maps.half(3 - half).data * region, gain, backend.threads)
-        volume = backend.place(map_to_fourier_volume(other, (n - 1) // 2, backend.threads))
+        volume = backend.volume_to_device(map_to_fourier_volume(other, (n - 1) // 2, backend.threads))
 
         def work(batch: Batch, volume: FourierVolume = volume) -> int:
             _accumulate(sums, batch, particles, volume, samples, backend)
@@ -156,7 +156,7 @@ def intensities(sums: Float64, scale: Float64, images: npt.NDArray[np.integer]) 
     variance = np.divide(0.5, power, out=np.full(len(sums), np.inf), where=has_signal)
     variance = variance + INTENSITY_SD**2 / np.maximum(images, 1)
     trust = INTENSITY_SD**2 / (INTENSITY_SD**2 + variance)
-    return np.maximum(1 + trust * (amplitude - 1), LEAST_INTENSITY)
+    return np.maximum(1 + trust * (amplitude - 1), MIN_INTENSITY)
 
 
 def _residual_power(sums: Float64, scale: Float64) -> Float64:
@@ -165,7 +165,7 @@ def _residual_power(sums: Float64, scale: Float64) -> Float64:
     count = sums[:, 3]
     mean = residual.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
     per_image = np.maximum(count.max(axis=1, keepdims=True), 1) / np.maximum(count.max(), 1)
-    prior = GROUP_SHRINKAGE_IMAGES / np.maximum(per_image * SAMPLE, 1)
+    prior = GROUP_SHRINKAGE_IMAGES / np.maximum(per_image * MAX_SAMPLED_IMAGES, 1)
     power = np.where(count > 0, (residual + prior * count * mean) / np.maximum(count * (1 + prior), 1), mean)
     return np.maximum(power, 1e-6 * power.max())
 

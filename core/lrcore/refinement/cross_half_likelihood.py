@@ -50,7 +50,7 @@ def likelihood_under_other_half(
 
     context: with the reference of the *other* half set. Invalid images get J = 0, h = 0.
     """
-    particles, geometry, reference = part.particles, context.shape, reference_to_device(context.reference, backend)
+    particles, geometry, reference = part.particles, context.geometry, reference_to_device(context.reference, backend)
     frame = reference.frame
     all_samples = replace(frame.samples, ends=frame.samples.ends[-1:])
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])

@@ -269,7 +269,7 @@ def fulcrum_A(job: Job) -> tuple[float, float, float]:
     return search_geometry(job.mask, job.spec).fulcrum_A
 
 
-def fulcrum_of(job: Job, step: Step) -> tuple[float, float, float]:
+def step_fulcrum_A(job: Job, step: Step) -> tuple[float, float, float]:
     """Return the fulcrum about which a step was searched, (x, y, z) in Å from the box centre.
 
     Parameters

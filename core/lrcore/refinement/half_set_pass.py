@@ -49,11 +49,11 @@ class HalfSetContext:
     """
 
     spec: RefineSpec
-    shape: SearchGeometry
+    geometry: SearchGeometry
     reference: Reference
     noise: Float64
     typical_sd: float
-    keep_outside: bool
+    insert_whole_images: bool
     largest_magnification: float
 
 
@@ -109,7 +109,7 @@ def run_half_set(
     Yields the number of images of each batch, and returns the result.
     """
     clock = clock or StageTimer()
-    particles, spec, geometry = part.particles, context.spec, context.shape
+    particles, spec, geometry = part.particles, context.spec, context.geometry
     with clock("reference"):
         reference = reference_to_device(context.reference, backend)
     operators, spheres = symmetry_operators(spec.symmetry), ewald_spheres(particles, spec.ewald)
@@ -127,7 +127,7 @@ def run_half_set(
             )
         with clock("insert"):
             group, magnification = particles.group[batch.rows], magnification_in_3d(particles, batch.rows)
-            inserted = batch if context.keep_outside else subtracted
+            inserted = batch if context.insert_whole_images else subtracted
             backproject(
                 sums,
                 inserted,
@@ -144,7 +144,7 @@ def run_half_set(
 
     expectations: list[Expectation] = []
     residuals: list[NoiseResiduals] = []
-    reading = partial(clock.over, "read")
+    reading = partial(clock.time_items, "read")
     for count, expectation, residual in map_batches(particles, part.rows, backend, work, context.typical_sd, reading):
         expectations.append(expectation)
         residuals.append(residual)

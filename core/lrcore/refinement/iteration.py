@@ -37,13 +37,7 @@ from lrcore.refinement.cross_half_likelihood import (
     likelihood_under_other_half,
 )
 from lrcore.refinement.density import density_to_subtract, maps_include_surroundings, mask_for_next_iteration
-from lrcore.refinement.geometry import (
-    MotionPrior,
-    SearchGeometry,
-    search_geometry,
-    search_key,
-    search_settings,
-)
+from lrcore.refinement.geometry import MotionPrior, SearchGeometry, search_geometry, search_key, search_settings
 from lrcore.refinement.half_set_pass import (
     HalfSetContext,
     HalfSetResult,
@@ -54,12 +48,8 @@ from lrcore.refinement.half_set_pass import (
     run_half_set_on_worker,
 )
 from lrcore.refinement.job import Job, with_signal_scale
-from lrcore.refinement.motion_prior import estimate_motion_prior, rows_to_learn_from
-from lrcore.refinement.noise import (
-    apply_noise_model,
-    choose_sample,
-    pooled_noise_spectrum,
-)
+from lrcore.refinement.motion_prior import estimate_motion_prior, rows_for_motion_estimate
+from lrcore.refinement.noise import apply_noise_model, choose_sample, pooled_noise_spectrum
 from lrcore.refinement.reconstruction import (
     Accumulator,
     accumulator_to_host,
@@ -149,7 +139,7 @@ class IterationContext:
 
     job: Job
     last: Step
-    shape: SearchGeometry
+    geometry: SearchGeometry
     outside: OutsideDensity | None
     cutoff_A: Float32 | None
     search_key: str
@@ -188,7 +178,7 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
     half : half set, 1 or 2
     rows : rows of its particles, from which the SD of a valid image is estimated
     """
-    job, last, geometry, spec = context.job, context.last, context.shape, context.job.spec
+    job, last, geometry, spec = context.job, context.last, context.geometry, context.job.spec
     with context.clock("reference"):
         magnification = largest_magnification(job.particles)
         reference = make_reference(
@@ -246,7 +236,10 @@ def _with_search_prior(context: IterationContext, prior: MotionPrior | None) -> 
     geometry = search_geometry(context.job.mask, spec, prior)
     key = search_key(spec, geometry)
     return replace(
-        context, shape=geometry, search_key=key, unambiguous=is_unambiguous(last.expectation) & (last.search_key == key)
+        context,
+        geometry=geometry,
+        search_key=key,
+        unambiguous=is_unambiguous(last.expectation) & (last.search_key == key),
     )
 
 
@@ -265,9 +258,9 @@ def _run_iteration(
     expectation = _combine_half_sets(expectations, job.particles)
     step = replace(
         last, iteration=last.iteration + 1, expectation=expectation, half_maps=maps, fsc=fsc, noise=noise,
-        initial_lowpass_A=0.0, search_key=context.search_key, search=search_settings(context.shape, job.spec),
+        initial_lowpass_A=0.0, search_key=context.search_key, search=search_settings(context.geometry, job.spec),
     )  # fmt: skip
-    lattice_share, fulcrum = 1 - float(context.unambiguous.mean()), context.shape.fulcrum_A
+    lattice_share, fulcrum = 1 - float(context.unambiguous.mean()), context.geometry.fulcrum_A
     summary = summarise_iteration(job.particles, job.spec, last, step, fulcrum, clock.seconds, lattice_share)
     step = replace(step, history=(*last.history, summary))
     warn_bad_images(job.particles, bad_image_mask(expectation.flags))
@@ -277,16 +270,16 @@ def _run_iteration(
 def _estimate_motion_prior(context: IterationContext) -> Generator[Progress, None, MotionPrior | None]:
     """Estimate the prior from the motion of the last step; None where it is not requested or impossible."""
     particles, last, began = context.job.particles, context.last, time.perf_counter()
-    rows = rows_to_learn_from(particles, last, context.job.spec)
+    rows = rows_for_motion_estimate(particles, last, context.job.spec)
     if not rows or last.search is None:
         return None
     swapped = replace(_with_swapped_half_maps(context), clock=StageTimer())
-    limits, apix = swapped.shape.limits, swapped.shape.pixel_size_A
+    limits, apix = swapped.geometry.limits, swapped.geometry.pixel_size_A
     extent, halves = (limits.rotation, limits.shift * apix), []
     for subset, likelihood in zip(rows, (yield from _cross_half_likelihoods(swapped, rows)), strict=True):
         magnification = magnification_in_3d(particles, subset)
         plane = magnified_rotation(particles.poses.select(subset).rotation, magnification)[:, :2]
-        reference_A = np.array(swapped.shape.fulcrum_A)
+        reference_A = np.array(swapped.geometry.fulcrum_A)
         halves.append(MotionEvidence(reference_A, likelihood.precision, likelihood.information, plane, extent))
     prior = estimate_motion_prior(halves, last.search, context.job.mask, context.job.spec)
     context.clock.seconds["learn"] = time.perf_counter() - began

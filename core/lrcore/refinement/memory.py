@@ -36,7 +36,7 @@ class MemoryEstimate:
     workers: int = 0
 
     @property
-    def here_MB(self) -> float:
+    def process_MB(self) -> float:
         """Memory of this process."""
         alone = self.images_MB + self.volumes_MB + self.sums_MB + self.metadata_MB
         return alone if not self.workers else self.volumes_MB + 4 * self.sums_MB + self.metadata_MB
@@ -50,7 +50,7 @@ class MemoryEstimate:
         """Return the estimate as one line of text."""
         parts = f"images {self.images_MB:,.0f}, maps {self.volumes_MB:,.0f}, sums {self.sums_MB:,.0f}, "
         of_workers = f"; {self.worker_MB:,.0f} MB in each of {self.workers} workers" if self.workers else ""
-        return f"memory: about {self.here_MB:,.0f} MB here ({parts}metadata {self.metadata_MB:,.0f}){of_workers}"
+        return f"memory: about {self.process_MB:,.0f} MB here ({parts}metadata {self.metadata_MB:,.0f}){of_workers}"
 
 
 def estimate_memory(job: Job, batch_bytes: int = Backend.batch_bytes, workers: int = 0) -> MemoryEstimate:

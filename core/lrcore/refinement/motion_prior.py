@@ -55,7 +55,7 @@ MIN_SHIFT_SD_A = 0.25
 """Least widths of a prior: with a narrower one poses could not move, and no later iteration would find a motion."""
 
 
-def rows_to_learn_from(particles: Particles, last: Step, spec: RefineSpec) -> list[npt.NDArray[np.int64]]:
+def rows_for_motion_estimate(particles: Particles, last: Step, spec: RefineSpec) -> list[npt.NDArray[np.int64]]:
     """Return the rows of each half set from which to estimate the motion; an empty list if that is impossible.
 
     It is impossible at the start, when the last search was re-centred, and with fewer than `fit.MIN_IMAGES` images.

@@ -33,7 +33,7 @@ from lrcore.refinement.reference import Reference
 NoiseResiduals = tuple[Float64, npt.NDArray[np.int32]]
 """Residual powers (m, shells) of m images, and their optics groups (m,)."""
 
-SAMPLE = 1024
+MAX_SAMPLED_IMAGES = 1024
 """Largest number of images of a half set that are measured, evenly spread over its batches."""
 GROUP_SHRINKAGE_IMAGES = 10.0
 """The spectrum of a group is shrunk towards the mean of all images with the weight of this many images."""
@@ -42,7 +42,7 @@ GROUP_SHRINKAGE_IMAGES = 10.0
 def choose_sample(rows: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.bool_]:
     """Return which of `total` particles to measure, (total,): up to SAMPLE of the `rows`, evenly spread over them."""
     out = np.zeros(total, np.bool_)
-    out[rows[:: max(1, -(-len(rows) // SAMPLE))]] = True
+    out[rows[:: max(1, -(-len(rows) // MAX_SAMPLED_IMAGES))]] = True
     return out
 
 

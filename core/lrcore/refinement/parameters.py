@@ -50,52 +50,52 @@ class RefineSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     prior: Literal["gaussian", "motion", "none"] = Field(
-        "gaussian",
+        default="gaussian",
         description="Prior on each pose about the centre of its search. gaussian: Gaussian in rotation angle and "
         "shift. motion: from the second iteration on, a Gaussian with the covariance of the motion that the last "
         "iteration found. none: no prior.",
         json_schema_extra=_meta("Pose prior"),
     )
     rotation_prior_sd_deg: float = Field(
-        5.0,
+        default=5.0,
         gt=0,
         le=90,
         description="Standard deviation of the rotation prior about each axis.",
         json_schema_extra=_meta("Rotation prior SD", "degree"),
     )
     shift_prior_sd_A: float = Field(
-        3.0,
+        default=3.0,
         gt=0,
         le=200,
         description="Standard deviation of the shift prior along each image axis.",
         json_schema_extra=_meta("Shift prior SD", "angstrom"),
     )
     rotation_extent_deg: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=90,
         description="Largest rotation from the centre of the search. Empty: 3 SD of the prior; 20 without a prior.",
         json_schema_extra=_meta("Rotation search extent", "degree"),
     )
     shift_extent_A: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=200,
         description="Largest shift from the centre of the search. Empty: 3 SD of the prior; 10 without a prior.",
         json_schema_extra=_meta("Shift search extent", "angstrom"),
     )
     recenter_rotations: bool = Field(
-        False,
+        default=False,
         description="Centre search and prior of the next iteration on the last rotation instead of the input rotation.",
         json_schema_extra=_meta("Re-centre rotations"),
     )
     recenter_shifts: bool = Field(
-        False,
+        default=False,
         description="Centre search and prior of the next iteration on the last shift instead of the input shift.",
         json_schema_extra=_meta("Re-centre shifts"),
     )
     fulcrum: str = Field(
-        "mask",
+        default="mask",
         description="Point about which rotations are searched: mask (its centre of mass), box (its centre), "
         "estimate (the fulcrum of the motion that the last iteration found, from the second iteration on), "
         "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map' in the MRC frame of the mask, as an "
@@ -103,14 +103,14 @@ class RefineSpec(BaseModel):
         json_schema_extra=_meta("Fulcrum"),
     )
     max_align_resolution_A: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=100,
         description="Finest resolution that is used to align. Empty: from the FSC inside the mask.",
         json_schema_extra=_meta("Alignment resolution limit", "angstrom"),
     )
     initial_lowpass_A: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=200,
         description="Low-pass of the reference in the first iteration. "
@@ -118,103 +118,103 @@ class RefineSpec(BaseModel):
         json_schema_extra=_meta("Initial low-pass", "angstrom", "reference"),
     )
     mask_mode: Literal["static", "dynamic"] = Field(
-        "static",
+        default="static",
         description="static: the same mask in every iteration. dynamic: a new mask from the map of each iteration, "
         "near the given mask.",
         json_schema_extra=_meta("Mask", "", "reference"),
     )
     dynamic_mask_threshold: float = Field(
-        0.2,
+        default=0.2,
         gt=0,
         lt=1,
         description="Dynamic mask: density is above this fraction of the highest value of the map.",
         json_schema_extra=_meta("Dynamic mask threshold", "", "reference"),
     )
     dynamic_mask_near_A: float = Field(
-        3.0,
+        default=3.0,
         ge=0,
         le=100,
         description="Dynamic mask: 1 up to this distance from density.",
         json_schema_extra=_meta("Dynamic mask near", "angstrom", "reference"),
     )
     dynamic_mask_far_A: float = Field(
-        12.0,
+        default=12.0,
         ge=0,
         le=200,
         description="Dynamic mask: 0 from this distance on. Density further than this from the given mask is ignored.",
         json_schema_extra=_meta("Dynamic mask far", "angstrom", "reference"),
     )
     dynamic_mask_start_A: float = Field(
-        12.0,
+        default=12.0,
         gt=0,
         le=200,
         description="Dynamic mask: the given mask is kept until the half maps agree to this resolution inside it.",
         json_schema_extra=_meta("Dynamic mask start resolution", "angstrom", "reference"),
     )
     non_uniform: bool = Field(
-        False,
+        default=False,
         description="Low-pass each voxel of the reference at the resolution where one half map stops predicting the "
         "other.",
         json_schema_extra=_meta("Non-uniform regularisation", "", "reference"),
     )
     non_uniform_window_factor: float = Field(
-        3.0,
+        default=3.0,
         ge=1,
         le=20,
         description="Non-uniform: width of the window of the cross-validation, in wavelengths of the cut-off.",
         json_schema_extra=_meta("Non-uniform window factor", "", "reference"),
     )
     noise_model: Literal["coloured", "symmetric", "white"] = Field(
-        "coloured",
+        default="coloured",
         description="coloured: a noise spectrum for each optics group. symmetric: one spectrum for all groups. "
         "white: one number.",
         json_schema_extra=_meta("Noise model", "", "reference"),
     )
     per_particle_scale: bool = Field(
-        False,
+        default=False,
         description="Estimate the amplitude of the signal in each image, with a prior about 1, and weight the image "
         "by it.",
         json_schema_extra=_meta("Per-particle scale", "", "reference"),
     )
     subtract_outside: bool = Field(
-        True,
+        default=True,
         description="Subtract the density outside the mask from each image on the fly, at its input pose.",
         json_schema_extra=_meta("Subtract outside of mask", "", "reference"),
     )
     symmetry: str = Field(
-        "C1",
+        default="C1",
         description="Point group about the box centre, wherever the fulcrum is: Cn, Dn, T, O, I (as RELION's I2) or "
         "I1 to I4. For a subunit that moves by itself, expand the particles instead (lrwidgets expand).",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
     ewald: Literal["none", "positive", "negative"] = Field(
-        "none",
+        default="none",
         description="Insert images onto the Ewald sphere, whose curvature matters for large particles at high "
         "resolution. The correct sign depends on the handedness of the images: try both.",
         json_schema_extra=_meta("Ewald sphere", "", "reference"),
     )
     max_iterations: int = Field(
-        8,
+        default=8,
         ge=1,
         le=200,
         description="Stop after this many iterations, converged or not.",
         json_schema_extra=_meta("Maximum iterations", "", "run"),
     )
     marginalize: bool = Field(
-        True,
+        default=True,
         description="Insert each image at several poses that represent its posterior, instead of at the best pose "
         "alone.",
         json_schema_extra=_meta("Marginalization", "", "reference"),
     )
     extra_final_passes: int = Field(
-        0,
+        default=0,
         ge=0,
         le=20,
         description="Iterations to run after convergence.",
         json_schema_extra=_meta("Extra final passes", "", "run"),
     )
     seed: int = Field(
-        0,
+        default=0,
         ge=0,
         le=2**31 - 1,
         description="Seed of the random numbers (phase randomisation, subsets).",

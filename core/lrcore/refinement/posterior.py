@@ -22,7 +22,7 @@ from lrcore.records import Poses, WeightedPoses
 
 NARROW_MODE = 0.25
 """A mode whose widest rotation SD moves the finest sample by less than this, in padded FT samples, is one point."""
-LEAST = 1e-3
+MIN_CURVATURE = 1e-3
 """Least curvature of a direction, in units of 1 / extent²."""
 MIN_MODE_SHARE = 0.02
 """Modes less probable than this are not inserted into the map."""
@@ -59,7 +59,7 @@ def laplace_posterior(modes: PosteriorModes, limits: SearchLimits, views: Float6
     curvature = modes.hessian + limits.precision(views)[:, None]
     # A direction without information from data or prior keeps a width of about the extent.
     extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
-    curvature = _limit_curvature(curvature + np.diag(LEAST / extent**2), extent)
+    curvature = _limit_curvature(curvature + np.diag(MIN_CURVATURE / extent**2), extent)
     evidence = -modes.value - 0.5 * np.linalg.slogdet(curvature)[1]
     evidence = np.where(np.isfinite(modes.value), evidence, -np.inf)
     weight: Float64 = np.exp(evidence - evidence.max(axis=1, keepdims=True))
@@ -76,7 +76,7 @@ def _limit_curvature(curvature: Float64, extent: Float64) -> Float64:
         np.linalg.cholesky(curvature)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(curvature * np.outer(extent, extent))
-        limited = (vectors * np.maximum(values, LEAST)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+        limited = (vectors * np.maximum(values, MIN_CURVATURE)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
         return np.asarray(limited / np.outer(extent, extent), dtype=np.float64)
     return curvature
 

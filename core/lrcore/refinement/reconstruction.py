@@ -41,7 +41,14 @@ from lrcore.imaging.fourier_volume import (
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.imaging.symmetry import symmetry_operators
 from lrcore.particles.bad_images import warn_bad_images
-from lrcore.particles.image_stream import Batch, batch_ranges, map_batches, quadrature, reading_order, typical_sd_of
+from lrcore.particles.image_stream import (
+    Batch,
+    batch_ranges,
+    ctf_in_quadrature,
+    map_batches,
+    reading_order,
+    typical_sd_of,
+)
 from lrcore.records import Particles, Progress, Volume, WeightedPoses
 
 T = TypeVar("T")
@@ -149,7 +156,7 @@ def _weighted_slices(
     if spheres is None:
         yield *backend.kernels.whiten_images(batch.spectrum, batch.ctf, noise, group), None
         return
-    cosine = quadrature(spheres.particles, batch, backend)
+    cosine = ctf_in_quadrature(spheres.particles, batch, backend)
     upper, lower, weight = backend.kernels.whiten_sidebands(
         batch.spectrum, batch.ctf, cosine, noise, group, spheres.overlap
     )

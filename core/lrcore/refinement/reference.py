@@ -195,6 +195,6 @@ def reference_to_device(reference: Reference, backend: Backend) -> Reference:
     reference : with NumPy arrays
     backend : where the kernels run
     """
-    frame = replace(reference.frame, volume=backend.place(reference.frame.volume))
-    outside = reference.outside and backend.place(reference.outside)
+    frame = replace(reference.frame, volume=backend.volume_to_device(reference.frame.volume))
+    outside = reference.outside and backend.volume_to_device(reference.outside)
     return replace(reference, frame=frame, outside=outside)

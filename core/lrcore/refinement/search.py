@@ -46,9 +46,9 @@ from lrcore.records import (
 )
 from lrcore.refinement.posterior import MIN_MODE_SHARE, backprojection_points, laplace_posterior
 
-LATTICE_POINTS = 320
+MAX_LATTICE_POINTS = 320
 """Largest number of rotations on the lattice."""
-STARTS = 4
+LATTICE_STARTS = 4
 """Number of lattice maxima from which Levenberg–Marquardt starts, besides the last pose."""
 SCALE_SD = 0.3
 """SD of the prior of a particle's amplitude, about 1."""
@@ -76,7 +76,7 @@ class Lattice:
 
     rotations: Float64
     vectors: Float64
-    near: npt.NDArray[np.bool_]
+    same_maximum: npt.NDArray[np.bool_]
     shifts: Float64
     penalty_rotation: Float64
     penalty_shift: Float64
@@ -119,7 +119,7 @@ def coarse_resolution(rotation: float, diameter: float) -> tuple[float, float]:
 
     rotation: extent, rad. diameter: of the mask, px.
     """
-    spacing = (2 * 4 / 3 * np.pi * rotation**3 / LATTICE_POINTS) ** (1 / 3)
+    spacing = (2 * 4 / 3 * np.pi * rotation**3 / MAX_LATTICE_POINTS) ** (1 / 3)
     return float(spacing * diameter / 0.7), float(spacing)
 
 
@@ -268,8 +268,8 @@ def _starting_poses(
     unambiguous: npt.NDArray[np.bool_], backend: Backend,
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:  # fmt: skip
     """Return poses (B, 1 + STARTS, 5) to start from, the last pose first, and which of them are valid."""
-    starts = np.zeros((len(W), 1 + STARTS, 5))
-    valid = np.zeros((len(W), 1 + STARTS), np.bool_)
+    starts = np.zeros((len(W), 1 + LATTICE_STARTS, 5))
+    valid = np.zeros((len(W), 1 + LATTICE_STARTS), np.bool_)
     starts[:, 0], valid[:, 0] = current, True
     searched = np.nonzero(~unambiguous)[0]
     if len(searched):
@@ -290,17 +290,17 @@ def _lattice_maxima(
         lattice.penalty_shift,
     )  # fmt: skip
     value = value + lattice.penalty_rotation
-    starts, valid = np.zeros((len(W), STARTS, 5)), np.ones((len(W), STARTS), np.bool_)
+    starts, valid = np.zeros((len(W), LATTICE_STARTS, 5)), np.ones((len(W), LATTICE_STARTS), np.bool_)
     rows = np.arange(len(W))
     grid = len(lattice.shifts)
-    for m in range(STARTS):
+    for m in range(LATTICE_STARTS):
         best = value.argmin(axis=1)
         valid[:, m] = np.isfinite(value[rows, best])
         shift_index = best_shift[rows, best]
         starts[:, m, :3] = lattice.vectors[best]
         starts[:, m, 3] = lattice.shifts[shift_index % grid]
         starts[:, m, 4] = lattice.shifts[shift_index // grid]
-        value[lattice.near[best]] = np.inf
+        value[lattice.same_maximum[best]] = np.inf
     return starts, valid
 
 

@@ -86,7 +86,9 @@ def subtracted_images(job: Job, first: Step, last: Step, backend: Backend) -> It
     stored = replace(particles.images, sign=np.ones(len(particles), np.float32))
     with StackReader(stored, particles.box) as reader:
         for half in (1, 2):
-            volume = backend.place(map_to_fourier_volume(outside.maps[half - 1], outside.limit, backend.threads))
+            volume = backend.volume_to_device(
+                map_to_fourier_volume(outside.maps[half - 1], outside.limit, backend.threads)
+            )
 
             def work(batch: Batch, volume: FourierVolume = volume) -> Float32:
                 images, sign = reader.read(batch.rows), particles.images.sign[batch.rows]

@@ -92,7 +92,7 @@ class StepStore(ABC):
         return False
 
     @abstractmethod
-    def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
+    def store_uncertainty(self, node: str, data: xr.Dataset) -> None:
         """Store the uncertainty of a step, from `uncertainty_dataset`, in place of one stored earlier."""
 
     @abstractmethod
@@ -168,7 +168,7 @@ class MemoryStore(StepStore):
         tree = to_tree(job, [self._steps[n.id] for n in path], specs=specs, masks=masks)
         return with_uncertainty(tree, self.uncertainty(path[-1].id))
 
-    def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
+    def store_uncertainty(self, node: str, data: xr.Dataset) -> None:
         """Store the uncertainty of a step."""
         self._uncertainties[self.node(node).id] = data
 

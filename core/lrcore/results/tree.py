@@ -25,7 +25,7 @@ from lrcore.records import (
     Volume,
     empty_other_modes,
 )
-from lrcore.refinement.geometry import fulcrum_A, fulcrum_of
+from lrcore.refinement.geometry import fulcrum_A, step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.results.fingerprints import input_fingerprints, package_versions
@@ -35,10 +35,10 @@ from lrcore.units import DEGREE
 __all__ = [
     "covariance_in_degrees",
     "fulcrum_A",
-    "fulcrum_of",
     "history_from_dataset",
     "join_iterations",
     "mask_dataset",
+    "step_fulcrum_A",
     "step_tree",
     "to_mask",
     "to_step",
@@ -133,7 +133,7 @@ def step_tree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]
     xarray.DataTree
         The step; variables by iteration have one iteration.
     """
-    fulcrum = fulcrum_of(job, step)
+    fulcrum = step_fulcrum_A(job, step)
     attributes = {
         "schema": "lrwidgets results, docs/results.md",
         "schema_version": VERSION,

@@ -211,7 +211,7 @@ class Store(StepStore):
         tree = with_mask(join_iterations(trees), _open(self._mask_folder(path[-1].mask)).to_dataset())
         return with_uncertainty(tree, self.uncertainty(path[-1].id))
 
-    def keep_uncertainty(self, node: str, data: xr.Dataset) -> None:
+    def store_uncertainty(self, node: str, data: xr.Dataset) -> None:
         """Write the uncertainty of a step under its checksum, next to the steps. Raises InputError as `append` does."""
         step = self.node(node)
         if self.read_only:
@@ -351,7 +351,7 @@ class Store(StepStore):
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"its attributes are invalid: {reason[:120]}") from error
 
-    def damage(self, folder: Path) -> str:
+    def find_damage(self, folder: Path) -> str:
         """Return the problem with the folder of a step; "" if it is whole."""
         try:
             self._entry(folder)

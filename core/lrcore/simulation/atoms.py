@@ -13,7 +13,7 @@ from lrcore.imaging.grids import ift, index_grid
 OVERSAMPLING = 3
 """Oversampling of the grid on which the points are spread; the error is at most 0.5 %, at the Nyquist limit."""
 
-AT_ONCE = 4096
+POINTS_PER_BATCH = 4096
 """Points that are spread at a time, so that their weights stay in the cache."""
 
 
@@ -37,8 +37,8 @@ def points_ft(points: Float64, n: int) -> npt.NDArray[np.complex128]:
     ndim, fine = points.shape[1], OVERSAMPLING * n
     shape = (fine,) * ndim
     grid = np.zeros(fine**ndim)
-    for start in range(0, len(points), AT_ONCE):
-        grid += _splat_on_grid(points[start : start + AT_ONCE] * OVERSAMPLING, fine)
+    for start in range(0, len(points), POINTS_PER_BATCH):
+        grid += _splat_on_grid(points[start : start + POINTS_PER_BATCH] * OVERSAMPLING, fine)
     spectrum = scipy.fft.rfftn(grid.reshape(shape), axes=range(ndim))
     rows = np.fft.fftfreq(n, 1.0 / n).round().astype(np.int64)
     spectrum = spectrum[np.ix_(*[rows] * (ndim - 1), np.arange(n // 2 + 1))]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lrcore.arrays import Float64
 from lrcore.imaging.aberrations import magnification_in_3d, magnify_frequencies, odd_phase
 from lrcore.imaging.ctf import particle_ctf
-from lrcore.imaging.ewald import SIGNS
+from lrcore.imaging.ewald import EWALD_SIGNS
 from lrcore.imaging.grids import ft, hermitian_weight, ift, index_grid
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.io.image_stack_writer import write_image_stack
@@ -73,7 +73,7 @@ def project(
         transfer = transfers[particles.group[row]]
         if ewald == "none":
             return points_ft(seen / pixel, box) * transfer
-        return _image_with_depth(seen / pixel, SIGNS[ewald] * atoms @ views[row, 2], particles, row) * transfer
+        return _image_with_depth(seen / pixel, EWALD_SIGNS[ewald] * atoms @ views[row, 2], particles, row) * transfer
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(particles), BATCH):

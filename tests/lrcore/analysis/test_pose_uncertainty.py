@@ -159,8 +159,8 @@ def test_it_is_kept_with_the_run(searched: tuple[Job, Step, Step], tmp_path: Pat
         node = store.append(last, start.id, job)
         assert store.uncertainty(node.id) is None
         assert "uncertainty" not in store.results().children
-        store.keep_uncertainty(node.id, data)
-        store.keep_uncertainty(node.id, data)
+        store.store_uncertainty(node.id, data)
+        store.store_uncertainty(node.id, data)
         kept = store.uncertainty(node.id)
         assert kept is not None
         assert kept.identical(data)
@@ -172,7 +172,7 @@ def test_it_is_kept_with_the_run(searched: tuple[Job, Step, Step], tmp_path: Pat
     assert again.uncertainty(node.id) is not None
     assert verify_run(tmp_path / "run.zarr").damaged == {}
     with pytest.raises(InputError, match="open for reading only"):
-        again.keep_uncertainty(node.id, data)
+        again.store_uncertainty(node.id, data)
     (folder,) = (tmp_path / "run.zarr" / "uncertainty").glob("0001-*")
     chunk = next(path for path in sorted(folder.rglob("c/*")) if path.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-1])

@@ -14,7 +14,7 @@ from lrcore.imaging.rotations import rotation_exp
 from lrcore.imaging.symmetry import symmetry_operators
 from lrcore.kernels.backproject.reference import half_plane_samples
 from lrcore.kernels.whiten.reference import expand_shells
-from lrcore.particles.image_stream import batches, quadrature, reading_order
+from lrcore.particles.image_stream import batches, ctf_in_quadrature, reading_order
 from lrcore.records import Particles, Poses, Progress, Volume, WeightedPoses
 from lrcore.refinement.reconstruction import Accumulator, backproject, empty_accumulator, reconstruct
 from lrcore.simulation import images as simulation_images
@@ -77,7 +77,7 @@ def test_atoms_at_their_own_defocus_are_seen_on_two_curved_slices(
     still = SimulatedMotion(np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(3))
     (seen,) = project(Phantom(atoms, np.zeros((0, 3)), np.zeros(3)), made, made.poses, still, 30.0, ewald)
     (batch,) = batches(made, np.arange(n), get_backend("reference"))
-    ctf, cosine = batch.ctf.astype(complex), quadrature(made, batch, get_backend("reference"))
+    ctf, cosine = batch.ctf.astype(complex), ctf_in_quadrature(made, batch, get_backend("reference"))
     ky, kx = (k / (BOX * PIXEL) for k in np.broadcast_arrays(*index_grid(BOX, 2)))
     curved = ewald_spheres(made, ewald)
     assert curved is not None
@@ -115,7 +115,7 @@ def test_the_insertion_is_the_adjoint_of_the_two_slices(tmp_path: Path, name: st
     curved = ewald_spheres(made, "negative")
     assert curved is not None
     (batch,) = batches(made, np.arange(6), backend)
-    cosine = quadrature(made, batch, backend)
+    cosine = ctf_in_quadrature(made, batch, backend)
     inside, each = half_plane_samples(BOX, BOX // 2)
     samples = FourierSamples(inside.kx, inside.ky, inside.ends, BOX)
     at = np.s_[:, samples.ky, samples.kx]

@@ -37,9 +37,9 @@ STAR_CHANGES = {
     "no origins": ({"without": ("rlnOriginYAngst",)}, r"no column rlnOriginYAngst: .*no 3D poses"),
     "no half sets": ({"without": ("rlnRandomSubset",)}, r"no column rlnRandomSubset: .*auto-refinement first"),
     "no defocus": ({"without": ("rlnDefocusU",)}, r"no column rlnDefocusU: .*no CTF"),
-    "no voltage": ({"without": ("rlnVoltage",)}, r"no column rlnVoltage, which the CTF needs"),
+    "no voltage": ({"without": ("rlnVoltage",)}, r"no column rlnVoltage, needed for the CTF"),
     "no pixel size": ({"without": ("rlnImagePixelSize",)}, r"no column rlnImagePixelSize"),
-    "no images": ({"without": ("rlnImageName",)}, r"no table has rlnImageName"),
+    "no images": ({"without": ("rlnImageName",)}, r"no table has a column rlnImageName"),
     "no group column": ({"without": ("rlnOpticsGroup",)}, r"no column rlnOpticsGroup"),
 }
 
@@ -53,15 +53,15 @@ def test_star_without_a_column(make, name: str) -> None:
 
 
 VALUES = {
-    "text for a number": ("rlnDefocusU", "abc", r"row 4: rlnDefocusU is 'abc', not a number"),
+    "text for a number": ("rlnDefocusU", "abc", r"row 4: rlnDefocusU is 'abc', not a finite number"),
     "NaN pose": ("rlnAngleRot", "nan", r"row 4: rlnAngleRot is 'nan'"),
     "infinite origin": ("rlnOriginXAngst", "inf", r"row 4: rlnOriginXAngst is 'inf'"),
     "unknown group": ("rlnOpticsGroup", 7, r"row 4: optics group 7 is not in data_optics"),
     "half set 3": ("rlnRandomSubset", 3, r"row 4: rlnRandomSubset is 3, must be 1 or 2"),
     "no slice": ("rlnImageName", "stacks/particles.mrcs", r"row 4: rlnImageName is 'stacks.*000001@stack"),
     "slice 0": ("rlnImageName", "0@stacks/particles.mrcs", r"row 4: rlnImageName is '0@"),
-    "slice beyond": ("rlnImageName", "25@stacks/particles.mrcs", r"row 4 says image 25 of .*mrcs, which holds only 24"),
-    "missing stack": ("rlnImageName", "1@stacks/b.mrcs", r"row 4: the stack stacks/b.mrcs is not there.*--images DIR"),
+    "slice beyond": ("rlnImageName", "25@stacks/particles.mrcs", r"row 4: image 25 of .*mrcs, which has only 24"),
+    "missing stack": ("rlnImageName", "1@stacks/b.mrcs", r"row 4: stack stacks/b.mrcs does not exist.*--images DIR"),
 }
 
 
@@ -84,7 +84,7 @@ OPTICS = {
         r"several pixel sizes in one file \(first: 1.5, second: 1.6\)",
     ),
     "two boxes": ("rlnImageSize", [16, 20], r"several boxes in one file \(first: 16, second: 20\)"),
-    "a number twice": ("rlnOpticsGroup", [2, 2], r"optics group 2 is twice in data_optics"),
+    "a number twice": ("rlnOpticsGroup", [2, 2], r"data_optics lists optics group 2 twice"),
     "bad list": ("rlnOddZernike", ["[0.1,x]", "[]"], r"rlnOddZernike is '\[0.1,x\]': it must be a list"),
 }
 
@@ -98,7 +98,7 @@ def test_star_with_impossible_optics(make, name: str) -> None:
 
 
 ODD = {
-    "volts": ("rlnVoltage", [300000, 200], r"first: voltage is 300000 kV, usual is 60 to 400: look at it"),
+    "volts": ("rlnVoltage", [300000, 200], r"first: voltage is 300000 kV, expected 60 to 400: check the value"),
     "Cs in A": (
         "rlnSphericalAberration",
         [2.7e7, 2.7e7],
@@ -107,7 +107,7 @@ ODD = {
     "contrast in %": (
         "rlnAmplitudeContrast",
         [0.1, 0.7],
-        r"second: amplitude contrast is 0.7, usual is 0 to 0.5",
+        r"second: amplitude contrast is 0.7, expected 0 to 0.5",
     ),
     "pixels in nm": ("rlnImagePixelSize", [0.15, 0.15], r"first .*: pixel size is 0.15 A"),
 }
@@ -125,9 +125,9 @@ def test_odd_constants_are_questioned(make, name: str) -> None:
 @pytest.mark.parametrize(
     ("factor", "pattern"),
     [
-        (1e-4, r"defocus is 1\.\d+ A in the middle, nearly in focus: it must be in A"),
-        (-1.0, r"row 1: defocus of -[\d.]+ A is overfocus \(24 of 24 particles\)"),
-        (1e2, r"row 1: defocus of [\de.+]+ A is absurd \(24 of 24 particles\)"),
+        (1e-4, r"median defocus is 1\.\d+ A, almost in focus: defocus must be in A"),
+        (-1.0, r"row 1: defocus -[\d.]+ A is overfocus \(24 of 24 particles\)"),
+        (1e2, r"row 1: defocus [\de.+]+ A is implausible \(24 of 24 particles\)"),
     ],
 )
 def test_odd_defocus_is_questioned(make, factor: float, pattern: str) -> None:
@@ -148,15 +148,15 @@ def test_star_that_is_none(make) -> None:
     path = make.folder / "a.star"
     _refused(r"a\.star: cannot be read \(No such file", lambda: io.read_particles(path))
     path.write_text("hello\n")
-    _refused(r"a\.star: is no STAR file", lambda: io.read_particles(path))
+    _refused(r"a\.star: is not a STAR file", lambda: io.read_particles(path))
     path.write_bytes(bytes(range(256)) * 8)
-    _refused(r"a\.star: is no STAR file", lambda: io.read_particles(path))
+    _refused(r"a\.star: is not a STAR file", lambda: io.read_particles(path))
     path.write_text("data_particles\n\nloop_\n_rlnImageName #1\n_rlnAngleRot #2\n")
-    _refused(r"a\.star: the table data_particles has no rows", lambda: io.read_particles(path))
+    _refused(r"a\.star: table data_particles has no rows", lambda: io.read_particles(path))
     path.write_text("data_particles\n\nloop_\n_rlnImageName #1\n_rlnAngleRot #2\n\n# the end\n")
-    _refused(r"a\.star: the table data_particles has no rows", lambda: io.read_particles(path))
+    _refused(r"a\.star: table data_particles has no rows", lambda: io.read_particles(path))
     path.write_text("data_particles\n\n")
-    _refused(r"a\.star: no table has rlnImageName", lambda: io.read_particles(path))
+    _refused(r"a\.star: no table has a column rlnImageName", lambda: io.read_particles(path))
     make.stack()
     assert len(io.read_particles(make.star("a.star"))) == make.count  # a corrected file is read anew
 
@@ -182,7 +182,8 @@ def test_images_folder_that_is_none(make) -> None:
 def test_stack_of_another_box(make) -> None:
     make.stack(box=20)
     _refused(
-        r"particles\.mrcs: size 20 px x 20 px, but .*particles\.star say 16 px", lambda: io.read_particles(make.star())
+        r"particles\.mrcs: images are 20 x 20 px, but .*particles\.star has 16 px",
+        lambda: io.read_particles(make.star()),
     )
 
 
@@ -192,9 +193,9 @@ def test_stack_that_is_short_or_no_stack(make) -> None:
     stack.write_bytes(whole[:-1])
     _refused(r"particles\.mrcs: is truncated: 25599 bytes instead of 25600", lambda: io.read_particles(make.star()))
     stack.write_bytes(whole[:700])
-    _refused(r"particles\.mrcs: is no MRC file: it ends within the header", lambda: io.read_particles(make.star()))
+    _refused(r"particles\.mrcs: is not an MRC file: it ends within the header", lambda: io.read_particles(make.star()))
     stack.write_bytes(b"\xff" * 4096)
-    _refused(r"particles\.mrcs: is no MRC file: its header makes no sense", lambda: io.read_particles(make.star()))
+    _refused(r"particles\.mrcs: is not an MRC file: its header is invalid", lambda: io.read_particles(make.star()))
     mrcfile.write(stack, np.zeros((24, 16, 16), np.complex64), overwrite=True)
     _refused(r"particles\.mrcs: MRC mode 4 is not supported", lambda: io.read_particles(make.star()))
 
@@ -202,7 +203,7 @@ def test_stack_that_is_short_or_no_stack(make) -> None:
 def test_compressed_stack(make) -> None:
     make.stack().rename(make.folder / "stacks" / "a.mrcs.gz")
     path = make.star(rlnImageName=[f"{i + 1}@stacks/a.mrcs.gz" for i in range(make.count)])
-    _refused(r"a\.mrcs\.gz: is compressed.*unpack it", lambda: io.read_particles(path))
+    _refused(r"a\.mrcs\.gz: is compressed.*decompress it", lambda: io.read_particles(path))
 
 
 def test_stack_that_vanishes_or_shrinks_later(make) -> None:
@@ -211,7 +212,7 @@ def test_stack_that_vanishes_or_shrinks_later(make) -> None:
     os.truncate(stack, 1024 + 5 * 16 * 16 * 4 + 10)
     with io.StackReader(particles.images, particles.box) as reader:
         assert reader.read([4]).shape == (1, 16, 16)
-        _refused(r"particles\.mrcs: ends before image 6", lambda: reader.read([3, 4, 5, 6]))
+        _refused(r"particles\.mrcs: is truncated before image 6", lambda: reader.read([3, 4, 5, 6]))
     stack.unlink()
     _refused(r"particles\.mrcs: cannot be read \(No such file", lambda: reader.read([0]))
 
@@ -221,7 +222,7 @@ def test_image_with_nan(make) -> None:
     with mrcfile.open(stack, "r+") as file:
         file.data[6, 3, 3] = np.nan
     reader = io.StackReader(io.read_particles(make.star()).images, make.box)
-    _refused(r"particles\.mrcs: image 7 holds NaN", lambda: reader.read(range(make.count)))
+    _refused(r"particles\.mrcs: image 7 has NaN", lambda: reader.read(range(make.count)))
 
 
 def test_maps(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_maps(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     _refused(r"map\.mrc: is truncated: 1948 of 2048 bytes", lambda: io.read_volume(path))
     path.write_text("no map")
-    _refused(r"map\.mrc: is no MRC file", lambda: io.read_volume(path))
+    _refused(r"map\.mrc: is not an MRC file", lambda: io.read_volume(path))
     (tmp_path / "map.mrc.gz").write_text("no gzip")
     _refused(r"map\.mrc\.gz: cannot be read \(Not a gzipped file", lambda: io.read_volume(tmp_path / "map.mrc.gz"))
 
@@ -317,7 +318,7 @@ CS_DROPS = {
     "alignments3D/split": r"no alignments3D/split: .*no half sets",
     "blob/": r"no field blob/path.*passthrough",
     "ctf/df1_A": r"no field ctf/df1_A",
-    "uid": r"is no CryoSPARC \.cs file",
+    "uid": r"is not a CryoSPARC \.cs file",
 }
 
 
@@ -330,14 +331,14 @@ def test_cs_without_a_field(job: Path, prefix: str) -> None:
 
 
 CS_VALUES = {
-    "alignments3D/pose": (np.nan, r"row 3 \(uid \d+\): alignments3D/pose is not a number"),
-    "ctf/df2_A": (np.inf, r"row 3 \(uid \d+\): ctf/df2_A is not a number"),
+    "alignments3D/pose": (np.nan, r"row 3 \(uid \d+\): alignments3D/pose is not a finite number"),
+    "ctf/df2_A": (np.inf, r"row 3 \(uid \d+\): ctf/df2_A is not a finite number"),
     "ctf/accel_kv": (0, r"optics group exp_group_0.*: voltage is 0 kV"),
     "ctf/tilt_A": (1e9, r"ctf/tilt_A of 1e\+09 A is impossible"),
     "alignments3D/split": (5, r"alignments3D/split holds .*instead of 0 and 1"),
     "blob/psize_A": (9, r"several pixel sizes in one file"),
     "blob/shape": (99, r"several boxes in one file"),
-    "blob/idx": (24, r"row 3 says image 25 of .*which holds only 24"),
+    "blob/idx": (24, r"row 3: image 25 of .*which has only 24"),
 }
 
 
@@ -357,21 +358,21 @@ def test_cs_to_star_with_a_pose_that_is_none(job: Path, name: str) -> None:
     column = table[name].copy()
     column[2] = np.inf
     _save(job, with_columns(table, {name: column}))
-    pattern = rf"^{job}: row 3 \(uid \d+\): {name} is not a number"
+    pattern = rf"^{job}: row 3 \(uid \d+\): {name} is not a finite number"
     _refused(pattern, lambda: convert.cs_to_star(cs_table.read_source(job)))
 
 
 def test_cs_that_is_none(job: Path) -> None:
     table = np.load(job)
     _save(job, np.concatenate([table, table[:1]]))
-    _refused(r"J7\.cs: some uid stand twice", lambda: io.read_particles(job))
+    _refused(r"J7\.cs: some uid occur more than once", lambda: io.read_particles(job))
     _save(job, table[:0])
     _refused(r"J7\.cs: has no rows", lambda: io.read_particles(job))
     whole = job.read_bytes()
     job.write_bytes(whole[: len(whole) // 2])
     _refused(r"J7\.cs: is truncated or damaged", lambda: io.read_particles(job))
     job.write_text("no table")
-    _refused(r"J7\.cs: is no CryoSPARC \.cs file", lambda: io.read_particles(job))
+    _refused(r"J7\.cs: is not a CryoSPARC \.cs file", lambda: io.read_particles(job))
     job.unlink()
     _refused(r"J7\.cs: cannot be read \(No such file", lambda: io.read_particles(job))
 
@@ -389,14 +390,14 @@ class Trap:
 def test_pickles_are_never_loaded(job: Path) -> None:
     mark = job.with_name("mark")
     np.save(job.open("wb"), np.array([Trap(mark)], dtype=object), allow_pickle=True)
-    _refused(r"J7\.cs: holds pickled Python objects, which are never loaded", lambda: io.read_particles(job))
+    _refused(r"J7\.cs: contains pickled Python objects, which are never loaded", lambda: io.read_particles(job))
     assert not mark.exists()
 
 
 def test_yaml_is_loaded_safely(job: Path) -> None:
     mark = job.with_name("mark")
     job.with_suffix(".csg").write_text(f"results: !!python/object/apply:os.system ['touch {mark}']\n")
-    _refused(r"J7\.csg: is no \.csg file \(not YAML\)", lambda: io.read_particles(job.with_suffix(".csg")))
+    _refused(r"J7\.csg: is not a \.csg file \(not YAML\)", lambda: io.read_particles(job.with_suffix(".csg")))
     assert not mark.exists()
 
 
@@ -408,16 +409,16 @@ def test_csg_with_a_file_or_slot_missing(job: Path) -> None:
         path.write_text(yaml.safe_dump(whole | {"results": whole["results"] | {slot: entry}}))
 
     write("blob", metafile=">gone.cs", num_items=24, type="particle.blob")
-    _refused(r"J7\.csg: metafile not there: gone\.cs \(slot blob\)", lambda: io.read_particles(path))
+    _refused(r"J7\.csg: metafile does not exist: gone\.cs \(slot blob\)", lambda: io.read_particles(path))
     write("blob", num_items=24)
-    _refused(r"J7\.csg: results/blob names no metafile", lambda: io.read_particles(path))
+    _refused(r"J7\.csg: results/blob has no metafile", lambda: io.read_particles(path))
     write("location", metafile=">J7.cs", num_items=24, type="particle.location")
-    _refused(r"J7\.csg: slot location has no field in .*J7\.cs", lambda: io.read_particles(path))
+    _refused(r"J7\.csg: slot location has no fields in .*J7\.cs", lambda: io.read_particles(path))
     write("location", metafile=">gone.cs", num_items=24, type="particle.location")
-    with pytest.warns(UserWarning, match=r"slot location is in .*gone\.cs, which is not there: exports lose it"):
+    with pytest.warns(UserWarning, match=r"slot location: .*gone\.cs does not exist: exports will lack this slot"):
         assert len(io.read_particles(path)) == 24
     path.write_text("just: text\n")
-    _refused(r"J7\.csg: is no \.csg file \(it lists no results\)", lambda: io.read_particles(path))
+    _refused(r"J7\.csg: is not a \.csg file \(it lists no results\)", lambda: io.read_particles(path))
 
 
 def test_csg_whose_files_hold_other_particles(job: Path) -> None:
@@ -435,6 +436,6 @@ def test_volumes_are_no_particles_and_particles_no_half_maps(job: Path) -> None:
     volume["map_half_A/path"] = volume["map_half_B/path"] = b"gone.mrc"
     _save(job.with_name("volume.cs"), volume)
     path = job.with_name("volume.cs")
-    _refused(r"volume\.cs: has no particles, only map_half_A, map_half_B", lambda: io.read_particles(path))
-    _refused(r"volume\.cs: the map gone\.mrc of slot map_half_A is not there", lambda: io.read_half_maps(path))
-    _refused(r"J7\.cs: has no map_half_A", lambda: io.read_half_maps(job))
+    _refused(r"volume\.cs: contains no particles, only map_half_A, map_half_B", lambda: io.read_particles(path))
+    _refused(r"volume\.cs: map gone\.mrc of slot map_half_A does not exist", lambda: io.read_half_maps(path))
+    _refused(r"J7\.cs: no slot map_half_A", lambda: io.read_half_maps(job))

@@ -86,7 +86,7 @@ def test_a_passthrough_of_another_job_is_not_taken(job: Path) -> None:
     table = np.load(job)
     np.save((job.parent / "J8_passthrough_particles.cs").open("wb"), table)
     _drop(job, "blob/")
-    with pytest.raises(InputError, match="no passthrough file beside it has slot blob"):
+    with pytest.raises(InputError, match="no passthrough file in its folder has slot blob"):
         io.read_particles(job)
 
 
@@ -215,7 +215,7 @@ def test_what_cs_cannot_say_is_a_warning(make) -> None:
     make.stack()
     optics = make.optics() | {"rlnOddZernike": ["[0.1]", "[]"], "rlnCtfDataAreCtfPremultiplied": [1, 1]}
     particles = io.read_particles(make.star(optics=optics))
-    with pytest.warns(UserWarning, match="left out") as caught:
+    with pytest.warns(UserWarning, match="not written") as caught:
         io.write_particles(make.folder / "a.cs", particles, particles.poses)
     messages = " ".join(str(one.message) for one in caught)
     assert "no Zernike coefficients: those of first" in messages
@@ -262,7 +262,7 @@ def test_real_refinement_of_an_old_version(test_data, tmp_path: Path, sparse_sta
     assert set(particles.images.sign) == {-1}
     np.testing.assert_array_equal(np.bincount(particles.half), [0, 5882, 5882])
     np.testing.assert_allclose(particles.poses.origin_A, table["alignments3D/shift"] * 1.0273438, rtol=1e-6)
-    with pytest.raises(InputError, match=r"metafile not there: .*J209_passthrough_particles.cs \(slot .*blob"):
+    with pytest.raises(InputError, match=r"metafile does not exist: .*J209_passthrough_particles.cs \(slot .*blob"):
         io.read_particles(folder / "P9_J209_particles.csg")
-    with pytest.raises(InputError, match=r"the map J209/.*half_A.mrc of slot map_half_A is not there"):
+    with pytest.raises(InputError, match=r"map J209/.*half_A.mrc of slot map_half_A does not exist"):
         io.read_half_maps(folder / "P9_J209_volume.csg")

@@ -14,7 +14,7 @@ from lrcore.io import job_folders
 from lrcore.io.cs_table import with_columns
 from lrcore.simulation.data_set import simulate_flexible_particle
 from lrwidgets.cli._main import main
-from lrwidgets.gui import file_actions
+from lrwidgets.gui import data_model
 from lrwidgets.session.session import Session
 
 JOB_STAR = """
@@ -134,7 +134,7 @@ def test_every_command_on_particles_takes_a_folder(relion_job: Path, tmp_path: P
     (tmp_path / "empty").mkdir()
     for command in ("reconstruct", "recenter", "subtract"):
         assert main([command, str(tmp_path / "empty"), "--out", str(tmp_path / "none")]) == 2
-        assert "is no job folder" in capsys.readouterr().err
+        assert "is not a job folder" in capsys.readouterr().err
 
 
 def test_a_session_is_loaded_from_a_folder(relion_job: Path, cryosparc_job: Path, tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_a_session_is_loaded_from_a_folder(relion_job: Path, cryosparc_job: Path
     other = tmp_path / "MaskCreate" / "job011" / "mask.mrc"
     with Session.load(cryosparc_job, other) as session:
         assert Path(session.source.mask) == other
-    nothing = dict.fromkeys([name for name, *_ in file_actions.FILES], "")
-    with file_actions.load_session({**nothing, "particles": str(relion_job)}) as session:
+    nothing = dict.fromkeys([name for name, *_ in data_model.FILES], "")
+    with data_model.load_session({**nothing, "particles": str(relion_job)}) as session:
         assert session.job.half_maps is not None
     with pytest.raises(InputError, match="no mask given"):
-        file_actions.load_session({**nothing, "particles": str(relion_job / "run_data.star")})
+        data_model.load_session({**nothing, "particles": str(relion_job / "run_data.star")})
     with pytest.raises(InputError, match="comes without a mask: give one"):
         Session.load(relion_job / "run_data.star")
 
@@ -182,7 +182,7 @@ def test_a_volume_group_names_the_half_maps(test_data: Callable[[str], Path]) ->
 
 def test_real_folders_of_jobs(test_data: Callable[[str], Path]) -> None:
     """One that lacks its passthrough and its maps; one that has not ended."""
-    with pytest.warns(UserWarning, match=r"left out: .*P9_J209_particles.csg: metafile not there"):
+    with pytest.warns(UserWarning, match=r"skipped: .*P9_J209_particles.csg: metafile does not exist"):
         found = job_folders.find_job_files(test_data("formats") / "cryosparc_v2_t20s")
     assert found.particles.name == "cryosparc_P9_J209_000_particles.cs"
     assert (found.half_maps, found.mask) == ((), None)
@@ -204,7 +204,7 @@ def test_without_a_mask_of_its_own_the_only_one_of_the_project_is_taken(relion_j
     assert job_folders.find_job_files(relion_job).mask == mask
     other = mask.parent.with_name("job015")
     shutil.copytree(mask.parent, other)
-    with pytest.raises(InputError, match=r"several masks of MaskCreate \(.*job011/mask.mrc, .*job015/mask.mrc\)"):
+    with pytest.raises(InputError, match=r"several MaskCreate masks \(.*job011/mask.mrc, .*job015/mask.mrc\)"):
         job_folders.find_job_files(relion_job)
     assert job_folders.find_job_files(relion_job, ["half_maps"]).mask is None
 
@@ -226,7 +226,7 @@ def test_what_is_ambiguous_or_missing_is_refused_by_name(
     assert "final particle files (run_ct7_data.star, run_data.star)" in refused(relion_job)
     (relion_job / "run_ct7_data.star").unlink()
     (relion_job.parents[1] / "MaskCreate" / "job011" / "mask.mrc").unlink()
-    assert "job.star: its mask MaskCreate/job011/mask.mrc is not there" in refused(relion_job)
+    assert "job.star: mask MaskCreate/job011/mask.mrc does not exist" in refused(relion_job)
     shutil.copy(cryosparc_job / "J42_010_particles.cs", relion_job)
-    assert "holds J42_010_particles.cs and run_data.star" in refused(relion_job)
-    assert "is no job folder" in refused(tmp_path / "MaskCreate")
+    assert "contains both J42_010_particles.cs and run_data.star" in refused(relion_job)
+    assert "is not a job folder" in refused(tmp_path / "MaskCreate")

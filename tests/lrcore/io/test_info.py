@@ -28,7 +28,7 @@ def test_what_a_table_lacks_is_told_not_refused(make) -> None:
     facts = io.describe_file(make.star(without=("rlnAngleRot", "rlnRandomSubset", "rlnDefocusU")))
     assert (facts["poses"], facts["half_sets"], facts["defocus_A"]) == (False, None, None)
     assert [line.partition(":")[0] for line in facts["missing"][:3]] == ["poses", "half sets", "CTF"]
-    assert "stacks/particles.mrcs is not there" in facts["missing"][3]
+    assert "stacks/particles.mrcs does not exist" in facts["missing"][3]
     make.stack()
     one_half = io.describe_file(make.star(rlnRandomSubset=[1] * make.count))
     assert one_half["missing"] == ["half sets: all particles are in set 1"]

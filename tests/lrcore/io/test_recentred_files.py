@@ -130,13 +130,13 @@ def test_coordinates_of_cryosparc_follow(make, tmp_path: Path) -> None:
 def test_there_is_one_way_there_and_one_back(make, tmp_path: Path) -> None:
     make.stack()
     before = read_particles(make.star())
-    with pytest.raises(InputError, match="only recentred particles have a way back"):
+    with pytest.raises(InputError, match="give particles that were recentred"):
         undo_recentring(before, tmp_path / "p.star", None)
     there = moved(before, tmp_path / "there")
-    with pytest.raises(InputError, match="is recentred already: bring it back first"):
+    with pytest.raises(InputError, match="is recentred already: undo that first"):
         recentre_particles(there, Recentring((0, 0, 0), 16, 20, 1.5), tmp_path / "p.star", tmp_path / "p.mrcs")
     (make.folder / "stacks" / "particles.mrcs").unlink()
-    with pytest.raises(InputError, match=r"row 1: the stack .*particles\.mrcs is not there, as it was before"):
+    with pytest.raises(InputError, match=r"row 1: lrwFrameImage: stack .*particles\.mrcs does not exist"):
         undo_recentring(there, tmp_path / "back.star", None)
     assert all(name in there.source.table for name in COLUMNS)
 
@@ -145,5 +145,5 @@ def test_particles_of_two_points_have_no_one_way_back(make, tmp_path: Path) -> N
     make.stack()
     there = moved(read_particles(make.star()), tmp_path / "there")
     there.source.table.loc[3, "lrwFramePointZAngst"] = "9.0"
-    with pytest.raises(InputError, match="particles of several points or boxes"):
+    with pytest.raises(InputError, match="particles recentred to several points or boxes"):
         undo_recentring(there, tmp_path / "back.star", None)

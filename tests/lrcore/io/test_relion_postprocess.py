@@ -13,7 +13,7 @@ import starfile
 
 from lrcore.io import read_volume
 from lrcore.maps.fsc import fsc_curves, masked_fsc, randomisation_shell
-from lrcore.maps.local_resolution import LocalResolution, local_resolution
+from lrcore.maps.local_resolution import LocalResolution, estimate_local_resolution
 from lrcore.maps.sharpening import figure_of_merit, fit_guinier, sharpen
 from lrcore.records import Fsc, Progress, Volume
 
@@ -159,7 +159,7 @@ def test_the_bfactor_is_relions(case: Case) -> None:
 
 
 def measured(case: Case, mask: Volume, **how: float) -> LocalResolution:
-    events = [e for e in local_resolution(case.first, case.second, mask, **how) if not isinstance(e, Progress)]
+    events = [e for e in estimate_local_resolution(case.first, case.second, mask, **how) if not isinstance(e, Progress)]
     return events[0]
 
 

@@ -117,7 +117,7 @@ def test_stacks_are_found_in_the_project_folder_or_where_the_user_says(make) -> 
     elsewhere = make.folder / "elsewhere"
     elsewhere.mkdir()
     stack.rename(elsewhere / "particles.mrcs")
-    with pytest.raises(InputError, match=r"row 1: the stack stacks/particles.mrcs is not there.*--images DIR"):
+    with pytest.raises(InputError, match=r"row 1: stack stacks/particles.mrcs does not exist.*--images DIR"):
         io.read_particles(deep)
     assert io.read_particles(deep, elsewhere).images.stacks == (elsewhere / "particles.mrcs",)
 

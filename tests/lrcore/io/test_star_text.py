@@ -63,8 +63,8 @@ def test_pieces_make_the_same_table(tmp_path: Path, monkeypatch, size: int, quot
 
 
 BAD = {
-    "two tables": ("data_a\nloop_\n_x\n1\ndata_a\nloop_\n_x\n2\n", r"two tables are called data_a: keep one"),
-    "two columns": ("data_a\nloop_\n_x\n_y\n_x\n1 2 3\n", r"data_a has two columns x: keep one"),
+    "two tables": ("data_a\nloop_\n_x\n1\ndata_a\nloop_\n_x\n2\n", r"two tables are named data_a: remove one"),
+    "two columns": ("data_a\nloop_\n_x\n_y\n_x\n1 2 3\n", r"data_a has two columns x: remove one"),
     "short row": (SIXTEEN_ROWS.replace("row12", ""), r"row 13 of data_a has 1 values instead of 2: check"),
     "long row": (SIXTEEN_ROWS.replace("row12", "row12 'and more'"), r"row 13 of data_a has 3 values"),
     "rows without columns": ("data_a\nloop_\n1 2\n", r"'1 2' in data_a is neither a column nor a value"),
@@ -104,7 +104,7 @@ def test_any_text_comes_back(tmp_path_factory, rows: list[tuple[str, str, str]])
 
 
 def test_text_that_no_quotes_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\.star: the value <a\" b' c> cannot be written"):
+    with pytest.raises(InputError, match=r"a\.star: value <a\" b' c> cannot be written"):
         star_text.write_blocks(tmp_path / "a.star", {"a": pd.DataFrame({"x": ["a\" b' c"]})})
     assert not list(tmp_path.iterdir())
 

@@ -7,7 +7,7 @@ import scipy.fft
 from lrcore.errors import InputError
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import crop_ft, ft, ift, index_grid, interpolate_linear
-from lrcore.maps.conical_fsc import compute_conical_fsc, fibonacci_half_sphere, to_dataset
+from lrcore.maps.conical_fsc import compute_conical_fsc, conical_fsc_dataset, fibonacci_half_sphere
 from lrcore.maps.fsc import (
     fsc_curves,
     mask_corrected_fsc,
@@ -192,7 +192,7 @@ def test_the_worst_cone_points_where_the_resolution_is_lost():
     assert found.direction[found.area.argmax()][2] < 0.5
     across, along = found.resolution_A.min(), found.resolution_A.max()
     assert along / across == pytest.approx(2.0, rel=0.3)
-    data = to_dataset(found)
+    data = conical_fsc_dataset(found)
     assert data["resolution"].units == "angstrom"
     assert data.attrs["area_ratio"] == found.ratio
 

@@ -13,9 +13,9 @@ from lrcore.maps.local_resolution import (
     LocalFscWindow,
     LocalResolution,
     equalise_shell_power,
+    estimate_local_resolution,
     grid_points,
-    local_resolution,
-    spread,
+    interpolate_resolutions,
 )
 from lrcore.masks import cosine_edge, soft_sphere
 from lrcore.records import Fsc, Progress, Volume
@@ -25,7 +25,7 @@ REGIONS_A = (4.0, 6.0, 9.0)
 
 
 def measured(first, second, mask, **how) -> LocalResolution:
-    *progress, found = local_resolution(*(Volume(data, PIXEL) for data in (first, second, mask)), **how)
+    *progress, found = estimate_local_resolution(*(Volume(data, PIXEL) for data in (first, second, mask)), **how)
     assert all(isinstance(event, Progress) for event in progress)
     assert progress[-1].done == progress[-1].total == len(found.points)
     return found
@@ -136,7 +136,7 @@ def test_points_lie_in_the_mask_and_values_come_back_where_they_were():
     assert (mask[tuple(points.T)] > 0.5).all()
     assert [20, 20, 20] in points.tolist()
     values = np.random.default_rng(0).uniform(3, 9, len(points))
-    data = spread(points, values, 5, 41)
+    data = interpolate_resolutions(points, values, 5, 41)
     assert data[tuple(points.T)] == pytest.approx(values, rel=1e-5)
     assert data.min() >= 3 * 0.999
     assert data.max() <= 9 * 1.001

@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from lrcore import masks
 from lrcore.errors import InputError
 from lrcore.imaging.grids import radius_grid
-from lrcore.masks.distance import bounds, squared_distance
+from lrcore.masks.distance import bounding_block, squared_distance
 from lrcore.records import Volume
 from lrcore.simulation.atoms import density_of_atoms, distance_to_atoms_A
 from lrcore.simulation.phantom import make_two_body_phantom
@@ -55,7 +55,7 @@ def test_long_distances_do_not_overflow():
 def test_nothing_is_far_from_nothing():
     nothing = np.zeros((8, 8, 8), bool)
     assert np.all(squared_distance(nothing, 3) == 10)
-    assert nothing[bounds(nothing)].size == 0
+    assert nothing[bounding_block(nothing)].size == 0
     assert not masks.soft_edge(nothing, PIXEL, 3.0).any()
 
 
@@ -85,7 +85,7 @@ def test_a_long_region_is_eroded_from_its_ends_too():
     bar[12:18, 10:20, 3:28] = True
     assert np.argwhere(masks.erode(bar, PIXEL, 2 * PIXEL)).tolist() == np.argwhere(true_distance(~bar) > 2).tolist()
     assert not masks.erode(bar, PIXEL, 30.0).any()
-    assert [(part.start, part.stop) for part in bounds(bar, 4)] == [(8, 22), (6, 24), (0, 30)]
+    assert [(part.start, part.stop) for part in bounding_block(bar, 4)] == [(8, 22), (6, 24), (0, 30)]
 
 
 def test_holes_are_filled_and_tunnels_are_not():

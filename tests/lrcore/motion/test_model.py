@@ -84,7 +84,7 @@ def test_a_naive_fit_of_the_same_poses_lands_elsewhere():
 def test_particles_in_wrong_modes_are_known():
     sight, lost = seen(4, 1.6, wrong=0.08)
     found = fit_motion(sight)
-    assert found.outliers == pytest.approx(0.08, abs=0.04)
+    assert found.outlier_share == pytest.approx(0.08, abs=0.04)
     assert found.inlier_probability[lost].mean() < found.inlier_probability[~lost].mean() - 0.3
 
 
@@ -128,7 +128,7 @@ def test_no_step_loses_probability_and_the_end_is_the_top(monkeypatch):
         there = [
             seen_.e_step(
                 MotionParameters(
-                    state.mean, root @ (np.eye(6) + sign * S) @ root.T, state.outliers, state.outlier_variance
+                    state.mean, root @ (np.eye(6) + sign * S) @ root.T, state.outlier_share, state.outlier_variance
                 )
             )
             for sign in (1, -1)
@@ -144,7 +144,7 @@ def test_the_error_of_the_covariance_has_the_slopes_and_the_curvature_of_the_pro
     sight, _ = seen(4, 3, n=250, wrong=0.1)
     state, found, seen_ = fitted(sight)
     slopes = motion_fit._scores(state, found).sum(axis=0)
-    shares = np.log(state.outliers / (1 - state.outliers))
+    shares = np.log(state.outlier_share / (1 - state.outlier_share))
 
     def moved(number, step):
         covariance, astray, share = state.covariance.copy(), state.outlier_variance.copy(), shares
@@ -157,7 +157,7 @@ def test_the_error_of_the_covariance_has_the_slopes_and_the_curvature_of_the_pro
         there = MotionParameters(state.mean, covariance, 1 / (1 + np.exp(-share)), astray)
         _at, _, within = motion_fit.posterior_moments(seen_.G, seen_.g, there.mean, there.covariance)
         beyond, _ = motion_fit._outlier_evidence(seen_, there.outlier_variance)
-        return np.logaddexp(within + np.log1p(-there.outliers), beyond + np.log(there.outliers)).sum()
+        return np.logaddexp(within + np.log1p(-there.outlier_share), beyond + np.log(there.outlier_share)).sum()
 
     scale = np.sqrt(np.outer(np.diag(state.covariance), np.diag(state.covariance)))[motion_fit.TRIANGLE]
     steps = 1e-4 * np.concatenate([scale, np.ones(3)])
@@ -173,7 +173,7 @@ def fitted(sight):
     )
     state, _ = motion_fit.maximise(seen_, MotionParameters(np.zeros(6), given, 0.03, np.array([0.01, 20.0])))
     off = MotionParameters(
-        state.mean + 0.01, 1.2 * state.covariance, 1.3 * state.outliers, 0.8 * state.outlier_variance
+        state.mean + 0.01, 1.2 * state.covariance, 1.3 * state.outlier_share, 0.8 * state.outlier_variance
     )
     return off, seen_.e_step(off), seen_
 

@@ -43,7 +43,7 @@ def test_axis_amplitude_and_coordinates_of_a_hinge(error_deg: float) -> None:
         motion = fit_motion(seen)
         located = estimate_fulcrum(motion, 40.0)
         found = decompose_motion(motion, located, RADIUS)
-        first, (sds, axes) = found.turn[0], located.axes
+        first, (sds, axes) = found.rotation[0], located.axes
         assert located.anisotropy_chi2 > ANISOTROPY_CHI2
         assert sds[0] > 1.5 * sds[1]
         assert abs(axes[0] @ axis) > np.cos(np.radians(10))
@@ -54,9 +54,9 @@ def test_axis_amplitude_and_coordinates_of_a_hinge(error_deg: float) -> None:
         sign = np.sign(first @ axis)
         truth, own = angle[good], sign * found.coordinates[good, 0]
         measured = np.corrcoef(truth, own)[0, 1]
-        expected = np.sqrt(1 - (found.error[good, 0] ** 2).mean())
+        expected = np.sqrt(1 - (found.coordinate_sd[good, 0] ** 2).mean())
         correlations.append((measured, expected))
-        z = (own - truth / np.radians(sd_deg)) / found.error[good, 0]
+        z = (own - truth / np.radians(sd_deg)) / found.coordinate_sd[good, 0]
         assert 0.85 < np.std(z) < 1.2
     print(
         f"errors of {error_deg}°: axis off by {np.round(apart, 1)}°, SD {np.round(amplitudes, 2)}° (4 in truth), "
@@ -75,10 +75,10 @@ def test_motions_add_up_to_the_covariance() -> None:
     at = estimate_fulcrum(motion, 40.0)
     found = decompose_motion(motion, at, RADIUS)
     r = at.fulcrum_A - motion.reference_A
-    steps = np.concatenate([found.turn, found.shift_A - np.cross(found.turn, r)], axis=1)
+    steps = np.concatenate([found.rotation, found.shift_A - np.cross(found.rotation, r)], axis=1)
     assert np.allclose(steps.T @ steps, motion.covariance, rtol=1e-6, atol=1e-9)
     assert np.all(np.diff(found.displacement_A) <= 0)
-    per = np.sqrt(RADIUS**2 * (found.turn**2).sum(axis=1) + (found.shift_A**2).sum(axis=1))
+    per = np.sqrt(RADIUS**2 * (found.rotation**2).sum(axis=1) + (found.shift_A**2).sum(axis=1))
     assert np.allclose(per, found.displacement_A)
 
 

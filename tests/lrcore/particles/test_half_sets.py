@@ -62,7 +62,7 @@ def test_what_cannot_be_split_is_refused() -> None:
 @pytest.mark.parametrize(("counts", "missing"), [((9, 0), 2), ((0, 9), 1)])
 def test_an_empty_half_set_says_what_to_do(counts: tuple[int, int], missing: int) -> None:
     half = np.repeat(np.array([1, 2], np.int8), counts)
-    with pytest.raises(InputError, match=rf"half set {missing} holds no particles.*--resplit"):
+    with pytest.raises(InputError, match=rf"half set {missing} has no particles.*--resplit"):
         require_both_half_sets(replace(make_particles(9), half=half))
 
 

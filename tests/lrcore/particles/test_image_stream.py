@@ -5,7 +5,7 @@ import pytest
 
 from lrcore.imaging.grids import ft, window_at
 from lrcore.particles.bad_images import is_constant
-from lrcore.refinement.noise import SAMPLE, choose_sample, crop_about_points
+from lrcore.refinement.noise import MAX_SAMPLED_IMAGES, choose_sample, crop_about_points
 
 
 @pytest.mark.parametrize("n", [16, 17])
@@ -25,12 +25,12 @@ def test_only_constant_images_are_flat():
     assert is_constant(images).tolist() == [False, True, False, False]
 
 
-@pytest.mark.parametrize("count", [1, SAMPLE, SAMPLE + 1, 10 * SAMPLE + 7])
+@pytest.mark.parametrize("count", [1, MAX_SAMPLED_IMAGES, MAX_SAMPLED_IMAGES + 1, 10 * MAX_SAMPLED_IMAGES + 7])
 def test_a_sample_is_spread_over_the_half_set(count):
     rows = 2 * np.random.default_rng(count).permutation(count)
     chosen = choose_sample(rows, 2 * count)
     assert len(chosen) == 2 * count
-    assert min(count, SAMPLE // 2) <= chosen.sum() <= SAMPLE
+    assert min(count, MAX_SAMPLED_IMAGES // 2) <= chosen.sum() <= MAX_SAMPLED_IMAGES
     assert not chosen[1::2].any()
     places = np.nonzero(chosen[rows])[0]
     assert len(set(np.diff(places))) <= 1

@@ -124,9 +124,9 @@ def test_a_map_stays_where_it_was_in_space() -> None:
 
 def test_a_frame_is_on_a_voxel_of_the_box() -> None:
     assert recentring_at([3.1, -4.9, 0.9], 16, 20, PIXEL).point == (2, -2, 0)
-    with pytest.raises(InputError, match="is outside of the box of 20"):
+    with pytest.raises(InputError, match="is outside the box of 20 pixels"):
         recentring_at([0, 0, 20.0], 16, 20, PIXEL)
-    with pytest.raises(InputError, match="a box of 4 pixels: give one from 8 to 80"):
+    with pytest.raises(InputError, match="box of 4 pixels: give one from 8 to 80 pixels"):
         recentring_at([0, 0, 0], 4, 20, PIXEL)
 
 

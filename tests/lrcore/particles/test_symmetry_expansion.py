@@ -54,12 +54,12 @@ def test_derived_uid_are_splitmix() -> None:
 
 def test_expanding_twice_is_refused() -> None:
     once = expand_symmetry(make_particles(4), "C2")
-    with pytest.raises(InputError, match="4 rows list an image again: if it is expanded already"):
+    with pytest.raises(InputError, match="4 rows repeat an image: if the particles are expanded already"):
         expand_symmetry(once, "C2")
 
 
 def test_nothing_to_expand() -> None:
-    with pytest.raises(InputError, match="C1: has one operator"):
+    with pytest.raises(InputError, match="C1: has only one operator"):
         expand_symmetry(make_particles(4), "c1")
     with pytest.raises(InputError, match="write Cn, Dn"):
         expand_symmetry(make_particles(4), "Q")
@@ -70,6 +70,6 @@ def test_copies_in_both_half_sets_are_refused() -> None:
     require_disjoint_half_sets(out)
     half = out.half.copy()
     half[5] = 3 - half[5]
-    with pytest.raises(InputError, match=r"rows 5 and 6 are the same image 2@s\.mrcs in different half sets") as error:
+    with pytest.raises(InputError, match=r"rows 5 and 6 list the same image 2@s\.mrcs in different half sets") as error:
         require_disjoint_half_sets(replace(out, half=half))
     assert "\n" not in str(error.value)

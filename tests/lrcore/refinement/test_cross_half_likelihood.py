@@ -12,7 +12,7 @@ from lrcore.records import FLAG_BAD_IMAGE, HalfMaps, Progress, Step
 from lrcore.refinement import cross_half_likelihood
 from lrcore.refinement.iteration import IterationContext, _cross_half_likelihoods, cross_half_context, run_iteration
 from lrcore.refinement.job import Job
-from lrcore.refinement.motion_prior import rows_to_learn_from
+from lrcore.refinement.motion_prior import rows_for_motion_estimate
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.search import poses_to_theta
 from lrcore.simulation.benchmark_data import make_benchmark_data, synthetic_start
@@ -50,10 +50,10 @@ def asked(scene: IterationContext, rows: list[np.ndarray]) -> list[cross_half_li
 def test_where_the_images_balance_their_prior_the_pose_is_most_probable(searched: tuple[Job, Step, Step]) -> None:
     job, first, last = searched
     backend = with_small_batches(get_backend("cpu", 1))
-    scene, rows = cross_half_context(job, first, last, backend), rows_to_learn_from(job.particles, last, job.spec)
+    scene, rows = cross_half_context(job, first, last, backend), rows_for_motion_estimate(job.particles, last, job.spec)
     for some, said in zip(rows, asked(scene, rows), strict=True):
         given = job.particles.poses.select(some)
-        limits, apix = scene.shape.limits, scene.shape.pixel_size_A
+        limits, apix = scene.geometry.limits, scene.geometry.pixel_size_A
         units = np.outer(*[np.array([1, 1, 1, apix, apix])] * 2)
         prior = limits.precision(given.rotation) / units
         assert np.linalg.eigvalsh(said.precision).min() > -1e-6 * np.abs(said.precision).max()
@@ -72,9 +72,9 @@ def _theta(scene: IterationContext, last: Step, rows: np.ndarray) -> np.ndarray:
     given, found = scene.job.particles.poses.select(rows), last.expectation.poses.select(rows)
 
     class Frame:
-        fulcrum_A = np.array(scene.shape.fulcrum_A)
-        limits = scene.shape.limits
-        pixel_size_A = scene.shape.pixel_size_A
+        fulcrum_A = np.array(scene.geometry.fulcrum_A)
+        limits = scene.geometry.limits
+        pixel_size_A = scene.geometry.pixel_size_A
 
     return poses_to_theta(given, found, Frame) * np.repeat([1.0, Frame.pixel_size_A], (3, 2))
 
@@ -83,7 +83,7 @@ def test_it_is_nothing_of_their_own_map(searched: tuple[Job, Step, Step]) -> Non
     job, first, last = searched
     noise = np.random.default_rng(3).normal(size=last.half_maps.first.data.shape).astype(np.float32)
     poisoned = replace(last, half_maps=HalfMaps(replace(last.half_maps.first, data=noise), last.half_maps.second))
-    rows = rows_to_learn_from(job.particles, last, job.spec)
+    rows = rows_for_motion_estimate(job.particles, last, job.spec)
     backend = with_small_batches(get_backend("cpu", 1))
     before, after = (asked(cross_half_context(job, first, step, backend), rows) for step in (last, poisoned))
     assert same_bits(before[0], after[0])
@@ -107,11 +107,11 @@ def test_images_that_are_none_are_not_asked(searched: tuple[Job, Step, Step]) ->
     flags = last.expectation.flags.copy()
     flags[::7] = FLAG_BAD_IMAGE
     marked = replace(last, expectation=replace(last.expectation, flags=flags))
-    rows = np.concatenate(rows_to_learn_from(job.particles, marked, job.spec))
+    rows = np.concatenate(rows_for_motion_estimate(job.particles, marked, job.spec))
     assert set(rows) == set(np.nonzero(flags != FLAG_BAD_IMAGE)[0])
     flags[: COUNT // 2] = FLAG_BAD_IMAGE
     few = replace(last, expectation=replace(last.expectation, flags=flags))
-    assert rows_to_learn_from(job.particles, few, job.spec) == [], "too few are left"
+    assert rows_for_motion_estimate(job.particles, few, job.spec) == [], "too few are left"
 
 
 def test_nothing_is_asked_where_nothing_is_learned(searched: tuple[Job, Step, Step]) -> None:

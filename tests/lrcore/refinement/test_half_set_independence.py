@@ -107,7 +107,7 @@ def test_half_sets_never_mix(
 def test_broken_images_weigh_nothing(folder: Path, job: Job, first: Step) -> None:
     """The maps are those of the other images alone, and every number of the step is one."""
     rows, other = np.array(sorted(HURT)), hurt(folder, job, "hurt.mrcs")
-    with pytest.warns(UserWarning, match="4 images are skipped"):
+    with pytest.warns(UserWarning, match="4 invalid images skipped"):
         step = following(other, first)
     assert np.nonzero(step.expectation.flags & FLAG_BAD_IMAGE)[0].tolist() == rows.tolist()
     assert step.history[-1].skipped == len(rows)
@@ -144,11 +144,11 @@ def test_they_are_named_by_row_file_and_reason(folder: Path, job: Job) -> None:
     kinds = {3: NOT_FINITE, 10: NOT_FINITE, 17: CONSTANT, 24: IMPLAUSIBLE}
     assert {row: int(kind) for row, kind in enumerate(found) if kind != VALID} == kinds
     said = bad_image_message(particles, np.array([3, 17, 24]))
-    assert said.startswith(f"{particles.path}: 3 images are skipped")
+    assert said.startswith(f"{particles.path}: 3 invalid images skipped")
     for words in (
         "row 4 (image 4 of named.mrcs: NaN or infinite pixels)",
         "row 18 (image 18 of named.mrcs: constant)",
-        "row 25 (image 25 of named.mrcs: amplitude absurd)",
+        "row 25 (image 25 of named.mrcs: implausible amplitude)",
     ):
         assert words in said
     assert "and 5 more" in bad_image_message(particles, np.arange(10))
@@ -176,5 +176,5 @@ def test_a_half_set_without_any_image_is_refused(folder: Path, job: Job, first: 
 
 
 def test_a_broken_image_is_not_written_on(folder: Path, job: Job, first: Step) -> None:
-    with pytest.raises(InputError, match=r"written\.mrcs: image 4 holds NaN or infinite pixels: remove it"):
+    with pytest.raises(InputError, match=r"written\.mrcs: image 4 has NaN or infinite pixels: remove it"):
         list(subtracted_images(hurt(folder, job, "written.mrcs"), first, first, get_backend("cpu", 1)))

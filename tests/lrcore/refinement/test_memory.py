@@ -74,7 +74,7 @@ def looked_at(job: Job, backend: Backend) -> Any:
     """How the half maps fit the images."""
     found = audit_input(job, synthetic_start(job), backend).hand_and_scale
     assert found is not None
-    return found.given, found.mirror_gain, found.scale_gain
+    return found.given_log_likelihood, found.mirror_gain, found.scale_gain
 
 
 def without_the_rest(job: Job, backend: Backend) -> Any:
@@ -102,7 +102,9 @@ def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> 
         found = stepped(job, with_short(backend, kernel, call))
     told = [str(one.message) for one in said if "memory is short" in str(one.message)]
     assert told == (
-        [] if kernel == "backproject_images" else [f"memory is short: images of {BOX} px go on in batches of 16"]
+        []
+        if kernel == "backproject_images"
+        else [f"memory is short: continuing with images of {BOX} px in batches of 16"]
     )
     assert np.allclose(found.expectation.poses.rotation, whole.expectation.poses.rotation, atol=1e-9)
     assert np.allclose(found.noise, whole.noise, rtol=1e-5)
@@ -182,7 +184,7 @@ def test_the_estimate_is_near_the_peak(tmp_path: Path) -> None:
     told = estimate_memory(job)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         base, peak = executor.submit(measured_peak, job).result()
-    assert 0.5 < told.here_MB / (peak - base) < 2
+    assert 0.5 < told.process_MB / (peak - base) < 2
     assert re.fullmatch(r"memory: about \d[\d,]* MB here \(images \d.*\)", told.sentence())
     assert "each of 3 workers" in estimate_memory(job, workers=3).sentence()
     assert estimate_memory(job).volumes_MB > 5 * estimate_memory(replace(job, mask=smaller(job))).volumes_MB

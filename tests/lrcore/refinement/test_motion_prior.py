@@ -18,7 +18,7 @@ from lrcore.refinement.motion_prior import (
     _average_with_last,
     _limited_prior,
     evidence_from_search,
-    rows_to_learn_from,
+    rows_for_motion_estimate,
     split_by_half_set,
 )
 from lrcore.refinement.parameters import RefineSpec
@@ -64,7 +64,7 @@ def found(
 
 def learned(particles: Particles, step: Step, mask: Volume, spec: RefineSpec) -> MotionPrior | None:
     """Learned of what the search itself says of its poses."""
-    if not rows_to_learn_from(particles, step, spec):
+    if not rows_for_motion_estimate(particles, step, spec):
         return None
     seen, rows = evidence_from_search(particles, step.expectation, particles.poses, step.search)
     return motion_prior.estimate_motion_prior(split_by_half_set(seen, particles.half[rows]), step.search, mask, spec)

@@ -136,7 +136,7 @@ def test_check_finds_damage_in_any_step(at: int, how: str, tmp_path: Path, capsy
     assert main(["check", str(tmp_path / "run.zarr")]) == 2
     out, error = capsys.readouterr()
     assert f"{names[at]}: is damaged (its checksum differs)" in out
-    assert f"{at} of 3 steps are whole" in out
+    assert f"{at} of 3 steps are intact" in out
     assert error.startswith(f"error: {tmp_path / 'run.zarr'}: 1 damaged: ")
     assert error.count("\n") == 1
 

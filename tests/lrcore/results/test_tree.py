@@ -12,7 +12,7 @@ import xarray as xr
 from lrcore.errors import InputError
 from lrcore.imaging.poses import pose_differences
 from lrcore.records import Step
-from lrcore.refinement.geometry import fulcrum_A, fulcrum_of
+from lrcore.refinement.geometry import fulcrum_A, step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.results.schema import SCHEMA, STAGE_VARIABLES, validate
@@ -78,7 +78,7 @@ def test_a_step_without_history_and_with_foreign_paths(job: Job, steps: list[Ste
 
 
 def test_changes_from_the_input_and_since_the_last_iteration(job: Job, steps: list[Step], tree: xr.DataTree) -> None:
-    particles, fulcrum = tree["particles"], fulcrum_of(job, steps[2])
+    particles, fulcrum = tree["particles"], step_fulcrum_A(job, steps[2])
     poses = [step.expectation.poses for step in steps]
     angle, shift = pose_differences(job.particles.poses, poses[2], fulcrum)
     assert np.array_equal(particles["angle_change"][2], angle)

@@ -52,7 +52,7 @@ def test_points_ft_is_the_sum_over_points(n: int, ndim: int) -> None:
 
 def test_points_are_spread_in_chunks_and_wrap_around() -> None:
     rng = np.random.default_rng(2)
-    points = rng.uniform(-8.0, 8.0, (atoms.AT_ONCE + 100, 2))
+    points = rng.uniform(-8.0, 8.0, (atoms.POINTS_PER_BATCH + 100, 2))
     parts = atoms.points_ft(points[:50], 16) + atoms.points_ft(points[50:], 16)
     assert np.allclose(atoms.points_ft(points, 16), parts, atol=1e-8)
     assert np.allclose(atoms.points_ft(points + [16.0, -32.0], 16), parts, atol=1e-8)

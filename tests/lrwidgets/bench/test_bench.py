@@ -246,7 +246,7 @@ def test_a_relion_that_fails_is_one_line(
     program = script(tmp_path / "mpirun", "echo starting; echo 'ERROR: no reference' >&2; echo '-----'; exit 5")
     with pytest.raises(InputError) as refusal:
         relion._run_relion(program, pretended_case(tmp_path / "case"), options)
-    assert str(refusal.value) == f"mpirun ended with status 5: ERROR: no reference (all of it: {tmp_path / 'log'})"
+    assert str(refusal.value) == f"mpirun ended with status 5: ERROR: no reference (log: {tmp_path / 'log'})"
     assert "starting" in (tmp_path / "log").read_text()
 
 

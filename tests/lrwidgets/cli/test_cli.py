@@ -181,7 +181,7 @@ def test_resuming_what_is_not_there(files: Files, tmp_path: Path, capsys: Out) -
         ),
         (["--set", "symmetry=TH"], "symmetry = TH: write Cn, Dn, T, O, I"),
         (["--set", "fulcrum=1,2"], "fulcrum = 1,2: write mask, box"),
-        (["--set", "rotation_prior=1"], "rotation_prior is no parameter: did you mean rotation_prior_sd_deg?"),
+        (["--set", "rotation_prior=1"], "rotation_prior is not a parameter: did you mean rotation_prior_sd_deg?"),
         (["--set", "seed"], "--set seed: write name=value"),
         (["--iterations", "0"], "max_iterations = 0: input should be greater than or equal to 1 (valid: >= 1"),
         (["--iterations", "many"], "argument --iterations: invalid int value: 'many'"),
@@ -203,7 +203,7 @@ def test_an_unusable_parameter_file_is_named(files: Files, tmp_path: Path, capsy
     assert f"{toml}: is not TOML" in refused(capsys, argv, engine=FakeEngine())
     toml.write_text("shift_extent = 3")
     message = refused(capsys, argv, engine=FakeEngine())
-    assert f"{toml}: shift_extent is no parameter: did you mean shift_extent_A?" in message
+    assert f"{toml}: shift_extent is not a parameter: did you mean shift_extent_A?" in message
 
 
 def unusable(name: str, files: Files) -> list[str]:
@@ -289,7 +289,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 
     monkeypatch.setattr(refine.Session, "run", interrupted)
     assert main(files.refine(out), engine=FakeEngine()) == 130
-    assert f"{out} holds iterations 0 to 1: go on with it by --resume" in capsys.readouterr().err
+    assert f"{out} holds iterations 0 to 1: continue it with --resume" in capsys.readouterr().err
 
 
 def test_export_writes_what_is_asked_for(files: Files, run: Path, tmp_path: Path, capsys: Out) -> None:
@@ -344,9 +344,9 @@ def test_fsc_of_two_maps(files: Files, capsys: Out) -> None:
 def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
     other = files.folder / "other.mrc"
     io.write_volume(other, Volume(np.ones((10, 10, 10), np.float32), 2.5))
-    assert "other.mrc: its box is 10" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
+    assert "other.mrc: box is 10" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
     io.write_volume(other, Volume(np.ones((12, 12, 12), np.float32), 3.5))
-    assert "other.mrc: has voxels of 3.5" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
+    assert "other.mrc: voxel size is 3.5" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
     io.write_volume(other, Volume(np.ones((12, 12, 12), np.float32), 0.0))
     assert "--apix" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
 
@@ -357,7 +357,7 @@ def test_a_hinge_is_told_and_what_to_do_about_it(capsys: Out) -> None:
     for hinge, told in ((found, True), (replace(found, rotation_covariance=np.eye(3) * found.rotation_sd**2), False)):
         _print_estimate(Printer(False), MotionEstimate(motion, np.arange(1200), hinge, (hinge, hinge)), 48, 2.0)
         out = capsys.readouterr().out
-        assert ("uneven       turns of 4" in out) == told
+        assert ("anisotropic  rotations of 4" in out) == told
         assert ("try          --set prior=motion --set fulcrum=estimate" in out) == told
         assert ("one axis" in str(motion_widths(hinge))) == told
 
@@ -379,7 +379,7 @@ def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert main(["motion", str(run)]) == 0
     out = capsys.readouterr().out
     assert "try          --set" in out
-    assert "untold       The poses hardly tell how wide the shifts are" in out
+    assert "undetermined The poses hardly tell how wide the shifts are" in out
 
 
 def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:
@@ -492,7 +492,7 @@ def test_two_steps_are_compared(files: Files, tmp_path: Path, capsys: Out) -> No
     record = json.loads(capsys.readouterr().out)
     assert record["nodes"][0].startswith("0001-")
     assert record["angle_difference"] > 0
-    assert "names no steps of" in refused(capsys, ["compare", str(run), "0009-", "2"])
+    assert "matches no steps of" in refused(capsys, ["compare", str(run), "0009-", "2"])
     assert "has iterations 0 to 2" in refused(capsys, ["compare", str(run), "7", "2"])
 
 
@@ -541,7 +541,7 @@ def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: O
     assert "no problem found in the input" in capsys.readouterr().out
     better = tmp_path / "better.mrc"
     words = refused(capsys, ["advise", str(run), "--iteration", "0", "--mask-out", str(better)])
-    assert "no other mask is advised" in words
+    assert "no finding suggests another mask" in words
     assert not better.exists()
     table = tmp_path / "sure.star"
     assert main(["select", str(run), "--out", str(table)]) == 2

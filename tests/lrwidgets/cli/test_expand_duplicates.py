@@ -79,7 +79,7 @@ def test_a_refinement_refuses_copies_in_both_half_sets(files: Files, tmp_path: P
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
     assert (
-        f"{star}: rows 1 and 2 are the same image 1@s.mrcs in different half sets (as are 1 images in all)" in error[0]
+        f"{star}: rows 1 and 2 list the same image 1@s.mrcs in different half sets (1 such images in all)" in error[0]
     )
     assert told(capsys, "info", star)["images_in_both_half_sets"] == 1
 
@@ -120,5 +120,5 @@ def test_info_tells_of_directions(files: Files, capsys: Out) -> None:
     assert main(["info", str(files.star)]) == 0
     shown = capsys.readouterr().out
     assert "views_cover" in shown
-    assert "even ones: 4%" in shown
+    assert "uniform views: 4%" in shown
     assert "\nviews  " not in shown

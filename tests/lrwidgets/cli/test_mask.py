@@ -189,9 +189,9 @@ def test_what_it_says_is_true(folder: Path, capsys: Out) -> None:
 def test_it_says_the_same_to_a_person(folder: Path, capsys: Out) -> None:
     made("map.mrc", "--resolution", "3", "--soft", "4", "--threshold", "0.3")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "threshold 0.3 low-passed to 12 A"
-    assert "kept of 2 parts" in lines[1]
-    assert lines[2] == "edge      from 3 A outside, 4 A wide"
+    assert lines[0] == "threshold 0.3, map low-passed at 12 A"
+    assert "kept from 2 connected components" in lines[1]
+    assert lines[2] == "edge      dilated by 3 A, 4 A wide"
     assert "at 0.81 Da/A3" in lines[3]
     assert any(line.startswith("WARNING   the soft edge is") for line in lines)
     assert lines[-1] == "wrote mask.mrc"
@@ -238,10 +238,10 @@ SPHERE = ["--sphere", "box", "12"]
         (["map.mrc", "--select", "//A"], "give it by --model"),
         (["map.mrc", "--model", "none.pdb"], "none.pdb: no such file"),
         (["map.mrc", *SPHERE, "--and", "none.mrc"], "none.mrc: cannot be read"),
-        (["map.mrc", *SPHERE, "--and", "small.mrc"], "small.mrc: its box is 8"),
-        (["map.mrc", *SPHERE, "--or", "coarse.mrc"], "coarse.mrc: has voxels of 3 Å"),
+        (["map.mrc", *SPHERE, "--and", "small.mrc"], "small.mrc: box is 8"),
+        (["map.mrc", *SPHERE, "--or", "coarse.mrc"], "coarse.mrc: voxel size is 3 Å"),
         (["map.mrc", *SPHERE, "--or", "half1.mrc"], "half1.mrc: values run from"),
-        (["map.mrc", "small.mrc"], "small.mrc: its box is 8"),
+        (["map.mrc", "small.mrc"], "small.mrc: box is 8"),
         (["small.mrc"], "no voxel above 0"),
         (["map.mrc", "--out", "map.mrc"], "map.mrc: is the input itself"),
         (["map.mrc", "--or", "all.mrc", "--out", "all.mrc"], "all.mrc: is the input itself"),
@@ -265,7 +265,7 @@ def test_an_empty_mask_is_not_written(folder: Path, capsys: Out) -> None:
     message = refused(
         capsys, "map.mrc", "--sphere", "box", "4", "--soft", "4", "--subtract", "sphere.mrc", "--out", "out.mrc"
     )
-    assert "out.mrc: is not written, for the mask would be empty" in message
+    assert "out.mrc: is not written, the mask would be empty" in message
 
 
 def test_without_gemmi_models_are_refused(folder: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,10 +126,10 @@ def test_what_cannot_be_is_refused(files: Files, tmp_path: Path, capsys: Out) ->
     out = tmp_path / "out"
     assert "--point is missing" in refused(capsys, files.star, "--out", out)
     assert "--point 1,2: write mask, box" in refused(capsys, files.star, "--point", "1,2", "--out", out)
-    assert "is outside of the box of 12" in refused(capsys, files.star, "--point", "90, 0, 0 px", "--out", out)
+    assert "is outside the box of 12 pixels" in refused(capsys, files.star, "--point", "90, 0, 0 px", "--out", out)
     message = refused(capsys, files.star, "--back", "--point", "box", "--out", out)
     assert "leave out --point and --box" in message
-    assert "only recentred particles have a way back" in refused(capsys, files.star, "--back", "--out", out)
+    assert "give particles that were recentred" in refused(capsys, files.star, "--back", "--out", out)
     io.write_volume(
         files.folder / "small.mrc", replace(io.read_volume(files.mask), data=np.ones((9, 9, 9), np.float32))
     )
@@ -145,7 +145,7 @@ def test_a_small_box_is_warned_of(files: Files, tmp_path: Path, capsys: Out) -> 
     assert main(argv) == 0
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("warning: ") for line in lines)
-    (rings,) = (line for line in lines if "what the CTF spreads" in line)
+    (rings,) = (line for line in lines if "delocalised by the CTF" in line)
     assert "--box 8: holds" in rings
-    assert ": take " in rings
-    assert any("of the images do not reach over the new box" in line for line in lines)
+    assert ": use a box of " in rings
+    assert any("of the images do not cover the new box" in line for line in lines)

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
+from lrwidgets.session.session import Session
+from tests.fakes import FakeEngine, make_job
 from tests.lrwidgets.jupyter.lab import Lab, Notebook, browse, serve, write_notebook
 
 SUBSHELLS = ("perCommTarget", "disabled")
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A session on made-up data with a made-up engine."""
+    with Session(make_job(40), engine=FakeEngine()) as session:
+        yield session
 
 
 @pytest.fixture(scope="session")

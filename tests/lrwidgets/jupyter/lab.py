@@ -21,7 +21,7 @@ import psutil
 from jupyter_client.blocking import BlockingKernelClient
 from playwright.sync_api import BrowserContext, Locator, Page, Playwright
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "lrwidgets"
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -15,7 +15,7 @@ from lrcore.records import Volume
 from lrwidgets.jupyter.fulcrum import FulcrumWidget
 from lrwidgets.session.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import of_class
+from tests.lrwidgets.jupyter.widgets import of_class, opened
 
 ORIGIN = (10.0, -4.0, 2.5)
 HALF = BOX // 2 * PIXEL
@@ -31,10 +31,7 @@ def session() -> Iterator[Session]:
 
 @pytest.fixture
 def widget(session: Session) -> Iterator[FulcrumWidget]:
-    widget = FulcrumWidget(session)
-    assert widget.flush()
-    yield widget
-    widget.close()
+    yield from opened(FulcrumWidget(session))
 
 
 def drag(widget: FulcrumWidget, voxel: list[float]) -> None:
@@ -59,7 +56,7 @@ def test_it_begins_where_the_session_is(widget: FulcrumWidget, session: Session)
     assert widget.point_A == pytest.approx(middle)
     assert widget.view.slices.point == pytest.approx(middle / PIXEL + BOX // 2)
     assert widget._field.value == "mask"
-    assert "is the session" in widget._readout.value
+    assert "in use: mask centre</div>" in widget._readout.value
     assert not widget.view.slices.point_fixed
 
 
@@ -68,11 +65,11 @@ def test_dragged_applied_and_read_by_the_session(widget: FulcrumWidget, session:
     assert widget.text == "7.0, 3.5, 6.2 px"
     assert widget._field.value == widget.text
     assert widget.point_A == pytest.approx([2.5, -6.25, 0.5])
-    assert "the session has mask" in widget._readout.value
+    assert "in use: mask centre. Not applied yet" in widget._readout.value
     assert session.spec.fulcrum == "mask"
     click(widget, "apply")
     assert session.spec.fulcrum == "7.0, 3.5, 6.2 px"
-    assert "is the session" in widget._readout.value
+    assert "in use: 7.0, 3.5, 6.2 px</div>" in widget._readout.value
 
 
 @pytest.mark.parametrize(
@@ -138,7 +135,7 @@ def test_a_fulcrum_outside_the_box_is_doubted_and_one_far_away_refused(widget: F
     assert session.spec.fulcrum == "-2, 5, 5 px"
     widget.set("6, 5, 5 px")
     click(widget, "apply")
-    assert "the next iteration rotates about 6, 5, 5 px" in widget.message.value
+    assert "Fulcrum: 6, 5, 5 px (from the next iteration)" in widget.message.value
 
 
 def test_snapped(widget: FulcrumWidget) -> None:
@@ -175,7 +172,8 @@ def test_every_step_tells_of_the_hinge_once_for_all_widgets(
     session.step(wait=True)
     assert widget.flush()
     assert widget.text == "mask"
-    assert "the motion puts it at 7.0, 8.0, 5.0 px, SD 3.0 Å" in widget._readout.value
+    assert "Estimated from motion: 7.0, 8.0, 5.0 px (" in widget._readout.value
+    assert "± 3.0 Å (worst direction)" in widget._readout.value
     assert widget.view.slices.marks[0]["centre"] == [7.0, 8.0, 5.0]
     other = FulcrumWidget(session)
     assert other.flush()

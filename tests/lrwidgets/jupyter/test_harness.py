@@ -8,7 +8,7 @@ from tests.lrwidgets.jupyter.lab import Notebook
 
 WIDGETS = """
 import threading, ipywidgets
-from lrwidgets.jupyter.subshell import _subshell, listen
+from lrwidgets.jupyter.subshell import _subshell, route_to_subshell
 
 label = ipywidgets.Label("at rest").add_class("lrw-try-label")
 toggle = ipywidgets.ToggleButton(description="go").add_class("lrw-try-toggle")
@@ -21,7 +21,7 @@ def told(*_):
 
 toggle.observe(told, "value")
 button.on_click(told)
-listen(box)
+route_to_subshell(box)
 _subshell().result(10)
 box.children = [label, toggle, button]
 box

@@ -19,27 +19,24 @@ from lrwidgets.plots.catalogue import FIGURES, SDS
 from lrwidgets.session import step_analysis
 from lrwidgets.session.session import Session
 from tests.fakes import PIXEL, FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import classes_of
+from tests.lrwidgets.jupyter.widgets import classes_of, opened
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(make_job(40), engine=FakeEngine()) as session:
-        session.run(2, wait=True)
-        yield session
+def session(session: Session) -> Session:
+    session.run(2, wait=True)
+    return session
 
 
 @pytest.fixture
 def inspect(session: Session) -> Iterator[InspectWidget]:
-    inspect = InspectWidget(session)
-    yield inspect
-    inspect.close()
+    yield from opened(InspectWidget(session))
 
 
 def settle(inspect: InspectWidget) -> None:
     """Wait for all three of its threads."""
     assert inspect.publisher.flush(60)
-    assert inspect._slow.flush(60)
+    assert inspect.slow.flush(60)
     assert inspect.flush(60)
 
 
@@ -54,14 +51,14 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Volume]:
         data = np.broadcast_to(np.linspace(4, 6, first.box, dtype=np.float32), first.data.shape)
         yield LocalResolution(Volume(data, PIXEL), np.zeros((0, 3), int), np.zeros(0), (4.5, 5.0, 5.5), 20.0, 5.0)
 
-    monkeypatch.setattr(step_analysis, "local_resolution", local_resolution)
+    monkeypatch.setattr(step_analysis, "estimate_local_resolution", local_resolution)
     return asked
 
 
 def test_before_the_first_step_there_is_a_sentence() -> None:
     with Session(make_job(), engine=FakeEngine()) as session:
         inspect = InspectWidget(session)
-        inspect.what.value = "History"
+        inspect.figure_choice.value = "History"
         settle(inspect)
         assert "run a step" in inspect.message.value
         session.run(1, wait=True)
@@ -73,7 +70,7 @@ def test_before_the_first_step_there_is_a_sentence() -> None:
 @pytest.mark.parametrize("what", [*FIGURES, "Before / after"])
 def test_every_figure_is_drawn_and_names_its_data(inspect: InspectWidget, session: Session, what: str) -> None:
     session.load_step()[1].half_maps.first.data[:] += 1  # a map with power in every shell, for Guinier
-    inspect.what.value = what
+    inspect.figure_choice.value = what
     settle(inspect)
     if "too few to fit" not in inspect.message.value:
         assert inspect.message.value == ""
@@ -86,7 +83,7 @@ def test_every_figure_is_drawn_and_names_its_data(inspect: InspectWidget, sessio
 def test_the_code_names_the_step_that_is_shown(inspect: InspectWidget, session: Session, what: str) -> None:
     early = session.path()[1].id
     settle(inspect)
-    inspect.step.value, inspect.what.value = early, what
+    inspect.step.value, inspect.figure_choice.value = early, what
     settle(inspect)
     assert repr(early) in inspect.figure.code
 
@@ -100,11 +97,11 @@ def test_the_other_half_is_asked_and_the_figure_has_its_answer(
         yield Uncertainty(4.0 * last.expectation.covariance, np.zeros((n, 5)), np.full(n, 90.0))
 
     monkeypatch.setattr("lrwidgets.session.pose_uncertainty.uncertainty", uncertainty)
-    inspect.what.value = "Uncertainty"
+    inspect.figure_choice.value = "Uncertainty"
     settle(inspect)
     before = inspect.figure.png
     assert inspect.figure.code == f"session.results(){SDS}"
-    inspect.ask.click()
+    inspect.validate.click()
     settle(inspect)
     settle(inspect)
     assert inspect.message.value == ""
@@ -112,13 +109,13 @@ def test_the_other_half_is_asked_and_the_figure_has_its_answer(
     drawn, searched = (session.results()[name]["rotation_sd"].values for name in ("uncertainty", "particles"))
     assert np.allclose(drawn, 2 * searched[-1])
     assert np.array_equal(eval(inspect.figure.code, {"session": session})["rotation_sd"].values, drawn)
-    inspect.what.value = "History"
+    inspect.figure_choice.value = "History"
     settle(inspect)
-    assert inspect.ask not in inspect.choices.children
+    assert inspect.validate not in inspect.choices.children
 
 
 def test_the_motion_is_drawn_and_the_start_has_none(inspect: InspectWidget, session: Session) -> None:
-    inspect.what.value = "Motion"
+    inspect.figure_choice.value = "Motion"
     settle(inspect)
     assert inspect.message.value == ""
     assert inspect.figure.png.startswith(b"\x89PNG")
@@ -155,7 +152,7 @@ def test_it_follows_the_present_step(inspect: InspectWidget, session: Session) -
 
 
 def test_pairs_of_maps_go_to_the_slices(inspect: InspectWidget) -> None:
-    inspect.what.value = "Slices"
+    inspect.figure_choice.value = "Slices"
     settle(inspect)
     slices = inspect.view.slices
     assert (slices.names, slices.mode) == (["before", "after"], "blend")
@@ -166,11 +163,11 @@ def test_pairs_of_maps_go_to_the_slices(inspect: InspectWidget) -> None:
 
 
 def test_local_resolution_is_measured_once_for_a_step(inspect: InspectWidget, measured: list[Volume]) -> None:
-    inspect.what.value = "Local resolution"
+    inspect.figure_choice.value = "Local resolution"
     settle(inspect)
     assert inspect.figure.title == "Local resolution"
     assert "median 5.00 Å" in inspect.message.value
-    inspect.what.value, inspect.maps.value = "Slices", MAPS[2]
+    inspect.figure_choice.value, inspect.maps.value = "Slices", MAPS[2]
     settle(inspect)
     assert inspect.view.slices.mode == "colour"
     assert len(measured) == 1
@@ -179,7 +176,7 @@ def test_local_resolution_is_measured_once_for_a_step(inspect: InspectWidget, me
 def test_the_surface_is_coloured_by_local_resolution(inspect: InspectWidget, measured: list[Volume]) -> None:
     pytest.importorskip("k3d")
     pytest.importorskip("skimage")
-    inspect.what.value = "Surface"
+    inspect.figure_choice.value = "Surface"
     settle(inspect)
     (plot,) = inspect.body.children
     (mesh,) = plot.objects
@@ -188,10 +185,10 @@ def test_the_surface_is_coloured_by_local_resolution(inspect: InspectWidget, mea
 
 
 def test_what_cannot_be_measured_is_told(inspect: InspectWidget) -> None:
-    inspect.what.value = "Local resolution"
+    inspect.figure_choice.value = "Local resolution"
     settle(inspect)
     assert "half the box" in inspect.message.value
-    inspect.what.value = "FSC"
+    inspect.figure_choice.value = "FSC"
     settle(inspect)
     assert inspect.message.value == ""
 
@@ -201,7 +198,7 @@ def test_a_comparison_is_shown_and_another_may_be_chosen(inspect: InspectWidget,
     start, one, two = (node.id for node in session.state.tree)
     inspect.compare(session.compare(start, two))
     settle(inspect)
-    assert inspect.what.value == "Compare"
+    assert inspect.figure_choice.value == "Compare"
     assert "iteration 0 → 2" in inspect.figure.title
     inspect.other.value = one
     settle(inspect)
@@ -211,7 +208,7 @@ def test_a_comparison_is_shown_and_another_may_be_chosen(inspect: InspectWidget,
 def test_controls_can_be_found(inspect: InspectWidget) -> None:
     settle(inspect)
     assert {"lrw-inspect-what", "lrw-inspect-step", "lrw-inspect-figure", "lrw-message"} <= classes_of(inspect.widget)
-    assert [*FIGURES, *SPECIAL] == list(inspect.what.options)
+    assert [*FIGURES, *SPECIAL] == list(inspect.figure_choice.options)
 
 
 def test_a_figure_can_be_read_where_it_is_drawn(session: Session) -> None:
@@ -225,7 +222,7 @@ def test_a_figure_can_be_read_where_it_is_drawn(session: Session) -> None:
     assert 0 < left < left + width < axes[1]["frame"][0] < 1
     assert 0 < top < top + height < 1
     assert axes[0]["x"][0] == "spatial frequency, 1/Å"
-    curve = next(series for series in axes[0]["series"] if series["label"] == "mask")
+    curve = next(series for series in axes[0]["series"] if series["label"] == "masked")
     assert np.allclose(curve["y"], tree["fsc"]["masked"].values[-1], rtol=1e-4)
     bars = plots.changes(tree)
     render_figure(bars, "png")
@@ -244,7 +241,7 @@ def test_svg_is_drawn_when_it_is_wished_for(inspect: InspectWidget) -> None:
     inspect.figure.wish = "svg 1"
     settle(inspect)
     assert b"<svg" in inspect.figure.svg
-    inspect.what.value = "History"
+    inspect.figure_choice.value = "History"
     settle(inspect)
     assert inspect.figure.svg == b"", "it was of another figure"
 
@@ -254,7 +251,7 @@ def test_the_body_swings_along_its_motion(inspect: InspectWidget, session: Sessi
     pytest.importorskip("skimage")
     for half in (session.load_step()[1].half_maps.first, session.load_step()[1].half_maps.second):
         half.data[4:8, 4:8, 4:8] += 5.0
-    inspect.what.value = "Motion in 3D"
+    inspect.figure_choice.value = "Motion in 3D"
     settle(inspect)
     assert inspect.message.value == ""
     (box,) = inspect.body.children

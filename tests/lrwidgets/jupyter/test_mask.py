@@ -315,7 +315,7 @@ def test_other_masks_are_coarse_where_the_map_is(make: Make, monkeypatch: pytest
         (lambda w: move(w, threshold=99.0), "no voxel of the map is above it"),
         (lambda w: move(w, region="shapes"), "there are no shapes yet"),
         (lambda w: move(w, dilate_A=-20.0), "nothing is left after this erosion"),
-        (lambda w: click(w, "rule"), "write the resolution"),
+        (lambda w: click(w, "rule"), "type the target resolution"),
         (lambda w: click(w, "join"), "cannot be read"),
         (lambda w: click(w, "model-add"), "no such file"),
         (lambda w: w._path.set_trait("value", "none/mask.mrc") or click(w, "save"), "there is no folder none"),
@@ -355,7 +355,7 @@ def test_of_a_session_its_own_mask_is_shown_until_another_is_made(make: Make, se
     widget = make(session)
     own = make_mask().data
     assert np.abs(shown(widget) - own).max() <= 0.5 / 255 + 1e-6
-    assert "the mask that was given" in widget.facts.value
+    assert "mask from file" in widget.facts.value
     assert widget.mask is session.mask
     halves = session.job.half_maps
     assert halves is not None
@@ -365,7 +365,7 @@ def test_of_a_session_its_own_mask_is_shown_until_another_is_made(make: Make, se
     assert np.array_equal(widget.mask.data, expected)
     assert np.array_equal(session.mask.data, own)
     click(widget, "apply")
-    assert "the next iteration uses this mask" in message(widget)
+    assert "in use from the next iteration" in message(widget)
     assert np.array_equal(session.mask.data, expected)
     for _ in range(len(widget._history)):
         click(widget, "undo")

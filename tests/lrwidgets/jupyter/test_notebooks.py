@@ -10,7 +10,7 @@ import pytest
 
 from lrwidgets.example import Example, make_example
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 CELL_S = 900
 """No cell takes so long, even on a busy machine."""

@@ -14,34 +14,25 @@ from lrcore.records import Step
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets import plots
+from lrwidgets.gui.prior_model import PRIOR_FIELDS
 from lrwidgets.jupyter import PriorWidget
-from lrwidgets.jupyter.prior import NAMES
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import MotionWidths, changes_from_search_centres
-from tests.fakes import FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import classes_of, wait_until
+from tests.lrwidgets.jupyter.widgets import classes_of, opened, wait_until
 
 WORDS = (
-    "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly tell how wide the shifts are: "
-    "that width leans on the one the prior had."
+    "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly determine the SD of the shifts"
+    ": the estimate depends on the SD of the prior."
 )
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    with Session(make_job(40), engine=FakeEngine()) as session:
-        yield session
-
-
-@pytest.fixture
 def prior(session: Session) -> Iterator[PriorWidget]:
-    prior = PriorWidget(session)
-    yield prior
-    prior.close()
+    yield from opened(PriorWidget(session))
 
 
 def test_every_field_has_a_control_with_help(prior: PriorWidget) -> None:
-    assert list(prior.form.controls) == list(NAMES)
+    assert list(prior.form.controls) == list(PRIOR_FIELDS)
     assert all(control.tooltip and control.description for control in prior.form.controls.values())
     names = ("rotation-sd", "shift-sd", "rotation-extent", "shift-extent", "recenter-rotations", "prior")
     assert {f"lrw-prior-{name}" for name in names} <= classes_of(prior.widget)
@@ -130,21 +121,24 @@ def test_the_figure_has_prior_extent_and_spread(session: Session) -> None:
     words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert any(word.startswith("prior, SD 5°") for word in words)
     assert "extent 15°" in words
-    assert "learned, SD 1.5 ± 0.1° per axis" in words
+    assert "motion estimate, SD 1.5 ± 0.1° per axis" in words
     assert len(plots.prior(session.spec).axes[1].get_legend().get_texts()) == 2
-    turned = MotionWidths((4.6, 0.8), (0.12, 0.2), axes=(8.0, 0.5), turns=np.diag([0.25, 1.0, 64.0]))
+    turned = MotionWidths(
+        (4.6, 0.8), (0.12, 0.2), rotation_sd_range_deg=(8.0, 0.5), rotation_covariance_deg2=np.diag([0.25, 1.0, 64.0])
+    )
     spec = RefineSpec(prior="motion")
     words = [
         text.get_text()
         for text in plots.prior(spec, changes_from_search_centres(session), turned).axes[0].get_legend().get_texts()
     ]
-    assert {"learned, SD 0.5, 1, 8° along its axes", "prior, SD 0.5, 1, 8° along its axes", "extent 24°"} <= {*words}
+    assert {"motion estimate, SD 0.5, 1, 8° along its axes", "prior, SD 0.5, 1, 8° along its axes", "extent 24°"} <= {
+        *words
+    }
 
 
 def test_the_learned_widths_become_the_prior(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwidgets.session.step_analysis.estimate_motion", estimated)
     prior = PriorWidget(session)
-    assert prior._slow.flush(30)
     assert prior.flush()
     assert prior.use.disabled
     session.run(1, wait=True)
@@ -167,7 +161,10 @@ def test_of_a_hinge_the_prior_follows_the_axis(session: Session, monkeypatch: py
     prior = PriorWidget(session)
     session.run(1, wait=True)
     wait_until(lambda: not prior.use.disabled, "the widths")
-    assert "They turn by 8° about one axis and by 0.5° about another: prior motion knows." in prior.learned.value
+    assert (
+        "Rotations differ by axis, 8° about the widest and 0.5° about the narrowest: prior=motion accounts for it."
+        in prior.learned.value
+    )
     prior.use.click()
     assert prior.flush()
     assert "recenter" in prior.message.value, "refused: it counts the motion from the input poses"

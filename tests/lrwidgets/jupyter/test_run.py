@@ -14,7 +14,7 @@ from lrwidgets.jupyter import RunWidget
 from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
 from tests.fakes import CHUNKS, FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import all_of, classes_of, is_idle, wait_until
+from tests.lrwidgets.jupyter.widgets import all_of, classes_of, is_idle, opened, wait_until
 
 NAMES = [
     "step",
@@ -51,10 +51,7 @@ def session(gate: threading.Semaphore) -> Iterator[Session]:
 
 @pytest.fixture
 def run(session: Session) -> Iterator[RunWidget]:
-    run = RunWidget(session)
-    assert run.flush()
-    yield run
-    run.close()
+    yield from opened(RunWidget(session))
 
 
 def close_the_gate(gate: threading.Semaphore) -> None:
@@ -154,8 +151,7 @@ def test_rewind_and_branch_go_on_from_the_chosen_step(run: RunWidget) -> None:
     _, one, two = run.session.state.tree
     run.tree.value = one.id
     run.session.edit(rotation_prior_sd_deg=2.0)
-    assert run.flush()
-    assert "Rotation prior SD, ° 5 → 2" in run.unrun.value
+    wait_until(lambda: "Rotation prior SD, ° 5 → 2" in run.unrun.value, "the pending change")
     run.rewind.click()
     done(run, 1)
     assert run.session.state.node == one.id
@@ -171,7 +167,7 @@ def test_compare_tells_a_sentence_and_hands_on_what_it_found(run: RunWidget) -> 
     run.session.run(2, wait=True)
     assert run.flush()
     found: list[Comparison] = []
-    run.compared.connect(found.append)
+    run.model.comparison_done.connect(found.append)
     run.tree.value = run.session.state.tree[0].id
     run.compare.click()
     wait_until(lambda: found, "the comparison")
@@ -228,7 +224,7 @@ def test_without_a_choice_there_is_a_sentence(run: RunWidget) -> None:
     for button in (run.rewind, run.branch, run.compare):
         button.click()
         assert run.flush()
-        assert "no step is chosen" in run.message.value
+        assert "no step is selected" in run.message.value
 
 
 def test_a_failure_is_told_in_the_panel_and_the_session_goes_on() -> None:

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lrcore.analysis.advice.finding import Finding
-from lrwidgets.gui import file_actions
+from lrwidgets.gui.export_model import EXPORT_FILE_NAMES
 from lrwidgets.jupyter import Studio
 from lrwidgets.jupyter.export import ExportWidget
 from lrwidgets.jupyter.inspect import SPECIAL
@@ -82,30 +83,30 @@ def test_a_run_is_opened(tmp_path: Path) -> None:
     studio.close()
 
 
-def test_a_comparison_opens_in_inspect() -> None:
-    with Session(make_job(40), engine=FakeEngine()) as session:
-        session.run(2, wait=True)
-        studio = Studio(session)
-        run, inspect = studio.parts["Run"], studio.parts["Inspect"]
-        assert run.flush(30)
-        run.tree.value = session.state.tree[0].id  # type: ignore[attr-defined]
-        run.compare.click()  # type: ignore[attr-defined]
-        wait_until(lambda: inspect.figure.title.startswith("iteration 0 → 2"), "the figure")  # type: ignore[attr-defined]
-        assert studio.tabs.titles[studio.tabs.selected_index] == "Inspect"
-        studio.close()
+@pytest.fixture
+def studio(session: Session) -> Iterator[Studio]:
+    session.run(2, wait=True)
+    studio = Studio(session)
+    yield studio
+    studio.close()
 
 
-def test_the_figure_behind_an_advice_opens_in_inspect() -> None:
-    with Session(make_job(40), engine=FakeEngine()) as session:
-        session.run(2, wait=True)
-        studio = Studio(session)
-        run, inspect = studio.parts["Run"], studio.parts["Inspect"]
-        run._show_advice((Finding("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),))
-        (show,) = [one for one in all_of(run.advice) if "lrw-run-advice-show-0" in getattr(one, "_dom_classes", ())]
-        show.click()
-        wait_until(lambda: inspect.what.value == "Motion", "the figure")  # type: ignore[attr-defined]
-        assert studio.tabs.titles[studio.tabs.selected_index] == "Inspect"
-        studio.close()
+def test_a_comparison_opens_in_inspect(studio: Studio) -> None:
+    run, inspect = studio.parts["Run"], studio.parts["Inspect"]
+    assert run.flush(30)
+    run.tree.value = run.session.state.tree[0].id  # type: ignore[attr-defined]
+    run.compare.click()  # type: ignore[attr-defined]
+    wait_until(lambda: inspect.figure.title.startswith("iteration 0 → 2"), "the figure")  # type: ignore[attr-defined]
+    assert studio.tabs.titles[studio.tabs.selected_index] == "Inspect"
+
+
+def test_the_figure_behind_an_advice_opens_in_inspect(studio: Studio) -> None:
+    run, inspect = studio.parts["Run"], studio.parts["Inspect"]
+    run.model.show_findings((Finding("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),))
+    (show,) = [one for one in all_of(run.advice) if "lrw-run-advice-show-0" in getattr(one, "_dom_classes", ())]
+    show.click()
+    wait_until(lambda: inspect.what.value == "Motion", "the figure")  # type: ignore[attr-defined]
+    assert studio.tabs.titles[studio.tabs.selected_index] == "Inspect"
 
 
 def test_every_finding_has_a_figure_that_inspect_can_show() -> None:
@@ -128,7 +129,7 @@ def test_a_step_is_exported(tmp_path: Path) -> None:
         export.go.click()
         wait_until(lambda: "wrote" in export.message.value, "the files")
         names = {path.name for path in (tmp_path / "a" / "out").iterdir()}
-        assert names == {*file_actions.EXPORT_FILE_NAMES.values(), "particles.csg"}
+        assert names == {*EXPORT_FILE_NAMES.values(), "particles.csg"}
         export.folder.value = str(files.star)
         export.go.click()
         wait_until(lambda: "File exists" in export.message.value, "the sentence")

@@ -27,11 +27,11 @@ ipywidgets.Widget._handle_msg = timed
 """
 """Before any widget is made: how long each callback keeps the browser waiting."""
 LOAD = """
-from lrwidgets.example import example
+from lrwidgets.example import make_example
 from lrwidgets.jupyter import Studio
 from lrwidgets.session.session import Session
 
-files = example("example")
+files = make_example("example")
 session = Session.load(files.particles, files.mask, files.half_maps)
 studio = Studio(session)
 studio
@@ -238,7 +238,7 @@ def try_settings(notebook: Notebook) -> None:
     wait_until(
         lambda: notebook.kernel.value("session.spec.rotation_prior_sd_deg") in (2, 8), "the width that was tried"
     )
-    notebook.wait_text("lrw-sweep", "from the next iteration on")
+    notebook.wait_text("lrw-sweep", "from the next iteration")
     notebook.kernel.value(f"str(session.edit(rotation_prior_sd_deg={given}))")
 
 

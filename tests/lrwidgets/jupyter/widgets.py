@@ -1,12 +1,15 @@
 """What tests of widgets share: a session on made-up data, and waiting for what its threads do."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import ipywidgets as w
 
+from lrwidgets.jupyter.base import Panel
 from lrwidgets.session.session import Session
+
+AnyPanel = TypeVar("AnyPanel", bound=Panel)
 
 
 def wait_until(condition: Callable[[], Any], what: str = "it", seconds: float = 60.0) -> None:
@@ -15,6 +18,13 @@ def wait_until(condition: Callable[[], Any], what: str = "it", seconds: float = 
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.01)
+
+
+def opened(panel: AnyPanel) -> Iterator[AnyPanel]:
+    """A panel for a fixture to `yield from`: shown before, closed after."""
+    assert panel.flush()
+    yield panel
+    panel.close()
 
 
 def is_idle(session: Session) -> bool:

@@ -103,7 +103,7 @@ def test_the_ellipsoid_reaches_two_sds(volume: Volume) -> None:
     centre = np.array(layers.to_world(volume, (4.0, -3.0, 2.0)))
     away = (vertices - centre)[:, ::-1]
     distance = np.einsum("ni,ni->n", away, np.linalg.solve(covariance, away.T).T)
-    assert np.allclose(distance, layers.ELLIPSOID_SDS**2)
+    assert np.allclose(distance, layers.ELLIPSE_SDS**2)
     assert faces.max() == len(vertices) - 1
     assert kind == "surface"
     assert arguments["name"] == layers.ESTIMATE
@@ -130,7 +130,7 @@ def test_ellipses_and_rectangles_become_spheres_and_boxes(volume: Volume) -> Non
     assert sphere.radius_A == pytest.approx(5)
     assert np.allclose(block.size_A, 10)
     line = Shapes([square[:2]], shape_type="line", ndim=3)
-    with pytest.raises(InputError, match="holds a line: draw ellipses"):
+    with pytest.raises(InputError, match="contains a line: draw ellipses"):
         layers.shapes_from_layer(volume, line)
 
 
@@ -186,7 +186,7 @@ def test_labels_are_written_as_a_mask(volume: Volume, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "scale", "words"),
     [
-        (np.zeros((4, 4)), (1.0, 1.0), "4 x 4 is no cubic map"),
+        (np.zeros((4, 4)), (1.0, 1.0), "4 x 4 is not a cubic map"),
         (np.zeros((4, 4, 4)), (1.0, 1.0, 2.0), "voxels of 1 x 1 x 2 Å"),
     ],
 )

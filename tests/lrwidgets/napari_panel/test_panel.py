@@ -17,7 +17,7 @@ from lrcore.analysis.advice.finding import Finding
 from lrcore.errors import InputError
 from lrcore.records import HalfMaps, Volume
 from lrcore.refinement.parameters import RefineSpec
-from lrwidgets.gui import file_actions
+from lrwidgets.gui.export_model import EXPORT_FILE_NAMES
 from lrwidgets.napari_panel import layers, mask_section
 from lrwidgets.napari_panel.export_section import ExportSection
 from lrwidgets.napari_panel.fulcrum_section import FulcrumSection
@@ -212,7 +212,7 @@ def test_steps_are_driven_and_listed(panel: SessionPanel, session: Session) -> N
 
 def test_the_figure_behind_an_advice_is_shown_and_maps_lie_in_the_viewer(panel: SessionPanel, session: Session) -> None:
     run, inspect = panel.sections["Run"], panel.sections["Inspect"]
-    run._show_advice(
+    run.model.show_findings(
         (
             Finding("prior_uneven", "uneven", "prior motion", 3.0, 2.0, {"prior": "motion"}),
             Finding("mask_still", "a part stays", "take it out", 0.3, 0.15, mask=session.mask),
@@ -250,10 +250,10 @@ def test_two_steps_are_seen_side_by_side(panel: SessionPanel, session: Session) 
 def test_settings_are_tried_and_taken_over(panel: SessionPanel, session: Session) -> None:
     sweep = panel.sections["Sweep"]
     assert isinstance(sweep, SweepSection)
-    sweep._trying._engine = FakeEngine()
+    sweep.model.runner.engine = FakeEngine()
     press(panel, "sweep-start")
     assert panel.flush()
-    assert "no step to go on from" in sweep.message.text()
+    assert "no step to continue from" in sweep.message.text()
     session.run(1, wait=True)
     before = session.state.tree
     second = panel.findChild(QComboBox, "lrw-sweep-name-1")
@@ -264,22 +264,22 @@ def test_settings_are_tried_and_taken_over(panel: SessionPanel, session: Session
     assert panel.flush()
     assert panel.flush()
     assert sweep.message.text() == ""
-    assert sweep.found["rank"].shape == (3, 2)
+    assert sweep.model.result["rank"].shape == (3, 2)
     assert sweep.best.count() == 6
     assert len(sweep.figure.figure.axes[0].get_yticklabels()) == 6
     sweep.best.setCurrentIndex(4)
     press(panel, "sweep-use")
     assert panel.flush()
-    wanted = settings_of_rank(sweep.found, 5)
+    wanted = settings_of_rank(sweep.model.result, 5)
     assert {name: getattr(session.spec, name) for name in wanted} == wanted
-    assert "from the next iteration on" in sweep.message.text()
+    assert "from the next iteration" in sweep.message.text()
     assert session.state.tree == before
 
 
 def test_a_sweep_is_stopped(panel: SessionPanel, session: Session, qtbot) -> None:
     session.run(1, wait=True)
     sweep, gate = panel.sections["Sweep"], threading.Semaphore(0)
-    sweep._trying._engine = FakeEngine(gate)
+    sweep.model.runner.engine = FakeEngine(gate)
     press(panel, "sweep-start")
     gate.release()
     qtbot.waitUntil(lambda: "particles" in sweep.words.text(), timeout=10_000)
@@ -290,7 +290,7 @@ def test_a_sweep_is_stopped(panel: SessionPanel, session: Session, qtbot) -> Non
     assert panel.flush()
     assert "stopped" in sweep.message.text()
     assert sweep.start.isEnabled()
-    assert sweep.found is None
+    assert sweep.model.result is None
 
 
 def until_idle(session: Session, iteration: int) -> None:
@@ -428,7 +428,7 @@ def test_a_step_is_exported_in_every_kind(qtbot, tmp_path: Path) -> None:
         assert panel.flush()
         assert section.message.text().startswith("wrote ")
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            *file_actions.EXPORT_FILE_NAMES.values(),
+            *EXPORT_FILE_NAMES.values(),
             "particles.csg",
         }
         panel.shut_down()

@@ -68,7 +68,7 @@ def test_the_command_opens_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     from lrwidgets.session.session import Session
 
     opened: list[Session | None] = []
-    monkeypatch.setattr(napari, "_stay", opened.append)
+    monkeypatch.setattr(napari, "_show_until_closed", opened.append)
     assert main(["napari"]) == 0
     assert opened == [None]
     assert main(["napari", str(tmp_path / "no.zarr")]) == 2

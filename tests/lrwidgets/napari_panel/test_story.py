@@ -265,11 +265,11 @@ def tried_and_compared(person: Person, session: Session) -> None:
     sweep, tree = person.panel.sections["Sweep"], session.state.tree
     sweep.subset.setText("200")
     person.press("sweep-start")
-    person.until(lambda: sweep.found is not None)
+    person.until(lambda: sweep.model.result is not None)
     person.rest()
-    assert sweep.found["rank"].shape == (3,)
+    assert sweep.model.result["rank"].shape == (3,)
     person.press("sweep-use")
-    assert session.spec.rotation_prior_sd_deg == settings_of_rank(sweep.found)["rotation_prior_sd_deg"]
+    assert session.spec.rotation_prior_sd_deg == settings_of_rank(sweep.model.result)["rotation_prior_sd_deg"]
     assert session.state.tree == tree
     person.shoot("swept")
     person.tab("Run")

@@ -15,11 +15,11 @@ from scipy.spatial.transform import Rotation
 
 from lrcore.analysis.comparison import compare_steps
 from lrcore.errors import InputError
-from lrcore.maps.conical_fsc import ConicalFsc, to_dataset
+from lrcore.maps.conical_fsc import ConicalFsc, conical_fsc_dataset
 from lrcore.results.tree import to_tree
 from lrwidgets import plots
 from lrwidgets.plots import catalogue
-from lrwidgets.plots._style import NARROW
+from lrwidgets.plots._style import NARROW_WIDTH_IN
 from tests.fakes import PIXEL, make_job, make_step
 
 UNITS = (", Å", ", 1/Å", ", degrees", "particles", "iteration", "correlation", "amplitude")
@@ -73,7 +73,7 @@ def test_every_figure_is_drawn_and_every_axis_has_a_unit(name: str, steps: int, 
 @pytest.mark.parametrize("name", [name for name in catalogue.FIGURES if name != "Guinier"])  # which has one axis
 def test_in_a_side_panel_axes_stand_one_below_the_other(name: str) -> None:
     wide, narrow = catalogue.FIGURES[name][0](made(2)), catalogue.FIGURES[name][0](made(2), narrow=True)
-    assert narrow.get_figwidth() <= NARROW
+    assert narrow.get_figwidth() <= NARROW_WIDTH_IN
     assert [ax.get_xlabel() for ax in narrow.axes] == [ax.get_xlabel() for ax in wide.axes]
     drawn = [ax for ax in narrow.axes if ax.get_label() != "<colorbar>"]
     assert len({ax.get_subplotspec().colspan.start for ax in drawn}) == 1
@@ -86,7 +86,7 @@ def test_fsc_tells_where_each_curve_crosses() -> None:
     tree["fsc"]["masked"].values[-1] = np.linspace(1, 0, len(frequency))
     ax = plots.fsc(tree).axes[0]
     at = [1 / (frequency[-1] * (1 - threshold)) for threshold in (0.143, 0.5)]
-    assert f"mask: {at[0]:.2f} / {at[1]:.2f}" in words(ax)
+    assert f"masked: {at[0]:.2f} / {at[1]:.2f}" in words(ax)
 
 
 @pytest.mark.parametrize("recentred", [False, True])
@@ -177,7 +177,7 @@ def test_the_best_and_the_worst_direction_are_named() -> None:
     curves = np.stack([np.clip(1 - frequency * slope, 0, 1) for slope in (5, 8, 6)])
     axes = np.eye(3)
     found = ConicalFsc(axes, frequency, curves, np.array([5.8, 9.3, 7.0]), np.array([0.1, 0.06, 0.08]))
-    ax = plots.conical(to_dataset(found)).axes[0]
+    ax = plots.conical(conical_fsc_dataset(found)).axes[0]
     best, worst = words(ax)
     assert best == "best, 5.80 Å along (1.00, 0.00, 0.00)"
     assert worst == "worst, 9.30 Å along (0.00, 1.00, 0.00)"

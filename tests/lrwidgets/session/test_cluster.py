@@ -77,7 +77,7 @@ def test_sigterm_stops_the_workers_too(made: BenchmarkData, tmp_path: Path) -> N
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 143
-    assert "go on with it by --resume" in said
+    assert "continue it with --resume" in said
     assert gone(workers)
     kept = last(out).iteration
     assert main(refine(made, out, "--resume", iterations=kept + 1)) == 0

@@ -71,7 +71,7 @@ def test_it_is_kept_and_used(run: Path, tmp_path: Path, capsys: Out) -> None:
         tree = session.results()
         assert tree["uncertainty"].attrs["iteration"] == 1
         title = plots.uncertainty(tree).get_suptitle()
-    assert "by draws" in title
+    assert "sampled from the posterior" in title
 
 
 def test_it_is_drawn_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,7 +201,7 @@ def test_an_edit_is_validated_once_and_announced_once(session: Session) -> None:
         InputError, match=r"rotation_prior_sd_deg = 0: .*greater than 0 \(valid: > 0 and <= 90 degree\)"
     ):
         session.edit(rotation_prior_sd_deg=0)
-    with pytest.raises(InputError, match=r"rotation_sd is no parameter: did you mean rotation_prior_sd_deg\?"):
+    with pytest.raises(InputError, match=r"rotation_sd is not a parameter: did you mean rotation_prior_sd_deg\?"):
         session.edit(rotation_sd=1)
     spec = session.edit(rotation_prior_sd_deg=2, max_iterations=3)
     session.edit(max_iterations=3)

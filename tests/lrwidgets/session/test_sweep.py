@@ -69,7 +69,7 @@ def test_maps_are_made_whole_where_mask_or_settings_say_they_are_others(session:
         ({"fulcrum": []}, "name a parameter"),
         ({"rotation_prior_sd": [1]}, "did you mean rotation_prior_sd_deg"),
         ({"rotation_prior_sd_deg": [1, -1]}, "rotation_prior_sd_deg = -1"),
-        ({"initial_lowpass_A": [10]}, "shapes the start"),
+        ({"initial_lowpass_A": [10]}, "affects only the start"),
         ({"rotation_prior_sd_deg": list(np.linspace(1, 9, 201))}, "201 settings"),
     ],
 )

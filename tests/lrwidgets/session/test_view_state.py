@@ -29,7 +29,7 @@ def test_branches_stand_below_the_step_they_grew_from(branched: RunState) -> Non
     assert [(branch.depth, branch.label.split("  ")[0].split(",")[0]) for branch in shown] == [
         (0, "start"), (0, "iteration 1"), (1, "iteration 2"), (1, "iteration 3"), (0, "iteration 2"),
     ]  # fmt: skip
-    assert [branch.here for branch in shown] == [False, False, False, True, False]
+    assert [branch.is_present for branch in shown] == [False, False, False, True, False]
     assert shown[2].label.endswith("[Rotation prior SD, ° 5 → 2, Rotation search extent, ° auto → 8]")
     assert [" Å" in branch.label.split("  ")[0] for branch in shown] == [True, True, True, True, False]
 
@@ -59,7 +59,7 @@ def test_times_are_told_as_a_person_tells_them(left: float, words: str) -> None:
 
 def test_time_is_counted_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("lrwidgets.session.session.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("lrwidgets.session.run_loop.time", SimpleNamespace(monotonic=lambda: now))
     with Session(make_job(), engine=FakeEngine()) as session:
         session._settle()
         now = 103.0

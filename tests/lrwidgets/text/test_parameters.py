@@ -230,4 +230,4 @@ def test_uneven_half_sets_are_told(files: Files, tmp_path: Path, capsys: Out) ->
     status, lines = said(capsys, replace(files, star=uneven).refine(tmp_path / "run.zarr", "--json"))
     assert status == 0
     assert "half sets of 8 and 2 particles" in lines[0]
-    assert "split them anew (--resplit)" in lines[0]
+    assert "split them again (--resplit)" in lines[0]

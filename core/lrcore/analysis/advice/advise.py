@@ -17,15 +17,15 @@ from lrcore.records import IterationSummary, Step
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 
-AT_EXTENT = 0.05
+MAX_SHARE_AT_EXPLICIT_EXTENT = 0.05
 """Share of particles at an explicit extent above which the extent is too small; outliers alone stay below it."""
-AT_PRIOR_EXTENT = 0.1
+MAX_SHARE_AT_PRIOR_EXTENT = 0.1
 """The same share where the extent is derived from the prior, which restrains the poses before the extent does."""
 WIDENING_FACTOR = 1.5
 """Factor by which a remedy widens an extent or a prior."""
-DRIFT = 0.02
+MAX_DRIFT = 0.02
 """Growth per iteration of the median distance from the input, as a share of the extent, above which poses drift."""
-DRIFT_WITH_GAIN = 0.1
+MAX_DRIFT_WITH_GAIN = 0.1
 """The same share where the resolution has improved by `RESOLUTION_GAIN_FOR_DRIFT`: the poses may be converging."""
 RESOLUTION_GAIN_FOR_DRIFT = 0.15
 """Relative improvement of the resolution since the start for which `DRIFT_WITH_GAIN` replaces `DRIFT`."""
@@ -134,7 +134,7 @@ def _extents(step: Step, spec: RefineSpec) -> Iterator[Finding]:
         ("shift", now.at_shift_extent, spec.shift_limit_A, " Å", ("shift_extent_A", 200.0)),
     ):
         follows = getattr(spec, names[0]) is None and spec.prior != "none"
-        most = AT_PRIOR_EXTENT if follows else AT_EXTENT
+        most = MAX_SHARE_AT_PRIOR_EXTENT if follows else MAX_SHARE_AT_EXPLICIT_EXTENT
         if share > most:
             changes = _wider(spec, *names)
             words = " and ".join(f"{name} {value:g}" for name, value in changes.items())
@@ -167,7 +167,7 @@ def _drift(step: Step, spec: RefineSpec) -> Iterator[Finding]:
     before, now = step.history[-2:]
     has_prior = spec.prior != "none"
     improved = now.resolution_corrected_A < (1 - RESOLUTION_GAIN_FOR_DRIFT) * step.history[0].resolution_corrected_A
-    most = DRIFT_WITH_GAIN if improved else DRIFT
+    most = MAX_DRIFT_WITH_GAIN if improved else MAX_DRIFT
     for what, on, distance, distance_before, limit, unit in (
         ("rotations", spec.recenter_rotations, now.angle_from_input_deg, before.angle_from_input_deg,
          spec.rotation_limit_deg, "°"),
@@ -226,7 +226,7 @@ def _keeps_moving(history: tuple[IterationSummary, ...]) -> bool:
 
 def _nothing_wrong_with_input(audit: InputAudit | None) -> Finding:
     """Return the finding "nothing" for step 0."""
-    shared = 0.0 if audit is None else audit.shared
+    shared = 0.0 if audit is None else audit.solvent_correlation
     return Finding(
         "nothing",
         "no problem found in the input: half sets, half maps and initial low-pass pass the checks",
@@ -246,5 +246,5 @@ def _nothing_wrong(step: Step) -> Finding:
         "checks",
         "",
         share,
-        AT_EXTENT,
+        MAX_SHARE_AT_EXPLICIT_EXTENT,
     )

@@ -57,7 +57,7 @@ def _hand_and_scale_findings(fit: HandAndScaleTest | None) -> Iterator[Finding]:
             MIN_LIKELIHOOD_GAIN,
         )
     elif abs(fit.scale - 1) > MIN_SCALE_DIFFERENCE and fit.scale_gain > max(
-        MIN_LIKELIHOOD_GAIN, MIN_LIKELIHOOD_SHARE * fit.given
+        MIN_LIKELIHOOD_GAIN, MIN_LIKELIHOOD_SHARE * fit.given_log_likelihood
     ):
         yield Finding(
             "other_scale",
@@ -72,17 +72,21 @@ def _hand_and_scale_findings(fit: HandAndScaleTest | None) -> Iterator[Finding]:
 
 def _shared_image_findings(audit: InputAudit) -> Iterator[Finding]:
     """Yield a finding if the half sets share particles, or if only the given half maps share images."""
-    if audit.shared < SHARED_SOLVENT_CORRELATION:
+    if audit.solvent_correlation < SHARED_SOLVENT_CORRELATION:
         return
-    text = f"the half maps of the start correlate in the solvent ({audit.shared:.2f}; independent ones stay below 0.05)"
-    if audit.later is not None and audit.later < SHARED_AFTER_ITERATION:
+    text = (
+        f"the half maps of the start correlate in the solvent ({audit.solvent_correlation:.2f}; "
+        "independent ones stay below 0.05)"
+    )
+    later = audit.solvent_correlation_iteration_1
+    if later is not None and later < SHARED_AFTER_ITERATION:
         yield Finding(
             "half_maps_share",
-            f"{text}, but those of iteration 1 do not ({audit.later:.2f}): the given half maps were not made from "
+            f"{text}, but those of iteration 1 do not ({later:.2f}): the given half maps were not made from "
             "these half sets, and the FSC of the start is too high",
             "start without half maps: they are then reconstructed from the particles; or give the half maps of these "
             "half sets",
-            audit.shared,
+            audit.solvent_correlation,
             SHARED_SOLVENT_CORRELATION,
         )
     else:
@@ -91,7 +95,7 @@ def _shared_image_findings(audit: InputAudit) -> Iterator[Finding]:
             f"{text}: the half sets share particles, so every FSC is too high",
             "remove particles that were picked twice (lrwidgets duplicates --distance), and make new half sets "
             "(--resplit)",
-            audit.shared,
+            audit.solvent_correlation,
             SHARED_SOLVENT_CORRELATION,
         )
 

@@ -15,7 +15,7 @@ from lrcore.records import HalfMaps, Step, Volume
 from lrcore.refinement.density import maps_include_surroundings
 from lrcore.refinement.parameters import RefineSpec
 
-SHARPEST = 0.4
+MIN_EDGE_WIDTH_RATIO = 0.4
 """Edge width, as a share of the recommended `EDGE_PER_RESOLUTION` times the resolution, below which it is too sharp."""
 RING_A = (8.0, 30.0)
 """Distances from the outline of the mask, Å, between which density counts as outside the mask."""
@@ -64,14 +64,14 @@ def _sharp_edge_findings(step: Step, mask: Volume) -> Iterator[Finding]:
     """Yield a finding if the soft edge is much narrower than recommended at this resolution."""
     resolution, apix = step.history[-1].resolution_masked_A, mask.pixel_size_A
     width, wanted = edge_width(mask.data), EDGE_PER_RESOLUTION * resolution / apix
-    if width < SHARPEST * wanted:
+    if width < MIN_EDGE_WIDTH_RATIO * wanted:
         yield Finding(
             "mask_edge",
             f"the soft edge of the mask is {width * apix:.0f} Å wide, too sharp for a resolution of {resolution:.2g} "
             "Å: the reference rings, and the FSC inside the mask is inflated",
             f"use a mask with the same outline and an edge {wanted * apix:.0f} Å wide (5 × the resolution)",
             width / wanted,
-            SHARPEST,
+            MIN_EDGE_WIDTH_RATIO,
             mask=_with_edge_width(mask, wanted * apix),
         )
 

@@ -20,11 +20,11 @@ ROTATION_TIGHT, ROTATION_WIDE = 1.6, 0.45
 """SD of the rotations over that of their prior: above the first the prior is too tight, below the second too wide."""
 SHIFT_TIGHT, SHIFT_WIDE = 1.8, 0.4
 """The same ratios for the shifts."""
-FULCRUM_OFF = 0.25
+MAX_FULCRUM_OFFSET = 0.25
 """Distance of the fulcrum from the estimated one, in diameters of the mask, from which it is misplaced."""
 FULCRUM_CHI2 = 25.0
 """Squared distance of the two, in units of the estimate's covariance, that is required in addition: 5 SD."""
-OFF_CENTRE_PX = 0.15
+MAX_MEAN_SHIFT_PX = 0.15
 """Mean shift of all particles, px, from which the origins or the centre of the map are wrong."""
 OFF_CENTRE_SIGMAS = 10.0
 """Mean shift in standard errors that is required in addition."""
@@ -66,7 +66,7 @@ def _off_centre(job: Job, step: Step, search: SearchSettings) -> Iterator[Findin
     body, body_error = _common_shift_in_map(given, shift)
     for what, mean, sd in (("image", image, error), ("map", body, body_error)):
         size, sigmas = float(np.linalg.norm(mean)), float(np.max(np.abs(mean) / np.maximum(sd, 1e-9)))
-        if size > OFF_CENTRE_PX * apix and sigmas > OFF_CENTRE_SIGMAS:
+        if size > MAX_MEAN_SHIFT_PX * apix and sigmas > OFF_CENTRE_SIGMAS:
             place = ", ".join(f"{x:.1f}" for x in mean)
             yield Finding(
                 "off_centre",
@@ -75,7 +75,7 @@ def _off_centre(job: Job, step: Step, search: SearchSettings) -> Iterator[Findin
                 + ("the origins are wrong" if what == "image" else "particles and map have different centres"),
                 "follow the shift: recenter_shifts on; better: correct the origins, or start without half maps",
                 size / apix,
-                OFF_CENTRE_PX,
+                MAX_MEAN_SHIFT_PX,
                 {"recenter_shifts": True} if not job.spec.uses_estimated_motion else {},
             )
             return
@@ -98,7 +98,7 @@ def _fulcrum(job: Job, search: SearchSettings, estimate: MotionEstimate) -> Iter
     distance = float(np.linalg.norm(offset))
     chi2 = float(offset @ np.linalg.solve(estimate.overall.covariance_A2, offset))
     diameter = search_geometry(job.mask, job.spec).diameter * job.mask.pixel_size_A
-    if distance > FULCRUM_OFF * diameter and chi2 > FULCRUM_CHI2:
+    if distance > MAX_FULCRUM_OFFSET * diameter and chi2 > FULCRUM_CHI2:
         corner = estimate.overall.fulcrum_A + job.mask.box // 2 * job.mask.pixel_size_A
         place = ", ".join(f"{x:.1f}" for x in corner)
         shift = _rounded(estimate.overall.shift_sd_A, MIN_SHIFT_SD_A)
@@ -109,7 +109,7 @@ def _fulcrum(job: Job, search: SearchSettings, estimate: MotionEstimate) -> Iter
             f"{error:.0f} Å from the fulcrum",
             f"move the fulcrum to that point: fulcrum {place} A, shift_prior_sd_A {shift:g}",
             distance / diameter,
-            FULCRUM_OFF,
+            MAX_FULCRUM_OFFSET,
             {"fulcrum": f"{place} A", "shift_prior_sd_A": shift},
         )
 

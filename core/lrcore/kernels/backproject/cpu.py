@@ -32,7 +32,7 @@ from lrcore.kernels.project.cpu import (
 )
 from lrcore.kernels.simd import prefetch_line
 
-SLAB = 6
+SLAB_PLANES = 6
 """Planes in a slab; at least 3, so that no two slabs of one parity write to the same plane even if rounding differs."""
 
 
@@ -69,7 +69,7 @@ def _slabs(turn, bend, planes, kx, ky, slab):  # type: ignore[no-untyped-def]
             w = bend * (u * u + v * v)
             qx, qz = qx + t20 * w, qz + t22 * w
         sign = F(-1) if qx < F(0) else F(1)
-        slab[s] = np.int16(I32(qz * sign + centre) // I32(SLAB))
+        slab[s] = np.int16(I32(qz * sign + centre) // I32(SLAB_PLANES))
 
 
 @numba.njit(**NUMBA_OPTIONS)
@@ -203,7 +203,7 @@ def backproject_images(
     along_y = _turns(2 * np.pi / n * shifts[:, 1:] * np.where(row > n // 2, row - n, row))
     kx, ky = disc_samples(limit, max_curvature(curvature))
     sorted_kx, sorted_ky = np.empty((2, len(turns), len(kx)), np.int16)
-    starts = np.empty((len(turns), (shape[0] + SLAB - 1) // SLAB + 1), np.int64)
+    starts = np.empty((len(turns), (shape[0] + SLAB_PLANES - 1) // SLAB_PLANES + 1), np.int64)
     rows = np.arange(len(turns)) if image is None else np.asarray(image, np.int64)
     part = np.ones(len(turns), np.float32) if share is None else np.asarray(share, np.float32)
     bends = None if curvature is None else np.asarray(curvature, np.float32)

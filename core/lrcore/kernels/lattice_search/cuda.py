@@ -19,7 +19,7 @@ from lrcore.kernels.gpu import (
     volume_shape,
 )
 
-GROUP = 16
+ROTATIONS_PER_BLOCK = 16
 """Lattice rotations of one block."""
 
 
@@ -47,7 +47,7 @@ def search_lattice(
     shared = 8 * (TILE + (len(rows) - 1) * columns)
     data, turns = as_device_array(volume.data, np.complex64), as_device_array(lattice, np.float64)
     arm, penalty = as_device_array(lever, np.float64), as_device_array(penalty_shift, np.float32)
-    groups = -(-len(turns) // GROUP)
+    groups = -(-len(turns) // ROTATIONS_PER_BLOCK)
 
     def part(images_of: slice) -> tuple[Any, Any]:
         images, weights = as_device_array(W[images_of], np.complex64), as_device_array(w[images_of], np.float32)
@@ -70,7 +70,7 @@ def search_lattice(
             as_device_array(centres[images_of], np.float64),
             turns,
             np.int32(len(turns)),
-            np.int32(GROUP),
+            np.int32(ROTATIONS_PER_BLOCK),
             arm,
             np.int32(samples.size),
             table_x,

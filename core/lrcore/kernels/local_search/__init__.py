@@ -43,7 +43,7 @@ import numpy.typing as npt
 from lrcore.imaging.rotations import projected_motion
 from lrcore.kernels.constants import MAX_MODES
 
-STEPS = (8, 6, 12)
+MAX_STEPS = (8, 6, 12)
 """Maximum number of Levenberg–Marquardt steps in the first, the middle and the last band."""
 
 

@@ -12,7 +12,7 @@ from lrcore.arrays import FloatArray
 from lrcore.imaging.fourier_volume import PADDING, FourierVolume
 from lrcore.imaging.grids import FourierSamples
 from lrcore.kernels.constants import MAX_MODES, POLISH_STEPS, POLISH_TOLERANCE, TOLERANCE
-from lrcore.kernels.local_search import STEPS, PosteriorModes, SearchLimits
+from lrcore.kernels.local_search import MAX_STEPS, PosteriorModes, SearchLimits
 from lrcore.kernels.local_search.small_algebra import (
     add_prior_gradient,
     apply_step,
@@ -23,11 +23,11 @@ from lrcore.kernels.local_search.small_algebra import (
 )
 from lrcore.kernels.local_search.spline_reads import (
     allocate_scratch,
+    gradient_over_rotation,
     locate_spline_samples,
     read_spline,
     read_spline_values,
     shift_phases,
-    turn_gradient,
 )
 from lrcore.kernels.numba_options import NUMBA_OPTIONS
 from lrcore.kernels.project.cpu import CHUNK, C, F, as_real_pairs
@@ -151,7 +151,7 @@ def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradi
         end = min(begin + CHUNK, count)
         locate_spline_samples(data.shape, turn, kx, ky, begin, end, spot, where)
         read_spline(flat, data.shape, end - begin, spot, where, found)
-        turn_gradient(end - begin, where, found)
+        gradient_over_rotation(end - begin, where, found)
         shift_phases(shift, size, kx, ky, begin, end, found)
         _accumulate(crosses, w, kx, ky, begin, end, found, sway, sums)
     entry = 6
@@ -356,7 +356,9 @@ def find_posterior_modes(
     batch, bands = len(W), len(samples.ends)
     out = PosteriorModes.empty(batch)
     numbers = np.array([limits.rotation, limits.shift, limits.drop])
-    plan = np.array([STEPS[2] if i == bands - 1 else STEPS[0] if i == 0 else STEPS[1] for i in range(bands)])
+    plan = np.array(
+        [MAX_STEPS[2] if i == bands - 1 else MAX_STEPS[0] if i == 0 else MAX_STEPS[1] for i in range(bands)]
+    )
     _find_posterior_modes(
         as_real_pairs(volume.data), as_real_pairs(W), w, samples.kx, samples.ky, np.array(samples.ends), _f64(centres),
         _f64(starts), valid, _f64(lever), float(samples.size), numbers,

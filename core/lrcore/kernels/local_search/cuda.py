@@ -17,7 +17,7 @@ from lrcore.kernels.gpu import (
     run_in_batches,
     volume_shape,
 )
-from lrcore.kernels.local_search import STEPS, PosteriorModes, SearchLimits
+from lrcore.kernels.local_search import MAX_STEPS, PosteriorModes, SearchLimits
 
 MODE_BYTES = 27 * 8 + 4
 """Shared memory of a start, bytes: a `Mode` and its rank."""
@@ -139,7 +139,8 @@ def find_posterior_modes(
     data, kx, ky, arm = _shared(volume, samples, lever)
     ends = as_device_array(np.array(samples.ends), np.int32)
     plan = as_device_array(
-        np.array([STEPS[2] if i == bands - 1 else STEPS[0] if i == 0 else STEPS[1] for i in range(bands)]), np.int32
+        np.array([MAX_STEPS[2] if i == bands - 1 else MAX_STEPS[0] if i == 0 else MAX_STEPS[1] for i in range(bands)]),
+        np.int32,
     )
     numbers, precision = (
         as_device_array(np.array([limits.rotation, limits.shift, limits.drop]), np.float64),

@@ -12,7 +12,7 @@ from lrcore.imaging.fourier_volume import PADDING, FourierVolume
 from lrcore.imaging.grids import FourierSamples
 from lrcore.imaging.rotations import rotation_exp, rotation_log
 from lrcore.kernels.constants import MAX_MODES, POLISH_STEPS, POLISH_TOLERANCE, TOLERANCE
-from lrcore.kernels.local_search import STEPS, PosteriorModes, SearchLimits
+from lrcore.kernels.local_search import MAX_STEPS, PosteriorModes, SearchLimits
 
 Evaluated = tuple[Any, Any, Any]
 Mode = tuple[FloatArray, float, float, FloatArray]
@@ -126,7 +126,7 @@ def find_posterior_modes(
         thetas = [theta.copy() for theta in starts[b][valid[b]]]
         last = len(samples.ends) - 1
         for band in range(last + 1):
-            steps = STEPS[2] if band == last else STEPS[0] if band == 0 else STEPS[1]
+            steps = MAX_STEPS[2] if band == last else MAX_STEPS[0] if band == 0 else MAX_STEPS[1]
             modes = _prune([_descend(measure, theta, band, steps, prior) for theta in thetas], prior)
             thetas = [mode[0] for mode in modes]
         modes[0] = _polish(measure, modes[0], last, prior)

@@ -11,14 +11,18 @@ from lrcore.kernels.project.cpu import CHUNK, I32, PREFETCH_DISTANCE, C, F
 from lrcore.kernels.simd import constant, fma, load, multiply, pair_sums, prefetch_line
 from lrcore.kernels.sincos import cos_sin
 
-PLACE, FOUND = 17, 10
+LOCATION_COLUMNS, VALUE_COLUMNS = 17, 10
 """Number of columns of the two scratch arrays: where samples are, and what was read there."""
 
 
 @numba.njit(**NUMBA_OPTIONS)
 def allocate_scratch():  # type: ignore[no-untyped-def]
     """Return scratch arrays for a chunk: (spot, where, found)."""
-    return np.empty(CHUNK, np.int32), np.empty(PLACE * CHUNK, np.float32), np.empty(FOUND * CHUNK, np.float32)
+    return (
+        np.empty(CHUNK, np.int32),
+        np.empty(LOCATION_COLUMNS * CHUNK, np.float32),
+        np.empty(VALUE_COLUMNS * CHUNK, np.float32),
+    )
 
 
 @numba.njit(inline="always", **NUMBA_OPTIONS)
@@ -132,7 +136,7 @@ def read_spline_values(data, shape, count, spot, where, found):  # type: ignore[
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def turn_gradient(count, where, found):  # type: ignore[no-untyped-def]
+def gradient_over_rotation(count, where, found):  # type: ignore[no-untyped-def]
     """Pass 3: turn columns 2 … 7 of `found` from ∇S into ∇S × q, and conjugate samples that were read at −q."""
     for j in range(count):
         i = np.uint64(j)

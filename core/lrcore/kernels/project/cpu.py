@@ -14,7 +14,7 @@ from lrcore.kernels.numba_options import NUMBA_OPTIONS
 from lrcore.kernels.simd import constant, fma, load, multiply, pair_sums
 
 CHUNK = 256
-PLACE, FOUND = 6, 2
+LOCATION_COLUMNS, VALUE_COLUMNS = 6, 2
 """Number of columns of the two scratch arrays: where samples are, and what was read there."""
 C = np.uint64(CHUNK)
 PREFETCH_DISTANCE = 8
@@ -25,7 +25,11 @@ F, I32 = np.float32, np.int32
 @numba.njit(**NUMBA_OPTIONS)
 def allocate_scratch():  # type: ignore[no-untyped-def]
     """Return scratch arrays for a chunk: (spot, where, found)."""
-    return np.empty(CHUNK, np.int32), np.empty(PLACE * CHUNK, np.float32), np.empty(FOUND * CHUNK, np.float32)
+    return (
+        np.empty(CHUNK, np.int32),
+        np.empty(LOCATION_COLUMNS * CHUNK, np.float32),
+        np.empty(VALUE_COLUMNS * CHUNK, np.float32),
+    )
 
 
 @numba.njit(**NUMBA_OPTIONS)

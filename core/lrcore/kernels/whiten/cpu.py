@@ -27,7 +27,7 @@ F = np.float32
 
 TILE = 32
 """Columns of a block of a product; matrices are stored in tiles of this many columns."""
-STEP = 4
+BLOCK_ROWS = 4
 """Rows and terms of a block: sizes are padded to multiples of it."""
 
 
@@ -307,7 +307,7 @@ def dft_matrices(n: int, size: int, reach: int) -> tuple[Matrices, Sizes]:
     k, kappa = np.arange(n // 2 + 1), np.arange(reach + 1)
     at_k, at_kappa = 2 * np.pi / n * np.outer(x, k), 2 * np.pi / size * np.outer(kappa, x)
     cosine, sine = (f(at_kappa) * edge @ f(at_k) / n for f in (np.cos, np.sin))
-    rows, terms = round_up(reach + 1, STEP), round_up(n // 2 + 1, STEP)
+    rows, terms = round_up(reach + 1, BLOCK_ROWS), round_up(n // 2 + 1, BLOCK_ROWS)
     tiles, tiles_x = round_up(3 * terms, TILE) // TILE, round_up(reach + 1, TILE) // TILE
     twice = (n / size) ** 2 * np.where((k == 0) | (2 * k == n), 1.0, 2.0)
     along_y = [pad_matrix(matrix, rows, terms) for matrix in (cosine, sine)]

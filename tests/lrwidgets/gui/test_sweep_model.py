@@ -8,7 +8,7 @@ import pytest
 
 from lrcore.errors import InputError
 from lrcore.refinement.parameters import RefineSpec
-from lrwidgets.gui.sweep_runner import SWEEP_PARAMETERS, SweepRunner, parse_sweep, suggested_values
+from lrwidgets.gui.sweep_model import SWEEP_PARAMETERS, SweepRunner, parse_sweep, suggested_values
 from lrwidgets.session.session import Session
 from lrwidgets.session.sweep import parse_values, settings_of_rank
 from lrwidgets.text import fields
@@ -104,8 +104,8 @@ def test_there_has_to_be_a_step_and_nothing_that_runs() -> None:
         with pytest.raises(InputError, match="no step"):
             trying.prepare([("prior", "none")], "20")
         session.step()
-        with pytest.raises(InputError, match="is being worked on"):
+        with pytest.raises(InputError, match="is running"):
             trying.prepare([("prior", "none")], "20")
-        with pytest.raises(InputError, match="how many particles"):
+        with pytest.raises(InputError, match="number of particles"):
             trying.prepare([("prior", "none")], "few")
         gate.release(100)

@@ -1,0 +1,65 @@
+"""Export the present step of a session from a panel."""
+
+from pathlib import Path
+
+from lrcore.errors import InputError
+from lrwidgets.export.step_files import ExportTargets
+from lrwidgets.gui.panel_base import PanelBase
+from lrwidgets.session.session import Session
+
+EXPORT_KINDS = (
+    ("star", "particles.star for RELION"),
+    ("cs", "particles.cs and .csg for CryoSPARC"),
+    ("maps", "half maps, map and mask as .mrc"),
+    ("chimerax", "scene for ChimeraX with fulcrum and motion"),
+    ("fsc_xml", "fsc.xml for EMDB"),
+    ("fsc_star", "postprocess.star with the FSC for RELION"),
+    ("netcdf", "all results as netCDF (xarray)"),
+)
+"""What can be exported: name and label."""
+EXPORT_FILE_NAMES = {
+    "star": "particles.star",
+    "cs": "particles.cs",
+    "maps": "maps",
+    "chimerax": "chimerax",
+    "fsc_xml": "fsc.xml",
+    "fsc_star": "postprocess.star",
+    "netcdf": "results.nc",
+}
+"""Name of the file or folder by kind."""
+OFF = ("cs", "chimerax", "fsc_xml", "fsc_star", "netcdf")
+"""Kinds that are not chosen at first."""
+FOLDER = "refined"
+FOLDER_TIP = "folder to write; it is made if it does not exist"
+EXPORT_TIP = "write the present step"
+
+
+class ExportModel:
+    """Write the present step of a session into a folder."""
+
+    def __init__(self, session: Session, panel: PanelBase) -> None:
+        self.session = session
+        self._panel = panel
+
+    def export(self, folder: str, chosen: list[str]) -> None:
+        """Write the chosen kinds; the message line tells the paths."""
+        self._panel.show_message("writing …", "neutral")
+        self._panel.latest.submit(lambda: export_step(self.session, folder, chosen), self._show_written, "export")
+
+    def _show_written(self, paths: list[Path]) -> None:
+        written = f"wrote {', '.join(map(str, paths))}"
+        self._panel.show_message(written if paths else "nothing written: choose at least one kind of file")
+
+
+def export_step(session: Session, folder: str, chosen: list[str]) -> list[Path]:
+    """Export the chosen kinds into a folder, which is made if it does not exist; return the paths written.
+
+    Raises InputError if no folder is given, something cannot be written, or a source is in the way.
+    """
+    if not folder.strip():
+        raise InputError("no folder is given: type one")
+    base = Path(folder.strip())
+    base.mkdir(parents=True, exist_ok=True)
+    targets: ExportTargets = {}
+    targets.update({name: base / EXPORT_FILE_NAMES[name] for name in chosen})  # type: ignore[typeddict-item]
+    return session.export(**targets)

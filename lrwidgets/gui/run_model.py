@@ -1,0 +1,220 @@
+"""Run iterations of a session: drive it, choose among its steps, show its state, advise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from psygnal import Signal
+
+from lrcore.analysis.advice.finding import Finding
+from lrcore.analysis.comparison import Comparison
+from lrcore.errors import InputError
+from lrcore.records import IterationSummary
+from lrwidgets.gui.panel_base import PanelBase, ProgrammaticChange
+from lrwidgets.plots.catalogue import FIGURE_OF_FINDING
+from lrwidgets.session.advice import apply_finding, findings
+from lrwidgets.session.session import Session
+from lrwidgets.session.view_state import TreeRow, ViewState, make_view_state, parse_iteration_count
+from lrwidgets.text import formatting
+
+RUN_FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
+"""Parameters of the form."""
+PREVIEW_PARTICLES = 500
+TIPS = {
+    "step": "run one iteration",
+    "run": "run this number of iterations, or until convergence",
+    "count": "number of iterations; empty: until convergence",
+    "pause": "pause at the next chunk of particles, or resume",
+    "stop": "stop at the next chunk of particles; finished steps are kept",
+    "preview": f"run one iteration of {PREVIEW_PARTICLES} particles, which is not kept",
+    "rewind": "continue from the selected step with the present settings",
+    "branch": "continue from the selected step with the settings it was run with",
+    "compare": "compare the selected step with the current one",
+    "apply": "continue from this step with the change; the present branch is kept",
+}
+"""Tooltips of the controls."""
+
+
+@dataclass(frozen=True)
+class AdviceRow:
+    """Advice as a panel shows it. figure: name of the figure that shows the evidence; empty for none."""
+
+    finding: Finding
+    figure: str
+
+
+class RunView(Protocol):
+    """What shows a `RunModel`."""
+
+    def show_state(self, state: ViewState) -> None:
+        """Show status, progress, pending changes, and which buttons can be pressed."""
+
+    def show_history(self, text: str) -> None:
+        """Show the history, a line for each iteration."""
+
+    def show_tree(self, rows: Sequence[TreeRow], selected: str | None) -> None:
+        """List the steps and select one of them."""
+
+    def selected_node(self) -> str | None:
+        """Return the selected step."""
+        ...
+
+    def show_advice(self, rows: Sequence[AdviceRow]) -> None:
+        """Show advice in place of the last."""
+
+
+class RunModel:
+    """Drive a session and show its state.
+
+    Attributes
+    ----------
+    comparison_done
+        Emits the result of `compare`.
+    figure_requested
+        Emits the name of a figure to show. Without a listener no advice has a figure.
+    silent
+        Context in which the view sets its own controls.
+    """
+
+    comparison_done = Signal(Comparison)
+    figure_requested = Signal(str)
+
+    def __init__(self, session: Session, panel: PanelBase, view: RunView, shown_elsewhere: Sequence[str] = ()) -> None:
+        """shown_elsewhere: figures that advice need not show."""
+        self.session = session
+        self.silent = ProgrammaticChange()
+        self._panel, self._view, self._shown_elsewhere = panel, view, shown_elsewhere
+        self._shown: ViewState | None = None
+        self._present: str | None = None
+        self._advised: str | None = None
+
+    def start(self) -> None:
+        """Show the session, and follow it."""
+        self._panel.connect(self.session.state_changed, lambda _: self._publish())
+        self._panel.connect(self.session.spec_changed, lambda _: self._publish())
+        self._publish()
+
+    # --- actions
+
+    def step(self) -> None:
+        """Run one iteration."""
+        self.session.step()
+
+    def run(self, typed: str) -> None:
+        """Run a number of iterations as typed; empty: until convergence. Raises InputError for anything else."""
+        text = typed.strip()
+        self.session.run(parse_iteration_count(text) if text else None)
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause at the next chunk of particles, or resume."""
+        (self.session.pause if paused else self.session.resume)()
+
+    def toggle_pause(self) -> None:
+        """Pause, or resume if paused."""
+        self.set_paused(self.session.state.phase not in ("pausing", "paused"))
+
+    def stop(self) -> None:
+        """Stop at the next chunk of particles."""
+        self.session.stop()
+
+    def preview(self) -> None:
+        """Run one iteration of a few particles, which is not kept."""
+        self.session.preview(PREVIEW_PARTICLES)
+
+    def rewind(self) -> None:
+        """Continue from the selected step. Raises InputError if none is selected."""
+        self.session.rewind(self._selected())
+
+    def branch(self) -> None:
+        """Continue from the selected step with its settings. Raises InputError if none is selected."""
+        self.session.branch(self._selected())
+
+    def compare(self) -> None:
+        """Compare the selected step with the current one. Raises InputError if none is selected."""
+        selected = self._selected()
+        self._panel.show_message("comparing …", "neutral")
+        self._panel.latest.submit(lambda: self.session.compare(selected), self._show_comparison, "compare")
+
+    def apply(self, finding: Finding) -> None:
+        """Branch from the current step as the advice says."""
+        node = self.session.state.node
+        assert node is not None  # advice is on a step
+        apply_finding(self.session, node, finding)
+        self._panel.show_message(f"branched: {finding.remedy}; press Step or Run to see the effect")
+
+    def _selected(self) -> str:
+        node = self._view.selected_node()
+        if node is None:
+            raise InputError("no step is selected: run one, and select it in the list")
+        return node
+
+    def _show_comparison(self, result: Comparison) -> None:
+        self._panel.show_message(result.summary_line)
+        self.comparison_done.emit(result)
+
+    # --- state
+
+    def _publish(self) -> None:
+        self._panel.publisher.publish(
+            "state", lambda: self.show(make_view_state(self.session.spec, self.session.state))
+        )
+
+    def show(self, state: ViewState) -> None:
+        """Show a state; what has not changed is left alone. On the publisher's thread."""
+        before, self._shown = self._shown, state
+        with self.silent():
+            self._view.show_state(state)
+        if before is None or before.failure != state.failure:
+            self._panel.show_message(state.failure, "bad")
+        if before is None or before.history != state.history:
+            self._view.show_history(history_text(state.history))
+        if before is None or before.tree != state.tree:
+            self._show_tree(state.tree)
+        self._request_advice(state)
+
+    def _show_tree(self, rows: Sequence[TreeRow]) -> None:
+        """Show the tree; the selected step stays selected until the current step is another one."""
+        present = next((row.node for row in rows if row.is_present), None)
+        selected = self._view.selected_node()
+        if present != self._present or selected is None:
+            selected = present
+        self._present = present
+        with self.silent():
+            self._view.show_tree(rows, selected)
+
+    def _request_advice(self, state: ViewState) -> None:
+        """Request advice on the current step, once it is another one and nothing runs."""
+        if state.busy or self._present == self._advised:
+            return
+        self._advised = node = self._present
+        self.show_findings(())  # those of another step do not apply to this one
+        if node is not None:
+            self._panel.latest.submit(lambda: findings(self.session, node), self.show_findings, "advice")
+
+    def show_findings(self, found: Sequence[Finding]) -> None:
+        """Show findings as advice."""
+        self._view.show_advice([AdviceRow(finding, self._figure_of(finding)) for finding in found])
+
+    def _figure_of(self, finding: Finding) -> str:
+        figure = FIGURE_OF_FINDING.get(finding.name, "")
+        return "" if figure in self._shown_elsewhere or not len(self.figure_requested) else figure
+
+
+def history_text(rows: Sequence[IterationSummary]) -> str:
+    """Return the history as the command line prints it; empty before the start."""
+    return "\n".join([formatting.HISTORY_HEADER, *map(formatting.format_iteration, rows)]) if rows else ""
+
+
+def tree_label(row: TreeRow, indent: str) -> str:
+    """Return a step as a line of the tree. indent: for each branch that it lies below the first."""
+    return f"{indent * row.depth}{'▶ ' if row.is_present else ''}{row.label}"
+
+
+def pending_text(state: ViewState) -> str:
+    """Return the changes that the next iteration will use; empty if there are none."""
+    return f"from the next iteration: {state.pending_changes}" if state.pending_changes else ""
+
+
+def figure_tip(figure: str) -> str:
+    """Return the tooltip of the button that shows a figure."""
+    return f"show the evidence: {figure}"
