@@ -168,7 +168,7 @@ class FakeEngine:
     def _chunked(self, job: Job, iteration: int, stage: str) -> Iterator[Progress]:
         for done in range(1, CHUNKS + 1):
             if self.gate is not None:
-                assert self.gate.acquire(timeout=20)
+                assert self.gate.acquire(timeout=120)
             if iteration == self.fails_at and done == 2:
                 raise self.error
             self.chunks += 1

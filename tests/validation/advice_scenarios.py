@@ -25,6 +25,7 @@ from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reconstruction import reconstruct
 from lrcore.simulation.data_set import FlexibleParticle, simulate_flexible_particle
+from tests.validation.judge import from_corner
 
 BOX, PIXEL_A = 48, 3.5
 EDGE_A = 24.0
@@ -97,18 +98,13 @@ def world(folder: Path, seed: int, data: dict[str, Any], backend: Backend) -> Wo
     }  # fmt: skip
     truth = simulate_flexible_particle(folder, box=BOX, pixel_size_A=PIXEL_A, seed=seed, **chosen)
     spec = RefineSpec(
-        fulcrum=from_corner(truth.phantom.fulcrum_A),
+        fulcrum=from_corner(truth.phantom.fulcrum_A, BOX, PIXEL_A),
         rotation_prior_sd_deg=round(float(np.sqrt(np.mean(np.square(turn)))) * rng.uniform(0.8, 1.25), 2),
         shift_prior_sd_A=round(float(np.hypot(slide, 0.6)) * rng.uniform(0.8, 1.25), 2),
     )
     soft = with_edge(mrc_maps.read_volume(truth.map("mask_b")).data, EDGE_A / PIXEL_A)
     job = Job(truth.particles, Volume(soft, PIXEL_A), spec)
     return World(truth, job, mrc_maps.read_volume(truth.map("gt_b")), rng, backend)
-
-
-def from_corner(point_A: Float64) -> str:
-    """A point in Å from the box centre, as a spec has it."""
-    return ", ".join(f"{x:.2f}" for x in point_A + BOX // 2 * PIXEL_A) + " A"
 
 
 # --- the faults ---
@@ -124,7 +120,9 @@ def _fulcrum(along: float) -> Callable[[World], World]:
     def make(world: World) -> World:
         hinge = world.truth.phantom.fulcrum_A
         middle = centre_of_mass(world.job.mask.data) * PIXEL_A
-        return world.with_spec(fulcrum=from_corner(hinge + along * (middle - hinge)), shift_prior_sd_A=3.0)
+        return world.with_spec(
+            fulcrum=from_corner(hinge + along * (middle - hinge), BOX, PIXEL_A), shift_prior_sd_A=3.0
+        )
 
     return make
 

@@ -18,7 +18,7 @@ from lrcore.refinement.iteration import run_iteration
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.start import start
-from tests.validation.judge import SimulatedCase, last_step, load_case
+from tests.validation.judge import from_corner, last_step, load_case
 
 ITERATIONS = 3
 SEEDS, FULCRA = 20, 10
@@ -38,11 +38,6 @@ def format_score(one: HeldOut) -> str:
     return f"{which}: {one.gain:+.2f} ± {one.error:.2f}"
 
 
-def from_corner(case: SimulatedCase, point_A: np.ndarray) -> str:
-    """A point in Å from the box centre, as a spec has it."""
-    return ", ".join(f"{x:.2f}" for x in point_A + case.mask.box // 2 * case.mask.pixel_size_A) + " A"
-
-
 def main(folder: Path, backend: Backend) -> None:
     """Print each verdict, and how many are right."""
     case, rng = load_case(folder), np.random.default_rng(5)
@@ -53,11 +48,13 @@ def main(folder: Path, backend: Backend) -> None:
         verdict = held_out(first, base, branch(first, case.job(RefineSpec(seed=seed)), backend), backend)
         alike += verdict.better is None
         print(f"seed 0, seed {seed}: {format_score(verdict)}", flush=True)
-    good = branch(first, case.job(RefineSpec(fulcrum=from_corner(case, hinge))), backend)
+    good = branch(
+        first, case.job(RefineSpec(fulcrum=from_corner(hinge, case.mask.box, case.mask.pixel_size_A))), backend
+    )
     for _ in range(FULCRA):
         aside = rng.normal(size=3)
         aside *= rng.uniform(40, 76) / np.linalg.norm(aside)
-        spec = RefineSpec(fulcrum=from_corner(case, hinge + aside))
+        spec = RefineSpec(fulcrum=from_corner(hinge + aside, case.mask.box, case.mask.pixel_size_A))
         verdict = held_out(first, good, branch(first, case.job(spec), backend), backend)
         right += verdict.better == 0
         print(f"the hinge, a point {np.linalg.norm(aside):.0f} Å away: {format_score(verdict)}", flush=True)

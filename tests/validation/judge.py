@@ -175,6 +175,11 @@ def squared_mahalanobis_distance(delta: Float64, covariance: Float64) -> Float64
     return np.einsum("ni,ni->n", delta, np.linalg.solve(covariance, delta[..., None])[..., 0])
 
 
+def from_corner(point_A: Float64, box: int, pixel_size_A: float) -> str:
+    """Return a point in Å from the box centre as the text of a fulcrum, from the corner of the box."""
+    return ", ".join(f"{x:.2f}" for x in point_A + box // 2 * pixel_size_A) + " A"
+
+
 def print_measurement(text: str) -> None:
     """Print a measured number: `pytest -rP` shows it."""
     print(text)

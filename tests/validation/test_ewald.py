@@ -109,7 +109,7 @@ def test_signs_and_maps_are_those_of_relion(backend: Backend, relion: Callable[[
     for ewald, opposite, option in (("positive", "negative", []), ("negative", "positive", ["--reverse_curvature"])):
         command = [relion("relion_reconstruct"), "--i", "particles.star", "--o", "theirs.mrc", "--ctf", "--sym", GROUP]
         command += ["--ewald", "--mask_diameter", "64", "--j", "2", *option]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=600)
         theirs = read_volume(tmp_path / "theirs.mrc").data
         true = [masked_fsc(array, made.truth.data, made.mask.data)[1:] for array in (maps[ewald], theirs)]
         alike, unlike = (masked_fsc(maps[sign], theirs, made.mask.data)[1:] for sign in (ewald, opposite))

@@ -75,7 +75,7 @@ def test_relion_projects_as_we_do(
     volume = Volume(smooth_map(box, seed=box), 3.0)
     write_volume(tmp_path / "map.mrc", volume)
     command = [program, "--i", "map.mrc", "--ang", "poses.star", "--o", "made", "--angpix", "3"]
-    subprocess.run(command + ["--ctf"] * ctf, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    subprocess.run(command + ["--ctf"] * ctf, cwd=tmp_path, check=True, capture_output=True, timeout=600)
     made = mrcfile.read(tmp_path / "made.mrcs")
     if box % 2:
         # relion_project puts the centre of an odd image one pixel too high in x and y.

@@ -67,7 +67,7 @@ def test_relion_reads_the_export(
     program, star = relion("relion_reconstruct"), tmp_path / "refined.star"
     step_files.write_step_particles(star, two_body.job(), two_body_run[1])
     command = [program, "--i", star.name, "--o", "theirs.mrc", "--ctf"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=600)
     theirs = read_volume(tmp_path / "theirs.mrc")
     ours = next(
         e for e in reconstruct(read_particles(star, two_body.folder), None, "C1", backend) if isinstance(e, Volume)

@@ -23,9 +23,9 @@ from scipy.spatial.transform import Rotation
 from lrcore.compute.backend import Backend, get_backend
 from lrcore.records import Step
 from lrcore.refinement.parameters import RefineSpec
-from tests.validation.advice_scenarios import World, from_corner, world
+from tests.validation.advice_scenarios import BOX, PIXEL_A, World, world
 from tests.validation.advice_table import run
-from tests.validation.judge import pose_errors
+from tests.validation.judge import from_corner, pose_errors
 
 FACTORS = (0.5, 1.0, 2.0)
 GRID = tuple(product(FACTORS, FACTORS))
@@ -62,7 +62,7 @@ def true_widths(made: World) -> tuple[float, float]:
 
 def specs(made: World, grid: tuple[tuple[float, float], ...] = GRID) -> Iterator[tuple[str, RefineSpec]]:
     """The priors that are compared: learned, learned with the fulcrum, and fixed ones."""
-    hinge, (turn, shift) = from_corner(made.truth.phantom.fulcrum_A), true_widths(made)
+    hinge, (turn, shift) = from_corner(made.truth.phantom.fulcrum_A, BOX, PIXEL_A), true_widths(made)
     yield LEARNED, RefineSpec(prior="motion", fulcrum=hinge)
     yield ALL_LEARNED, RefineSpec(prior="motion", fulcrum="estimate")
     for a, b in grid:

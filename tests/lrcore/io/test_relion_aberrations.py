@@ -58,7 +58,7 @@ def test_relion_corrects_as_we_do(name: str, relion: Callable[[str], str], tmp_p
     write_particles(bare, replace(made.particles, optics=optics), made.poses_a)
     program = relion("relion_reconstruct")
     command = [program, "--i", star.name, "--o", "relion.mrc", "--ctf", "--pad", "2", *GRIDDING]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=600)
 
     truth, mask = (read_volume(made.map(which)).data for which in ("gt_full", "mask_full"))
     ours, without = our_map(star, backend).data, our_map(bare, backend).data

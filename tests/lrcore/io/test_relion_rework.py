@@ -30,7 +30,7 @@ def star(tmp_path: Path) -> Path:
 
 def reconstructed(program: str, star: Path, *more: str) -> Volume:
     command = [program, "--i", star.name, "--o", "map.mrc", "--ctf", *more]
-    subprocess.run(command, cwd=star.parent, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=star.parent, check=True, capture_output=True, timeout=600)
     return read_volume(star.parent / "map.mrc")
 
 

@@ -50,7 +50,7 @@ def test_poses_of_an_expanded_particle_are_relions(group: str, relion: Callable[
     program = relion("relion_particle_symmetry_expand")
     (tmp_path / "p.star").write_text(TABLE)
     command = [program, "--i", "p.star", "--o", "e.star", "--sym", group, "--ignore_optics"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=600)
     rows = [line.split() for line in (tmp_path / "e.star").read_text().splitlines() if "@" in line]
     theirs = from_euler([[float(angle) for angle in row[1:4]] for row in rows])
     assert unlike(theirs, from_euler([ANGLES]) @ symmetry_operators(group)) < 1e-6
@@ -60,5 +60,5 @@ def test_poses_of_an_expanded_particle_are_relions(group: str, relion: Callable[
 def test_operators_are_those_that_relion_prints(group: str, relion: Callable[[str], str]) -> None:
     """Printed with five decimals where there is more than an axis of z."""
     command = [relion("relion_refine"), "--sym", group, "--print_symmetry_ops"]
-    printed = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=600).stdout
     assert unlike(matrices(printed), symmetry_operators(group)) < 1e-5

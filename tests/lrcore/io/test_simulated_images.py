@@ -31,7 +31,7 @@ def test_relion_reconstructs_the_phantom(relion: Callable[[str], str], tmp_path:
         radius_b_A=24.0,
     )
     command = [program, "--i", "particles.star", "--o", "made.mrc", "--ctf"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=600)
     made, truth = (ft(read_volume(tmp_path / name).data, 3) for name in ("made.mrc", "gt_full.mrc"))
     cross = shell_sum((made * truth.conj()).real, 48, 3)
     fsc = cross / np.sqrt(shell_sum(np.abs(made) ** 2, 48, 3) * shell_sum(np.abs(truth) ** 2, 48, 3))

@@ -92,6 +92,7 @@ def test_a_fraction_is_of_the_ceiling() -> None:
     assert Measurement("x", "free", 20.0, "s").fraction is None
 
 
+@pytest.mark.alone
 def test_times_follow_the_work() -> None:
     assert 0.02 <= fastest_seconds(lambda: time.sleep(0.02), 3) < 0.06
     get_backend("cpu", 1)
@@ -249,6 +250,7 @@ def test_a_relion_that_fails_is_one_line(
     assert "starting" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.alone
 def test_a_relion_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relion, "LOG", tmp_path / "log")
     text = "touch relion/run_it000_optimiser.star; sleep 0.3; touch relion/run_it001_optimiser.star; exec sleep 60"

@@ -450,9 +450,10 @@ def test_text_becomes_what_the_field_wants() -> None:
 def command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'core'}"}
     argv = [sys.executable, "-m", "lrwidgets", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=600)
 
 
+@pytest.mark.alone
 def test_as_a_program(root: Path, files: Files, tmp_path: Path) -> None:
     start = time.monotonic()
     done = command(root, "--help")

@@ -170,6 +170,7 @@ def test_a_large_map_is_shown_coarse_and_then_whole(make: Make, monkeypatch: pyt
     assert np.abs(shown(widget) - widget.mask.data).max() <= 0.5 / 255 + 1e-6
 
 
+@pytest.mark.alone
 def test_two_hundred_moves_leave_the_last_one_and_nothing_behind(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """As fast as they can come; a callback only asks, and few of the masks between are made."""
     monkeypatch.setattr("lrwidgets.jupyter.mask.COARSE", N // 2)
@@ -191,6 +192,7 @@ def test_two_hundred_moves_leave_the_last_one_and_nothing_behind(make: Make, mon
     assert len(widget._history) <= 3
 
 
+@pytest.mark.alone
 def test_the_overlay_follows_a_slider_within_150_ms_in_a_box_of_256(make: Make) -> None:
     """Measured: from the slider's value in the kernel to the overlay's bytes on their way to the browser.
 

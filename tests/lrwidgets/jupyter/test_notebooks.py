@@ -14,9 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 CELL_S = 900
 """No cell takes so long, even on a busy machine."""
-SLOW_MACHINE = re.compile(
-    r"^[-\d]+ [:,\d]+ - distributed\.(nanny|core|utils_perf) - (INFO|WARNING) - .*\n?", re.MULTILINE
-)
+SLOW_MACHINE = re.compile(r"(?m)^[-\d]+ [:,\d]+ - distributed\.(nanny|core|utils_perf) - (INFO|WARNING) - .*\n?")
 """Lines of Dask that a busy machine causes: a worker that ends late, an event loop that had to wait."""
 
 

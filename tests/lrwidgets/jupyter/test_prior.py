@@ -72,6 +72,7 @@ def test_what_is_refused_is_told_and_what_holds_is_shown_again(prior: PriorWidge
     assert prior.message.value == ""
 
 
+@pytest.mark.alone
 def test_a_slider_that_moves_fast_leaves_its_last_value(prior: PriorWidget, session: Session) -> None:
     """200 moves within seconds: no callback blocks, the last one holds, the figure is drawn a few times only."""
     drawn = 0

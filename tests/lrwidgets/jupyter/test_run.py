@@ -263,6 +263,7 @@ def test_two_sessions_do_not_disturb_each_other() -> None:
         second.close()
 
 
+@pytest.mark.alone
 def test_no_callback_blocks(run: RunWidget, gate: threading.Semaphore) -> None:
     run.session.run(1, wait=True)
     assert run.flush()

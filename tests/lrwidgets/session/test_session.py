@@ -19,7 +19,7 @@ from lrwidgets.session.session import Session
 from tests.fakes import CHUNKS, FakeEngine, make_job, make_step, same_bits
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -29,6 +29,17 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
 def permit(gate: threading.Semaphore, chunks: int) -> None:
     for _ in range(chunks):
         gate.release()
+
+
+def run_into_first_iteration(
+    gated: tuple[Session, FakeEngine, threading.Semaphore], iterations: int
+) -> tuple[Session, FakeEngine, threading.Semaphore]:
+    """Run a gated session, which then waits within iteration 1, after its first chunk."""
+    session, engine, gate = gated
+    session.run(iterations)
+    permit(gate, CHUNKS + 1)
+    until(lambda: engine.chunks == CHUNKS + 1)
+    return session, engine, gate
 
 
 def expected_steps(n: int, **spec: Any) -> list[Step]:
@@ -201,10 +212,7 @@ def test_an_edit_is_validated_once_and_announced_once(session: Session) -> None:
 def test_an_edit_takes_effect_with_the_next_iteration(
     gated: tuple[Session, FakeEngine, threading.Semaphore],
 ) -> None:
-    session, engine, gate = gated
-    session.run(2)
-    permit(gate, CHUNKS + 1)
-    until(lambda: engine.chunks == CHUNKS + 1)
+    session, engine, gate = run_into_first_iteration(gated, 2)
     session.edit(rotation_prior_sd_deg=2.0)
     permit(gate, 100)
     until(lambda: session.state.phase == "idle")
@@ -295,10 +303,7 @@ def test_a_preview_before_the_start(session: Session) -> None:
 def test_a_preview_while_paused_leaves_the_run_paused(
     gated: tuple[Session, FakeEngine, threading.Semaphore],
 ) -> None:
-    session, engine, gate = gated
-    session.run(1)
-    permit(gate, CHUNKS + 1)
-    until(lambda: engine.chunks == CHUNKS + 1)
+    session, _, gate = run_into_first_iteration(gated, 1)
     session.pause()
     permit(gate, 1)
     until(lambda: session.state.phase == "paused")

@@ -16,7 +16,7 @@ from lrcore.results.zarr_store import Store
 from lrwidgets.session.session import Session
 from tests.fakes import CHUNKS, PIXEL, FakeEngine, make_job, make_mask, same_bits
 from tests.lrwidgets.conftest import Files
-from tests.lrwidgets.session.test_session import permit, until
+from tests.lrwidgets.session.test_session import permit, run_into_first_iteration, until
 
 
 def another_mask() -> Volume:
@@ -46,10 +46,7 @@ def test_another_mask_holds_from_the_next_iteration_on(session: Session, engine:
 def test_a_mask_that_comes_during_an_iteration_waits_for_its_end(
     gated: tuple[Session, FakeEngine, threading.Semaphore],
 ) -> None:
-    session, engine, gate = gated
-    session.run(2)
-    permit(gate, CHUNKS + 1)
-    until(lambda: engine.chunks == CHUNKS + 1)
+    session, engine, gate = run_into_first_iteration(gated, 2)
     session.use_mask(another_mask())
     permit(gate, 100)
     until(lambda: session.state.phase == "idle")
