@@ -68,9 +68,17 @@ class InspectWidget(Panel):
         self.other = w.Dropdown(options=[], description="compare with", layout=NARROW)
         self.number = w.Dropdown(options=range(1, 7), description="motion", layout=w.Layout(width="160px"))
         self.maps = w.Dropdown(options=MAPS, description="maps", layout=w.Layout(width="240px"))
-        for name in ("what", "step", "other", "number", "maps"):
-            control = getattr(self, name).add_class(f"lrw-inspect-{name}")
-            control.observe(self.catch_errors(lambda _: None if self._silent.is_active else self._draw()), "value")
+        controls = {
+            "what": self.figure_choice,
+            "step": self.step,
+            "other": self.other,
+            "number": self.number,
+            "maps": self.maps,
+        }
+        for name, control in controls.items():
+            control.add_class(f"lrw-inspect-{name}").observe(
+                self.catch_errors(lambda _: None if self._silent.is_active else self._draw()), "value"
+            )
         self.validate = self.button(
             "inspect-ask", "Validate against the other half map", UNCERTAINTY_TIP, self._validate
         )

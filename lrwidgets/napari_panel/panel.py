@@ -142,7 +142,7 @@ class SessionPanel(QWidget):
         return next(i for i in range(self.tabs.count()) if self.tabs.tabText(i) == name)
 
     def _show_requested_figure(self, figure: str) -> None:
-        self._inspect().what.setCurrentText(figure)
+        self._inspect().figure_choice.setCurrentText(figure)
 
     def _show_comparison(self, found: Comparison) -> None:
         self._inspect().compare(found)

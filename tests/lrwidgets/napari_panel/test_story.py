@@ -292,7 +292,7 @@ def two_steps(person: Person, session: Session) -> None:
 def asked_how_sure(person: Person, session: Session) -> None:
     person.press("inspect-sure")
     person.until(lambda: "uncertainty" in session.results().children)
-    person.until(lambda: person.panel.sections["Inspect"].what.currentText() == "Uncertainty")
+    person.until(lambda: person.panel.sections["Inspect"].figure_choice.currentText() == "Uncertainty")
     person.rest()
     person.shoot("uncertainty")
 
