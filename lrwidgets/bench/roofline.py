@@ -42,28 +42,28 @@ def run(options: BenchmarkOptions) -> Iterator[Measurement]:
         options.report(f"{threads} thread(s)")
         get_backend("cpu", threads)
         parameters = {"threads": threads}
-        yield Measurement("ceilings", "copy", copy_speed() / 1e9, "GB/s", parameters)
+        yield Measurement("ceilings", "copy", measure_copy_speed() / 1e9, "GB/s", parameters)
         yield Measurement(
-            "ceilings", "multiply-add, float32", arithmetic_speed(16 * threads) / 1e9, "GFLOP/s", parameters
+            "ceilings", "multiply-add, float32", measure_arithmetic_speed(16 * threads) / 1e9, "GFLOP/s", parameters
         )
         for order in ("random", "planes"):
             for width in (2, 3):
                 known = {**parameters, "window": window, "order": order}
-                nanoseconds = 1e9 * gather_time(samples, width, order == "random") * threads
+                nanoseconds = 1e9 * measure_gather_time(samples, width, order == "random") * threads
                 yield Measurement("ceilings", f"gather {width}³ complex voxels", nanoseconds, "ns/sample/core", known)
     get_backend("cpu", 1)
     known = {"threads": 1, "window": window, "order": "memory"}
-    yield Measurement("ceilings", "add to 2³ voxels", 1e9 * scatter_time(samples), "ns/sample/core", known)
+    yield Measurement("ceilings", "add to 2³ voxels", 1e9 * measure_scatter_time(samples), "ns/sample/core", known)
 
 
 def measure_one_thread(samples: FourierSamples, inserted: FourierSamples) -> Roofline:
     """Measure the limits that kernels are compared with. samples: read along planes. inserted: added to a volume."""
     get_backend("cpu", 1)
-    gather = {width: gather_time(samples, width) for width in (2, 3)}
-    return Roofline(copy_speed(), arithmetic_speed(16), gather, scatter_time(inserted))
+    gather = {width: measure_gather_time(samples, width) for width in (2, 3)}
+    return Roofline(measure_copy_speed(), measure_arithmetic_speed(16), gather, measure_scatter_time(inserted))
 
 
-def copy_speed() -> float:
+def measure_copy_speed() -> float:
     """Return bytes/s of a copy far larger than a cache, read and write counted."""
     from lrcore.kernels.roofline.cpu import copy
 
@@ -72,7 +72,7 @@ def copy_speed() -> float:
     return 2 * source.nbytes / fastest_seconds(lambda: copy(source, target))
 
 
-def arithmetic_speed(lines: int) -> float:
+def measure_arithmetic_speed(lines: int) -> float:
     """Return operations/s of float32 multiply-adds in registers and the first cache."""
     from lrcore.kernels.roofline import CHAIN
     from lrcore.kernels.roofline.cpu import multiply_add
@@ -82,7 +82,7 @@ def arithmetic_speed(lines: int) -> float:
     return 2 * CHAIN * ROUNDS * values.size / seconds
 
 
-def gather_time(samples: FourierSamples, width: int, shuffled: bool = False) -> float:
+def measure_gather_time(samples: FourierSamples, width: int, shuffled: bool = False) -> float:
     """Return wall seconds per sample of reading width³ voxels, along random planes or, shuffled, anywhere."""
     from lrcore.kernels.roofline.cpu import gather
 
@@ -91,7 +91,7 @@ def gather_time(samples: FourierSamples, width: int, shuffled: bool = False) -> 
     return fastest_seconds(lambda: gather(data, at, width), 15) / at.size
 
 
-def scatter_time(samples: FourierSamples) -> float:
+def measure_scatter_time(samples: FourierSamples) -> float:
     """Return seconds per sample of adding to 2³ voxels of a numerator and a denominator, in the order of memory."""
     from lrcore.kernels.roofline.cpu import scatter
 

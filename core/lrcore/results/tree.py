@@ -39,7 +39,7 @@ __all__ = [
     "join_iterations",
     "mask_dataset",
     "step_fulcrum_A",
-    "step_tree",
+    "step_to_datatree",
     "to_mask",
     "to_step",
     "to_tree",
@@ -113,12 +113,12 @@ def to_tree(
     trees = []
     for step, spec, mask in zip(steps, specs, masks, strict=True):
         poses = before.expectation.poses if before else None
-        trees.append(step_tree(replace(job, spec=spec, mask=mask), step, poses, inputs))
+        trees.append(step_to_datatree(replace(job, spec=spec, mask=mask), step, poses, inputs))
         before = step
     return with_mask(join_iterations(trees), mask_dataset(masks[-1])).copy(deep=True)
 
 
-def step_tree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]) -> xr.DataTree:
+def step_to_datatree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]) -> xr.DataTree:
     """Convert one step to a tree by the schema, without /mask.
 
     Parameters

@@ -29,7 +29,7 @@ from lrcore.results.tree import (
     history_from_dataset,
     join_iterations,
     mask_dataset,
-    step_tree,
+    step_to_datatree,
     to_mask,
     to_step,
     with_mask,
@@ -164,7 +164,7 @@ class Store(StepStore):
         self._require_same_run(step.iteration)
         mask = volume_fingerprint(job.mask)
         inputs = self.inputs if mask["digest"] == self._own_mask else {**self.inputs, "mask": mask}
-        tree = step_tree(job, step, self._poses(parent) if parent else None, inputs)
+        tree = step_to_datatree(job, step, self._poses(parent) if parent else None, inputs)
         tree.attrs |= {"parent": parent or "", "sequence": self._next, "mask": mask["digest"]}
         partial = self.path / ".partial"
         problem = f"{self.path}: step {step.iteration} cannot be written"
