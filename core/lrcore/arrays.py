@@ -4,7 +4,6 @@ import numpy as np
 import numpy.typing as npt
 
 Bool = npt.NDArray[np.bool_]
-UInt8 = npt.NDArray[np.uint8]
 UInt32 = npt.NDArray[np.uint32]
 UInt64 = npt.NDArray[np.uint64]
 Int32 = npt.NDArray[np.int32]

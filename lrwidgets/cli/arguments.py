@@ -294,7 +294,8 @@ def _add_mask_shapes(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "shapes",
         "A mask of the shapes alone or, with --threshold, of the density inside them. POINT: box (its centre), "
-        "'x, y, z px' or 'x, y, z A' from the corner of the box, as for a fulcrum. Lengths in A. May be repeated.",
+        "'x, y, z px' or 'x, y, z A' from the corner of the box, or 'x, y, z map', as for a fulcrum. Lengths in A. "
+        "May be repeated.",
     )
     shape = partial(group.add_argument, action="append", default=[])
     shape("--sphere", nargs=2, metavar=("POINT", "RADIUS"), help="sphere about POINT")
@@ -431,7 +432,7 @@ def _recenter(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--point", metavar="POINT",
-        help="new centre: mask (its centre of mass; the default), box, 'x, y, z px' or 'x, y, z A'",
+        help="new centre: mask (its centre of mass; the default), box, 'x, y, z px', 'x, y, z A' or 'x, y, z map'",
     )  # fmt: skip
     add("--box", type=_positive_int, metavar="N", help="new box in pixels (default: unchanged)")
     add("--back", action="store_true", help="restore the original images, box and centre, at the current poses")

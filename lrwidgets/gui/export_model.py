@@ -42,7 +42,7 @@ class ExportModel:
         self._panel = panel
 
     def export(self, folder: str, chosen: list[str]) -> None:
-        """Write the chosen kinds; the message line tells the paths."""
+        """Write the chosen kinds; the message line shows the paths."""
         self._panel.show_message("writing …", "neutral")
         self._panel.latest.submit(lambda: export_step(self.session, folder, chosen), self._show_written, "export")
 

@@ -81,7 +81,7 @@ class InspectModel:
     def request_local_resolution(
         self, node: str, show: Callable[[Any], None], convert: Callable[[LocalResolutionMap], Any] = lambda found: found
     ) -> None:
-        """Request the local resolution of a step, converted on the slow thread; the message line tells the progress."""
+        """Request the local resolution of a step, converted on the slow thread; the message line shows the progress."""
 
         def compute() -> Any:
             local = local_resolution_of(self.session, node, self._report)
@@ -93,7 +93,7 @@ class InspectModel:
         self._request(compute, show, "local", slow=True)
 
     def request_uncertainty(self, node: str, show: Callable[[], None]) -> None:
-        """Validate the posteriors of a step against the other half map; the message line tells the progress."""
+        """Validate the posteriors of a step against the other half map; the message line shows the progress."""
 
         def report(at: Progress) -> None:
             self._report(f"posteriors: {at.done} of {at.total} particles …")

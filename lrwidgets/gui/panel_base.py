@@ -25,7 +25,7 @@ class PanelBase:
     Attributes
     ----------
     publisher
-        Writes to the widgets, on the thread that the toolkit wants.
+        Writes to the widgets, on the thread that the toolkit requires.
     latest
         Computes what a slider or a choice requests; only the newest request of each key counts.
     slow

@@ -24,7 +24,7 @@ class FieldValue:
 
 
 def control_kind(field: ParameterField) -> ControlKind:
-    """Return how a field is drawn. Numbers are typed as text, so that the refusal is ours."""
+    """Return how a field is drawn. Numbers are typed as text, so that this program validates them."""
     if field.kind in ("choice", "switch"):
         return field.kind
     return "slider" if field.name in SLIDERS else "text"
@@ -80,5 +80,5 @@ class ParameterFormModel:
                 self._show_field(name, field_value(field, self._session.spec))
 
     def _publish(self) -> None:
-        """Show the spec as it is when the publisher gets to it."""
+        """Show the spec of the moment at which the publisher writes."""
         self._panel.publisher.publish(self, self.show)

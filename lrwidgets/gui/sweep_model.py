@@ -162,7 +162,7 @@ class SweepModel:
             self._panel.show_message(apply_ranked_settings(self.session, self.result, rank))
 
     def figure(self, narrow: bool = False) -> Figure:
-        """Draw the result, which has to be there. narrow: for a side panel."""
+        """Draw the result, which must exist. narrow: for a side panel."""
         assert self.result is not None
         return plots.sweep(self.result, narrow)
 

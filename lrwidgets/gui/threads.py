@@ -86,7 +86,7 @@ class _NewestTaskThread:
 
 
 class PublisherLike(Protocol):
-    """Queue of writes to widgets, done on the thread that the toolkit wants."""
+    """Queue of writes to widgets, done on the thread that the toolkit requires."""
 
     def publish(self, key: Hashable, write: Task) -> None:
         """Call `write` soon, unless another one of the same key comes first; never blocks."""

@@ -112,10 +112,10 @@ class MotionWidths:
     sd : per axis, of rotations in degrees and of shifts in Å
     error : standard errors of these two
     undetermined : which of the two, "rotation" or "shift", the poses hardly determine
-    axes
+    rotation_sd_range_deg
         SD of the rotations about the widest and about the narrowest axis, degrees; None unless they differ
         significantly.
-    turns : (3, 3) covariance of the rotations, degree², if `axes` is given
+    rotation_covariance_deg2 : (3, 3) covariance of the rotations, degree², if `rotation_sd_range_deg` is given
     """
 
     sd: tuple[float, float]

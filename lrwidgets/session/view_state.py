@@ -28,7 +28,7 @@ class TreeRow:
     node : id of the step
     depth : depth of its branch, 0 for the first
     label : one line of text
-    here : True for the present step
+    is_present : True for the present step
     """
 
     node: str
@@ -48,7 +48,7 @@ class ViewState:
     share : completed share of the present stage, 0 to 1
     progress : stage and remaining time as text
     busy, paused : which buttons are enabled
-    rows : the history, one summary per iteration
+    history : one summary per iteration
     tree : all steps, each branch below its parent
     pending_changes : differences of the spec from that of the present step, or empty
     """

@@ -54,6 +54,24 @@ def test_docstrings_say_what_a_thing_does(root: Path) -> None:
     assert len(found) <= MOST["vague docstrings"], found
 
 
+def listed_attributes(node: ast.ClassDef) -> set[str]:
+    """Return the names in the Attributes section of a class's docstring; empty without one."""
+    section = re.search(r"^Attributes\n-+\n(.*?)(?=\n\n|\Z)", ast.get_docstring(node) or "", re.MULTILINE | re.DOTALL)
+    heads = [line.split(" :")[0] for line in section[1].splitlines() if line[:1].strip()] if section else []
+    return {name.strip() for head in heads for name in head.split(",")}
+
+
+def test_listed_attributes_of_data_classes_are_fields(root: Path) -> None:
+    wrong = {}
+    for module, tree in modules(root).items():
+        for name, node in definitions(tree):
+            if isinstance(node, ast.ClassDef) and "dataclass" in str([ast.unparse(d) for d in node.decorator_list]):
+                fields = {ast.unparse(child.target) for child in node.body if isinstance(child, ast.AnnAssign)}
+                if missing := listed_attributes(node) - fields:
+                    wrong[f"{module}: {name}"] = missing
+    assert wrong == {}
+
+
 def test_few_functions_take_many_arguments(root: Path) -> None:
     found = [
         f"{module}: {name}"

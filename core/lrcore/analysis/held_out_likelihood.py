@@ -68,8 +68,8 @@ class HeldOut:
     error : standard error of `gain`
     p : p value of the paired Student's t-test, two-sided
     better : index of the better step, 0 or 1; None if there is no significant difference
-    marginal : True if the scores include the pose priors. They cannot for a re-centred search, because a step does not
-        store the centre of its search; then both scores are without priors.
+    priors_counted : True if the scores include the pose priors. They cannot for a re-centred search, because a step
+        does not store the centre of its search; then both scores are without priors.
     """
 
     rows: npt.NDArray[np.int64]

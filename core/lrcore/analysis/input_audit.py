@@ -45,7 +45,7 @@ class HandAndScaleTest:
 
     Attributes
     ----------
-    given : log-likelihood of the half maps as they are, relative to no map
+    given_log_likelihood : log-likelihood of the half maps as they are, relative to no map
     mirror : name of the best reflection, a key of `MIRRORS`
     mirror_gain : its gain over the half maps as they are
     scale : most likely size of the given maps relative to the correct one, one of `SCALES`
@@ -65,8 +65,8 @@ class InputAudit:
 
     Attributes
     ----------
-    shared : correlation of the half maps of step 0 in the solvent
-    later : the same of the half maps of iteration 1; None before there is one
+    solvent_correlation : correlation of the half maps of step 0 in the solvent
+    solvent_correlation_iteration_1 : the same of the half maps of iteration 1; None before there is one
     hand_and_scale : test of the given half maps; None if they were reconstructed from the images
     """
 
@@ -75,7 +75,7 @@ class InputAudit:
     hand_and_scale: HandAndScaleTest | None
 
     def with_first_iteration(self, second: Step, workers: int = 1) -> "InputAudit":
-        """Return the audit with `later` from the half maps of iteration 1.
+        """Return the audit with the solvent correlation of the half maps of iteration 1.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ def audit_input(job: Job, first: Step, backend: Backend) -> InputAudit:
     Returns
     -------
     InputAudit
-        Without `later`, which iteration 1 adds.
+        Without `solvent_correlation_iteration_1`, which iteration 1 adds.
 
     Raises
     ------

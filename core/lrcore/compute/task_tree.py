@@ -102,7 +102,9 @@ class _Group:
     Attributes
     ----------
     shared_value, shared_handle : what all parts need, and its form for `submit` (None until it is sent)
+    parts : input of each part
     weights : of the parts, for `MapReduce.done`
+    tree : merges the results of the parts
     attempts : how often each part was started
     futures : running calls, by part
     done : finished parts

@@ -380,7 +380,7 @@ def ft_of_padded(array: npt.NDArray[np.floating], size: int, reach: int, workers
 def ift_cropped(spectrum: Complex64, size: int, n: int, workers: int = 1) -> Float32:
     """Return the middle (n, n, n) of a map of `size` voxels from its FT in the layout of `ft_of_padded`, in one block.
 
-    Each axis is cropped right after it is transformed, so that little is transformed in vain.
+    Each axis is cropped right after it is transformed, so that few samples are transformed unnecessarily.
 
     Parameters
     ----------

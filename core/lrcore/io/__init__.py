@@ -93,7 +93,7 @@ def write_particles(
 
 
 def _is_cryosparc(path: Path) -> bool:
-    """Tell the format by the extension or, for other names, by the first bytes."""
+    """Return whether a file is CryoSPARC's, from the extension or, for other names, from the first bytes."""
     suffix = path.suffix.lower()
     if suffix in (".cs", ".csg", ".star"):
         return suffix != ".star"

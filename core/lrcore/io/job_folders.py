@@ -153,7 +153,7 @@ def _masks(folder: Path, groups: list[CsSource]) -> list[Path]:
 
 
 def _has_poses(path: Path) -> bool:
-    """Tell whether a .cs has poses by its field names, which are in the header of the file."""
+    """Return whether a .cs has poses, from its field names, which are in the header of the file."""
     if "passthrough" in path.name:
         return False
     try:

@@ -195,7 +195,7 @@ class LocalFscWindow:
         Samples of a half-complex FT sorted by shell.
     start
         First entry of `order` of each shell.
-    times
+    multiplicity
         How often each of these samples occurs in the full FT.
     """
 

@@ -90,7 +90,7 @@ class Atoms:
 
     Attributes
     ----------
-    places_A : (m, 3)
+    positions_A : (m, 3)
         Positions (x, y, z) in Å in the frame of the map's file.
     radius_A
         Distance in Å.

@@ -63,7 +63,7 @@ class MotionParameters:
     ----------
     mean : μ (6,)
     covariance : Ψ (6, 6)
-    outliers : share of the second class
+    outlier_share : share of the second class
     outlier_variance : (2,) of its rotations (rad²) and shifts (Å²)
     """
 
@@ -105,8 +105,8 @@ class MapFrameEvidence:
     g : (n, 6)
     precision : J (n, 5, 5)
     information : h (n, 5)
-    given : (6, 6), mode of the prior of Ψ
-    outlier_variance : (2,), mode of the prior of the second class's variances
+    prior_covariance : (6, 6), mode of the prior of Ψ
+    prior_outlier_variance : (2,), mode of the prior of the second class's variances
     """
 
     G: Float64

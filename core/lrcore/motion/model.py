@@ -89,7 +89,7 @@ class Motion:
     mean : μ (6,) of (ω, d), rad and Å
     covariance : Ψ (6, 6)
     error : (21, 21) covariance of the error of the upper triangle of Ψ
-    outliers : share of the particles in the second class
+    outlier_share : share of the particles in the second class
     outlier_variance : (2,) variances of the second class, of rotations (rad²) and shifts (Å²)
     inlier_probability : (n,) probability of the first class
     coordinates : ⟨m⟩ (n, 6)
@@ -162,7 +162,7 @@ def motion_evidence(
     limits: SearchLimits,
     fulcrum_A: tuple[float, float, float],
 ) -> tuple[MotionEvidence, npt.NDArray[np.int64]]:
-    """Return what the images say of the motion, with the prior of the search taken out of its posterior.
+    """Return what the images say about the motion, with the prior of the search taken out of its posterior.
 
     With the posterior N(θ̂, Σ) and the prior N(θ₀, P⁻¹) of the search,
 

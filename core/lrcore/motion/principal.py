@@ -33,10 +33,10 @@ class PrincipalMotions:
     fulcrum_A : (3,), (x, y, z) in Å from the box centre
     covariance_A2 : (3, 3) of its error
     displacement_A : (6,) root mean square displacement of the body's mass along each
-    turn : (6, 3), rotation vector of one SD, rad
+    rotation : (6, 3), rotation vector of one SD, rad
     shift_A : (6, 3), shift of the fulcrum of one SD, Å
     coordinates : (n, 6), in SD
-    error : (n, 6), SD of their errors, in SD
+    coordinate_sd : (n, 6), SD of their errors, in SD
     inlier_probability : (n,) probability that the particle is no outlier
     widths : (2,) SDs per axis of the motion about the fulcrum, rad and Å
     widths_error : (2,) SDs of their errors

@@ -52,7 +52,7 @@ class Recentring:
     ----------
     point : (x, y, z) voxels from the centre of the original box
     box : pixels of the new box
-    before : pixels of the original box
+    original_box : pixels of the original box
     pixel_size_A : Å
     """
 

@@ -40,11 +40,11 @@ class HalfSetContext:
     Attributes
     ----------
     spec : parameters of the refinement
-    shape : geometry of the search
+    geometry : geometry of the search
     reference : of the half set
     noise : (groups, shells) σ²
     typical_sd : SD of a valid image, see `bad_images`
-    keep_outside : True to insert whole images into the map, False to insert the subtracted ones
+    insert_whole_images : True to insert whole images into the map, False to insert the subtracted ones
     largest_magnification : largest factor by which the frequencies of the map exceed those of the images
     """
 

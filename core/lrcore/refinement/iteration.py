@@ -128,7 +128,7 @@ class IterationContext:
     ----------
     job : with the mask of this iteration, and particles with their amplitudes in force
     last : the step before, whose half maps are the references
-    shape : geometry of the search
+    geometry : geometry of the search
     outside : density outside the mask that is subtracted, or None
     cutoff_A : (n, n, n) low-pass of each voxel, or None
     search_key : text that changes with the search, see `geometry.search_key`

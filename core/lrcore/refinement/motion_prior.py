@@ -86,7 +86,7 @@ def estimate_motion_prior(
 def evidence_from_search(
     particles: Particles, expectation: Expectation, centres: Poses, search: SearchSettings
 ) -> tuple[MotionEvidence, npt.NDArray[np.int64]]:
-    """Return what the images of a search say of the motion, and the rows of these images.
+    """Return what the images of a search say about the motion, and the rows of these images.
 
     Parameters
     ----------

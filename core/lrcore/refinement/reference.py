@@ -143,7 +143,7 @@ def make_reference(
         (filtered,) = local_lowpass((array,), geometry.pixel_size_A, cutoff_A, workers, butterworth)
     lattice: Lattice = make_lattice(geometry.limits, period, spacing)
     # Corrected for the quadratic B-spline of `evaluate_likelihood`. The lattice reads it trilinearly, for which the rim
-    # of the window is up to 1 / sinc(1/4) too strong per axis. A first search bears that, and the mask is soft there.
+    # of the window is up to 1 / sinc(1/4) too strong per axis. A first search tolerates it, and the mask is soft there.
     frame = SearchFrame(
         masked_window_ft(filtered, mask, geometry, samples, workers, magnification),
         samples,

@@ -68,7 +68,7 @@ class Lattice:
     ----------
     rotations : (L, 3, 3)
     vectors : (L, 3), their rotation vectors, rad
-    near : (L, L), True for pairs so close that they belong to one maximum
+    same_maximum : (L, L), True for pairs so close that they belong to one maximum
     shifts : (T,) along each axis, px
     penalty_rotation : (L,) −log prior
     penalty_shift : (T, T) −log prior, 1e30 beyond the extent

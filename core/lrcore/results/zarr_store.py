@@ -510,7 +510,7 @@ def _attributes(folder: Path) -> dict[str, Any]:
     try:
         metadata = json.loads((folder / "zarr.json").read_text())
         attributes: dict[str, Any] = dict(metadata["attributes"])
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{folder}: is not an lrwidgets run: give the folder that --out named") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder}/zarr.json: cannot be read ({error}): restore it from a copy") from error

@@ -147,6 +147,8 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text('{"attributes": {"format": "other"}}')
     with pytest.raises(InputError, match="is not an lrwidgets run"):
         Store.open(tmp_path)
+    with pytest.raises(InputError, match="is not an lrwidgets run"):
+        Store.open(tmp_path / "zarr.json")
     (tmp_path / "zarr.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         Store.open(tmp_path)
