@@ -359,7 +359,7 @@ def test_a_hinge_is_told_and_what_to_do_about_it(capsys: Out) -> None:
         out = capsys.readouterr().out
         assert ("anisotropic  rotations of 4" in out) == told
         assert ("try          --set prior=motion --set fulcrum=estimate" in out) == told
-        assert ("one axis" in str(motion_widths(hinge))) == told
+        assert ("differ by axis" in str(motion_widths(hinge))) == told
 
 
 def test_motion_of_a_run(run: Path, capsys: Out) -> None:
@@ -379,7 +379,7 @@ def test_motion_of_a_run(run: Path, capsys: Out) -> None:
     assert main(["motion", str(run)]) == 0
     out = capsys.readouterr().out
     assert "try          --set" in out
-    assert "undetermined The poses hardly tell how wide the shifts are" in out
+    assert "undetermined The poses hardly determine the SD of the shifts" in out
 
 
 def test_motion_of_no_iteration(run: Path, capsys: Out) -> None:

@@ -28,7 +28,7 @@ NAMES = [
     "compare",
     "status",
     "progress",
-    "pending",
+    "unrun",
     "history",
     "tree",
     "advice",
