@@ -129,7 +129,7 @@ def test_inverted_contrast_is_read_from_a_converted_file(make, capsys) -> None:
 
 def test_an_output_that_is_no_particle_file_is_refused(make, capsys) -> None:
     assert main(["convert", str(make.star()), str(make.folder / "a.txt")]) == 2
-    assert "a.txt: name it .star or .cs" in capsys.readouterr().err
+    assert "a.txt: unknown type: name the file .star or .cs" in capsys.readouterr().err
 
 
 def test_cryosparc_tools_reads_a_converted_file(make) -> None:

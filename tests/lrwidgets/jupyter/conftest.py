@@ -15,6 +15,10 @@ from tests.lrwidgets.jupyter.lab import Lab, Notebook, browse, serve, write_note
 SUBSHELLS = ("perCommTarget", "disabled")
 
 
+LOST_QUESTION = "Canceled future for kernel_info_request"
+"""Error of a page that was reloaded because its kernel never answered; see `Notebook.open`."""
+
+
 @pytest.fixture
 def session() -> Iterator[Session]:
     """A session on made-up data with a made-up engine."""
@@ -69,7 +73,7 @@ def open_notebook(
     for number, notebook in enumerate(opened):
         notebook.screenshot(f"end-of-{request.node.originalname}-{number}")
         notebook.close()
-    assert errors == []
+    assert [error for error in errors if LOST_QUESTION not in error] == []
 
 
 @pytest.fixture

@@ -254,12 +254,23 @@ class Notebook:
         return self._kernel
 
     def open(self) -> None:
-        """Show it, anew if it was shown; its kernel goes on."""
+        """Show the notebook, or reload it; its kernel goes on.
+
+        On a busy machine JupyterLab can lose its first question to a kernel, and then waits for ever: it is reloaded once.
+        """
+        self._load()
+        try:
+            self.wait_idle()
+        except AssertionError:
+            self._load()
+            self.wait_idle()
+
+    def _load(self) -> None:
+        """Load the page and wait for its cells."""
         self.page.goto(f"{self.lab.url}/doc/tree/{self.name}?token={TOKEN}")
         self.page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext")
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.ready")
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        self.wait_idle()
 
     def close(self) -> None:
         """Close the page and end its kernel."""

@@ -352,7 +352,9 @@ def test_closing_the_viewer_over_a_run_asks(person: Person, monkeypatch: pytest.
     session.run()
     person.until(lambda: session.state.phase == "running" and session.state.done > 0)
     closed = window.close() if answer == "No" else not panel._guard.eventFilter(window, _close_event())
-    assert asked == ["A refinement is running. Stop it at the next chunk of particles and close? Finished steps are kept."]
+    assert asked == [
+        "A refinement is running. Stop it at the next chunk of particles and close? Finished steps are kept."
+    ]
     if answer == "No":
         assert not closed
         assert session.state.phase == "running"
