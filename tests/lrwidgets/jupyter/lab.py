@@ -256,7 +256,7 @@ class Notebook:
     def open(self) -> None:
         """Show the notebook, or reload it; its kernel goes on.
 
-        On a busy machine JupyterLab can lose its first question to a kernel, and then waits for ever: it is reloaded once.
+        On a busy machine JupyterLab can lose its first request to a kernel and waits for ever: it is reloaded once.
         """
         self._load()
         try:
