@@ -166,7 +166,7 @@ def test_a_run_is_driven_and_shown(panel: FakePanel, session: Session) -> None:
     (state,) = view.last("show_state")
     assert (state.busy, state.paused) == (False, False)
     rows, selected = view.last("show_tree")
-    assert [row.here for row in rows] == [False, False, True]
+    assert [row.is_present for row in rows] == [False, False, True]
     assert selected == session.state.node
     assert view.last("show_history")[0].count("\n") == 4
     with pytest.raises(InputError, match="whole number"):
