@@ -141,7 +141,7 @@ def test_recentred_before_or_after(made: FlexibleParticle, tmp_path: Path, capsy
     framed = [tmp_path / "f" / "particles.star", "--mask", tmp_path / "f" / "mask.mrc", *halves]
     told(capsys, "subtract", *framed, "--out", tmp_path / "fs")
     assert main(["recenter", str(tmp_path / "fs" / "particles.star"), "--back", "--out", str(tmp_path / "x")]) == 2
-    assert "undo that first (lrwidgets subtract --back)" in capsys.readouterr().err
+    assert "undo the subtraction first (lrwidgets subtract --back)" in capsys.readouterr().err
     told(capsys, "subtract", tmp_path / "fs" / "particles.star", "--back", "--out", tmp_path / "fs-")
     told(capsys, "recenter", tmp_path / "fs-" / "particles.star", "--back", "--out", tmp_path / "fs--")
     told(capsys, "subtract", *inputs(made), "--out", tmp_path / "s")
