@@ -5,7 +5,6 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,7 +40,7 @@ def write(docs: Path) -> list[Path]:
     """
     folder = docs / "api"
     folder.mkdir(exist_ok=True)
-    modules = {name: import_module(name) for name in present_modules()}
+    modules = {name: import_module(name) for name in PUBLIC_MODULES}
     for name, module in modules.items():
         _write_if_changed(folder / f"{name}.rst", page(module))
     _write_if_changed(folder / "packages.md", package_table(docs.parent))
@@ -50,11 +49,6 @@ def write(docs: Path) -> list[Path]:
         if path.stem not in expected:
             path.unlink()
     return [folder / f"{name}.rst" for name in modules]
-
-
-def present_modules() -> list[str]:
-    """Return the names of the public modules that exist."""
-    return [name for name in PUBLIC_MODULES if find_spec(name) is not None]
 
 
 def public_objects(module: ModuleType) -> dict[str, Any]:
@@ -112,7 +106,7 @@ def _write_if_changed(path: Path, text: str) -> None:
 def public_names() -> dict[str, str]:
     """Return a table from where a public object is defined to the name under which it is documented."""
     table: dict[str, str] = {}
-    for name in present_modules():
+    for name in PUBLIC_MODULES:
         for key, each in public_objects(import_module(name)).items():
             home = f"{getattr(each, '__module__', name)}.{getattr(each, '__qualname__', key)}"
             table.setdefault(home, f"{name}.{key}")
@@ -121,7 +115,7 @@ def public_names() -> dict[str, str]:
 
 def undocumented() -> Iterator[str]:
     """Yield the public classes, functions, methods and properties that have no docstring."""
-    for name in present_modules():
+    for name in PUBLIC_MODULES:
         for key, each in public_objects(import_module(name)).items():
             if (inspect.isclass(each) or inspect.isfunction(each)) and not inspect.getdoc(each):
                 yield f"{name}.{key}"
