@@ -21,6 +21,7 @@ from lrcore.imaging import ctf
 from lrcore.imaging.aberrations import ctf_offset, envelope_squares, odd_phase_correction
 from lrcore.imaging.grids import ft
 from lrcore.io.image_stacks import StackReader
+from lrcore.particles.background import remove_background
 from lrcore.particles.bad_images import VALID, find_defects, typical_sd
 from lrcore.records import Particles
 
@@ -38,7 +39,8 @@ class Batch:
     ----------
     rows : (B,) rows of the particles
     spectrum : (B, n, n // 2 + 1), FT with origin n // 2
-        Corrected for beam tilt and other odd aberrations, and for a premultiplied CTF.
+        Without the background (`background`), corrected for beam tilt and other odd aberrations, and for a
+        premultiplied CTF.
     ctf : (B, n, n // 2 + 1), with the scale and B-factor of each particle
     bad : (B,) the image is invalid (`bad_images`); its spectrum and CTF are 0, so that its weight is 0
     """
@@ -217,6 +219,7 @@ def batches(
             images, finite = reader.read_with_finite_flags(part)
             bad = find_defects(images, finite, usual_sd) != VALID
             images[bad] = 0.0
+            remove_background(images)
             spectrum = ft(backend.to_device(images), 2, backend.threads, backend.fft)
             return spectrum.astype(np.complex64, copy=False), bad
 

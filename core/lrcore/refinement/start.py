@@ -15,6 +15,7 @@ from lrcore.compute.backend import Backend
 from lrcore.compute.timing import peak_memory_MB
 from lrcore.imaging.aberrations import largest_magnification
 from lrcore.maps.fsc import fsc_curves
+from lrcore.particles.background import warn_background
 from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.records import Expectation, HalfMaps, IterationSummary, Progress, Step, Volume
 from lrcore.refinement.calibration import Calibration, calibrate, sample_rows
@@ -49,6 +50,7 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     """
     check_job(job)
     began = time.perf_counter()
+    warn_background(job.particles)
     maps = job.half_maps
     if maps is None:
         volumes = []
