@@ -502,6 +502,9 @@ class Step:
     intensity
         Amplitude of the signal of each optics group relative to the scale in the file, measured at the start; empty for
         a single group.
+    outside_fraction
+        By half set, fraction of the density outside the mask that was in the images at the start; below 1 where it had
+        been subtracted before.
     search
         Settings of the search; None at the start and for runs written by versions that did not store them.
     """
@@ -516,6 +519,7 @@ class Step:
     converged: bool = False
     search_key: str = ""
     intensity: tuple[float, ...] = ()
+    outside_fraction: tuple[float, float] = (1.0, 1.0)
     search: SearchSettings | None = None
 
     def _repr_html_(self) -> str:

@@ -117,4 +117,4 @@ def _frame_moments(n: int, width: int) -> Float64:
 
 def _coordinates(n: int) -> Float64:
     """Return the coordinates of n pixels about the middle of the image."""
-    return np.arange(n) - (n - 1) / 2
+    return np.arange(n, dtype=np.float64) - (n - 1) / 2

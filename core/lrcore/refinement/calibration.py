@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.arrays import Float64
+from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
 from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
@@ -30,6 +30,8 @@ from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
 from lrcore.records import HalfMaps, Particles, Progress, Volume
 from lrcore.refinement.noise import GROUP_SHRINKAGE_IMAGES, MAX_SAMPLED_IMAGES
+from lrcore.refinement.outside_fraction import IMAGES, measure_outside_fraction
+from lrcore.refinement.reconstruction import collect_return_value
 
 ANTICORRELATION_SIGMAS = 5.0
 """Anticorrelation of images and map, in SDs of chance, from which on they are taken for opposite contrast."""
@@ -49,10 +51,12 @@ class Calibration:
     ----------
     half_maps : scaled per shell
     intensity : (groups,) amplitude of each optics group's signal, about 1; empty for a single group
+    outside_fraction : by half set, fraction of the density outside the mask that the images contain
     """
 
     half_maps: HalfMaps
     intensity: tuple[float, ...]
+    outside_fraction: tuple[float, float] = (1.0, 1.0)
 
 
 def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.int64]:
@@ -69,20 +73,27 @@ def calibrate(
 ) -> Iterator[Progress | Calibration]:
     """Yield progress, then the half maps on the scale of the images.
 
-    Images whose density outside the mask is already subtracted are compared with the density inside the mask alone.
-    Raises InputError when images and map have opposite contrast.
+    Images from which density outside the mask is already subtracted, as they are marked or as is measured, are compared
+    with what is left of it. Raises InputError when images and map have opposite contrast, and as
+    `measure_outside_fraction`.
     """
-    n = particles.box
-    region = mask.data if particles.subtracted else inscribed_sphere(n)
-    curve = masked_fsc(maps.first.data, maps.second.data, region, backend.threads)
-    gain = wiener_gain(curve)
+    n, measured = particles.box, 0 if particles.subtracted else min(2 * IMAGES, len(particles))
+    rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
+    done, total = 0, measured + len(rows[1]) + len(rows[2])
+    fraction = (0.0, 0.0)
+    if not particles.subtracted:
+        found: list[tuple[float, float]] = []
+        for count in collect_return_value(found, measure_outside_fraction(particles, maps, mask, backend)):
+            done += count
+            yield Progress(0, "start", done, total)
+        (fraction,) = found
+    curves = [masked_fsc(maps.first.data, maps.second.data, _region(mask, f), backend.threads) for f in fraction]
     samples = half_plane(n, ((n - 1) // 2 / largest_magnification(particles),))
     sums = np.zeros((len(particles.optics), 4, n // 2 + 1))
-    rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
-    done, total = 0, len(rows[1]) + len(rows[2])
     images = np.bincount(particles.group[np.concatenate(list(rows.values()))], minlength=len(particles.optics))
     for half in (1, 2):
-        other = filter_map(maps.half(3 - half).data * region, gain, backend.threads)
+        other = maps.half(3 - half).data * _region(mask, fraction[half - 1])
+        other = filter_map(other, wiener_gain(curves[half - 1]), backend.threads)
         volume = backend.volume_to_device(map_to_fourier_volume(other, (n - 1) // 2, backend.threads))
 
         def work(batch: Batch, volume: FourierVolume = volume) -> int:
@@ -92,14 +103,22 @@ def calibrate(
         for count in map_batches(particles, rows[half], backend, work):
             done += count
             yield Progress(0, "start", done, total)
-    scale = _scale(sums.sum(axis=0), curve)
+    scale = _scale(sums.sum(axis=0), np.mean(curves, axis=0))
     if _is_anticorrelated(sums.sum(axis=0)):
         raise InputError(
             f"{particles.path}: images and map have opposite contrast: invert one of them (particles white on black); "
             "if both are right, the map has the other handedness or does not belong to these poses"
         )
     scaled = HalfMaps(*(_scale_map(m, scale, backend.threads) for m in (maps.first, maps.second)))
-    yield Calibration(scaled, tuple(intensities(sums, scale, images).tolist()) if len(sums) > 1 else ())
+    yield Calibration(scaled, tuple(intensities(sums, scale, images).tolist()) if len(sums) > 1 else (), fraction)
+
+
+def _region(mask: Volume, fraction: float) -> Float32:
+    """Return the weight (n, n, n) of the density that images with this fraction of the density outside show."""
+    if fraction == 0:
+        return mask.data
+    sphere = inscribed_sphere(mask.box)
+    return sphere if fraction == 1 else (mask.data + fraction * (1 - mask.data)) * sphere
 
 
 def _accumulate(

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from lrcore.arrays import Float32
 from lrcore.compute.backend import Backend
 from lrcore.imaging.fourier_volume import filter_map
@@ -27,9 +29,15 @@ def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> Ou
     -------
     OutsideDensity or None
         None when nothing is subtracted (`subtract_outside` off, or no significant density outside), or when the images
-        are already subtracted.
+        are already subtracted. Where the images contain a fraction of it, that fraction.
     """
-    return None if job.particles.subtracted else outside_density(first.half_maps, mask, job.spec, workers)
+    fraction = np.array(first.outside_fraction, np.float32)
+    if job.particles.subtracted or not fraction.any():
+        return None
+    outside = outside_density(first.half_maps, mask, job.spec, workers)
+    if outside is None or (fraction == 1).all():
+        return outside
+    return replace(outside, maps=outside.maps * fraction[:, None, None, None])
 
 
 def maps_include_surroundings(spec: RefineSpec) -> bool:

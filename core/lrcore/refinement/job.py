@@ -63,8 +63,6 @@ def check_job(job: Job) -> None:
     require_valid_fulcrum(job.mask, job.spec)
     for message in parameter_warnings(job.mask, job.spec, half=particles.half):
         warnings.warn(message, stacklevel=2)
-    if particles.subtracted:
-        _note_subtracted(job)
 
 
 def with_signal_scale(job: Job, last: Step) -> Particles:
@@ -92,18 +90,35 @@ def with_signal_scale(job: Job, last: Step) -> Particles:
     return replace(particles, scale=scale)
 
 
-def _note_subtracted(job: Job) -> None:
-    """Warn of settings that have no effect on particles whose images are already subtracted."""
+def warn_subtracted(job: Job, fraction: tuple[float, float]) -> None:
+    """Warn that images have been subtracted before, and of settings that have no effect on them.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    fraction : by half set, fraction of the density outside the mask that the images contain
+    """
     name, spec = job.particles.path, job.spec
-    if spec.subtract_outside:
+    if min(fraction) == 1:
+        return
+    if max(fraction) > 0:
+        shares = " and ".join(f"{100 * value:.0f} %" for value in fraction)
         warnings.warn(
-            f"{name}: the density outside the mask is already subtracted from these images: "
-            "subtract_outside does nothing",
-            stacklevel=3,
+            f"{name}: the images contain {shares} of the density outside the mask (half sets 1 and 2), the rest has "
+            "been subtracted from them before: only what is left is subtracted",
+            stacklevel=2,
         )
-    if spec.mask_mode == "dynamic":
+    elif spec.subtract_outside:
+        how = "" if job.particles.subtracted else " (measured: less than 10 % of it is left)"
+        warnings.warn(
+            f"{name}: the density outside the mask is already subtracted from these images{how}: "
+            "subtract_outside does nothing",
+            stacklevel=2,
+        )
+    if max(fraction) == 0 and spec.mask_mode == "dynamic":
+        remedy = " (lrwidgets subtract --back)" if job.particles.subtracted else ""
         warnings.warn(
             f"{name}: the density outside the mask is subtracted from these images, so a dynamic mask cannot grow: "
-            "set mask_mode=static, or restore the original images (lrwidgets subtract --back)",
-            stacklevel=3,
+            f"set mask_mode=static, or restore the original images{remedy}",
+            stacklevel=2,
         )

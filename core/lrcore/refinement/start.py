@@ -22,7 +22,7 @@ from lrcore.refinement.calibration import Calibration, calibrate, sample_rows
 from lrcore.refinement.density import density_to_subtract
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import align_resolution_A, search_geometry
-from lrcore.refinement.job import Job, check_job, with_signal_scale
+from lrcore.refinement.job import Job, check_job, warn_subtracted, with_signal_scale
 from lrcore.refinement.noise import NoiseResiduals, apply_noise_model, measure_residuals, pooled_noise_spectrum
 from lrcore.refinement.reconstruction import reconstruct
 from lrcore.refinement.reference import Reference, make_reference, reference_to_device
@@ -65,6 +65,7 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
         if isinstance(result, Progress):
             yield result
         else:
+            warn_subtracted(job, result.outside_fraction)
             first = _first_step(job, result, backend)
     noise = yield from _first_noise(job, first, backend)
     (summary,) = first.history
@@ -121,4 +122,7 @@ def _first_step(job: Job, calibration: Calibration, backend: Backend) -> Step:
     masked, corrected = fsc["masked"].resolution_A(), fsc["corrected"].resolution_A()
     summary = IterationSummary(0, masked, corrected, align, 0, 0, 0, 0, 0, 0, 0, {}, {}, 0.0)
     noise = np.ones((2, len(job.particles.optics), job.mask.box // 2 + 1))
-    return Step(0, expectation, maps, fsc, noise, lowpass, (summary,), intensity=calibration.intensity)
+    return Step(
+        0, expectation, maps, fsc, noise, lowpass, (summary,), intensity=calibration.intensity,
+        outside_fraction=calibration.outside_fraction,
+    )  # fmt: skip

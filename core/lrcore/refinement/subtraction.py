@@ -77,6 +77,11 @@ def subtracted_images(job: Job, first: Step, last: Step, backend: Backend) -> It
         When there is nothing to subtract, or an image cannot be read.
     """
     particles = with_signal_scale(job, last)
+    if max(first.outside_fraction) == 0:
+        raise InputError(
+            f"{particles.path}: the density outside the mask is already subtracted from these images: there is nothing "
+            "left to subtract"
+        )
     outside = density_to_subtract(job, first, mask_for_next_iteration(job, last, backend.threads), backend.threads)
     if outside is None:
         raise InputError(

@@ -160,6 +160,13 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             "Amplitude of a group's signal, beside the scale in the file",
             False,
         ),
+        "outside_fraction": VariableSchema(
+            ("iteration", "half"),
+            "f8",
+            "1",
+            "Fraction of the density outside the mask that was in the images at the start",
+            False,
+        ),
         "fulcrum": VariableSchema(
             ("iteration", "map_axis"), "f8", "angstrom", "Point that was turned about, from the box centre", False
         ),

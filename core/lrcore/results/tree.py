@@ -252,8 +252,17 @@ def to_step(tree: xr.DataTree) -> Step:
         converged=bool(state["converged"]),
         search_key=str(state.attrs["question"]),
         intensity=tuple(state["intensity"].values.tolist()) if "intensity" in state else (),
+        outside_fraction=_outside_fraction(state),
         search=_search_settings(state, tree.attrs),
     )
+
+
+def _outside_fraction(state: xr.Dataset) -> tuple[float, float]:
+    """Return the fraction by half set; 1 for a run that was written before it was measured."""
+    if "outside_fraction" not in state or not np.isfinite(state["outside_fraction"]).all():
+        return 1.0, 1.0
+    first, second = state["outside_fraction"].values.tolist()
+    return first, second
 
 
 def _other_modes(particles: xr.Dataset) -> dict[str, Any]:
@@ -430,6 +439,7 @@ def _state(step: Step) -> xr.Dataset:
         "initial_lowpass": [step.initial_lowpass_A],
         "converged": [step.converged],
     }
+    values["outside_fraction"] = [step.outside_fraction]
     if step.intensity:
         values["intensity"] = [step.intensity]
     values |= {name: [getattr(step.search, field)] for name, field in _SEARCH_SETTINGS.items() if step.search}

@@ -138,4 +138,7 @@ def test_written_images_are_read_as_what_is_left_on_the_fly(
         rest, rows = map_to_fourier_volume(around.maps[half - 1], around.limit), reading_order(particles, half)
         (plain,), (found,) = batches(particles, rows, backend), batches(after, rows, backend)
         left = subtract_outside_density(plain, rest, particles, backend).spectrum
-        assert np.abs(found.spectrum - left).max() < 1e-3 * np.abs(plain.spectrum - left).max()
+        # The background is fitted to each image as it is read; a plane lies on the axes of Fourier space.
+        off_axes = (slice(None), slice(1, None), slice(1, None))
+        difference, taken = np.abs(found.spectrum - left)[off_axes], np.abs(plain.spectrum - left)[off_axes]
+        assert difference.max() < 1e-3 * taken.max()
