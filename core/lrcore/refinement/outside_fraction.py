@@ -40,6 +40,8 @@ ANGLES = np.radians(np.arange(-20.0, 90.1, 0.5))
 """Values of arctan f that are tried."""
 MIN_GAIN = 50.0
 """Log-likelihood by which f = 0 or f = 1 must be worse than the best f; below it the images do not tell, and f is 1."""
+MIN_POWER = 0.03
+"""Least power of the density outside the mask, over that inside; below it is solvent, and f is 1."""
 WHOLE_ABOVE, ABSENT_BELOW = 0.85, 0.1
 """Fractions that are taken for 1 and for 0: half maps differ from the images by their filters as much."""
 INVERTED_ABOVE = 4.0
@@ -127,7 +129,9 @@ def measure_outside_fraction(
 
 
 def likeliest_fraction(sums: RegionSums) -> float:
-    """Return the fraction f of the highest likelihood, at least 0; 1 where the images do not tell."""
+    """Return the fraction f of the highest likelihood, at least 0; 1 where images or map do not tell."""
+    if sums.outside_power.sum() < MIN_POWER * sums.inside_power.sum():
+        return 1.0
     noise = _noise(sums)
     gain = np.array([_gain(sums, angle, noise) for angle in ANGLES])
     if gain.max() - min(_gain(sums, 0.0, noise), _gain(sums, np.pi / 4, noise)) < MIN_GAIN:

@@ -91,8 +91,10 @@ def test_the_likeliest_fraction_is_the_true_one(fraction: float, cross: float) -
     assert likeliest_fraction(sums_of(fraction, 5.0, cross)) == pytest.approx(fraction, abs=0.02 * (1 + fraction**2))
 
 
-def test_images_that_do_not_tell_are_taken_for_whole() -> None:
+def test_images_and_maps_that_do_not_tell_are_taken_for_whole() -> None:
     assert likeliest_fraction(sums_of(0.0, 1e7, 0.0)) == 1.0
+    nearly_all_inside = replace(sums_of(0.0, 5.0, 0.0), outside_power=np.full((5, 8), 1.0))
+    assert likeliest_fraction(nearly_all_inside) == 1.0
 
 
 @pytest.mark.slow
