@@ -300,7 +300,8 @@ class Expectation:
     poses
         The reported poses, in the frame of the box.
     covariance : (n, 5, 5)
-        Covariance of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum in rad and Å, ω in the frame of the map.
+        Covariance of (ω_x, ω_y, ω_z, t_x, t_y) about the fulcrum in rad and Å, ω in the frame of the map, of the
+        posterior inside the extents of the search.
     ess : (n,)
         Effective number of modes of the posterior.
     mode_probability : (n,)
@@ -317,6 +318,8 @@ class Expectation:
         `lrcore.imaging.poses.displaced_poses`; NaN where there is none.
     other_probability : (n, OTHER_MODES) float32
         Their probabilities; 0 where there is none.
+    curvature : (n, 5, 5) float32
+        Curvature of −log posterior at the reported pose in 1/rad² and 1/Å², which no extent has cut.
     """
 
     poses: Poses
@@ -328,13 +331,15 @@ class Expectation:
     scale: Float64
     other_modes: Float32
     other_probability: Float32
+    curvature: Float32
 
     @classmethod
     def before_search(cls, poses: Poses) -> "Expectation":
         """Return the expectation of the start: the given poses, zero covariance and a single mode."""
         n = len(poses)
         ones, nothing = np.ones(n), np.zeros(n)
-        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, np.zeros(n, np.uint8), ones, *empty_other_modes(n))
+        flags, curvature = np.zeros(n, np.uint8), np.zeros((n, 5, 5), np.float32)
+        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, flags, ones, *empty_other_modes(n), curvature)
 
     def select(self, rows: IntArray) -> "Expectation":
         """Return the expectation of the given rows, in their order."""
@@ -348,6 +353,7 @@ class Expectation:
             self.scale[rows],
             self.other_modes[rows],
             self.other_probability[rows],
+            self.curvature[rows],
         )
 
 

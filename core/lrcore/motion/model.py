@@ -190,7 +190,7 @@ def motion_evidence(
     magnification = magnification_in_3d(particles, rows)
     given, centre, posterior_mean = (poses.select(rows) for poses in (particles.poses, centres, expectation.poses))
     prior_precision = limits.precision(magnified_rotation(centre.rotation, magnification))
-    posterior_precision = np.linalg.inv(expectation.covariance[rows])
+    posterior_precision = expectation.curvature[rows].astype(np.float64)
     information = np.einsum(
         "nij,nj->ni", posterior_precision, motion_between_poses(given, posterior_mean, reference_A, magnification)
     )

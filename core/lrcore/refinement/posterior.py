@@ -2,10 +2,14 @@
 
 At a mode k with the curvature H of −log likelihood and the precision P of the prior (Laplace's approximation),
 
-    covariance Σ_k = (H + P)⁻¹,  log evidence_k = −value_k + ½ log det Σ_k,  weight_k ∝ evidence_k
+    covariance Σ_k = (H + P)⁻¹,  log evidence_k = −value_k + ½ log det Σ_k + log Z_k,  weight_k ∝ evidence_k
+
+The Gaussian is truncated at the hard extents (`truncation`): Z_k is its mass inside, and the covariance is that of what
+is left. Well inside the extents Z_k is 1.
 
 In the M-step a mode is represented by four rotations A exp(L v_p), with L Lᵀ = Σ_ωω and v_p the corners of a
-tetrahedron (mean 0, covariance I), each with the shift that is most probable for it, t = Σ_tω Σ_ωω⁻¹ ω.
+tetrahedron (mean 0, covariance I), each with the shift that is most probable for it, t = Σ_tω Σ_ωω⁻¹ ω. A point beyond
+an extent is moved to the extent.
 
 Differs from RELION, which inserts each image at all orientations and translations of its grid, by their weights.
 """
@@ -13,12 +17,14 @@ Differs from RELION, which inserts each image at all orientations and translatio
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lrcore.arrays import Float64
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.imaging.rotations import rotation_exp
 from lrcore.kernels.local_search import PosteriorModes, SearchLimits
 from lrcore.records import Poses, WeightedPoses
+from lrcore.refinement.truncation import move_into_extents, truncate_modes
 
 NARROW_MODE = 0.25
 """A mode whose widest rotation SD moves the finest sample by less than this, in padded FT samples, is one point."""
@@ -36,12 +42,16 @@ class Posterior:
 
     Attributes
     ----------
-    covariance : (B, K, 5, 5) of (δ, t), rad and px, where R → R exp(δ)
+    covariance : (B, K, 5, 5) of (δ, t), rad and px, where R → R exp(δ), inside the extents
     weight : (B, K), of sum 1
+    curvature : (B, 5, 5) of −log posterior at the best mode
+    truncated : (B, K) modes that reach the extents
     """
 
     covariance: Float64
     weight: Float64
+    curvature: Float64
+    truncated: npt.NDArray[np.bool_]
 
     @property
     def ess(self) -> Float64:
@@ -49,22 +59,32 @@ class Posterior:
         return np.asarray(1 / (self.weight**2).sum(axis=1), dtype=np.float64)
 
 
-def laplace_posterior(modes: PosteriorModes, limits: SearchLimits, views: Float64) -> Posterior:
+def laplace_posterior(
+    modes: PosteriorModes, limits: SearchLimits, views: Float64, gradient: Float64 | None = None
+) -> Posterior:
     """Return covariance and probability of each mode.
 
-        Σ = (H + P)⁻¹,  log evidence = −value + ½ log det Σ
+        Σ = (H + P)⁻¹,  log evidence = −value + ½ log det Σ + log Z
 
     views: (B, 3, 3), rotations by which the map is seen at the centres of the search, for `SearchLimits.precision`.
+    gradient: (B, K, 5) of −log posterior at the modes, None for 0.
     """
+    slope = np.zeros(modes.theta.shape) if gradient is None else gradient
     curvature = modes.hessian + limits.precision(views)[:, None]
     # A direction without information from data or prior keeps a width of about the extent.
     extent = np.array([max(limits.rotation, 1e-6)] * 3 + [max(limits.shift, 1e-6)] * 2)
     curvature = _limit_curvature(curvature + np.diag(MIN_CURVATURE / extent**2), extent)
     evidence = -modes.value - 0.5 * np.linalg.slogdet(curvature)[1]
-    evidence = np.where(np.isfinite(modes.value), evidence, -np.inf)
+    present = np.isfinite(modes.value)
+    covariance = np.linalg.inv(curvature).astype(np.float64)
+    reached = np.zeros(present.shape, np.bool_)
+    left = truncate_modes(modes.theta[present], covariance[present], slope[present], limits)
+    covariance[present], reached[present] = left.covariance, left.changed
+    evidence[present] += np.log(left.mass)
+    evidence = np.where(present, evidence, -np.inf)
     weight: Float64 = np.exp(evidence - evidence.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
-    return Posterior(np.linalg.inv(curvature).astype(np.float64), weight)
+    return Posterior(covariance, weight, curvature[:, 0], reached)
 
 
 def _limit_curvature(curvature: Float64, extent: Float64) -> Float64:
@@ -84,6 +104,8 @@ def _limit_curvature(curvature: Float64, extent: Float64) -> Float64:
 def backprojection_points(
     posterior: Posterior,
     modes: list[Poses],
+    theta: Float64,
+    limits: SearchLimits,
     fulcrum_A: Float64,
     pixel_size_A: float,
     reach: float,
@@ -94,40 +116,51 @@ def backprojection_points(
     Each rotation gets the shift that is most probable for it. The width of the shift that is left is ignored: it made
     no measurable difference.
 
-    posterior: of B images. modes: poses of mode 0, 1, … in the frame of the box. fulcrum_A: (x, y, z). reach: radius of
+    posterior: of B images. modes: poses of mode 0, 1, … in the frame of the box. theta: (B, K, 5), the modes from the
+    centres of the search, rad and px. limits: extents of the search. fulcrum_A: (x, y, z). reach: radius of
     the finest sample, in samples of the padded FT. magnification: (B, 3, 3) of `aberrations.magnification_in_3d`, or
     None.
     """
     share = np.where(posterior.weight >= MIN_MODE_SHARE, posterior.weight, 0.0)
     share /= share.sum(axis=1, keepdims=True)
     used = [m for m in range(len(modes)) if m == 0 or share[:, m].any()]
-    parts = [
-        _mode_points(posterior.covariance[:, m], modes[m], fulcrum_A, pixel_size_A, reach, magnification) for m in used
-    ]
+    parts = []
+    for m in used:
+        points, part_share = _mode_points(posterior, m, reach)
+        turned, shift = _displacements(points, theta[:, m], posterior.truncated[:, m], limits)
+        rotation = modes[m].rotation[:, None] @ turned
+        moved = (magnified_rotation(rotation - modes[m].rotation[:, None], magnification) @ fulcrum_A)[..., :2]
+        origin_A = modes[m].origin_A[:, None] + moved - pixel_size_A * shift
+        parts.append((rotation, origin_A, part_share * share[:, m, None]))
+    rotations, origins, shares = zip(*parts, strict=True)
     return WeightedPoses(
-        np.concatenate([part.rotation for part in parts], axis=1),
-        np.concatenate([part.origin_A for part in parts], axis=1),
-        np.concatenate([part.share * share[:, m, None] for m, part in zip(used, parts, strict=True)], axis=1).astype(
-            np.float32
-        ),
+        np.concatenate(rotations, axis=1),
+        np.concatenate(origins, axis=1),
+        np.concatenate(shares, axis=1).astype(np.float32),
     )
 
 
-def _mode_points(
-    covariance: Float64,
-    poses: Poses,
-    fulcrum_A: Float64,
-    pixel_size_A: float,
-    reach: float,
-    magnification: Float64 | None,
-) -> WeightedPoses:
-    """Return the four points of one mode of each image; a narrow mode is its first point, the others have weight 0."""
+def _mode_points(posterior: Posterior, m: int, reach: float) -> tuple[Float64, Float64]:
+    """Return the four points (B, 4, 5) of mode m of each image, as displacements, and their shares (B, 4).
+
+    A narrow mode is its first point, and the others have share 0.
+    """
+    covariance = posterior.covariance[:, m]
     rotation_covariance, cross_covariance = covariance[:, :3, :3], covariance[:, :3, 3:]
     narrow = reach * np.sqrt(np.linalg.eigvalsh(rotation_covariance)[:, -1]) < NARROW_MODE
     deltas = np.einsum("bij,pj->bpi", np.linalg.cholesky(rotation_covariance), TETRAHEDRON)
     deltas[narrow] = 0.0
-    shifts = pixel_size_A * deltas @ np.linalg.solve(rotation_covariance, cross_covariance)
-    rotation = poses.rotation[:, None] @ rotation_exp(deltas.reshape(-1, 3)).reshape(*deltas.shape, 3)
-    fulcrum_shift = (magnified_rotation(rotation - poses.rotation[:, None], magnification) @ fulcrum_A)[..., :2]
-    share = np.where(narrow[:, None], [1.0, 0.0, 0.0, 0.0], 0.25).astype(np.float32)
-    return WeightedPoses(rotation, poses.origin_A[:, None] + fulcrum_shift - shifts, share)
+    shifts = deltas @ np.linalg.solve(rotation_covariance, cross_covariance)
+    points = np.concatenate([deltas, shifts], axis=2)
+    return points, np.where(narrow[:, None], [1.0, 0.0, 0.0, 0.0], 0.25)
+
+
+def _displacements(
+    points: Float64, theta: Float64, truncated: npt.NDArray[np.bool_], limits: SearchLimits
+) -> tuple[Float64, Float64]:
+    """Return rotations exp(δ) (B, P, 3, 3) and shifts (B, P, 2) of displaced modes; truncated ones are inside."""
+    turned = rotation_exp(points[..., :3].reshape(-1, 3)).reshape(*points.shape[:2], 3, 3)
+    shift = points[..., 3:].copy()
+    if truncated.any():
+        turned[truncated], shift[truncated] = move_into_extents(theta[truncated], points[truncated], limits)
+    return turned, shift

@@ -190,7 +190,8 @@ def search_poses(
     modes = backend.kernels.find_posterior_modes(
         frame.volume, W, w, frame.samples, views, starts, valid, frame.lever, frame.limits
     )
-    posterior = laplace_posterior(modes, frame.limits, views)
+    gradient = _gradient_at_extents(W, w, frame, views, modes, backend)
+    posterior = laplace_posterior(modes, frame.limits, views, gradient)
     probability = posterior.weight[:, 0]
     theta = np.where(bad[:, None], current, modes.theta[:, 0])
     band = len(frame.samples.ends) - 1
@@ -209,14 +210,43 @@ def search_poses(
         _flags(theta, probability, bad, frame.limits),
         np.ones(len(bad)) if request.scale is None else _amplitude(W, w, frame, request, theta, modes, backend),
         *_other_modes(modes, posterior.weight, bad, frame.pixel_size_A),
+        (posterior.curvature / np.outer(unit, unit)).astype(np.float32),
     )
     if not request.marginalize:
         return expectation, WeightedPoses.from_poses(poses)
     others = [theta_to_poses(centres, modes.theta[:, m], frame, magnification) for m in range(1, modes.theta.shape[1])]
     reach = PADDING * frame.finest
     return expectation, backprojection_points(
-        posterior, [poses, *others], frame.fulcrum_A, frame.pixel_size_A, reach, magnification
+        posterior,
+        [poses, *others],
+        modes.theta,
+        frame.limits,
+        frame.fulcrum_A,
+        frame.pixel_size_A,
+        reach,
+        magnification,
     )
+
+
+def _gradient_at_extents(
+    W: Complex64, w: Float32, frame: SearchFrame, views: Float64, modes: PosteriorModes, backend: Backend
+) -> Float64:
+    """Return the gradient (B, K, 5) of −log posterior at modes that stopped at an extent; 0 at all others."""
+    gradient, band = np.zeros(modes.theta.shape), len(frame.samples.ends) - 1
+    stopped = np.isfinite(modes.value) & (
+        (np.linalg.norm(modes.theta[..., :3], axis=2) > 0.99 * frame.limits.rotation)
+        | (np.linalg.norm(modes.theta[..., 3:], axis=2) > 0.99 * frame.limits.shift)
+    )
+    precision = frame.limits.precision(views)
+    for m in range(modes.theta.shape[1]):
+        rows = np.nonzero(stopped[:, m])[0]
+        if len(rows):
+            index, theta = backend.to_device(rows), modes.theta[rows, m]
+            _, slope, _ = backend.kernels.evaluate_with_derivatives(
+                frame.volume, W[index], w[index], frame.samples, band, views[rows], theta, frame.lever
+            )
+            gradient[rows, m] = slope + np.einsum("bij,bj->bi", precision[rows], theta)
+    return gradient
 
 
 def _other_modes(

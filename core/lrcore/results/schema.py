@@ -80,7 +80,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             (*_EACH, "image_axis"), "f8", "angstrom", "Standard deviation of the shift along x, y"
         ),
         "covariance": VariableSchema(
-            (*_EACH, "unknown", "unknown_"), "f8", "1", "Posterior covariance in unknown_units"
+            (*_EACH, "unknown", "unknown_"), "f8", "1", "Posterior covariance inside the extents, in unknown_units"
         ),
         "ess": VariableSchema(_EACH, "f8", "1", "Effective number of modes"),
         "mode_probability": VariableSchema(_EACH, "f8", "1", "Probability of the reported mode"),
@@ -94,6 +94,13 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             False,
         ),
         "other_probability": VariableSchema((*_EACH, "mode"), "f4", "1", "Probability of each other mode", False),
+        "curvature": VariableSchema(
+            (*_EACH, "unknown", "unknown_"),
+            "f4",
+            "1",
+            "Curvature of the negative log posterior at the pose, before it is cut at the extents, in 1/unknown_units",
+            False,
+        ),
         "flags": VariableSchema(_EACH, "u1", "1", "Flags: bits of flag_masks"),
     },
     "uncertainty": {

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from lrcore.analysis.pose_uncertainty import Uncertainty
+from lrcore.arrays import Float32
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.poses import pose_differences
 from lrcore.records import (
@@ -243,6 +244,7 @@ def to_step(tree: xr.DataTree) -> Step:
             flags=_array(particles["flags"]),
             scale=_array(particles["scale"]),
             **_other_modes(particles),
+            curvature=_curvature(particles),
         ),
         half_maps=_half_maps(tree["volumes"].to_dataset()),
         fsc=_curves(tree["fsc"].to_dataset()),
@@ -255,6 +257,17 @@ def to_step(tree: xr.DataTree) -> Step:
         outside_fraction=_outside_fraction(state),
         search=_search_settings(state, tree.attrs),
     )
+
+
+def _curvature(particles: xr.Dataset) -> Float32:
+    """Return the curvature at the poses; for a run that was written before it was stored, the inverse covariance."""
+    if "curvature" in particles and np.isfinite(particles["curvature"]).all():
+        return _array(particles["curvature"])
+    covariance = _array(particles["covariance"])
+    found = np.zeros(covariance.shape, np.float32)
+    searched = np.linalg.det(covariance) > 0
+    found[searched] = np.linalg.inv(covariance[searched])
+    return found
 
 
 def _outside_fraction(state: xr.Dataset) -> tuple[float, float]:
@@ -362,11 +375,12 @@ def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float,
         "scale": found.scale,
         "other_modes": found.other_modes,
         "other_probability": found.other_probability,
+        "curvature": found.curvature,
     }
     each = {name: value[None] for name, value in values.items()}
     known = {"iteration": [step.iteration], "uid": job.particles.uid, "half": job.particles.half}
     data = _dataset("particles", {**known, **each}, ("uid", "half"))
-    for name in ("covariance", "other_modes"):
+    for name in ("covariance", "other_modes", "curvature"):
         data[name].attrs |= {"unknowns": UNKNOWNS, "unknown_units": UNKNOWN_UNITS}
     data["flags"].attrs |= {"flag_masks": list(FLAG_NAMES), "flag_meanings": " ".join(FLAG_NAMES.values())}
     return data

@@ -5,12 +5,14 @@ import pytest
 
 from lrcore.imaging.rotations import from_euler, relative_rotation, rotation_exp
 from lrcore.kernels.constants import MAX_MODES
+from lrcore.kernels.local_search import SearchLimits
 from lrcore.records import Poses, WeightedPoses
 from lrcore.refinement.posterior import MIN_MODE_SHARE, NARROW_MODE, Posterior, backprojection_points
 
 FULCRUM_A = np.array([10.0, -20.0, 30.0])
 PIXEL_A = 2.0
 REACH = 60.0
+LIMITS = SearchLimits(np.radians(20), 5.0, np.inf, np.inf)
 
 
 @pytest.fixture
@@ -32,6 +34,13 @@ def only(n):
     return np.tile(np.eye(MAX_MODES)[0], (n, 1))
 
 
+def points_of(covariance: np.ndarray, weight: np.ndarray, modes: list[Poses]) -> WeightedPoses:
+    """Points of posteriors well inside the extents, whose modes are the centres of the search."""
+    n, reached = len(weight), np.zeros(weight.shape, np.bool_)
+    posterior = Posterior(covariance, weight, np.zeros((n, 5, 5)), reached)
+    return backprojection_points(posterior, modes, np.zeros((n, MAX_MODES, 5)), LIMITS, FULCRUM_A, PIXEL_A, REACH)
+
+
 def vectors(points: WeightedPoses, poses: Poses) -> np.ndarray:
     """(δ, t) of the points as seen from the poses, (n, P, 5), rad and px."""
     n, p = points.share.shape
@@ -42,7 +51,7 @@ def vectors(points: WeightedPoses, poses: Poses) -> np.ndarray:
 
 
 def test_moments_of_a_wide_mode(poses, covariance):
-    points = backprojection_points(Posterior(covariance, only(6)), [poses] * MAX_MODES, FULCRUM_A, PIXEL_A, REACH)
+    points = points_of(covariance, only(6), [poses] * MAX_MODES)
     assert points.share.sum(axis=1) == pytest.approx(np.ones(6))
     assert points.share.shape == (6, 4)
     theta = vectors(points, poses)
@@ -62,7 +71,7 @@ def test_a_narrow_mode_is_its_pose(poses, covariance):
     width = np.sqrt(np.linalg.eigvalsh(covariance[:, 0, :3, :3])[:, -1])
     factor = np.where(np.arange(6) < 3, 0.99, 1.01) * NARROW_MODE / REACH / width
     scaled = covariance * factor[:, None, None, None] ** 2
-    points = backprojection_points(Posterior(scaled, only(6)), [poses] * MAX_MODES, FULCRUM_A, PIXEL_A, REACH)
+    points = points_of(scaled, only(6), [poses] * MAX_MODES)
     assert np.array_equal(points.share[:3], np.tile([1, 0, 0, 0], (3, 1)))
     assert np.array_equal(points.rotation[:3, 0], poses.rotation[:3])
     assert np.array_equal(points.origin_A[:3, 0], poses.origin_A[:3])
@@ -73,9 +82,7 @@ def test_modes_have_their_weights_and_improbable_ones_none(poses, covariance):
     other = Poses(poses.rotation @ rotation_exp([[0.3, 0, 0]]), poses.origin_A + 1)
     weight = np.zeros((6, MAX_MODES))
     weight[:, 0], weight[:, 1], weight[:, 2] = 0.7, 0.3 - 0.5 * MIN_MODE_SHARE, 0.5 * MIN_MODE_SHARE
-    points = backprojection_points(
-        Posterior(covariance, weight), [poses, other, poses, poses], FULCRUM_A, PIXEL_A, REACH
-    )
+    points = points_of(covariance, weight, [poses, other, poses, poses])
     assert points.share.shape == (6, 8)
     kept = weight[0, :2] / weight[0, :2].sum()
     assert points.share.reshape(6, 2, 4).sum(axis=2) == pytest.approx(np.tile(kept, (6, 1)))

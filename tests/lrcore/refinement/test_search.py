@@ -74,7 +74,7 @@ def test_a_mode_without_a_peak_is_as_wide_as_the_extents_and_leaves_the_others_a
     found = laplace_posterior(modes, free, np.tile(np.eye(3), (2, 1, 1)))
     assert np.linalg.eigvalsh(found.covariance).min() > 0
     assert np.allclose(np.diag(found.covariance[0, 0]), [1 / 400] * 3 + [1 / 4] * 2, rtol=1e-3)
-    assert np.sqrt(found.covariance[1, 0, 0, 0]) == pytest.approx(LIMITS.rotation / np.sqrt(1e-3))
+    assert np.sqrt(found.covariance[1, 0, 0, 0]) == pytest.approx(LIMITS.rotation / np.sqrt(3), rel=0.03)
     assert np.isfinite(found.weight).all()
 
 
