@@ -101,14 +101,29 @@ def _limit_curvature(curvature: Float64, extent: Float64) -> Float64:
     return curvature
 
 
+@dataclass(frozen=True)
+class PointGeometry:
+    """Extents, fulcrum and scale that the points of all images share.
+
+    Attributes
+    ----------
+    limits : extents of the search
+    fulcrum_A : (3,), (x, y, z) in Å from the box centre
+    pixel_size_A : Å
+    reach : radius of the finest sample, in samples of the padded FT
+    """
+
+    limits: SearchLimits
+    fulcrum_A: Float64
+    pixel_size_A: float
+    reach: float
+
+
 def backprojection_points(
     posterior: Posterior,
     modes: list[Poses],
     theta: Float64,
-    limits: SearchLimits,
-    fulcrum_A: Float64,
-    pixel_size_A: float,
-    reach: float,
+    geometry: PointGeometry,
     magnification: Float64 | None = None,
 ) -> WeightedPoses:
     """Return points that represent the posterior of each image: four for a wide mode, one for a narrow one.
@@ -117,20 +132,18 @@ def backprojection_points(
     no measurable difference.
 
     posterior: of B images. modes: poses of mode 0, 1, … in the frame of the box. theta: (B, K, 5), the modes from the
-    centres of the search, rad and px. limits: extents of the search. fulcrum_A: (x, y, z). reach: radius of
-    the finest sample, in samples of the padded FT. magnification: (B, 3, 3) of `aberrations.magnification_in_3d`, or
-    None.
+    centres of the search, rad and px. magnification: (B, 3, 3) of `aberrations.magnification_in_3d`, or None.
     """
     share = np.where(posterior.weight >= MIN_MODE_SHARE, posterior.weight, 0.0)
     share /= share.sum(axis=1, keepdims=True)
     used = [m for m in range(len(modes)) if m == 0 or share[:, m].any()]
     parts = []
     for m in used:
-        points, part_share = _mode_points(posterior, m, reach)
-        turned, shift = _displacements(points, theta[:, m], posterior.truncated[:, m], limits)
+        points, part_share = _mode_points(posterior, m, geometry.reach)
+        turned, shift = _displacements(points, theta[:, m], posterior.truncated[:, m], geometry.limits)
         rotation = modes[m].rotation[:, None] @ turned
-        moved = (magnified_rotation(rotation - modes[m].rotation[:, None], magnification) @ fulcrum_A)[..., :2]
-        origin_A = modes[m].origin_A[:, None] + moved - pixel_size_A * shift
+        moved = (magnified_rotation(rotation - modes[m].rotation[:, None], magnification) @ geometry.fulcrum_A)[..., :2]
+        origin_A = modes[m].origin_A[:, None] + moved - geometry.pixel_size_A * shift
         parts.append((rotation, origin_A, part_share * share[:, m, None]))
     rotations, origins, shares = zip(*parts, strict=True)
     return WeightedPoses(

@@ -44,7 +44,7 @@ from lrcore.records import (
     Poses,
     WeightedPoses,
 )
-from lrcore.refinement.posterior import MIN_MODE_SHARE, backprojection_points, laplace_posterior
+from lrcore.refinement.posterior import MIN_MODE_SHARE, PointGeometry, backprojection_points, laplace_posterior
 
 MAX_LATTICE_POINTS = 320
 """Largest number of rotations on the lattice."""
@@ -215,17 +215,8 @@ def search_poses(
     if not request.marginalize:
         return expectation, WeightedPoses.from_poses(poses)
     others = [theta_to_poses(centres, modes.theta[:, m], frame, magnification) for m in range(1, modes.theta.shape[1])]
-    reach = PADDING * frame.finest
-    return expectation, backprojection_points(
-        posterior,
-        [poses, *others],
-        modes.theta,
-        frame.limits,
-        frame.fulcrum_A,
-        frame.pixel_size_A,
-        reach,
-        magnification,
-    )
+    geometry = PointGeometry(frame.limits, frame.fulcrum_A, frame.pixel_size_A, PADDING * frame.finest)
+    return expectation, backprojection_points(posterior, [poses, *others], modes.theta, geometry, magnification)
 
 
 def _gradient_at_extents(

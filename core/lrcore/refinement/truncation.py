@@ -6,7 +6,7 @@ gradient of −log posterior there,
     p(δ) ∝ exp(−gᵀ δ − ½ δᵀ Σ⁻¹ δ)  where |ω| ≤ rotation extent and |t| ≤ shift extent, 0 elsewhere
 
 The gradient is 0 but for modes that stopped at an extent, where the likelihood still rises outwards: then what is left
-lies close to the rim. Mass, mean and covariance are found by importance sampling with fixed points from a Gaussian that
+lies close to the rim. Mass and covariance are found by importance sampling with fixed points from a Gaussian that
 is as wide as what is left (`_proposal`). Rotations near the mode are linear in the displacement, ω = ω_m + J δ.
 
 Modes that end well inside the extents are not changed.
@@ -34,24 +34,22 @@ MIN_VARIANCE = 1e-4
 
 @dataclass(frozen=True)
 class TruncatedModes:
-    """Modes inside the extents: moments of the displacement δ = (δω, δt) from each mode, where R → R exp(δω).
+    """Modes inside the extents.
 
     Attributes
     ----------
     mass : (N,) integral inside the extents, over that of the whole Gaussian at the mode
-    mean : (N, 5), rad and px
-    covariance : (N, 5, 5)
-    changed : (N,) False for modes well inside, whose mass is 1, whose mean is 0 and whose covariance is the given one
+    covariance : (N, 5, 5) of the displacement δ = (δω, δt) from each mode, where R → R exp(δω); rad and px
+    changed : (N,) False for modes well inside, whose mass is 1 and whose covariance is the given one
     """
 
     mass: Float64
-    mean: Float64
     covariance: Float64
     changed: npt.NDArray[np.bool_]
 
 
 def truncate_modes(theta: Float64, covariance: Float64, gradient: Float64, limits: SearchLimits) -> TruncatedModes:
-    """Return mass, mean and covariance of Gaussians inside the extents.
+    """Return mass and covariance of Gaussians inside the extents.
 
     Parameters
     ----------
@@ -65,10 +63,11 @@ def truncate_modes(theta: Float64, covariance: Float64, gradient: Float64, limit
     Owen (2013), Monte Carlo theory, methods and examples, ch. 9 (self-normalised importance sampling).
     """
     changed = reaches_extents(theta, covariance, limits)
-    out = TruncatedModes(np.ones(len(theta)), np.zeros((len(theta), 5)), covariance.copy(), changed)
+    out = TruncatedModes(np.ones(len(theta)), covariance.copy(), changed)
     if changed.any():
-        mass, mean, second = _truncated_moments(theta[changed], covariance[changed], gradient[changed], limits)
-        out.mass[changed], out.mean[changed], out.covariance[changed] = mass, mean, second
+        out.mass[changed], out.covariance[changed] = _truncated_moments(
+            theta[changed], covariance[changed], gradient[changed], limits
+        )
     return out
 
 
@@ -113,8 +112,8 @@ def _shortened(vectors: Float64, length: float) -> Float64:
 
 def _truncated_moments(
     theta: Float64, covariance: Float64, gradient: Float64, limits: SearchLimits
-) -> tuple[Float64, Float64, Float64]:
-    """Return mass (N,), mean (N, 5) and covariance (N, 5, 5) of each Gaussian inside the extents."""
+) -> tuple[Float64, Float64]:
+    """Return mass (N,) and covariance (N, 5, 5) of each Gaussian inside the extents."""
     to_theta = np.zeros((len(theta), 5, 5))
     to_theta[:, :3, :3] = _right_jacobian_inverse(theta[:, :3])
     to_theta[:, 3:, 3:] = np.eye(2)
@@ -132,7 +131,7 @@ def _truncated_moments(
     mean = (share[:, None] @ delta)[:, 0]
     around = delta - mean[:, None]
     second = (share[..., None] * around).transpose(0, 2, 1) @ around
-    return np.maximum(ratio.mean(axis=1), 1e-12), mean, second + MIN_VARIANCE * proposal
+    return np.maximum(ratio.mean(axis=1), 1e-12), second + MIN_VARIANCE * proposal
 
 
 def _proposal(

@@ -7,7 +7,7 @@ from lrcore.imaging.rotations import from_euler, relative_rotation, rotation_exp
 from lrcore.kernels.constants import MAX_MODES
 from lrcore.kernels.local_search import SearchLimits
 from lrcore.records import Poses, WeightedPoses
-from lrcore.refinement.posterior import MIN_MODE_SHARE, NARROW_MODE, Posterior, backprojection_points
+from lrcore.refinement.posterior import MIN_MODE_SHARE, NARROW_MODE, PointGeometry, Posterior, backprojection_points
 
 FULCRUM_A = np.array([10.0, -20.0, 30.0])
 PIXEL_A = 2.0
@@ -38,7 +38,9 @@ def points_of(covariance: np.ndarray, weight: np.ndarray, modes: list[Poses]) ->
     """Points of posteriors well inside the extents, whose modes are the centres of the search."""
     n, reached = len(weight), np.zeros(weight.shape, np.bool_)
     posterior = Posterior(covariance, weight, np.zeros((n, 5, 5)), reached)
-    return backprojection_points(posterior, modes, np.zeros((n, MAX_MODES, 5)), LIMITS, FULCRUM_A, PIXEL_A, REACH)
+    return backprojection_points(
+        posterior, modes, np.zeros((n, MAX_MODES, 5)), PointGeometry(LIMITS, FULCRUM_A, PIXEL_A, REACH)
+    )
 
 
 def vectors(points: WeightedPoses, poses: Poses) -> np.ndarray:
