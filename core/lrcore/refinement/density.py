@@ -1,16 +1,25 @@
-"""Make the maps that belong to a step: final map, mask of the next iteration, density outside the mask."""
+"""Make the maps that belong to a step: final map, mask of the next iteration, density outside the mask.
 
-from dataclasses import replace
+The map is averaged over those operators of the symmetry that leave the mask in place (`map_operators`). A pose that was
+found for the density inside the mask is no good pose of its copies elsewhere; besides, these are subtracted from the
+images, so that the average of a mask of one unit of N would fall to 1 / N.
+"""
 
-from lrcore.arrays import Float32
+from dataclasses import dataclass, replace
+
+from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.imaging.fourier_volume import filter_map
+from lrcore.imaging.symmetry import symmetry_operators
 from lrcore.maps.fsc import combined_gain, fsc_curves
-from lrcore.masks import dynamic_mask, soft_edge
+from lrcore.masks import dynamic_mask, operators_in_place, overlaps_with_copies, soft_edge, union_of_copies
 from lrcore.records import HalfMaps, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reference import OutsideDensity, outside_density
+
+EXACT_OVERLAP = 0.98
+"""Mean overlap of a mask with its copies from which they count as equal; less would show in the amplitude."""
 
 
 def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> OutsideDensity | None:
@@ -32,8 +41,77 @@ def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> Ou
     return None if job.particles.subtracted else outside_density(first.half_maps, mask, job.spec, workers)
 
 
+@dataclass(frozen=True)
+class SubtractedDensity:
+    """What is subtracted from the images of a job, the same in every iteration with the same mask.
+
+    Attributes
+    ----------
+    searched : density outside the mask, from the images that are searched; None for nothing
+    inserted : density outside all copies of the mask, from the images that are inserted into the map; None for nothing,
+        and the same object as `searched` where the images that were searched are inserted
+    """
+
+    searched: OutsideDensity | None
+    inserted: OutsideDensity | None
+
+
+def subtracted_densities(job: Job, first: Step, mask: Volume, workers: int) -> SubtractedDensity:
+    """Return what is subtracted from the images that are searched, and from those that are inserted into the map.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    first : step 0 of the run, whose half maps are whole
+    mask : (n, n, n), 1 where density is kept
+    workers : threads of the Fourier transforms
+    """
+    searched = density_to_subtract(job, first, mask, workers)
+    if maps_include_surroundings(job.spec):
+        return SubtractedDensity(searched, None)
+    copies = mask_of_all_copies(mask, job.spec.symmetry)
+    inserted = searched if copies is mask else density_to_subtract(job, first, copies, workers)
+    return SubtractedDensity(searched, inserted)
+
+
+def map_operators(mask: Volume, symmetry: str) -> Float64:
+    """Return the operators (m, 3, 3) over which a map is averaged: the subgroup that leaves the mask in place.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+    symmetry : name of the point group
+    """
+    return operators_in_place(mask.data, symmetry_operators(symmetry))
+
+
+def symmetry_of_mask(mask: Volume, symmetry: str) -> str:
+    """Return the name of a point group if all of its operators leave the mask in place, else C1.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+    symmetry : name of the point group
+    """
+    return symmetry if len(map_operators(mask, symmetry)) == len(symmetry_operators(symmetry)) else "C1"
+
+
+def mask_of_all_copies(mask: Volume, symmetry: str) -> Volume:
+    """Return the union of a mask's copies under `map_operators`; the mask itself if they are equal.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+    symmetry : name of the point group
+    """
+    operators = map_operators(mask, symmetry)
+    if len(operators) == 1 or overlaps_with_copies(mask.data, operators).mean() >= EXACT_OVERLAP:
+        return mask
+    return replace(mask, data=union_of_copies(mask.data, operators))
+
+
 def maps_include_surroundings(spec: RefineSpec) -> bool:
-    """Return True when the M-step inserts the whole images, False when it inserts the subtracted ones.
+    """Return True when the M-step inserts the whole images, False when it inserts subtracted ones.
 
     A dynamic mask has to see density where it can grow, so that it needs maps of whole images.
 
@@ -45,13 +123,13 @@ def maps_include_surroundings(spec: RefineSpec) -> bool:
 
 
 def subtracted_density(job: Job, first: Step, step: Step, workers: int) -> Float32 | None:
-    """Return the density that was subtracted from the images of a step's maps, or None: (2, n, n, n) by half set.
+    """Return the density that was subtracted from the images inserted into a step's maps: (2, n, n, n) by half set.
 
-    job: the one that made the step. first: step 0 of its run, whose half maps are whole.
+    None when nothing was. job: the one that made the step. first: step 0 of its run, whose half maps are whole.
     """
     if step.iteration == 0 or maps_include_surroundings(job.spec):
         return None
-    outside = density_to_subtract(job, first, job.mask, workers)
+    outside = density_to_subtract(job, first, mask_of_all_copies(job.mask, job.spec.symmetry), workers)
     return outside.maps if outside else None
 
 
