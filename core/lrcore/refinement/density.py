@@ -5,7 +5,7 @@ found for the density inside the mask is no good pose of its copies elsewhere; b
 images, so that the average of a mask of one unit of N would fall to 1 / N.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
@@ -23,7 +23,7 @@ EXACT_OVERLAP = 0.98
 
 
 def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> OutsideDensity | None:
-    """Return the density outside a mask that is subtracted from every image of a job.
+    """Return the density outside a mask, and outside its copies in place, that is subtracted from every image of a job.
 
     Parameters
     ----------
@@ -38,40 +38,9 @@ def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> Ou
         None when nothing is subtracted (`subtract_outside` off, or no significant density outside), or when the images
         are already subtracted.
     """
-    return None if job.particles.subtracted else outside_density(first.half_maps, mask, job.spec, workers)
-
-
-@dataclass(frozen=True)
-class SubtractedDensity:
-    """What is subtracted from the images of a job, the same in every iteration with the same mask.
-
-    Attributes
-    ----------
-    searched : density outside the mask, from the images that are searched; None for nothing
-    inserted : density outside all copies of the mask, from the images that are inserted into the map; None for nothing,
-        and the same object as `searched` where the images that were searched are inserted
-    """
-
-    searched: OutsideDensity | None
-    inserted: OutsideDensity | None
-
-
-def subtracted_densities(job: Job, first: Step, mask: Volume, workers: int) -> SubtractedDensity:
-    """Return what is subtracted from the images that are searched, and from those that are inserted into the map.
-
-    Parameters
-    ----------
-    job : input of the refinement
-    first : step 0 of the run, whose half maps are whole
-    mask : (n, n, n), 1 where density is kept
-    workers : threads of the Fourier transforms
-    """
-    searched = density_to_subtract(job, first, mask, workers)
-    if maps_include_surroundings(job.spec):
-        return SubtractedDensity(searched, None)
-    copies = mask_of_all_copies(mask, job.spec.symmetry)
-    inserted = searched if copies is mask else density_to_subtract(job, first, copies, workers)
-    return SubtractedDensity(searched, inserted)
+    if job.particles.subtracted:
+        return None
+    return outside_density(first.half_maps, mask_of_all_copies(mask, job.spec.symmetry), job.spec, workers)
 
 
 def map_operators(mask: Volume, symmetry: str) -> Float64:
@@ -111,7 +80,7 @@ def mask_of_all_copies(mask: Volume, symmetry: str) -> Volume:
 
 
 def maps_include_surroundings(spec: RefineSpec) -> bool:
-    """Return True when the M-step inserts the whole images, False when it inserts subtracted ones.
+    """Return True when the M-step inserts the whole images, False when it inserts the subtracted ones.
 
     A dynamic mask has to see density where it can grow, so that it needs maps of whole images.
 
@@ -123,13 +92,13 @@ def maps_include_surroundings(spec: RefineSpec) -> bool:
 
 
 def subtracted_density(job: Job, first: Step, step: Step, workers: int) -> Float32 | None:
-    """Return the density that was subtracted from the images inserted into a step's maps: (2, n, n, n) by half set.
+    """Return the density that was subtracted from the images of a step's maps, or None: (2, n, n, n) by half set.
 
-    None when nothing was. job: the one that made the step. first: step 0 of its run, whose half maps are whole.
+    job: the one that made the step. first: step 0 of its run, whose half maps are whole.
     """
     if step.iteration == 0 or maps_include_surroundings(job.spec):
         return None
-    outside = density_to_subtract(job, first, mask_of_all_copies(job.mask, job.spec.symmetry), workers)
+    outside = density_to_subtract(job, first, job.mask, workers)
     return outside.maps if outside else None
 
 

@@ -16,7 +16,6 @@ from lrcore.compute.backend import Backend
 from lrcore.compute.timing import StageTimer
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.ewald import ewald_spheres
-from lrcore.imaging.fourier_volume import FourierVolume
 from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.records import Expectation, Particles, Poses
 from lrcore.refinement.expectation import expectation_step, subtract_outside_density
@@ -45,8 +44,7 @@ class HalfSetContext:
     noise : (groups, shells) σ²
     typical_sd : SD of a valid image, see `bad_images`
     operators : (m, 3, 3) over which the map is averaged
-    insert_searched_images : True to insert the images that were searched into the map, False to insert others
-    outside_inserted : density that is subtracted from those others; None for whole images
+    insert_whole_images : True to insert whole images into the map, False to insert the subtracted ones
     largest_magnification : largest factor by which the frequencies of the map exceed those of the images
     """
 
@@ -56,8 +54,7 @@ class HalfSetContext:
     noise: Float64
     typical_sd: float
     operators: Float64
-    insert_searched_images: bool
-    outside_inserted: FourierVolume | None
+    insert_whole_images: bool
     largest_magnification: float
 
 
@@ -116,7 +113,6 @@ def run_half_set(
     particles, spec, geometry = part.particles, context.spec, context.geometry
     with clock("reference"):
         reference = reference_to_device(context.reference, backend)
-        outside_inserted = context.outside_inserted and backend.volume_to_device(context.outside_inserted)
     spheres = ewald_spheres(particles, spec.ewald)
     sums = empty_accumulator(particles.box, backend, context.largest_magnification)
 
@@ -132,9 +128,7 @@ def run_half_set(
             )
         with clock("insert"):
             group, magnification = particles.group[batch.rows], magnification_in_3d(particles, batch.rows)
-            inserted = subtracted
-            if not context.insert_searched_images:
-                inserted = subtract_outside_density(batch, outside_inserted, particles, backend)
+            inserted = batch if context.insert_whole_images else subtracted
             backproject(
                 sums,
                 inserted,

@@ -23,7 +23,6 @@ from lrcore.arrays import Float32, Float64, Rows
 from lrcore.compute.backend import Backend, WorkerPool
 from lrcore.compute.timing import StageTimer
 from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
-from lrcore.imaging.fourier_volume import map_to_fourier_volume
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.fsc import fsc_curves
 from lrcore.maps.nonuniform import cutoff_map
@@ -38,11 +37,10 @@ from lrcore.refinement.cross_half_likelihood import (
     likelihood_under_other_half,
 )
 from lrcore.refinement.density import (
-    SubtractedDensity,
     density_to_subtract,
     map_operators,
+    maps_include_surroundings,
     mask_for_next_iteration,
-    subtracted_densities,
 )
 from lrcore.refinement.geometry import MotionPrior, SearchGeometry, search_geometry, search_key, search_settings
 from lrcore.refinement.half_set_pass import (
@@ -64,7 +62,7 @@ from lrcore.refinement.reconstruction import (
     regularisation_from_fsc,
     solve_map,
 )
-from lrcore.refinement.reference import make_reference
+from lrcore.refinement.reference import OutsideDensity, make_reference
 from lrcore.refinement.search import is_unambiguous
 
 
@@ -90,7 +88,7 @@ def run_iteration(job: Job, first: Step, last: Step, backend: Backend) -> Iterat
     """
     clock = StageTimer()
     with clock("reference"):
-        outside = subtracted_densities(job, first, job.mask, backend.threads)
+        outside = density_to_subtract(job, first, job.mask, backend.threads)
     yield from _run_iteration(job, outside, first, last, backend, clock)
 
 
@@ -118,7 +116,7 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
         return
     clock = StageTimer()
     with clock("reference"):
-        outside = subtracted_densities(job, first, job.mask, backend.threads)
+        outside = density_to_subtract(job, first, job.mask, backend.threads)
     while not is_finished(job.spec, last):
         for event in _run_iteration(job, outside, first, last, backend, clock):
             yield event
@@ -136,7 +134,7 @@ class IterationContext:
     job : with the mask of this iteration, and particles with their amplitudes in force
     last : the step before, whose half maps are the references
     geometry : geometry of the search
-    outside : density outside the mask that is subtracted from the images
+    outside : density outside the mask that is subtracted, or None
     operators : (m, 3, 3) over which the map is averaged
     cutoff_A : (n, n, n) low-pass of each voxel, or None
     search_key : text that changes with the search, see `geometry.search_key`
@@ -148,7 +146,7 @@ class IterationContext:
     job: Job
     last: Step
     geometry: SearchGeometry
-    outside: SubtractedDensity
+    outside: OutsideDensity | None
     operators: Float64
     cutoff_A: Float32 | None
     search_key: str
@@ -174,8 +172,7 @@ def cross_half_context(job: Job, first: Step, last: Step, backend: Backend) -> I
     IterationContext
         With the half maps of `last` swapped.
     """
-    searched = density_to_subtract(job, first, job.mask, backend.threads)
-    outside = SubtractedDensity(searched, searched)
+    outside = density_to_subtract(job, first, job.mask, backend.threads)
     return _with_swapped_half_maps(_iteration_context(job, outside, first, last, backend, StageTimer()))
 
 
@@ -193,7 +190,7 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
         magnification = largest_magnification(job.particles)
         reference = make_reference(
             last,
-            context.outside.searched,
+            context.outside,
             half,
             job.mask,
             spec,
@@ -202,26 +199,14 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
             context.cutoff_A,
             magnification,
         )
-        inserted, volume = context.outside.inserted, None
-        as_searched = inserted is context.outside.searched
-        if inserted and not as_searched:
-            volume = map_to_fourier_volume(inserted.maps[half - 1], inserted.limit, context.backend.threads)
-    typical_sd = typical_sd_of(job.particles, rows)
+    typical_sd, whole = typical_sd_of(job.particles, rows), maps_include_surroundings(spec)
     return HalfSetContext(
-        spec,
-        geometry,
-        reference,
-        last.noise[half - 1],
-        typical_sd,
-        context.operators,
-        as_searched,
-        volume,
-        magnification,
+        spec, geometry, reference, last.noise[half - 1], typical_sd, context.operators, whole, magnification
     )
 
 
 def _iteration_context(
-    job: Job, outside: SubtractedDensity, first: Step, last: Step, backend: Backend, clock: StageTimer
+    job: Job, outside: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
 ) -> IterationContext:
     """Return the context of the iteration after `last`, with the prior and fulcrum of the parameters.
 
@@ -230,7 +215,7 @@ def _iteration_context(
     spec, maps, workers = job.spec, last.half_maps, backend.threads
     mask = mask_for_next_iteration(job, last, workers)
     if mask is not job.mask:
-        outside = subtracted_densities(job, first, mask, workers)
+        outside = density_to_subtract(job, first, mask, workers)
     cutoff_A = None
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
@@ -245,15 +230,12 @@ def _iteration_context(
 
 
 def _with_swapped_half_maps(context: IterationContext) -> IterationContext:
-    """Return the context with swapped half maps, and with the prior of the search that made the last step.
-
-    No images are inserted with it.
-    """
-    last, searched = context.last, context.outside.searched
+    """Return the context with swapped half maps, and with the prior of the search that made the last step."""
+    last = context.last
     swapped = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
-    prior = MotionPrior.from_settings(last.search) if last.search else None
-    outside = SubtractedDensity(searched, searched)
-    return replace(_with_search_prior(context, prior), last=swapped, outside=outside)
+    return replace(
+        _with_search_prior(context, MotionPrior.from_settings(last.search) if last.search else None), last=swapped
+    )
 
 
 def _with_search_prior(context: IterationContext, prior: MotionPrior | None) -> IterationContext:
@@ -270,7 +252,7 @@ def _with_search_prior(context: IterationContext, prior: MotionPrior | None) -> 
 
 
 def _run_iteration(
-    job: Job, outside: SubtractedDensity, first: Step, last: Step, backend: Backend, clock: StageTimer
+    job: Job, outside: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
 ) -> Iterator[Progress | Step]:
     """Run one iteration, see `run_iteration`. The clock may have counted what came before."""
     with clock("reference"):
