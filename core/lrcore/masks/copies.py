@@ -1,19 +1,20 @@
 """Compare a mask with its copies under a point group, and unite them."""
 
 import numpy as np
-import numpy.typing as npt
 
 from lrcore.arrays import Float32, Float64
 from lrcore.imaging.symmetry import largest_subgroup
 from lrcore.masks.combine import unite_masks
-from lrcore.masks.geometry import SUPPORT_THRESHOLD, farthest_voxel_distance
+from lrcore.masks.geometry import SUPPORT_THRESHOLD
 
 MIN_OVERLAP = 0.8
 """Overlap of a mask with a copy from which the operator is taken to leave the mask in place."""
 MAX_SAMPLES = 4096
 """Voxels of the mask, evenly spread, at which it is compared with its copies."""
 MAX_SAMPLES_PER_AXIS = 64
-"""Planes of the box, evenly spread, from which these voxels are taken."""
+"""Planes of the box along an axis, evenly spread, from which these voxels are taken."""
+MAX_UNION_PER_AXIS = 80
+"""Planes of the box along an axis from which a union is made: an edge of a mask is wider than their distance."""
 
 
 def overlaps_with_copies(mask: Float32, operators: Float64) -> Float64:
@@ -68,7 +69,7 @@ def operators_in_place(mask: Float32, operators: Float64) -> Float64:
 def union_of_copies(mask: Float32, operators: Float64) -> Float32:
     """Return the union of a mask's copies under a point group, the maximum over m(S_k x).
 
-    A copy is computed inside the cube about its sphere alone, so that the cost follows the mask and not the box.
+    Copies are made from up to MAX_UNION_PER_AXIS planes of the box, evenly spread, and interpolated between them.
 
     Parameters
     ----------
@@ -81,29 +82,25 @@ def union_of_copies(mask: Float32, operators: Float64) -> Float32:
     -------
     (n, n, n) in [0, 1]
     """
-    n, out = mask.shape[-1], mask.copy()
-    inside = [np.nonzero((mask > SUPPORT_THRESHOLD).any(axis=axes))[0] for axes in ((0, 1), (0, 2), (1, 2))]
-    if not all(len(extent) for extent in inside):
-        return out
-    centre = np.array([0.5 * (extent[0] + extent[-1]) - n // 2 for extent in inside])
-    radius = farthest_voxel_distance(mask, centre) + 1
-    for operator in operators:
-        middle = (operator.T @ centre)[::-1] + n // 2
-        low = np.clip(np.floor(middle - radius), 0, n).astype(int)
-        high = np.clip(np.ceil(middle + radius) + 1, 0, n).astype(int)
-        block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        out[block] = unite_masks(out[block], _rotated_block(mask, operator[::-1, ::-1], low, high - low))
-    return out
-
-
-def _rotated_block(
-    mask: Float32, rotation: Float64, start: npt.NDArray[np.integer], shape: npt.NDArray[np.integer]
-) -> Float32:
-    """Return m(S x) at the voxels of a block that begins at voxel `start`; the rotation acts on (z, y, x)."""
     from scipy.ndimage import affine_transform
 
-    middle = np.full(3, mask.shape[-1] // 2)
-    block: Float32 = affine_transform(
-        mask, rotation, middle + rotation @ (start - middle), tuple(shape.tolist()), order=1
-    )
-    return block
+    n = mask.shape[-1]
+    step = -(-n // MAX_UNION_PER_AXIS)
+    first = n // 2 % step
+    coarse = np.ascontiguousarray(mask[first::step, first::step, first::step])
+    middle, union = np.full(3, n // 2 // step), np.zeros_like(coarse)
+    for operator in operators:
+        rotation = operator[::-1, ::-1]  # of (z, y, x)
+        union = unite_masks(union, affine_transform(coarse, rotation, middle - rotation @ middle, order=1))
+    return unite_masks(mask, union if step == 1 else _upsampled(union, n, step, first))
+
+
+def _upsampled(coarse: Float32, n: int, step: int, first: int) -> Float32:
+    """Return planes `first`, `first + step`, … of a box, linearly interpolated to all planes along each axis."""
+    place = np.clip((np.arange(n) - first) / step, 0, len(coarse) - 1)
+    low = np.minimum(place.astype(int), max(len(coarse) - 2, 0))
+    high, weight = np.minimum(low + 1, len(coarse) - 1), (place - low).astype(np.float32)
+    for axis in range(3):
+        share = np.expand_dims(weight, tuple({0, 1, 2} - {axis}))
+        coarse = (1 - share) * coarse.take(low, axis) + share * coarse.take(high, axis)
+    return coarse

@@ -61,6 +61,17 @@ def test_the_subgroup_that_leaves_a_mask_in_place(name: str, points: list, count
     assert np.abs(found[0] - np.eye(3)).max() < 1e-12
 
 
+@pytest.mark.parametrize("n", [32, 33, 34, 39, 41])
+def test_a_union_of_every_few_planes_is_that_of_all(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = sphere_mask(n, PIXEL, (12.0, 4.0, 2.0), 8.0, 10.0)
+    exact = union_of_copies(mask, symmetry_operators("D2"))
+    monkeypatch.setattr("lrcore.masks.copies.MAX_UNION_PER_AXIS", 20)
+    coarse = union_of_copies(mask, symmetry_operators("D2"))
+    assert np.abs(coarse - exact).max() < 0.25
+    assert abs(float((coarse - exact).mean())) < 0.002
+    assert np.all(coarse >= mask)
+
+
 def test_an_empty_mask_is_left_in_place() -> None:
     nothing = np.zeros((N, N, N), np.float32)
     assert len(operators_in_place(nothing, symmetry_operators("D2"))) == 4
