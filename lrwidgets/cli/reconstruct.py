@@ -1,5 +1,6 @@
 """`lrwidgets reconstruct`: reconstruct a map from particles at their poses."""
 
+import warnings
 from argparse import Namespace
 
 from lrcore import io
@@ -19,6 +20,12 @@ def reconstruct(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     fill_from_job_folder(arguments, printer)
     particles = io.read_particles(arguments.particles, arguments.images)
+    if particles.subtracted and symmetry != "C1":
+        warnings.warn(
+            f"{arguments.particles}: the density outside a mask is subtracted from these images: if that mask does not "
+            f"have the symmetry {symmetry}, the average makes the density too weak: use --symmetry C1",
+            stacklevel=2,
+        )
     count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
     try:
         backend = get_backend(arguments.backend, arguments.threads)

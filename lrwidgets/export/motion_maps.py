@@ -14,7 +14,7 @@ from lrcore.io.cs_table import find_rows
 from lrcore.io.paths import atomic_write, create_files_or_clean_up
 from lrcore.maps.fsc import combined_gain
 from lrcore.records import Progress, Step, Volume
-from lrcore.refinement.density import map_with_surroundings
+from lrcore.refinement.density import map_with_surroundings, symmetry_of_mask
 from lrcore.refinement.job import Job
 from lrcore.units import DEGREE
 from lrwidgets.export.chimerax import MOTION_RANGE_SD, display_level
@@ -93,7 +93,8 @@ def write_motion_maps(
             volumes, gain = list[Volume](), combined_gain(step.fsc["corrected"].value)
             rows = find_rows(job.particles.uid, motions["uid"].values)
             positions = motions["coordinate"].sel(motion=number).values
-            for event in reconstruct_bins(job.particles, rows, positions, bins, gain, backend, job.spec.symmetry):
+            symmetry = symmetry_of_mask(job.mask, job.spec.symmetry)  # the other copies move otherwise
+            for event in reconstruct_bins(job.particles, rows, positions, bins, gain, backend, symmetry):
                 if isinstance(event, Progress):
                     yield event
                     continue

@@ -63,6 +63,34 @@ def symmetry_operators(name: str) -> Float64:
     return out
 
 
+def largest_subgroup(operators: Float64, scores: npt.NDArray[np.floating]) -> Float64:
+    """Return the operators of a group with a score above 0, less those without which they form a group.
+
+    While a product of two of them is missing, that of these two which has the lower score is dropped.
+
+    Parameters
+    ----------
+    operators : (m, 3, 3), a group, the identity first
+    scores : (m,), at least 0; the identity is always kept
+
+    Returns
+    -------
+    (k, 3, 3), in the same order.
+    """
+    flat = operators.reshape(len(operators), 9)
+    kept = [0, *(int(k) for k in np.nonzero(scores[1:] > 0)[0] + 1)]
+    while len(kept) < len(operators):
+        chosen = operators[kept]
+        products = np.einsum("aij,bjk->abik", chosen, chosen).reshape(len(kept), len(kept), 9)
+        # The Frobenius product of two rotations by the angle α from each other is 1 + 2 cos α.
+        is_missing = (products @ flat[kept].T).max(axis=2) < 3 - 1e-6
+        if not is_missing.any():
+            break
+        involved = {kept[k] for k in np.argwhere(is_missing).ravel()}
+        kept.remove(min(involved, key=lambda k: (scores[k], -k)))
+    return operators[kept]
+
+
 def off_axis_A(name: str, point_A: npt.ArrayLike) -> float:
     """Return the distance in Å of a point (x, y, z) from what a group leaves in place: its axis or the box centre."""
     point = np.asarray(point_A, dtype=np.float64)

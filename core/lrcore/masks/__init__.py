@@ -17,6 +17,7 @@ from lrcore.masks.checks import (
     validate_mask,
 )
 from lrcore.masks.combine import intersect_masks, invert_mask, subtract_mask, unite_masks
+from lrcore.masks.copies import operators_in_place, overlaps_with_copies, union_of_copies
 from lrcore.masks.distance import squared_distance
 from lrcore.masks.dynamic import dynamic_mask
 from lrcore.masks.geometry import (
@@ -90,6 +91,8 @@ __all__ = [
     "mask_from_region",
     "mass_kDa",
     "measure_mask",
+    "operators_in_place",
+    "overlaps_with_copies",
     "read_atoms",
     "require_mask_fits",
     "row_ends",
@@ -98,6 +101,7 @@ __all__ = [
     "sphere_mask",
     "squared_distance",
     "subtract_mask",
+    "union_of_copies",
     "unite_masks",
     "validate_mask",
     "voxels_above_threshold",

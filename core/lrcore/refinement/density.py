@@ -1,22 +1,31 @@
-"""Make the maps that belong to a step: final map, mask of the next iteration, density outside the mask."""
+"""Make the maps that belong to a step: final map, mask of the next iteration, density outside the mask.
+
+The map is averaged over those operators of the symmetry that leave the mask in place (`map_operators`). A pose that was
+found for the density inside the mask is no good pose of its copies elsewhere; besides, these are subtracted from the
+images, so that the average of a mask of one unit of N would fall to 1 / N.
+"""
 
 from dataclasses import replace
 
 import numpy as np
 
-from lrcore.arrays import Float32
+from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.imaging.fourier_volume import filter_map
+from lrcore.imaging.symmetry import symmetry_operators
 from lrcore.maps.fsc import combined_gain, fsc_curves
-from lrcore.masks import dynamic_mask, soft_edge
+from lrcore.masks import dynamic_mask, operators_in_place, overlaps_with_copies, soft_edge, union_of_copies
 from lrcore.records import HalfMaps, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reference import OutsideDensity, outside_density
 
+EXACT_OVERLAP = 0.98
+"""Mean overlap of a mask with its copies from which they count as equal; less would show in the amplitude."""
+
 
 def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> OutsideDensity | None:
-    """Return the density outside a mask that is subtracted from every image of a job.
+    """Return the density outside a mask, and outside its copies in place, that is subtracted from every image of a job.
 
     Parameters
     ----------
@@ -34,10 +43,46 @@ def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> Ou
     fraction = np.array(first.outside_fraction, np.float32)
     if job.particles.subtracted or not fraction.any():
         return None
-    outside = outside_density(first.half_maps, mask, job.spec, workers)
+    outside = outside_density(first.half_maps, mask_of_all_copies(mask, job.spec.symmetry), job.spec, workers)
     if outside is None or (fraction == 1).all():
         return outside
     return replace(outside, maps=outside.maps * fraction[:, None, None, None])
+
+
+def map_operators(mask: Volume, symmetry: str) -> Float64:
+    """Return the operators (m, 3, 3) over which a map is averaged: the subgroup that leaves the mask in place.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+    symmetry : name of the point group
+    """
+    return operators_in_place(mask.data, symmetry_operators(symmetry))
+
+
+def symmetry_of_mask(mask: Volume, symmetry: str) -> str:
+    """Return the name of a point group if all of its operators leave the mask in place, else C1.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+    symmetry : name of the point group
+    """
+    return symmetry if len(map_operators(mask, symmetry)) == len(symmetry_operators(symmetry)) else "C1"
+
+
+def mask_of_all_copies(mask: Volume, symmetry: str) -> Volume:
+    """Return the union of a mask's copies under `map_operators`; the mask itself if they are equal.
+
+    Parameters
+    ----------
+    mask : (n, n, n)
+    symmetry : name of the point group
+    """
+    operators = map_operators(mask, symmetry)
+    if len(operators) == 1 or overlaps_with_copies(mask.data, operators).mean() >= EXACT_OVERLAP:
+        return mask
+    return replace(mask, data=union_of_copies(mask.data, operators))
 
 
 def maps_include_surroundings(spec: RefineSpec) -> bool:

@@ -16,7 +16,6 @@ from lrcore.compute.backend import Backend
 from lrcore.compute.timing import StageTimer
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.ewald import ewald_spheres
-from lrcore.imaging.symmetry import symmetry_operators
 from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.records import Expectation, Particles, Poses
 from lrcore.refinement.expectation import expectation_step, subtract_outside_density
@@ -44,6 +43,7 @@ class HalfSetContext:
     reference : of the half set
     noise : (groups, shells) σ²
     typical_sd : SD of a valid image, see `bad_images`
+    operators : (m, 3, 3) over which the map is averaged
     insert_whole_images : True to insert whole images into the map, False to insert the subtracted ones
     largest_magnification : largest factor by which the frequencies of the map exceed those of the images
     """
@@ -53,6 +53,7 @@ class HalfSetContext:
     reference: Reference
     noise: Float64
     typical_sd: float
+    operators: Float64
     insert_whole_images: bool
     largest_magnification: float
 
@@ -112,7 +113,7 @@ def run_half_set(
     particles, spec, geometry = part.particles, context.spec, context.geometry
     with clock("reference"):
         reference = reference_to_device(context.reference, backend)
-    operators, spheres = symmetry_operators(spec.symmetry), ewald_spheres(particles, spec.ewald)
+    spheres = ewald_spheres(particles, spec.ewald)
     sums = empty_accumulator(particles.box, backend, context.largest_magnification)
 
     def work(batch: Batch) -> tuple[int, Expectation, NoiseResiduals]:
@@ -135,7 +136,7 @@ def run_half_set(
                 particles.pixel_size_A,
                 context.noise,
                 group,
-                operators,
+                context.operators,
                 backend,
                 magnification,
                 spheres,

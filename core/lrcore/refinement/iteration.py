@@ -36,7 +36,12 @@ from lrcore.refinement.cross_half_likelihood import (
     concatenate_likelihoods,
     likelihood_under_other_half,
 )
-from lrcore.refinement.density import density_to_subtract, maps_include_surroundings, mask_for_next_iteration
+from lrcore.refinement.density import (
+    density_to_subtract,
+    map_operators,
+    maps_include_surroundings,
+    mask_for_next_iteration,
+)
 from lrcore.refinement.geometry import MotionPrior, SearchGeometry, search_geometry, search_key, search_settings
 from lrcore.refinement.half_set_pass import (
     HalfSetContext,
@@ -130,6 +135,7 @@ class IterationContext:
     last : the step before, whose half maps are the references
     geometry : geometry of the search
     outside : density outside the mask that is subtracted, or None
+    operators : (m, 3, 3) over which the map is averaged
     cutoff_A : (n, n, n) low-pass of each voxel, or None
     search_key : text that changes with the search, see `geometry.search_key`
     unambiguous : (n,) particles whose last pose is beyond doubt, found with the same `search_key`
@@ -141,6 +147,7 @@ class IterationContext:
     last: Step
     geometry: SearchGeometry
     outside: OutsideDensity | None
+    operators: Float64
     cutoff_A: Float32 | None
     search_key: str
     unambiguous: npt.NDArray[np.bool_]
@@ -192,9 +199,9 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
             context.cutoff_A,
             magnification,
         )
-    typical_sd = typical_sd_of(job.particles, rows)
+    typical_sd, whole = typical_sd_of(job.particles, rows), maps_include_surroundings(spec)
     return HalfSetContext(
-        spec, geometry, reference, last.noise[half - 1], typical_sd, maps_include_surroundings(spec), magnification
+        spec, geometry, reference, last.noise[half - 1], typical_sd, context.operators, whole, magnification
     )
 
 
@@ -213,10 +220,11 @@ def _iteration_context(
     if spec.non_uniform:
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
         cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
+    operators = map_operators(job.mask, spec.symmetry)
     job = replace(job, mask=mask, particles=with_signal_scale(job, last))
     unambiguous = np.zeros(len(job.particles), np.bool_)
     context = IterationContext(
-        job, last, search_geometry(mask, spec), outside, cutoff_A, "", unambiguous, backend, clock
+        job, last, search_geometry(mask, spec), outside, operators, cutoff_A, "", unambiguous, backend, clock
     )
     return _with_search_prior(context, None)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from lrcore.errors import InputError
 from lrcore.masks import validate_mask
-from lrcore.particles.duplicates import require_disjoint_half_sets
+from lrcore.particles.duplicates import image_numbers, require_disjoint_half_sets
 from lrcore.particles.half_sets import require_both_half_sets
 from lrcore.records import HalfMaps, Particles, Step, Volume
 from lrcore.refinement.parameter_checks import parameter_warnings, require_valid_fulcrum
@@ -63,6 +63,8 @@ def check_job(job: Job) -> None:
     require_valid_fulcrum(job.mask, job.spec)
     for message in parameter_warnings(job.mask, job.spec, half=particles.half):
         warnings.warn(message, stacklevel=2)
+    if job.spec.symmetry != "C1":
+        _note_expanded(job)
 
 
 def with_signal_scale(job: Job, last: Step) -> Particles:
@@ -88,6 +90,17 @@ def with_signal_scale(job: Job, last: Step) -> Particles:
     if job.spec.per_particle_scale:
         scale = scale * last.expectation.scale
     return replace(particles, scale=scale)
+
+
+def _note_expanded(job: Job) -> None:
+    """Warn of a symmetry that is imposed on particles that are expanded already."""
+    images = len(np.unique(image_numbers(job.particles)))
+    if len(job.particles) >= 2 * images:
+        warnings.warn(
+            f"{job.particles.path}: {len(job.particles)} rows show {images} images, so these particles are expanded by "
+            f"symmetry already: set symmetry=C1, since symmetry {job.spec.symmetry} averages the copies once more",
+            stacklevel=3,
+        )
 
 
 def warn_subtracted(job: Job, fraction: tuple[float, float]) -> None:

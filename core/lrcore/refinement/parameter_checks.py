@@ -5,14 +5,14 @@ import numpy.typing as npt
 
 from lrcore.arrays import Float64
 from lrcore.errors import InputError
-from lrcore.imaging.symmetry import symmetry_warnings
-from lrcore.masks import centre_of_mass
+from lrcore.imaging.symmetry import symmetry_operators, symmetry_warnings
+from lrcore.masks import centre_of_mass, operators_in_place
 from lrcore.motion.fit import MIN_IMAGES
 from lrcore.records import Volume
 from lrcore.refinement.parameters import Point, RefineSpec, fulcrum_point
 
 SYMMETRY_TOLERANCE_PX = 3.0
-"""A mask whose centre is this close to all axes of the symmetry covers the whole particle."""
+"""Distance up to which a point counts as on an axis of the symmetry."""
 MAX_FULCRUM_DISTANCE = 2.0
 """A fulcrum further than this many box lengths from the box centre is taken for a mistake of unit or frame."""
 
@@ -45,8 +45,8 @@ def parameter_warnings(
 ) -> tuple[str, ...]:
     """Return a sentence for each setting that is unwise.
 
-    Checked are a fulcrum outside the box, re-centring without a prior, a mask or fulcrum off the axes of the symmetry,
-    and too few particles to estimate the motion.
+    Checked are a fulcrum outside the box, re-centring without a prior, a mask without the symmetry or a fulcrum off its
+    axes, and too few particles to estimate the motion.
 
     Parameters
     ----------
@@ -82,8 +82,21 @@ def parameter_warnings(
             f"{what} needs at least {MIN_IMAGES} particles in each half set, and one has {fewest}: the motion will not "
             "be estimated, and prior and fulcrum stay as given"
         )
-    points = {"mask": np.array(centre), "fulcrum": fulcrum}
-    return (*messages, *symmetry_warnings(spec.symmetry, points, SYMMETRY_TOLERANCE_PX * apix)[:1])
+    return (*messages, *_symmetry_warnings(mask, spec, centre, fulcrum)[:1])
+
+
+def _symmetry_warnings(mask: Volume, spec: RefineSpec, centre_A: Point, fulcrum_A: Float64) -> tuple[str, ...]:
+    """Return a sentence about a mask that does not have the symmetry, or else about a fulcrum off its axes."""
+    operators, tolerance_A = symmetry_operators(spec.symmetry), SYMMETRY_TOLERANCE_PX * mask.pixel_size_A
+    imposed = len(operators_in_place(mask.data, operators))
+    if imposed == len(operators):
+        return symmetry_warnings(spec.symmetry, {"fulcrum": fulcrum_A}, tolerance_A)
+    off_axis = symmetry_warnings(spec.symmetry, {"mask": np.array(centre_A)}, tolerance_A)
+    where = off_axis[0].partition(":")[0] if off_axis else f"symmetry {spec.symmetry} does not leave the mask in place"
+    return (
+        f"{where}: the map is averaged over {imposed} of {len(operators)} operators, those that leave the mask in "
+        "place; to use every copy of this region, expand the particles and refine them in C1 (lrwidgets expand)",
+    )
 
 
 def mask_centre_A(mask: Volume) -> Point:

@@ -184,7 +184,8 @@ class RefineSpec(BaseModel):
     symmetry: str = Field(
         default="C1",
         description="Point group about the box centre, wherever the fulcrum is: Cn, Dn, T, O, I (as RELION's I2) or "
-        "I1 to I4. For a subunit that moves by itself, expand the particles instead (lrwidgets expand).",
+        "I1 to I4. The map is averaged over its operators that leave the mask in place; for a mask of a single unit, "
+        "expand the particles instead (lrwidgets expand).",
         json_schema_extra=_meta("Symmetry", "", "reference"),
     )
     ewald: Literal["none", "positive", "negative"] = Field(

@@ -19,7 +19,7 @@ from lrcore.particles.background import warn_background
 from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.records import Expectation, HalfMaps, IterationSummary, Progress, Step, Volume
 from lrcore.refinement.calibration import Calibration, calibrate, sample_rows
-from lrcore.refinement.density import density_to_subtract
+from lrcore.refinement.density import density_to_subtract, symmetry_of_mask
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import align_resolution_A, search_geometry
 from lrcore.refinement.job import Job, check_job, warn_subtracted, with_signal_scale
@@ -53,9 +53,12 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     warn_background(job.particles)
     maps = job.half_maps
     if maps is None:
+        symmetry = job.spec.symmetry
+        if job.particles.subtracted:  # the images show no copies beside the mask
+            symmetry = symmetry_of_mask(job.mask, symmetry)
         volumes = []
         for half in (1, 2):
-            for event in reconstruct(job.particles, half, job.spec.symmetry, backend, job.spec.ewald):
+            for event in reconstruct(job.particles, half, symmetry, backend, job.spec.ewald):
                 if isinstance(event, Volume):
                     volumes.append(event)
                 else:

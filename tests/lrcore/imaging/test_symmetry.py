@@ -5,7 +5,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from lrcore.errors import InputError
-from lrcore.imaging.symmetry import canonical_group_name, off_axis_A, symmetry_operators, symmetry_warnings
+from lrcore.imaging.symmetry import (
+    canonical_group_name,
+    largest_subgroup,
+    off_axis_A,
+    symmetry_operators,
+    symmetry_warnings,
+)
 from lrcore.refinement.parameters import RefineSpec
 
 ORDER = {"C1": 1, "C2": 2, "C7": 7, "C12": 12, "D1": 2, "D2": 4, "D7": 14, "T": 12, "O": 24}
@@ -99,3 +105,18 @@ def test_a_part_beside_the_axes_is_suspicious() -> None:
     assert len(symmetry_warnings("D2", points, 2.0)) == 2
     assert symmetry_warnings("C1", points, 2.0) == ()
     assert symmetry_warnings("C4", {"mask": (1.0, 1.0, 70.0)}, 2.0) == ()
+
+
+@pytest.mark.parametrize("name", ["C6", "D3", "O", "I"])
+def test_what_remains_of_a_group_is_a_group(name: str) -> None:
+    """Whatever is taken out; and of a group of its own all is left."""
+    operators = symmetry_operators(name)
+    for seed in range(5):
+        scores = np.random.default_rng(seed).choice([0.0, 0.9, 1.0], len(operators), p=[0.2, 0.4, 0.4])
+        kept = largest_subgroup(operators, scores)
+        products = np.einsum("aij,bjk->abik", kept, kept).reshape(-1, 1, 3, 3)
+        assert np.abs(products - kept).max(axis=(2, 3)).min(axis=1).max() < 1e-9
+        assert np.abs(kept[0] - np.eye(3)).max() < 1e-9
+        assert len(operators) % len(kept) == 0
+    about_z = np.abs(operators[:, 2, 2] - 1) < 1e-9
+    assert len(largest_subgroup(operators, about_z.astype(float))) == about_z.sum()

@@ -416,6 +416,19 @@ def test_reconstruct(files: Files, tmp_path: Path, capsys: Out) -> None:
     assert "symmetry = X" in refused(capsys, [*argv[:2], "--out", str(out), "--symmetry", "X"])
 
 
+def test_reconstructing_subtracted_images_with_a_symmetry_is_told(
+    files: Files, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    particles = io.read_particles(files.star)
+    told = "the density outside a mask is subtracted from these images: if that mask does not have the symmetry C2"
+    for subtracted in (True, False):
+        monkeypatch.setattr(io, "read_particles", lambda *_, mark=subtracted: replace(particles, subtracted=mark))
+        for symmetry in ("C2", "C1"):
+            argv = ["reconstruct", str(files.star), "--out", str(tmp_path / "map.mrc"), "--symmetry", symmetry]
+            assert main([*argv, "--backend", "reference"]) == 0
+            assert (told in capsys.readouterr().err) == (subtracted and symmetry == "C2")
+
+
 def test_a_bar_on_a_terminal_only() -> None:
     from io import StringIO
 

@@ -82,7 +82,7 @@ def test_settings_that_cannot_work_are_refused(
     [
         ("fulcrum=40, 5, 5 A", (0, 0, 0), "lies outside the box of 30 A, at 40, 5, 5 A from its corner: right if"),
         ("fulcrum=-3, 0, 0 px", (0, 0, 0), "lies outside the box of 30 A, at -8, 0, 0 A from its corner"),
-        ("symmetry=C4", (0, 0, 4), "symmetry C4 acts about its axis, but the mask lies 9 A off it"),
+        ("symmetry=C4", (0, 0, 4), "the mask lies 9 A off it: the map is averaged over 1 of 4 operators, those"),
         ("fulcrum=2, 6, 6 px", (0, 0, 0), ""),
         ("symmetry=C4", (3, 0, 0), ""),
     ],

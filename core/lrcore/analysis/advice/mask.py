@@ -12,7 +12,7 @@ from lrcore.maps.fsc import band_correlation
 from lrcore.maps.solvent_mask import outline_distance_A
 from lrcore.masks import EDGE_PER_RESOLUTION, edge_width, mask_from_region
 from lrcore.records import HalfMaps, Step, Volume
-from lrcore.refinement.density import maps_include_surroundings
+from lrcore.refinement.density import maps_include_surroundings, mask_of_all_copies
 from lrcore.refinement.parameters import RefineSpec
 
 MIN_EDGE_WIDTH_RATIO = 0.4
@@ -55,7 +55,7 @@ def mask_findings(first: Step, step: Step, mask: Volume, spec: RefineSpec) -> It
     """
     yield from _sharp_edge_findings(step, mask)
     if step.iteration >= MIN_ITERATION and not maps_include_surroundings(spec):
-        yield from _small_mask_findings(first, step, mask)
+        yield from _small_mask_findings(first, step, mask, spec)
     if step.iteration >= MIN_ITERATION:
         yield from _static_density_findings(first, step, mask)
 
@@ -85,9 +85,9 @@ def _with_edge_width(mask: Volume, edge_A: float) -> Volume | None:
     return Volume(soft, mask.pixel_size_A, mask.header_origin_A)
 
 
-def _small_mask_findings(first: Step, step: Step, mask: Volume) -> Iterator[Finding]:
+def _small_mask_findings(first: Step, step: Step, mask: Volume, spec: RefineSpec) -> Iterator[Finding]:
     """Yield a finding if the half maps agree just outside the mask, where static density has been subtracted."""
-    ring = _particle_around_mask(first.half_maps, mask)
+    ring = _particle_around_mask(first.half_maps, mask_of_all_copies(mask, spec.symmetry))
     if ring.sum() < MIN_VOXELS:
         return
     finest_A = max(step.history[-1].resolution_corrected_A, FINEST_A)
