@@ -52,13 +52,14 @@ ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 ORIGIN_A = ["rlnOriginXAngst", "rlnOriginYAngst"]
 ORIGIN_PX = ["rlnOriginX", "rlnOriginY"]
 HALF = "rlnRandomSubset"
+CTF_SCALE, SCALE, ALPHA = "rlnCtfScalefactor", "ctf/scale", "alignments3D/alpha"
 PARTICLE_FIELDS = {
     "rlnDefocusU": ("ctf/df1_A", 1.0),
     "rlnDefocusV": ("ctf/df2_A", 1.0),
     "rlnDefocusAngle": ("ctf/df_angle_rad", DEGREE),
     "rlnPhaseShift": ("ctf/phase_shift_rad", DEGREE),
     "rlnCtfBfactor": ("ctf/bfactor", 1.0),
-    "rlnCtfScalefactor": ("ctf/scale", 1.0),
+    CTF_SCALE: (SCALE, 1.0),
 }
 """STAR column → CryoSPARC field and the factor that converts the column."""
 OPTICS_FIELDS = dict(zip(MICROSCOPE, ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"), strict=True))
@@ -70,7 +71,6 @@ LOCATION = (
     "location/center_x_frac",
     "location/center_y_frac",
 )
-SCALE, ALPHA = "ctf/scale", "alignments3D/alpha"
 POSE, SHIFT, SPLIT = "alignments3D/pose", "alignments3D/shift", "alignments3D/split"
 ALIGNED_PIXEL = "alignments3D/psize_A"
 TYPE = re.compile(r"^(?:(\d+(?:x\d+)*)\*)?([fiubS]\d+)$")
@@ -115,8 +115,9 @@ def star_to_cs(source: StarSource) -> StructuredArray:
     used |= _apply_edited_locations(source, carried)
     for name in cs_aberrations.FIELDS.keys() & columns.keys():  # The Zernike polynomials may have been fitted again.
         carried.pop(name, None)
-    if ALPHA in carried and SCALE in columns:
-        columns[SCALE] = _as_float32(path, SCALE, columns[SCALE] / known_scale(carried[ALPHA]))
+    if ALPHA in carried and CTF_SCALE in table.columns:  # which is the product of both
+        scale = float_column(path, table, CTF_SCALE) / known_scale(carried[ALPHA])
+        columns[SCALE] = _as_float32(path, SCALE, scale)
     aligned = carried.get(ALIGNED_PIXEL, columns["blob/psize_A"])
     columns |= _alignment_fields(source, pixel, aligned)
     taken |= {*ANGLES, *ORIGIN_A, *ORIGIN_PX, HALF, *used}
@@ -172,7 +173,7 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
             taken.add(field)
     if ALPHA in fields:
         scale = table[SCALE].astype(np.float64) if SCALE in fields else 1.0
-        columns["rlnCtfScalefactor"] = _decimals(scale * known_scale(table[ALPHA]))
+        columns[CTF_SCALE] = _decimals(scale * known_scale(table[ALPHA]))
     if {POSE, SHIFT} <= fields:
         pixel = finite_field(source, ALIGNED_PIXEL if ALIGNED_PIXEL in fields else "blob/psize_A").astype(np.float64)
         angles = rotations.to_euler(rotations.from_cryosparc(finite_field(source, POSE)))

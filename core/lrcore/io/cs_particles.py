@@ -179,7 +179,8 @@ def read_half_maps(path: str | Path) -> tuple[Path, Path]:
 def write_particles(path: str | Path, particles: Particles, poses: Poses, extra: Columns | None = None) -> None:
     """Write a .cs with new poses, and a .csg in the same folder.
 
-    CryoSPARC particles keep their uid and every other field; shifts are in pixels of their alignments3D/psize_A.
+    CryoSPARC particles keep their uid and every other field; shifts are in pixels of their alignments3D/psize_A. If
+    `scale` is not that of the file, alignments3D/alpha gets the difference.
     Particles of another format get the standard fields from the records. The path of a stack is kept if it can still
     be found from the folder of the new file or one above it (the project folder); otherwise it is written relative to
     the new file, after `>`.
@@ -208,7 +209,7 @@ def write_particles(path: str | Path, particles: Particles, poses: Poses, extra:
         table, slots, version = _table_from_records(path, particles), {}, ""
     fields = set(table.dtype.names or ())
     slots |= {slot: f"particle.{slot}" for slot in ("blob", "ctf", ALIGNMENTS)}
-    columns = _pose_columns(table, particles, poses)
+    columns = _pose_columns(table, particles, poses) | _alpha_column(table, particles)
     columns["blob/path"] = _blob_paths(path.parent, particles, table["blob/path"] if "blob/path" in fields else None)
     for name, column in (extra or {}).items():
         columns[f"lrw/{name.removeprefix('lrw')}"] = np.asarray(column)
@@ -430,6 +431,16 @@ def _pose_columns(table: StructuredArray, particles: Particles, poses: Poses) ->
     if f"{ALIGNMENTS}/split" not in fields:
         columns[f"{ALIGNMENTS}/split"] = (particles.half - 1).astype(np.uint32)
     return columns
+
+
+def _alpha_column(table: StructuredArray, particles: Particles) -> Columns:
+    """Return alignments3D/alpha if the scale of the particles is not that of the table, which is alpha · ctf/scale."""
+    name, fields = f"{ALIGNMENTS}/alpha", table.dtype.names or ()
+    scale = table["ctf/scale"].astype(np.float64) if "ctf/scale" in fields else np.ones(len(table))
+    known = scale * known_scale(table[name]) if name in fields else scale
+    if np.allclose(particles.scale, known, rtol=1e-6, atol=0.0):
+        return {}
+    return {name: np.divide(particles.scale, scale, out=np.ones_like(scale), where=scale != 0).astype(np.float32)}
 
 
 def _blob_paths(folder: Path, particles: Particles, original: npt.NDArray[Any] | None) -> npt.NDArray[np.bytes_]:
