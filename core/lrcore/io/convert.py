@@ -37,6 +37,7 @@ from lrcore.io.star_optics import (
     NAME,
     ODD,
     PIXEL,
+    PREMULTIPLIED,
     SIZE,
     TILT,
     format_coefficients,
@@ -111,6 +112,12 @@ def star_to_cs(source: StarSource) -> StructuredArray:
     taken |= set(PARTICLE_FIELDS)
     if {ODD, EVEN} & set(optics.columns) or ("ctf/cs_mm" in columns and (columns["ctf/cs_mm"] == 0).any()):
         taken -= set(TILT)  # A length contains coma of either kind, and none of a tilt at Cs = 0.
+    if PREMULTIPLIED in optics.columns and (pd.to_numeric(optics[PREMULTIPLIED], errors="coerce") == 1).any():
+        warnings.warn(
+            f"{path}: the images are multiplied by their CTF ({PREMULTIPLIED}): the .cs keeps the mark for lrwidgets, "
+            "but CryoSPARC does not know it",
+            stacklevel=3,
+        )
     carried, used = _embedded_cs_fields(source)
     used |= _apply_edited_locations(source, carried)
     for name in cs_aberrations.FIELDS.keys() & columns.keys():  # The Zernike polynomials may have been fitted again.

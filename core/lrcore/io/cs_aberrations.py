@@ -51,7 +51,7 @@ FIELDS = {f"ctf/{name}": len(getattr(Lengths(), name)) for name in NAMES}
 
 @dataclass(frozen=True)
 class Microscope:
-    """What the conversion needs to know: voltage in kV and spherical aberration in mm."""
+    """Voltage in kV and spherical aberration in mm, which the conversion depends on."""
 
     voltage_kV: float
     cs_mm: float

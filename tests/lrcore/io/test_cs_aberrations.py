@@ -305,10 +305,14 @@ def test_a_value_that_is_no_number_is_one_line(job, field: str, capsys) -> None:
     assert not (path.parent / "a.star").exists()
 
 
+EVEN_ONLY = {"rlnEvenZernike": ["[1.5,0,2]", "[0,0,0,0,0,3]"]}
+
+
 def test_convert_says_what_cryosparc_will_not_see(make: Maker, capsys) -> None:
-    star = make.star(optics=make.optics() | {"rlnEvenZernike": ["[1.5,0,2]", "[0,0,0,0,0,3]"]})
+    star = make.star(optics=make.optics() | EVEN_ONLY | {"rlnCtfDataAreCtfPremultiplied": [0, 1]})
     assert main(["convert", str(star), str(make.folder / "a.cs")]) == 0
     told = capsys.readouterr().err
+    assert "multiplied by their CTF (rlnCtfDataAreCtfPremultiplied): the .cs keeps the mark" in told
     assert "no field for the Zernike polynomials Z(2,-2), Z(0,0), Z(2,0): the .cs keeps them" in told
 
 
