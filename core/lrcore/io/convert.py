@@ -110,7 +110,7 @@ def star_to_cs(source: StarSource) -> StructuredArray:
         )
     columns |= _ctf_fields(source, optics, rows)
     taken |= set(PARTICLE_FIELDS)
-    if {ODD, EVEN} & set(optics.columns) or ("ctf/cs_mm" in columns and (columns["ctf/cs_mm"] == 0).any()):
+    if {ODD, EVEN} & set(optics.columns) or "ctf/tilt_A" not in columns or (columns["ctf/cs_mm"] == 0).any():
         taken -= set(TILT)  # A length contains coma of either kind, and none of a tilt at Cs = 0.
     if PREMULTIPLIED in optics.columns and (pd.to_numeric(optics[PREMULTIPLIED], errors="coerce") == 1).any():
         warnings.warn(
@@ -287,7 +287,7 @@ def _microscopes(path: Path, optics: pd.DataFrame) -> list[Microscope]:
     """Return voltage and spherical aberration of each row of an optics table."""
     voltage, cs_mm = (float_column(path, optics, name) for name in MICROSCOPE[:2])
     if not (voltage > 0).all():
-        raise InputError(f"{path}: {MICROSCOPE[0]} is {voltage.min():g}: correct it")
+        raise InputError(f"{path}: voltage is {voltage.min():g} kV, must be above 0: correct it")
     return [Microscope(*values) for values in zip(voltage.tolist(), cs_mm.tolist(), strict=True)]
 
 

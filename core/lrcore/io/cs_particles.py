@@ -462,14 +462,16 @@ def _bytes(text: Any) -> bytes:
 
 def _table_from_records(path: Path, particles: Particles) -> StructuredArray:
     """Build the standard CryoSPARC fields, except paths and poses, of particles read from another format."""
-    for group in particles.optics:
-        lost = cs_aberrations.inexpressible_terms(ZernikeAberrations.of_optics(group))
-        if lost:
-            warnings.warn(
-                f"{path}: the .cs format has no field for the Zernike polynomials {', '.join(lost)} of "
-                f"{group.name}: they are not written",
-                stacklevel=3,
-            )
+    terms = {
+        one.name: cs_aberrations.inexpressible_terms(ZernikeAberrations.of_optics(one)) for one in particles.optics
+    }
+    lost = dict.fromkeys(term for listed in terms.values() for term in listed)
+    if lost:
+        warnings.warn(
+            f"{path}: the .cs format has no field for the Zernike polynomials {', '.join(lost)} of "
+            f"{', '.join(name for name, listed in terms.items() if listed)}: they are not written",
+            stacklevel=3,
+        )
     if any(group.ctf_premultiplied for group in particles.optics):
         warnings.warn(
             f"{path}: the .cs format cannot mark images as CTF-premultiplied: the mark is not written", stacklevel=3
