@@ -100,7 +100,8 @@ def lengths_from_fields(
     expected = lengths_from_zernike(known, microscope)
     values = {name: tuple(found.get(f"ctf/{name}", getattr(expected, name))) for name in NAMES}
     if "ctf/tilt_A" in found and "ctf/trefoil_A" not in found:  # then the coma of the polynomials is not in the tilt
-        values["tilt_A"] = tuple(a + b for a, b in zip(found["ctf/tilt_A"], expected.tilt_A, strict=True))
+        coma = lengths_from_zernike(ZernikeAberrations(odd_zernike=known.odd_zernike), microscope).tilt_A
+        values["tilt_A"] = tuple(a + b for a, b in zip(found["ctf/tilt_A"], coma, strict=True))
     return Lengths(**values)
 
 

@@ -351,10 +351,12 @@ def test_a_new_scale_is_written_as_alpha(job) -> None:
     np.testing.assert_allclose(io.read_particles(out).scale, scale, rtol=1e-6)
 
 
-def test_a_tilt_without_its_microscope_travels_as_text(make: Maker) -> None:
-    optics = make.optics() | {"rlnBeamTiltX": [0.3, 0.0], "rlnBeamTiltY": [-0.1, 0.2]}
-    star = make.star(optics=optics, without=("rlnVoltage",))
+@pytest.mark.parametrize("change", [{"rlnVoltage": None}, {"rlnSphericalAberration": [0, 2.7]}])
+def test_a_tilt_that_is_no_length_travels_as_text(make: Maker, change: dict[str, list[float] | None]) -> None:
+    optics = make.optics() | {"rlnBeamTiltX": [0.3, 0.0], "rlnBeamTiltY": [-0.1, 0.2]} | change
+    star = make.star(optics={name: column for name, column in optics.items() if column})
     assert main(["convert", str(star), str(make.folder / "a.cs")]) == 0
     assert main(["convert", str(make.folder / "a.cs"), str(make.folder / "b.star")]) == 0
     back = star_table.read_source(make.folder / "b.star").blocks["optics"]
     assert back["rlnBeamTiltX"].tolist() == ["0.3", "0.0"]
+    assert back["rlnBeamTiltY"].tolist() == ["-0.1", "0.2"]
