@@ -1,6 +1,7 @@
 """Write a step of a run as files for other programs: STAR, .cs, maps, FSC curves, ChimeraX scene, netCDF."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, get_type_hints
 
@@ -99,9 +100,14 @@ def write_step(
 def write_step_particles(path: Path, job: Job, step: Step, drawn: xr.Dataset | None = None) -> None:
     """Write the particles with the step's poses as .star or .cs, with the columns of `pose_columns`.
 
+    A .cs of a refinement with `per_particle_scale` gets the scales in alignments3D/alpha, as CryoSPARC writes them.
+
     drawn: the step's group /uncertainty, if it has been computed. Raises InputError if the file cannot be written.
     """
-    io.write_particles(path, job.particles, step.expectation.poses, pose_columns(job, step, drawn))
+    particles = job.particles
+    if job.spec.per_particle_scale and path.suffix.lower() == ".cs":
+        particles = replace(particles, scale=particles.scale * step.expectation.scale)
+    io.write_particles(path, particles, step.expectation.poses, pose_columns(job, step, drawn))
 
 
 def pose_columns(job: Job, step: Step, drawn: xr.Dataset | None = None) -> dict[str, npt.NDArray[Any]]:

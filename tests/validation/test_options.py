@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from lrcore.compute.backend import Backend
+from lrcore.io import read_particles
+from lrcore.io.cs_table import with_columns
 from lrcore.masks import centre_of_mass, soft_sphere
 from lrcore.records import Step, Volume
 from lrcore.refinement.density import mask_for_next_iteration
@@ -16,6 +18,7 @@ from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.start import start
 from lrcore.simulation.data_set import simulate_flexible_particle
 from lrcore.testing import fsc_against_truth, rotation_error_deg
+from lrwidgets.cli._main import main
 from tests.validation.judge import SimulatedCase, last_step, load_case, mean_map, print_measurement, refine
 
 Run = tuple[Step, Step]
@@ -94,6 +97,22 @@ def test_per_particle_scale(uneven: SimulatedCase, backend: Backend) -> None:
     assert at[0] <= at[1]
     assert wrong[0] < wrong[1] + 0.02
     assert np.array_equal(pair[1].expectation.scale, np.ones(len(true)))
+
+
+def test_scales_of_a_cs_file(uneven: SimulatedCase, backend: Backend) -> None:
+    """The true amplitudes in alignments3D/alpha, and a file that has none."""
+    plain, scaled = uneven.folder / "plain.cs", uneven.folder / "scaled.cs"
+    assert main(["convert", str(uneven.folder / "particles.star"), str(plain)]) == 0
+    alpha = np.load(uneven.folder / "truth.npz")["scale"].astype(np.float32)
+    with scaled.open("wb") as file:
+        np.save(file, with_columns(np.load(plain), {"alignments3D/alpha": alpha}))
+    cases = [replace(uneven, particles=read_particles(path)) for path in (scaled, plain)]
+    pair = [iterated(case, RefineSpec(), 3, backend) for case in cases]
+    at = [truth_A(uneven, step) for step in pair]
+    wrong = [median_error_deg(uneven, step) for step in pair]
+    print_measurement(f"with, without the scales of a .cs: {at[0]:.2f}, {at[1]:.2f} Å; {wrong[0]:.2f}, {wrong[1]:.2f}°")
+    assert at[0] < at[1]
+    assert wrong[0] < wrong[1] + 0.02
 
 
 def test_intensities_of_optics_groups(tmp_path: Path, backend: Backend) -> None:

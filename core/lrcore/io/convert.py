@@ -6,6 +6,7 @@ back restores both.
 """
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,33 @@ import pandas as pd
 from lrcore.arrays import StructuredArray
 from lrcore.errors import InputError
 from lrcore.imaging import rotations
-from lrcore.io.cs_table import CsSource, decode_text, finite_field, integer_field, micrograph_columns, with_columns
+from lrcore.io import cs_aberrations
+from lrcore.io.cs_aberrations import Microscope, ZernikeAberrations
+from lrcore.io.cs_table import (
+    CsSource,
+    decode_text,
+    finite_field,
+    integer_field,
+    known_scale,
+    micrograph_columns,
+    with_columns,
+)
 from lrcore.io.row_groups import group_identical_rows
-from lrcore.io.star_optics import GROUP, MAGNIFICATION, MICROSCOPE, NAME, PIXEL, SIZE, TILT, pixel_sizes
+from lrcore.io.star_optics import (
+    EVEN,
+    GROUP,
+    MAGNIFICATION,
+    MICROSCOPE,
+    NAME,
+    ODD,
+    PIXEL,
+    PREMULTIPLIED,
+    SIZE,
+    TILT,
+    format_coefficients,
+    parse_coefficients,
+    pixel_sizes,
+)
 from lrcore.io.star_table import IMAGE, StarSource, float_column, integer_column, parse_image_names, relion_stack_name
 from lrcore.units import DEGREE
 
@@ -28,13 +53,14 @@ ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 ORIGIN_A = ["rlnOriginXAngst", "rlnOriginYAngst"]
 ORIGIN_PX = ["rlnOriginX", "rlnOriginY"]
 HALF = "rlnRandomSubset"
+CTF_SCALE, SCALE, ALPHA = "rlnCtfScalefactor", "ctf/scale", "alignments3D/alpha"
 PARTICLE_FIELDS = {
     "rlnDefocusU": ("ctf/df1_A", 1.0),
     "rlnDefocusV": ("ctf/df2_A", 1.0),
     "rlnDefocusAngle": ("ctf/df_angle_rad", DEGREE),
     "rlnPhaseShift": ("ctf/phase_shift_rad", DEGREE),
     "rlnCtfBfactor": ("ctf/bfactor", 1.0),
-    "rlnCtfScalefactor": ("ctf/scale", 1.0),
+    CTF_SCALE: (SCALE, 1.0),
 }
 """STAR column → CryoSPARC field and the factor that converts the column."""
 OPTICS_FIELDS = dict(zip(MICROSCOPE, ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"), strict=True))
@@ -46,7 +72,6 @@ LOCATION = (
     "location/center_x_frac",
     "location/center_y_frac",
 )
-A_PER_MM = 1e7
 POSE, SHIFT, SPLIT = "alignments3D/pose", "alignments3D/shift", "alignments3D/split"
 ALIGNED_PIXEL = "alignments3D/psize_A"
 TYPE = re.compile(r"^(?:(\d+(?:x\d+)*)\*)?([fiubS]\d+)$")
@@ -85,10 +110,21 @@ def star_to_cs(source: StarSource) -> StructuredArray:
         )
     columns |= _ctf_fields(source, optics, rows)
     taken |= set(PARTICLE_FIELDS)
-    if "ctf/cs_mm" in columns and (columns["ctf/cs_mm"] == 0).any():
-        taken -= set(TILT)  # CryoSPARC stores a tilt as a length that is proportional to Cs: none at Cs = 0
+    if {ODD, EVEN} & set(optics.columns) or "ctf/tilt_A" not in columns or (columns["ctf/cs_mm"] == 0).any():
+        taken -= set(TILT)  # A length contains coma of either kind, and none of a tilt at Cs = 0.
+    if PREMULTIPLIED in optics.columns and (pd.to_numeric(optics[PREMULTIPLIED], errors="coerce") == 1).any():
+        warnings.warn(
+            f"{path}: the images are multiplied by their CTF ({PREMULTIPLIED}): the .cs keeps the mark for lrwidgets, "
+            "but CryoSPARC does not know it",
+            stacklevel=3,
+        )
     carried, used = _embedded_cs_fields(source)
     used |= _apply_edited_locations(source, carried)
+    for name in cs_aberrations.FIELDS.keys() & columns.keys():  # The Zernike polynomials may have been fitted again.
+        carried.pop(name, None)
+    if ALPHA in carried and CTF_SCALE in table.columns:  # which is the product of both
+        scale = float_column(path, table, CTF_SCALE) / known_scale(carried[ALPHA])
+        columns[SCALE] = _as_float32(path, SCALE, scale)
     aligned = carried.get(ALIGNED_PIXEL, columns["blob/psize_A"])
     columns |= _alignment_fields(source, pixel, aligned)
     taken |= {*ANGLES, *ORIGIN_A, *ORIGIN_PX, HALF, *used}
@@ -142,6 +178,9 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
         if field in fields:
             columns[name] = _decimals(table[field].astype(np.float64) / factor)
             taken.add(field)
+    if ALPHA in fields:
+        scale = table[SCALE].astype(np.float64) if SCALE in fields else 1.0
+        columns[CTF_SCALE] = _decimals(scale * known_scale(table[ALPHA]))
     if {POSE, SHIFT} <= fields:
         pixel = finite_field(source, ALIGNED_PIXEL if ALIGNED_PIXEL in fields else "blob/psize_A").astype(np.float64)
         angles = rotations.to_euler(rotations.from_cryosparc(finite_field(source, POSE)))
@@ -151,7 +190,7 @@ def cs_to_star(source: CsSource, plain: bool = False) -> dict[str, pd.DataFrame]
     if SPLIT in fields:
         columns[HALF] = (integer_field(source.path, table, SPLIT) + 1).astype(str)
         taken.add(SPLIT)
-    optics, group, used = _optics_and_groups(source.path, table, fields)
+    optics, group, used = _optics_and_groups(source)
     columns[GROUP] = group.astype(str)
     taken |= used
     columns |= {
@@ -201,14 +240,55 @@ def _ctf_fields(source: StarSource, optics: pd.DataFrame, rows: npt.NDArray[np.i
     for name, (field, factor) in PARTICLE_FIELDS.items():
         if name in source.table.columns:
             out[field] = _as_float32(path, field, float_column(path, source.table, name) * factor)
-    if set(TILT) <= set(optics.columns) and "ctf/cs_mm" in out:
-        tilt = np.stack([float_column(path, optics, name)[rows] for name in TILT], axis=1)
-        cs_mm = float_column(path, optics, MICROSCOPE[1])[rows, None]
-        out["ctf/tilt_A"] = _as_float32(path, "ctf/tilt_A", np.sin(tilt * 1e-3) * cs_mm * A_PER_MM)
+    out |= _aberration_fields(path, optics, rows)
     if set(MAGNIFICATION) <= set(optics.columns):
         matrix = np.stack([float_column(path, optics, name)[rows] for name in MAGNIFICATION], axis=1)
         out["ctf/anisomag"] = _as_float32(path, "ctf/anisomag", matrix - np.array([1.0, 0.0, 0.0, 1.0])).reshape(n, 4)
     return out
+
+
+def _aberration_fields(path: Path, optics: pd.DataFrame, rows: npt.NDArray[np.int64]) -> Columns:
+    """Convert beam tilt and Zernike polynomials; warn of those that CryoSPARC has no field for."""
+    present = set(optics.columns)
+    if not {*MICROSCOPE[:2]} <= present or not {*TILT, ODD, EVEN} & present:
+        return {}
+    numbers = [float_column(path, optics, name) for name in (*MICROSCOPE[:2], *TILT) if name in present]
+    texts = [pd.factorize(optics[name])[0] for name in (ODD, EVEN) if name in present]
+    first, group = group_identical_rows([*numbers, *texts])
+    distinct = optics.iloc[first]
+    microscopes, listed = _microscopes(path, distinct), _listed_aberrations(path, distinct)
+    lost = {term: None for one in listed for term in cs_aberrations.inexpressible_terms(one)}
+    if lost:
+        warnings.warn(
+            f"{path}: CryoSPARC has no field for the Zernike polynomials {', '.join(lost)}: the .cs keeps them for "
+            "lrwidgets and for the way back, but CryoSPARC does not apply them",
+            stacklevel=4,
+        )
+    lengths = list(map(cs_aberrations.lengths_from_zernike, listed, microscopes))
+    names = [name for name in cs_aberrations.NAMES if {ODD, EVEN} & present or name == "tilt_A"]
+    return {
+        f"ctf/{name}": _as_float32(path, f"ctf/{name}", np.array([getattr(one, name) for one in lengths])[group[rows]])
+        for name in names
+    }
+
+
+def _listed_aberrations(path: Path, optics: pd.DataFrame) -> list[ZernikeAberrations]:
+    """Return beam tilt and Zernike coefficients of each row of an optics table."""
+    n = len(optics)
+    tilt = [float_column(path, optics, name).tolist() if name in optics.columns else [0.0] * n for name in TILT]
+    odd, even = (
+        [parse_coefficients(path, name, text) for text in optics[name]] if name in optics.columns else [()] * n
+        for name in (ODD, EVEN)
+    )
+    return [ZernikeAberrations((x, y), a, b) for x, y, a, b in zip(*tilt, odd, even, strict=True)]
+
+
+def _microscopes(path: Path, optics: pd.DataFrame) -> list[Microscope]:
+    """Return voltage and spherical aberration of each row of an optics table."""
+    voltage, cs_mm = (float_column(path, optics, name) for name in MICROSCOPE[:2])
+    if not (voltage > 0).all():
+        raise InputError(f"{path}: voltage is {voltage.min():g} kV, must be above 0: correct it")
+    return [Microscope(*values) for values in zip(voltage.tolist(), cs_mm.tolist(), strict=True)]
 
 
 def _alignment_fields(source: StarSource, pixel: npt.NDArray[Any], aligned: npt.NDArray[Any]) -> Columns:
@@ -240,15 +320,17 @@ def _as_float32(path: Path, field: str, values: npt.NDArray[Any]) -> npt.NDArray
     return out
 
 
-def _optics_and_groups(
-    path: Path, table: StructuredArray, fields: set[str]
-) -> tuple[pd.DataFrame, npt.NDArray[np.int64], set[str]]:
+def _optics_and_groups(source: CsSource) -> tuple[pd.DataFrame, npt.NDArray[np.int64], set[str]]:
     """Return the optics table, the group number (n,) of every particle, and the fields that the table covers."""
-    fields_of_group = ["blob/psize_A", "blob/shape", *OPTICS_FIELDS.values(), "ctf/tilt_A", "ctf/anisomag"]
+    path, table, fields = source.path, source.table, source.fields
+    fields_of_group = [
+        "blob/psize_A", "blob/shape", *OPTICS_FIELDS.values(), *cs_aberrations.FIELDS, "ctf/anisomag"
+    ]  # fmt: skip
     kept = [name for name in ["ctf/exp_group_id", *fields_of_group] if name in fields]
     carried = [name for name in table.dtype.names or () if name.startswith(STAR_OPTICS)]
     codes = [pd.factorize(np.array(decode_text(table[name])))[0] for name in carried]
-    first, group = group_identical_rows([*(table[name] for name in kept), *codes])
+    numbers = [finite_field(source, name) if name in cs_aberrations.FIELDS else table[name] for name in kept]
+    first, group = group_identical_rows([*numbers, *codes])
     rows = table[first]
     number = np.arange(1, len(first) + 1)
     if STAR_OPTICS + NAME in fields and "ctf/exp_group_id" in fields:
@@ -261,19 +343,60 @@ def _optics_and_groups(
     columns[PIXEL] = _as_text(rows["blob/psize_A"])
     if "blob/shape" in fields:
         columns[SIZE] = rows["blob/shape"][:, 1].astype(str)
-    if {"ctf/tilt_A", "ctf/cs_mm"} <= fields:
-        cs_A = rows["ctf/cs_mm"].astype(np.float64)[:, None] * A_PER_MM
-        lengths = rows["ctf/tilt_A"].astype(np.float64)
-        sine = np.divide(lengths, cs_A, out=np.zeros_like(lengths), where=cs_A != 0)
-        tilt = np.arcsin(np.clip(sine, -1, 1)) * 1e3
-        columns |= {name: _decimals(column) for name, column in zip(TILT, tilt.T, strict=True)}
     if "ctf/anisomag" in fields:
         matrix = rows["ctf/anisomag"].astype(np.float64) + np.array([1.0, 0.0, 0.0, 1.0])
         columns |= {name: _decimals(column) for name, column in zip(MAGNIFICATION, matrix.T, strict=True)}
     columns |= {name.removeprefix(STAR_OPTICS): decode_text(rows[name]) for name in carried}
-    represented = set(fields_of_group) - ({"ctf/tilt_A"} if "ctf/cs_mm" not in fields else set())
+    represented = set(fields_of_group) - cs_aberrations.FIELDS.keys()
+    if {"ctf/accel_kv", "ctf/cs_mm"} <= fields and cs_aberrations.FIELDS.keys() & fields:
+        columns, used = _with_aberrations(path, rows, columns)
+        represented |= used
     represented |= {"ctf/exp_group_id"} if STAR_OPTICS + NAME in fields else set()
     return pd.DataFrame(columns), number[group], represented
+
+
+def _with_aberrations(path: Path, rows: StructuredArray, columns: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Add beam tilt and Zernike polynomials to the columns of an optics table.
+
+    Parameters
+    ----------
+    path : file, for messages
+    rows : a row of each optics group
+    columns : columns of the optics table
+        If they contain the aberrations of a file converted from STAR, these stay as they are unless the fields differ.
+
+    Returns
+    -------
+    dict
+        The columns.
+    set of str
+        The fields that they replace.
+    """
+    fields = [name for name in cs_aberrations.FIELDS if name in (rows.dtype.names or ())]
+    optics = pd.DataFrame(columns)
+    known, microscopes = _listed_aberrations(path, optics), _microscopes(path, optics)
+    found = []
+    for row, one, microscope in zip(rows, known, microscopes, strict=True):
+        values = {name: [float(str(value)) for value in row[name]] for name in fields}
+        lengths = cs_aberrations.lengths_from_fields(values, one, microscope)
+        found.append(cs_aberrations.zernike_from_lengths(lengths, microscope, one))
+    if found == known and {TILT[0], ODD, EVEN} & columns.keys():
+        return columns, set(fields)
+    merged = cs_aberrations.tilt_in_zernike(found, microscopes)
+    columns = {name: column for name, column in columns.items() if name not in TILT}
+    if merged == found and "ctf/tilt_A" in fields:
+        tilt = np.array([one.beam_tilt_mrad for one in found]).T
+        columns |= {name: _decimals(column) for name, column in zip(TILT, tilt, strict=True)}
+    used = {"ctf/tilt_A"}
+    for name, attribute, covered in (
+        (ODD, "odd_zernike", ("ctf/shift_A", "ctf/trefoil_A")),
+        (EVEN, "even_zernike", ("ctf/tetra_A",)),
+    ):
+        lists = [getattr(one, attribute) for one in merged]
+        if lists != [getattr(one, attribute) for one in known]:
+            columns[name] = [format_coefficients(values) for values in lists]
+        used |= set(covered) if name in columns else set()
+    return columns, used & set(fields)
 
 
 def _embedded_cs_fields(source: StarSource) -> tuple[Columns, set[str]]:

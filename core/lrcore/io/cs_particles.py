@@ -1,9 +1,9 @@
 """Read CryoSPARC particles (.cs, .csg) and half maps, and write particles back with new poses."""
 
 import datetime
-import math
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ import yaml
 from lrcore.arrays import Float64, StructuredArray
 from lrcore.errors import InputError
 from lrcore.imaging import rotations
+from lrcore.io import cs_aberrations
 from lrcore.io.checks import check_optics, require_single_box_and_pixel_size
+from lrcore.io.cs_aberrations import Microscope, ZernikeAberrations
 from lrcore.io.cs_table import (
     CsSource,
     decode_text,
     find_rows,
     finite_field,
+    known_scale,
     missing_files_error,
     read_source,
     with_columns,
@@ -43,8 +46,7 @@ REQUIRED_FIELDS = {
     "ctf": ["ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"],
 }
 GROUP_FIELDS = ["ctf/exp_group_id", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A", "blob/shape"]
-GROUP_ABERRATIONS = ["ctf/tilt_A", "ctf/anisomag"]
-NOT_APPLIED = ["ctf/trefoil_A", "ctf/tetra_A"]
+GROUP_ABERRATIONS = [*cs_aberrations.FIELDS, "ctf/anisomag"]
 CARRIED_OPTICS_FIELDS = {
     "odd_zernike": "star_optics/rlnOddZernike",
     "even_zernike": "star_optics/rlnEvenZernike",
@@ -52,14 +54,13 @@ CARRIED_OPTICS_FIELDS = {
 }
 """Attributes of `Optics` without a CryoSPARC field → text field that carries them in a file converted from STAR."""
 SPLIT_HINT = "run a 3D refinement with half sets first, or split them here (--resplit)"
-A_PER_MM = 1e7
-"""Å per mm."""
 
 
 def read_particles(path: str | Path, images_dir: Path | None = None, split: bool = True) -> Particles:
     """Read particles with poses, CTF and half sets from a .csg, or from a .cs and its passthrough file.
 
-    Trefoil and tetrafoil stay in `source` and are written back, but they are not applied; a warning says so.
+    Aberrations become beam tilt and Zernike coefficients (`lrcore.io.cs_aberrations`). `scale` is ctf/scale times the
+    alpha of the alignment.
 
     Parameters
     ----------
@@ -87,7 +88,6 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
     half = _halves(source, slot) if split else np.ones(len(table), np.int8)
     group, optics = read_groups(source)
     require_single_box_and_pixel_size(path, optics)
-    _warn_not_applied(source)
     return Particles(
         uid=table["uid"].copy(),
         half=half,
@@ -98,7 +98,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
         defocus_angle_rad=_numbers(source, "ctf/df_angle_rad"),
         phase_shift_rad=_numbers(source, "ctf/phase_shift_rad", 0.0),
         bfactor_A2=_numbers(source, "ctf/bfactor", 0.0),
-        scale=_numbers(source, "ctf/scale", 1.0),
+        scale=_numbers(source, "ctf/scale", 1.0) * _alpha(source, slot),
         images=_images(source, images_dir),
         path=path,
         source=source,
@@ -128,10 +128,10 @@ def missing_slots(source: CsSource) -> dict[str, list[str]]:
 def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, ...]]:
     """Return the optics group (n,) of every row and the groups: rows with the same exposure group and constants.
 
-    Beam tilt = asin(tilt_A / Cs) in mrad; anisomag is M − I. Raises InputError naming the group of an impossible value.
+    anisomag is M − I. Raises InputError naming the group of an impossible value.
     """
     table = source.table
-    used = [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS, *NOT_APPLIED] if name in source.fields]
+    used = [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS] if name in source.fields]
     carried = [name for name in CARRIED_OPTICS_FIELDS.values() if name in source.fields]
     codes = [factorize_text(table[name])[1] for name in carried]
     first, group = group_identical_rows([*(finite_field(source, name) for name in used), *codes])
@@ -179,7 +179,8 @@ def read_half_maps(path: str | Path) -> tuple[Path, Path]:
 def write_particles(path: str | Path, particles: Particles, poses: Poses, extra: Columns | None = None) -> None:
     """Write a .cs with new poses, and a .csg in the same folder.
 
-    CryoSPARC particles keep their uid and every other field; shifts are in pixels of their alignments3D/psize_A.
+    CryoSPARC particles keep their uid and every other field; shifts are in pixels of their alignments3D/psize_A. If
+    `scale` is not that of the file, alignments3D/alpha gets the difference.
     Particles of another format get the standard fields from the records. The path of a stack is kept if it can still
     be found from the folder of the new file or one above it (the project folder); otherwise it is written relative to
     the new file, after `>`.
@@ -208,7 +209,7 @@ def write_particles(path: str | Path, particles: Particles, poses: Poses, extra:
         table, slots, version = _table_from_records(path, particles), {}, ""
     fields = set(table.dtype.names or ())
     slots |= {slot: f"particle.{slot}" for slot in ("blob", "ctf", ALIGNMENTS)}
-    columns = _pose_columns(table, particles, poses)
+    columns = _pose_columns(table, particles, poses) | _alpha_column(table, particles)
     columns["blob/path"] = _blob_paths(path.parent, particles, table["blob/path"] if "blob/path" in fields else None)
     for name, column in (extra or {}).items():
         columns[f"lrw/{name.removeprefix('lrw')}"] = np.asarray(column)
@@ -350,24 +351,27 @@ def _optics(source: CsSource, row: int, name: str) -> Optics:
     height, width = (int(size) for size in table["blob/shape"][row])
     if height != width:
         raise InputError(f"{source.path}: row {row + 1}: blob/shape is {height} x {width}: images must be square")
-    cs_mm = _cell(table, "ctf/cs_mm", row, 0)
-    tilt = _vector(table, "ctf/tilt_A", row, 2)
+    microscope = Microscope(_cell(table, "ctf/accel_kv", row, 0), _cell(table, "ctf/cs_mm", row, 0))
     magnification = _vector(table, "ctf/anisomag", row, 4)
-    return check_optics(
+    optics = check_optics(
         source.path,
         Optics(
             name=name,
-            voltage_kV=_cell(table, "ctf/accel_kv", row, 0),
-            cs_mm=cs_mm,
+            voltage_kV=microscope.voltage_kV,
+            cs_mm=microscope.cs_mm,
             amplitude_contrast=_cell(table, "ctf/amp_contrast", row, 0),
             pixel_size_A=_cell(table, "blob/psize_A", row, 0),
             box=width,
-            beam_tilt_mrad=(_tilt_mrad(source, tilt[0], cs_mm), _tilt_mrad(source, tilt[1], cs_mm)),
             mag_matrix=(1 + magnification[0], magnification[1], magnification[2], 1 + magnification[3]),
-            odd_zernike=_carried_list(source, "odd_zernike", row),
-            even_zernike=_carried_list(source, "even_zernike", row),
             ctf_premultiplied=_carried_list(source, "ctf_premultiplied", row) == (1.0,),
         ),
+    )
+    found = _aberrations(source, row, microscope)
+    return replace(
+        optics,
+        beam_tilt_mrad=found.beam_tilt_mrad,
+        odd_zernike=found.odd_zernike,
+        even_zernike=found.even_zernike,
     )
 
 
@@ -382,16 +386,36 @@ def _carried_list(source: CsSource, name: str, row: int) -> tuple[float, ...]:
         ) from error
 
 
-def _tilt_mrad(source: CsSource, tilt_A: float, cs_mm: float) -> float:
-    if abs(tilt_A) > cs_mm * A_PER_MM:
-        raise InputError(f"{source.path}: ctf/tilt_A of {tilt_A:g} A is impossible at Cs {cs_mm:g} mm: correct it")
-    return math.asin(tilt_A / (cs_mm * A_PER_MM)) * 1e3 if tilt_A else 0.0
+def _aberrations(source: CsSource, row: int, microscope: Microscope) -> ZernikeAberrations:
+    """Return the aberrations of a row: those that a file converted from STAR carries, and those of the fields."""
+    known = ZernikeAberrations(
+        odd_zernike=_carried_list(source, "odd_zernike", row), even_zernike=_carried_list(source, "even_zernike", row)
+    )
+    fields = {
+        name: _vector(source.table, name, row, size)
+        for name, size in cs_aberrations.FIELDS.items()
+        if name in source.fields
+    }
+    lengths = cs_aberrations.lengths_from_fields(fields, known, microscope)
+    cs_aberrations.require_possible_tilt(source.path, lengths, microscope)
+    return cs_aberrations.zernike_from_lengths(lengths, microscope, known)
 
 
-def _warn_not_applied(source: CsSource) -> None:
-    names = [name for name in NOT_APPLIED if name in source.fields and source.table[name].any()]
-    if names:
-        warnings.warn(f"{source.path}: {', '.join(names)} are kept for export but not applied", stacklevel=3)
+def _alpha(source: CsSource, slot: str) -> Float64:
+    """Return the scale (n,) that CryoSPARC has found for each image; 1 where there is none."""
+    name = f"{slot}/alpha"
+    if name not in source.fields:
+        return np.ones(len(source.table))
+    alpha = _values_of_best_class(source, slot, "alpha", 0)
+    bad = int((alpha <= 0).sum())
+    if bad:
+        row = int(np.argmax(alpha <= 0)) + 1
+        warnings.warn(
+            f"{source.path}: {name} is not above 0 for {bad} of {len(alpha)} particles (first: row {row}): their scale "
+            "is taken as 1",
+            stacklevel=4,
+        )
+    return known_scale(alpha)
 
 
 def _pose_columns(table: StructuredArray, particles: Particles, poses: Poses) -> Columns:
@@ -407,6 +431,16 @@ def _pose_columns(table: StructuredArray, particles: Particles, poses: Poses) ->
     if f"{ALIGNMENTS}/split" not in fields:
         columns[f"{ALIGNMENTS}/split"] = (particles.half - 1).astype(np.uint32)
     return columns
+
+
+def _alpha_column(table: StructuredArray, particles: Particles) -> Columns:
+    """Return alignments3D/alpha if the scale of the particles is not that of the table, which is alpha · ctf/scale."""
+    name, fields = f"{ALIGNMENTS}/alpha", table.dtype.names or ()
+    scale = table["ctf/scale"].astype(np.float64) if "ctf/scale" in fields else np.ones(len(table))
+    known = scale * known_scale(table[name]) if name in fields else scale
+    if np.allclose(particles.scale, known, rtol=1e-6, atol=0.0):
+        return {}
+    return {name: np.divide(particles.scale, scale, out=np.ones_like(scale), where=scale != 0).astype(np.float32)}
 
 
 def _blob_paths(folder: Path, particles: Particles, original: npt.NDArray[Any] | None) -> npt.NDArray[np.bytes_]:
@@ -428,10 +462,14 @@ def _bytes(text: Any) -> bytes:
 
 def _table_from_records(path: Path, particles: Particles) -> StructuredArray:
     """Build the standard CryoSPARC fields, except paths and poses, of particles read from another format."""
-    lost = [group.name for group in particles.optics if group.odd_zernike or group.even_zernike]
+    terms = {
+        one.name: cs_aberrations.inexpressible_terms(ZernikeAberrations.of_optics(one)) for one in particles.optics
+    }
+    lost = dict.fromkeys(term for listed in terms.values() for term in listed)
     if lost:
         warnings.warn(
-            f"{path}: the .cs format has no Zernike coefficients: those of {', '.join(lost)} are not written",
+            f"{path}: the .cs format has no field for the Zernike polynomials {', '.join(lost)} of "
+            f"{', '.join(name for name, listed in terms.items() if listed)}: they are not written",
             stacklevel=3,
         )
     if any(group.ctf_premultiplied for group in particles.optics):
@@ -456,7 +494,10 @@ def _blob_columns(particles: Particles) -> Columns:
 
 def _ctf_columns(particles: Particles, optics: list[Optics]) -> Columns:
     n = len(particles)
-    tilt = np.array([np.sin(np.multiply(one.beam_tilt_mrad, 1e-3)) * one.cs_mm * A_PER_MM for one in optics])
+    lengths = [
+        cs_aberrations.lengths_from_zernike(ZernikeAberrations.of_optics(one), Microscope.of_optics(one))
+        for one in particles.optics
+    ]
     columns: Columns = {
         "accel_kv": np.array([one.voltage_kV for one in optics]),
         "cs_mm": np.array([one.cs_mm for one in optics]),
@@ -467,10 +508,9 @@ def _ctf_columns(particles: Particles, optics: list[Optics]) -> Columns:
         "phase_shift_rad": particles.phase_shift_rad,
         "scale": particles.scale,
         "scale_const": np.zeros(n),
-        "shift_A": np.zeros((n, 2)),
-        "tilt_A": tilt,
-        "trefoil_A": np.zeros((n, 2)),
-        "tetra_A": np.zeros((n, 4)),
+        **{
+            field: np.array([getattr(one, field) for one in lengths])[particles.group] for field in cs_aberrations.NAMES
+        },
         "anisomag": np.array([one.mag_matrix for one in optics]) - [1.0, 0.0, 0.0, 1.0],
         "bfactor": particles.bfactor_A2,
     }

@@ -29,7 +29,7 @@ FIELD_TYPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "pose": (NUMBERS, (3,)),
     "shift": (NUMBERS, (2,)),
     **dict.fromkeys(("split", "psize_A"), (NUMBERS, ())),
-    **dict.fromkeys(("df1_A", "df2_A", "df_angle_rad", "phase_shift_rad", "bfactor", "scale"), (NUMBERS, ())),
+    **dict.fromkeys(("df1_A", "df2_A", "df_angle_rad", "phase_shift_rad", "bfactor", "scale", "alpha"), (NUMBERS, ())),
     **dict.fromkeys(("accel_kv", "cs_mm", "amp_contrast", "exp_group_id", "sign"), (NUMBERS, ())),
     **dict.fromkeys(("shift_A", "tilt_A", "trefoil_A"), (NUMBERS, (2,))),
     **dict.fromkeys(("tetra_A", "anisomag"), (NUMBERS, (4,))),
@@ -181,6 +181,11 @@ def finite_field(source: CsSource, name: str) -> npt.NDArray[Any]:
             f"{source.path}: row {row + 1} (uid {uid}): {name} is not a finite number: remove the particle"
         )
     return values
+
+
+def known_scale(alpha: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the scales (n,) of a column alpha as float64, with 1 in place of values that are no scale (0 or less)."""
+    return np.where(alpha > 0, alpha.astype(np.float64), 1.0)
 
 
 def decode_text(column: npt.NDArray[Any]) -> list[str]:

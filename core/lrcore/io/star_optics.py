@@ -13,6 +13,7 @@ import pandas as pd
 from lrcore.arrays import Int32
 from lrcore.errors import InputError
 from lrcore.io.checks import check_optics
+from lrcore.io.cs_aberrations import Microscope, ZernikeAberrations, tilt_in_zernike
 from lrcore.io.row_groups import group_identical_rows
 from lrcore.io.star_table import StarSource, float_column, integer_column
 from lrcore.records import Optics
@@ -65,12 +66,19 @@ def pixel_sizes(path: Path, table: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def optics_table(optics: tuple[Optics, ...]) -> pd.DataFrame:
     """Format the groups as a RELION 3.1 data_optics table, all values text, numbered from 1."""
+    merged = tilt_in_zernike(
+        [ZernikeAberrations.of_optics(group) for group in optics], [Microscope.of_optics(group) for group in optics]
+    )
+    optics = tuple(
+        dataclasses.replace(group, beam_tilt_mrad=one.beam_tilt_mrad, odd_zernike=one.odd_zernike)
+        for group, one in zip(optics, merged, strict=True)
+    )
     rows = [_row(number, group) for number, group in enumerate(optics, start=1)]
     table = pd.DataFrame(rows)
     if not any(group.odd_zernike for group in optics):
         table = table.drop(columns=ODD)
     elif not any(any(group.beam_tilt_mrad) for group in optics):
-        # If the tilt columns exist, RELION 3.1 takes the Zernike terms of a beam tilt from them, not from the list.
+        # RELION 3.1 would take the polynomials of a beam tilt from these columns, not from the list.
         table = table.drop(columns=TILT)
     if not any(group.even_zernike for group in optics):
         table = table.drop(columns=EVEN)
@@ -148,12 +156,15 @@ def _optics(path: Path, table: pd.DataFrame, row: int, box: Callable[[], int]) -
 
 
 def _coefficients(path: Path, table: pd.DataFrame, column: str) -> tuple[float, ...]:
-    if column not in table.columns:
-        return ()
-    text = str(table[column].iloc[0])
+    return parse_coefficients(path, column, table[column].iloc[0]) if column in table.columns else ()
+
+
+def parse_coefficients(path: Path, column: str, value: object) -> tuple[float, ...]:
+    """Return the numbers of a list such as [0.1,0.2]. Raises InputError naming the column if it is none."""
+    text = str(value)
     numbers = text.strip("[] ")
     try:
-        values = tuple(float(value) for value in numbers.split(",")) if numbers else ()
+        values = tuple(float(number) for number in numbers.split(",")) if numbers else ()
         if not all(map(math.isfinite, values)):
             raise ValueError(text)
         return values
@@ -174,12 +185,13 @@ def _row(number: int, group: Optics) -> dict[str, str]:
         SIZE: str(group.box),
         "rlnImageDimensionality": "2",
         **{name: repr(value) for name, value in zip(TILT, group.beam_tilt_mrad, strict=True)},
-        ODD: _list(group.odd_zernike),
-        EVEN: _list(group.even_zernike),
+        ODD: format_coefficients(group.odd_zernike),
+        EVEN: format_coefficients(group.even_zernike),
         **{name: repr(value) for name, value in zip(MAGNIFICATION, group.mag_matrix, strict=True)},
         PREMULTIPLIED: str(int(group.ctf_premultiplied)),
     }
 
 
-def _list(values: tuple[float, ...]) -> str:
+def format_coefficients(values: tuple[float, ...]) -> str:
+    """Format Zernike coefficients as RELION does, with all their digits."""
     return "[" + ",".join(repr(value) for value in values) + "]"

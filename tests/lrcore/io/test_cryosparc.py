@@ -169,8 +169,7 @@ def test_an_export_changes_nothing_but_the_poses(job: Path) -> None:
         location__center_x_frac=rng.uniform(size=n),
         location__center_y_frac=rng.uniform(size=n),
     )
-    with pytest.warns(UserWarning, match="ctf/trefoil_A are kept for export but not applied"):
-        particles = io.read_particles(job)
+    particles = io.read_particles(job)
     rows = np.array([17, 2, 9, 4])
     poses = _some_poses(4)
     out = job.parent / "J8.cs"
@@ -213,12 +212,12 @@ def test_the_input_is_never_replaced(job: Path) -> None:
 
 def test_what_cs_cannot_say_is_a_warning(make) -> None:
     make.stack()
-    optics = make.optics() | {"rlnOddZernike": ["[0.1]", "[]"], "rlnCtfDataAreCtfPremultiplied": [1, 1]}
+    optics = make.optics() | {"rlnEvenZernike": ["[0.1]", "[]"], "rlnCtfDataAreCtfPremultiplied": [1, 1]}
     particles = io.read_particles(make.star(optics=optics))
     with pytest.warns(UserWarning, match="not written") as caught:
         io.write_particles(make.folder / "a.cs", particles, particles.poses)
     messages = " ".join(str(one.message) for one in caught)
-    assert "no Zernike coefficients: those of first" in messages
+    assert "no field for the Zernike polynomials Z(0,0) of first" in messages
     assert "CTF-premultiplied" in messages
 
 

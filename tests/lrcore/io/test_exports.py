@@ -19,7 +19,7 @@ from lrcore.maps.fsc import masked_fsc
 from lrcore.records import empty_other_modes
 from lrcore.simulation.data_set import simulate_flexible_particle
 from lrwidgets.cli._main import main
-from lrwidgets.export.step_files import pose_columns
+from lrwidgets.export.step_files import pose_columns, write_step_particles
 from lrwidgets.session.session import Session
 from tests.fakes import make_job, make_step
 
@@ -220,6 +220,21 @@ def test_the_second_mode_is_the_most_probable_of_the_others() -> None:
     assert got["lrwSecondModeProbability"] == pytest.approx([0.25, 0.0, 0.4])
     assert np.radians(got["lrwSecondModeAngle"]) == pytest.approx([0.5, 0.0, 0.2])
     assert got["lrwSecondModeShiftAngst"] == pytest.approx([5.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize("estimated", [True, False])
+def test_estimated_scales_are_cryosparcs_alpha(out: Path, tmp_path: Path, estimated: bool) -> None:
+    job = replace(make_job(), particles=io.read_particles(out / "refined.cs"))
+    job = replace(job, spec=job.spec.model_copy(update={"per_particle_scale": estimated}))
+    scale = np.linspace(0.5, 1.5, COUNT)
+    step = make_step(job)
+    write_step_particles(tmp_path / "a.cs", job, replace(step, expectation=replace(step.expectation, scale=scale)))
+    before, after = np.load(out / "refined.cs"), np.load(tmp_path / "a.cs")
+    np.testing.assert_array_equal(after["ctf/scale"], before["ctf/scale"])
+    if estimated:
+        np.testing.assert_allclose(after["alignments3D/alpha"], scale, rtol=1e-6)
+    else:
+        assert "alignments3D/alpha" not in after.dtype.names
 
 
 def said_by(folder: Path, *words: object) -> str:
