@@ -504,6 +504,10 @@ class Step:
         a single group.
     search
         Settings of the search; None at the start and for runs written by versions that did not store them.
+    settings_key
+        Identifies spec and mask, see `lrcore.refinement.parameter_effects.settings_key`; empty at the start.
+    settings_since
+        Number of the iteration after which spec and mask have been those of `settings_key`.
     """
 
     iteration: int
@@ -517,6 +521,8 @@ class Step:
     search_key: str = ""
     intensity: tuple[float, ...] = ()
     search: SearchSettings | None = None
+    settings_key: str = ""
+    settings_since: int = 0
 
     def _repr_html_(self) -> str:
         now = self.history[-1]

@@ -9,6 +9,7 @@ from lrcore.imaging.symmetry import symmetry_warnings
 from lrcore.masks import centre_of_mass
 from lrcore.motion.fit import MIN_IMAGES
 from lrcore.records import Volume
+from lrcore.refinement.parameter_effects import effect_warnings
 from lrcore.refinement.parameters import Point, RefineSpec, fulcrum_point
 
 SYMMETRY_TOLERANCE_PX = 3.0
@@ -46,7 +47,7 @@ def parameter_warnings(
     """Return a sentence for each setting that is unwise.
 
     Checked are a fulcrum outside the box, re-centring without a prior, a mask or fulcrum off the axes of the symmetry,
-    and too few particles to estimate the motion.
+    too few particles to estimate the motion, and parameters without effect.
 
     Parameters
     ----------
@@ -83,6 +84,7 @@ def parameter_warnings(
             "be estimated, and prior and fulcrum stay as given"
         )
     points = {"mask": np.array(centre), "fulcrum": fulcrum}
+    messages += effect_warnings(spec)
     return (*messages, *symmetry_warnings(spec.symmetry, points, SYMMETRY_TOLERANCE_PX * apix)[:1])
 
 
