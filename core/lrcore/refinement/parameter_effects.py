@@ -106,4 +106,6 @@ def _metadata(name: str) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     """Return a value as it is written on the command line."""
+    if isinstance(value, float):
+        return f"{value:g}"
     return "auto" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
