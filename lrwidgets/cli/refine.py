@@ -47,7 +47,7 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
     first, last = state.summaries[0], state.summaries[-1]
     gain = f"{first.resolution_masked_A:.2f} → {last.resolution_masked_A:.2f} Å inside the mask"
     line = f"{arguments.out}: {state.message or f'iteration {state.iteration}'}; {gain}"
-    printer.report(line, "end", run=arguments.out, node=state.node, iteration=state.iteration)
+    printer.report(line, "end", run=arguments.out, node=state.node, iteration=state.iteration, message=state.message)
 
 
 @contextmanager

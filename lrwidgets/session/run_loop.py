@@ -165,7 +165,8 @@ class RunLoop(StoredSteps):
         _, last = self._current_steps(job)
         reason = stop_reason(job, last) or ("converged" if last.converged else "no iteration is due")
         if not ran:
-            return f"nothing to run: {reason}; change a setting or the mask, or run a single step"
+            limit = "max_iterations" if reason.startswith("max_iterations") else "extra_final_passes"
+            return f"nothing to run: {reason}; raise {limit}, change a setting or the mask, or run a single step"
         left = f"{self._iterations_left} of the requested iterations not run" if self._iterations_left else ""
         return "; ".join(part for part in (self._state.message, "" if last.converged else reason, left) if part)
 

@@ -125,13 +125,13 @@ def _specs(session: Session, over: Mapping[str, Sequence[Any]], node: StepNode) 
     combinations = (dict(zip(over, values, strict=True)) for values in product(*over.values()))
     specs = [edit_spec(session.spec, changes) for changes in combinations]
     for name in over:
-        reason = _reason_without_effect(name, specs, node)
+        reason = sweep_refusal(name, specs, node)
         if reason:
             raise InputError(f"sweep: {name} {reason}")
     return specs
 
 
-def _reason_without_effect(name: str, specs: Sequence[RefineSpec], node: StepNode) -> str:
+def sweep_refusal(name: str, specs: Sequence[RefineSpec], node: StepNode) -> str:
     """Return why a field has no effect on the iteration after a step, or none that can be ranked; empty if it has."""
     acts = acts_from(name)
     if acts == "end of the run":

@@ -468,7 +468,8 @@ def test_a_reopened_run_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 def test_a_run_that_has_nothing_to_do_says_why(session: Session) -> None:
     session.run(wait=True)
-    assert session.run(wait=True) == "nothing to run: converged; change a setting or the mask, or run a single step"
+    remedies = "raise extra_final_passes, change a setting or the mask, or run a single step"
+    assert session.run(wait=True) == f"nothing to run: converged; {remedies}"
     session.branch(session.state.node, wait=True)
     assert session.run(3, wait=True).startswith("nothing to run: converged")
     assert make_view_state(session.spec, session.state).status.startswith("ready: nothing to run: converged")
