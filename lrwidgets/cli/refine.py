@@ -9,7 +9,7 @@ from typing import Any
 from lrcore.compute.workers import DaskWorkers, LocalWorkers, connect_scheduler
 from lrcore.errors import InputError
 from lrcore.refinement.memory import estimate_memory
-from lrcore.refinement.parameter_effects import fields_that_act, require_effect
+from lrcore.refinement.parameter_effects import fields_that_act, require_effect, unmet_need
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.cli.job_folder import fill_refinement_inputs
 from lrwidgets.cli.printer import Printer
@@ -90,7 +90,8 @@ def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, work
     if not a.resume:
         if a.mask is None:
             raise InputError("--mask is missing: give the soft mask of the region to refine")
-        require_effect(DEFAULT_SPEC, spec)
+        named = {name: getattr(DEFAULT_SPEC, name) for name in changes_from_text(a.set) if unmet_need(name, spec)}
+        require_effect(spec.model_copy(update=named), spec)  # of a file of parameters, the start warns
         maps = tuple(a.half_maps)
         inputs = {"images": a.images, "apix": a.apix, "subset": a.subset, "resplit": a.resplit}
         return Session.load(a.particles, a.mask, maps, spec=spec, out=a.out, **inputs, **computing)

@@ -286,16 +286,19 @@ class Session(RunLoop):
         InputError
             If a name or a value is invalid, or if the change would have no effect; the message names the field.
         """
-        with self._lock:
-            before, spec = self._spec, edit_spec(self._spec, changes)
+
+        def checked(before: RefineSpec) -> RefineSpec:
+            spec = edit_spec(before, changes)
             iteration = self._rewinding_to[-1] if self._rewinding_to else self._state.iteration
             require_effect(before, spec, iteration, self._job.particles.subtracted)
-        return self._use_spec(spec)
+            return spec
 
-    def _use_spec(self, spec: RefineSpec) -> RefineSpec:
-        """Use a spec from the next iteration on, and return it; see `edit`."""
+        return self._use_spec(checked)
+
+    def _use_spec(self, change: Callable[[RefineSpec], RefineSpec]) -> RefineSpec:
+        """Use the spec that is returned for the present one from the next iteration on, and return it; see `edit`."""
         with self._lock:
-            before = self._spec
+            before, spec = self._spec, change(self._spec)
             if spec == before:
                 return spec
             mask, centre, half = self._mask, self._mask_centre_A, self._job.particles.half
@@ -431,7 +434,7 @@ class Session(RunLoop):
             self.use_mask(mask)
         elif target is not None:
             self._worker.submit(lambda: self._use_mask_of(target))
-        self._use_spec(spec)
+        self._use_spec(lambda _: spec)
         self._do(lambda: None, wait)
 
     def close(self) -> None:

@@ -64,11 +64,12 @@ def require_effect(before: RefineSpec, after: RefineSpec, iteration: int = 0, su
     Raises
     ------
     InputError
-        For a field that another one switches off, unless it is set back to its default, and for a field of the first
-        iteration after that.
+        For a field that another one switches off, and for a field of the first iteration after that. Let through are a
+        field that is set back to its default, and one that is switched off by the same change.
     """
     for name in spec_differences(before, after):
-        reason = unmet_need(name, after) if getattr(after, name) != RefineSpec.model_fields[name].default else ""
+        is_default = getattr(after, name) == RefineSpec.model_fields[name].default
+        reason = unmet_need(name, after) if unmet_need(name, before) and not is_default else ""
         if iteration > 0 and acts_from(name) == "first iteration":
             reason = (
                 f"acts on the first iteration only, and iteration {iteration} has begun: "

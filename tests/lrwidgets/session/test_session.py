@@ -543,3 +543,11 @@ def test_what_is_already_subtracted_cannot_be_switched(engine: FakeEngine) -> No
         pytest.raises(InputError, match="already subtracted from these images"),
     ):
         session.edit(subtract_outside=False)
+
+
+def test_settings_that_are_given_as_a_whole_are_let_through_with_a_warning(session: Session) -> None:
+    with pytest.warns(UserWarning, match="rotation_prior_sd_deg = 2: has no effect with prior=none"):
+        session.edit(prior="none", rotation_prior_sd_deg=2.0)
+    with pytest.raises(InputError, match="rotation_prior_sd_deg = 3: has no effect with prior=none"):
+        session.edit(rotation_prior_sd_deg=3.0)
+    session.edit(rotation_prior_sd_deg=5.0)
