@@ -25,7 +25,9 @@ from lrcore.records import (
     Step,
     Volume,
 )
+from lrcore.refinement.convergence import settings_since
 from lrcore.refinement.job import Job
+from lrcore.refinement.parameter_effects import settings_key
 from lrcore.refinement.parameters import RefineSpec
 
 BOX, PIXEL = 12, 2.5
@@ -65,6 +67,8 @@ def make_step(job: Job, last: Step | None = None) -> Step:
     """A step full of numbers that depend on the spec, on the last step's poses and on nothing else."""
     iteration = 0 if last is None else last.iteration + 1
     key = last.expectation.poses.rotation[0, 0, 0] if last else 0.5
+    key_of_settings = settings_key(job.spec, job.mask)
+    since = settings_since(key_of_settings, last) if last else 0
     random = np.random.default_rng([job.spec.seed, iteration, int(abs(key) * 1e6), int(job.spec.rotation_prior_sd_deg)])
     n, start = len(job.particles), job.particles.poses
     turn = Rotation.from_rotvec(random.normal(0, 0.02, (n, 3))).as_matrix()
@@ -96,9 +100,11 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         noise=random.uniform(0.1, 1, (2, 1, len(frequency))),
         initial_lowpass_A=11.1 if last is None else 0.0,
         history=(*(last.history if last else ()), make_summary(iteration, random)),
-        converged=iteration >= 4,
+        converged=iteration - since >= 4,
         intensity=(0.9,),
         search=None if last is None else make_search_settings(job, random),
+        settings_key="" if last is None else key_of_settings,
+        settings_since=since,
     )
 
 
@@ -150,7 +156,10 @@ class FakeEngine:
         yield make_step(job, last)
 
     def iterate(self, job: Job, first: Step, last: Step, backend: Any) -> Iterator[Progress | Step]:
-        while last.iteration < job.spec.max_iterations and not last.converged:
+        key = settings_key(job.spec, job.mask)
+        while (done := last.iteration - settings_since(key, last)) < job.spec.max_iterations and not (
+            done and last.converged
+        ):
             for event in self.run_iteration(job, first, last, backend):
                 last = event if isinstance(event, Step) else last
                 yield event

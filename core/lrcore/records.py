@@ -513,6 +513,10 @@ class Step:
         been subtracted before.
     search
         Settings of the search; None at the start and for runs written by versions that did not store them.
+    settings_key
+        Identifies spec and mask, see `lrcore.refinement.parameter_effects.settings_key`; empty at the start.
+    settings_since
+        Number of the iteration after which spec and mask have been those of `settings_key`.
     """
 
     iteration: int
@@ -527,6 +531,8 @@ class Step:
     intensity: tuple[float, ...] = ()
     outside_fraction: tuple[float, float] = (1.0, 1.0)
     search: SearchSettings | None = None
+    settings_key: str = ""
+    settings_since: int = 0
 
     def _repr_html_(self) -> str:
         now = self.history[-1]

@@ -9,6 +9,7 @@ from typing import Any
 from lrcore.compute.workers import DaskWorkers, LocalWorkers, connect_scheduler
 from lrcore.errors import InputError
 from lrcore.refinement.memory import estimate_memory
+from lrcore.refinement.parameter_effects import fields_that_act, require_effect, unmet_need
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.cli.job_folder import fill_refinement_inputs
 from lrwidgets.cli.printer import Printer
@@ -19,7 +20,7 @@ from lrwidgets.text.parameters import DEFAULT_SPEC, changes_from_text, changes_f
 
 MEMORY_NOTE_MB = 100.0
 """Estimated memory of an iteration above which it is printed before the first iteration."""
-FREE_ON_RESUME = ("max_iterations", "extra_final_passes")
+FREE_ON_RESUME = fields_that_act("end of the run")
 """Fields that say when to stop and change no step, so that they may differ in a resumed run."""
 
 
@@ -46,7 +47,7 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
     first, last = state.summaries[0], state.summaries[-1]
     gain = f"{first.resolution_masked_A:.2f} → {last.resolution_masked_A:.2f} Å inside the mask"
     line = f"{arguments.out}: {state.message or f'iteration {state.iteration}'}; {gain}"
-    printer.report(line, "end", run=arguments.out, node=state.node, iteration=state.iteration)
+    printer.report(line, "end", run=arguments.out, node=state.node, iteration=state.iteration, message=state.message)
 
 
 @contextmanager
@@ -89,6 +90,8 @@ def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, work
     if not a.resume:
         if a.mask is None:
             raise InputError("--mask is missing: give the soft mask of the region to refine")
+        named = {name: getattr(DEFAULT_SPEC, name) for name in changes_from_text(a.set) if unmet_need(name, spec)}
+        require_effect(spec.model_copy(update=named), spec)  # of a file of parameters, the start warns
         maps = tuple(a.half_maps)
         inputs = {"images": a.images, "apix": a.apix, "subset": a.subset, "resplit": a.resplit}
         return Session.load(a.particles, a.mask, maps, spec=spec, out=a.out, **inputs, **computing)

@@ -32,6 +32,8 @@ def sweep(arguments: Namespace) -> None:
         from lrwidgets import plots
 
         plots.save(plots.sweep(result), arguments.plot)
+    for note in session_sweep.ranking_notes(result):
+        printer.note(note)
     columns = {str(name): result[name].values.ravel() for name in result.data_vars}
     printer.report(session_sweep.ranking_table(result), "sweep", over=over, **columns)
 

@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 
 from lrcore.errors import InputError
 from lrcore.records import Progress
+from lrcore.refinement.parameter_effects import unmet_need
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets import plots
 from lrwidgets.gui.panel_base import PanelBase
 from lrwidgets.session.engine import LRCORE_ENGINE, Engine
 from lrwidgets.session.session import Session
-from lrwidgets.session.sweep import parse_values, ranking_lines, settings_of_rank, spec_value, sweep
+from lrwidgets.session.sweep import parse_values, ranking_lines, ranking_notes, settings_of_rank, spec_value, sweep
 from lrwidgets.text import fields
+from lrwidgets.text.parameters import edit_spec
 
 ROWS = 2
 """Rows for a parameter and its values."""
@@ -77,7 +79,8 @@ def parse_sweep(spec: RefineSpec, rows: Sequence[tuple[str, str]]) -> dict[str, 
 def apply_ranked_settings(session: Session, result: xr.Dataset, rank: int) -> str:
     """Take over the settings of that rank, 1 the best, and return a message."""
     before, changes = session.spec, settings_of_rank(result, rank)
-    session.edit(**changes)
+    spec = edit_spec(before, changes)
+    session.edit(**{name: value for name, value in changes.items() if not unmet_need(name, spec)})
     when = "already in use" if session.spec == before else "in use from the next iteration"
     return f"{fields.describe_settings(changes)}: {when}"
 
@@ -190,6 +193,7 @@ class SweepModel:
             return
         self.result = result
         self._view.show_ranking(ranking_lines(result))
+        self._panel.show_message("; ".join(ranking_notes(result)))
 
 
 def _parse_particle_count(typed: str) -> int:

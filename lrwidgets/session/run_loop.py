@@ -13,9 +13,11 @@ from psygnal import EmitLoopError, Signal, SignalInstance
 from lrcore.compute.backend import Backend
 from lrcore.particles.subsets import draw_balanced_subset, select_step_particles
 from lrcore.records import IterationSummary, Progress, Step, Volume
+from lrcore.refinement.convergence import stop_reason
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameter_checks import mask_centre_A
-from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.parameter_effects import acts_from
+from lrcore.refinement.parameters import RefineSpec, spec_differences
 from lrcore.results.fingerprints import volume_fingerprint
 from lrcore.results.store import StepNode
 from lrcore.results.zarr_store import Store
@@ -36,7 +38,7 @@ class RunLoop(StoredSteps):
     """Base of `Session`: what its worker thread does. `Session.__init__` sets the attributes.
 
     Only the worker thread uses `_iterations_left`, `_past_convergence`, `_chunk_began` and `_steps`. The lock guards
-    `_spec`, `_mask`, `_mask_centre_A` and `_state`.
+    `_spec`, `_mask`, `_mask_centre_A`, `_state`, and `_rewinding_to`, the iterations of the rewinds that are queued.
     """
 
     state_changed = Signal(RunState)
@@ -55,6 +57,7 @@ class RunLoop(StoredSteps):
     _worker: Worker
     _iterations_left: int | None
     _past_convergence: bool
+    _rewinding_to: list[int]
     _chunk_began: float
     _steps: tuple[Step, Step] | None
 
@@ -83,7 +86,26 @@ class RunLoop(StoredSteps):
         """Discard unfinished work and make another step the present one."""
         self._worker.drop()
         self._steps = None
-        self._publish(**self._position(node), message=f"at iteration {node.iteration}" if node else "before the start")
+        kept = self._restore_first_iteration_fields(node) if node else ""
+        message = f"at iteration {node.iteration}{kept}" if node else "before the start"
+        self._publish(**self._position(node), message=message)
+        with self._lock:
+            self._rewinding_to.pop(0)
+
+    def _restore_first_iteration_fields(self, node: StepNode) -> str:
+        """Undo edits of fields that act on no iteration after this step; return which, as part of a message."""
+        with self._lock:
+            stale = node.iteration > 0 and {
+                name: getattr(node.spec, name)
+                for name in spec_differences(node.spec, self._spec)
+                if acts_from(name) == "first iteration"
+            }
+            if not stale:
+                return ""
+            self._spec = spec = self._spec.model_copy(update=stale)
+        self._emit(self.spec_changed, spec)
+        names = ", ".join(f"{name} stays {'auto' if value is None else value}" for name, value in stale.items())
+        return f"; {names}, as the first iteration had it"
 
     def _use_mask_of(self, node: StepNode) -> None:
         """Continue with the mask of a step."""
@@ -120,20 +142,33 @@ class RunLoop(StoredSteps):
             for event in self._engine.start(job, self._get_backend()):
                 self._handle_event(event, job)
                 yield
-        stepped = True
+        stepped, ran = True, False
         while stepped and self._iterations_left != 0:
             job, once, stepped = self.job, self._past_convergence, False
             run = self._engine.run_iteration if once else self._engine.iterate
             for event in run(job, *self._current_steps(job), self._get_backend()):
                 self._handle_event(event, job)
                 if isinstance(event, Step):
-                    stepped = True
+                    stepped = ran = True
                     self._iterations_left = None if self._iterations_left is None else self._iterations_left - 1
                 yield
                 if isinstance(event, Step) and (
                     self._iterations_left == 0 or self._past_convergence != once or self._is_changed(job)
                 ):
                     break
+        if not stepped:
+            self._publish(message=self._ending(ran))
+
+    def _ending(self, ran: bool) -> str:
+        """Return the message of a run that ends before the number of iterations that was asked for, with the reason."""
+        job = self.job
+        _, last = self._current_steps(job)
+        reason = stop_reason(job, last) or ("converged" if last.converged else "no iteration is due")
+        if not ran:
+            limit = "max_iterations" if reason.startswith("max_iterations") else "extra_final_passes"
+            return f"nothing to run: {reason}; raise {limit}, change a setting or the mask, or run a single step"
+        left = f"{self._iterations_left} of the requested iterations not run" if self._iterations_left else ""
+        return "; ".join(part for part in (self._state.message, "" if last.converged else reason, left) if part)
 
     def _run_preview(self, n: int) -> Generator[None, None, None]:
         """Run one iteration of a subset, from the present step or from a start of its own."""
@@ -199,6 +234,7 @@ class RunLoop(StoredSteps):
         message = f"iteration {event.iteration} done" + (", converged" if event.converged else "")
         if event.history[-1].skipped:
             message += f"; {event.history[-1].skipped} particles skipped: invalid images"
+        message += self._restore_first_iteration_fields(node)
         self._publish(**self._position(node, event.history), message=message)
         self._emit(self.step_done, node, event)
 

@@ -14,6 +14,7 @@ from lrcore.masks import validate_mask
 from lrcore.records import Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameter_checks import mask_centre_A, parameter_warnings, require_valid_fulcrum
+from lrcore.refinement.parameter_effects import require_effect
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.results.store import MemoryStore, StepStore
 from lrcore.results.zarr_store import Store, require_new_run_path
@@ -94,6 +95,7 @@ class Session(RunLoop):
         self._lock = threading.Lock()
         self._worker = Worker(self._settle, self._fail)
         self._iterations_left, self._past_convergence = None, False
+        self._rewinding_to = []
         self._chunk_began = 0.0
         self._steps = None
         self._state = RunState(**self._position(store.head if store else None))
@@ -282,10 +284,21 @@ class Session(RunLoop):
         Raises
         ------
         InputError
-            If a name or a value is invalid; the message names the field.
+            If a name or a value is invalid, or if the change would have no effect; the message names the field.
         """
+
+        def checked(before: RefineSpec) -> RefineSpec:
+            spec = edit_spec(before, changes)
+            iteration = self._rewinding_to[-1] if self._rewinding_to else self._state.iteration
+            require_effect(before, spec, iteration, self._job.particles.subtracted)
+            return spec
+
+        return self._use_spec(checked)
+
+    def _use_spec(self, change: Callable[[RefineSpec], RefineSpec]) -> RefineSpec:
+        """Use the spec that is returned for the present one from the next iteration on, and return it; see `edit`."""
         with self._lock:
-            before, spec = self._spec, edit_spec(self._spec, changes)
+            before, spec = self._spec, change(self._spec)
             if spec == before:
                 return spec
             mask, centre, half = self._mask, self._mask_centre_A, self._job.particles.half
@@ -294,7 +307,7 @@ class Session(RunLoop):
         known = parameter_warnings(mask, before, centre, half)
         for warning in parameter_warnings(mask, spec, centre, half):
             if warning not in known:
-                warnings.warn(warning, stacklevel=2)
+                warnings.warn(warning, stacklevel=3)
         self._worker.submit(lambda: self._emit(self.spec_changed, spec))
         return spec
 
@@ -329,8 +342,10 @@ class Session(RunLoop):
         """
         self._start_run(1, True, wait)
 
-    def run(self, n: int | None = None, wait: bool = False) -> None:
+    def run(self, n: int | None = None, wait: bool = False) -> str:
         """Iterate until convergence or `max_iterations`; a paused run is resumed.
+
+        Both count from the last change of spec or mask.
 
         Parameters
         ----------
@@ -338,8 +353,14 @@ class Session(RunLoop):
         wait
             Return when it is done, and raise its error; Ctrl-C stops the run at the next chunk of particles and keeps
             every complete step.
+
+        Returns
+        -------
+        str
+            With `wait` the last event, as `state.message`: why the run ended, or why there was nothing to run.
         """
         self._start_run(n, False, wait)
+        return self._state.message if wait else ""
 
     def preview(self, n: int = 500, wait: bool = False) -> None:
         """Run one iteration of a subset with the present spec. Its step is `state.preview` and not part of the run.
@@ -385,6 +406,8 @@ class Session(RunLoop):
             If there is no such step.
         """
         target = None if node is None else self._require_store().node(node)
+        with self._lock:
+            self._rewinding_to.append(target.iteration if target else 0)
         self._do(lambda: self._rewind(target), wait)
 
     def branch(self, node: str | None, wait: bool = False, mask: Volume | None = None, **changes: Any) -> None:
@@ -400,16 +423,18 @@ class Session(RunLoop):
         Raises
         ------
         InputError
-            If there is no such step, or if a value or the mask is invalid.
+            If there is no such step, if a value or the mask is invalid, or if a change would have no effect.
         """
         target = None if node is None else self._require_store().node(node)
-        spec = edit_spec(target.spec if target else self._spec, changes)
+        before = target.spec if target else self._spec
+        spec = edit_spec(before, changes)
+        require_effect(before, spec, target.iteration if target else 0, self._job.particles.subtracted)
         self.rewind(node)
         if mask is not None:
             self.use_mask(mask)
         elif target is not None:
             self._worker.submit(lambda: self._use_mask_of(target))
-        self.edit(**spec.model_dump())
+        self._use_spec(lambda _: spec)
         self._do(lambda: None, wait)
 
     def close(self) -> None:

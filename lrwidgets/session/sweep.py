@@ -1,5 +1,6 @@
 """Sweep parameters: run one iteration of a subset with each combination, and rank them by held-out images."""
 
+import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -13,7 +14,10 @@ from lrcore.errors import InputError
 from lrcore.particles.subsets import draw_balanced_subset, select_step_particles
 from lrcore.records import IterationSummary, Progress, Step
 from lrcore.refinement.job import Job
+from lrcore.refinement.parameter_effects import acts_from, unmet_need
+from lrcore.refinement.parameters import RefineSpec
 from lrcore.results.fingerprints import volume_fingerprint
+from lrcore.results.store import StepNode
 from lrwidgets.session.engine import LRCORE_ENGINE, Engine, Events, map_kind
 from lrwidgets.session.run_loop import START_FIELDS
 from lrwidgets.session.session import Session
@@ -40,7 +44,8 @@ def sweep(
 ) -> Iterator[Progress | xr.Dataset]:
     """Run one iteration of a subset with each combination of settings, and rank them by held-out images.
 
-    Each iteration starts from the session's present step and mask. Nothing is added to the run.
+    Each iteration starts from the session's present step and mask. All are scored in the same way: with the mask, the
+    window and the subtraction of the session's present spec. Nothing is added to the run.
 
     Parameters
     ----------
@@ -53,36 +58,39 @@ def sweep(
     ------
     Progress | xarray.Dataset
         Progress and, last, a Dataset with a dimension for each field, whose coordinates are the values, and the
-        variables of SWEEP_VARIABLES and `rank` (1 is best).
+        variables of SWEEP_VARIABLES, `rank` (1 is best), and `same_step`, the best rank with the same bits.
 
     Raises
     ------
     InputError
-        If a field or value is invalid, if a field affects only a new start, or if there is no step yet.
+        If a field or value is invalid, if a field has no effect on the iteration, or if there is no step yet.
     """
     node, last = session.load_step()
-    specs, mask = _specs(session, over), session.mask
+    specs, mask = _specs(session, over, node), session.mask
     _, first = session.load_step(session.path()[0].id)
     made, backend = session.job_of(node), engine.get_backend("auto", None)
     rows = draw_balanced_subset(made.particles.half, subset, made.spec.seed)
     made = replace(made, particles=made.particles.select(rows))
     first, last = select_step_particles(first, rows), select_step_particles(last, rows)
     adopted, digest = {map_kind(node.spec, node.mask): last}, volume_fingerprint(mask)["digest"]
+    scoring = replace(made, spec=edit_spec(session.spec, {"max_align_resolution_A": None}), mask=mask)
     base: tuple[Job, Step] | None = None
     summaries: list[IterationSummary] = []
     scores: list[HeldOut] = []
+    digests: list[bytes] = []
     for i, spec in enumerate(specs):
         trial = replace(made, spec=spec, mask=mask)
         kind = map_kind(spec, digest)
         if kind not in adopted:
             adopted[kind] = engine.adopt_step(trial, made, first, last, backend)
         step = yield from _step_with_progress(engine.run_iteration(trial, first, adopted[kind], backend), i, len(specs))
-        base = base or (trial, step)
+        base = base or (scoring, step)
         summaries.append(step.history[-1])
-        scores.append(engine.held_out(first, base, (trial, step), backend, len(rows)))
+        scores.append(engine.held_out(first, base, (scoring, step), backend, len(rows)))
+        digests.append(_digest(step))
     columns = {name: [getattr(spec, name) for spec in specs] for name in over}
     distinct = {name: list(dict.fromkeys(column)) for name, column in columns.items()}
-    yield _dataset(distinct, summaries, scores)
+    yield _dataset(distinct, summaries, scores, digests)
 
 
 def parse_values(name: str, given: str) -> list[Any]:
@@ -107,18 +115,50 @@ def spec_value(value: Any) -> Any:
     return None if value == AUTOMATIC else value
 
 
-def _specs(session: Session, over: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """Return the spec of every combination; the last field varies fastest."""
+def _specs(session: Session, over: Mapping[str, Sequence[Any]], node: StepNode) -> list[RefineSpec]:
+    """Return the spec of every combination; the last field varies fastest. node: of the present step."""
     if not over or not all(len(values) for values in over.values()):
         raise InputError("sweep: name a parameter and the values to try")
     count = int(np.prod([len(values) for values in over.values()]))
     if count > MAX_SETTINGS:
         raise InputError(f"sweep: {count} settings, each of which takes an iteration: give {MAX_SETTINGS} at most")
-    for name in over:
-        if name in START_FIELDS:
-            raise InputError(f"sweep: {name} affects only the start of a run: start a run with each value instead")
     combinations = (dict(zip(over, values, strict=True)) for values in product(*over.values()))
-    return [edit_spec(session.spec, changes) for changes in combinations]
+    specs = [edit_spec(session.spec, changes) for changes in combinations]
+    for name in over:
+        reason = sweep_refusal(name, specs, node)
+        if reason:
+            raise InputError(f"sweep: {name} {reason}")
+    return specs
+
+
+def sweep_refusal(name: str, specs: Sequence[RefineSpec], node: StepNode) -> str:
+    """Return why a field has no effect on the iteration after a step, or none that can be ranked; empty if it has."""
+    acts = acts_from(name)
+    if acts == "end of the run":
+        return "decides when a run ends and changes no iteration"
+    if name == "seed":
+        return "changes nothing but random numbers, so that a ranking would be by chance"
+    if name in START_FIELDS:
+        only = "only " if acts == "first iteration" else ""
+        return f"affects {only}the start of a run: start a run with each value instead"
+    if acts == "second iteration" and node.iteration == 0:
+        return "has no effect on the first iteration, and the present step is the start: run an iteration first"
+    if name == "per_particle_scale" and not node.spec.per_particle_scale:
+        return (
+            "weights images by the amplitudes that the iteration before estimated, and that was run without it: run an "
+            "iteration with per_particle_scale=true first"
+        )
+    reasons = [unmet_need(name, spec) for spec in specs]
+    return reasons[0] if all(reasons) else ""
+
+
+def _digest(step: Step) -> bytes:
+    """Return a digest of the poses and the half maps of a step."""
+    poses, maps = step.expectation.poses, step.half_maps
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (poses.rotation, poses.origin_A, maps.first.data, maps.second.data):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 def _step_with_progress(events: Events, number: int, count: int) -> Generator[Progress, None, Step]:
@@ -130,7 +170,9 @@ def _step_with_progress(events: Events, number: int, count: int) -> Generator[Pr
     raise RuntimeError("the engine ended without a step")
 
 
-def _dataset(over: Mapping[str, Sequence[Any]], summaries: list[IterationSummary], scores: list[HeldOut]) -> xr.Dataset:
+def _dataset(
+    over: Mapping[str, Sequence[Any]], summaries: list[IterationSummary], scores: list[HeldOut], digests: list[bytes]
+) -> xr.Dataset:
     """Return the results of a sweep, with a dimension for each parameter."""
     shape = [len(column) for column in over.values()]
     columns: dict[str, list[float]] = {
@@ -147,6 +189,8 @@ def _dataset(over: Mapping[str, Sequence[Any]], summaries: list[IterationSummary
     }
     order = np.argsort(np.argsort(-np.array(columns["gain"]), kind="stable"), kind="stable") + 1
     rank = (tuple(over), order.reshape(shape), {"long_name": "Rank, 1 is best", "units": "1"})
+    best = [min(order[i] for i, other in enumerate(digests) if other == digest) for digest in digests]
+    same = (tuple(over), np.reshape(best, shape), {"long_name": "Best rank with the same poses and maps", "units": "1"})
     coords = {
         name: (
             name,
@@ -156,7 +200,7 @@ def _dataset(over: Mapping[str, Sequence[Any]], summaries: list[IterationSummary
         for (name, column), field in zip(over.items(), map(fields.parameter_field, over), strict=True)
     }
     attributes = {"images": len(scores[0].rows), "iteration": summaries[0].iteration}
-    return xr.Dataset({**data, "rank": rank}, coords, attributes)
+    return xr.Dataset({**data, "rank": rank, "same_step": same}, coords, attributes)
 
 
 def ranking_table(ranking: xr.Dataset) -> str:
@@ -165,6 +209,13 @@ def ranking_table(ranking: xr.Dataset) -> str:
         ranking, lambda values: ", ".join(f"{name} {format_for_display(value)}" for name, value in values.items())
     )
     return "\n".join(f"{rank:4d}  {line}" for rank, line in enumerate(lines, 1))
+
+
+def ranking_notes(ranking: xr.Dataset) -> list[str]:
+    """Return a line for each parameter that had no effect: all its values gave the same poses and maps."""
+    same = ranking["same_step"]
+    idle = [name for name in same.dims if same.sizes[name] > 1 and bool((same == same.isel({name: 0})).all())]
+    return [f"{name}: has no effect on this iteration, all values give the same poses and maps" for name in idle]
 
 
 def ranking_lines(ranking: xr.Dataset) -> list[str]:
@@ -182,4 +233,5 @@ def _format_ranking(ranking: xr.Dataset, describe: Callable[[Mapping[str, Any]],
 
 def _format_score(row: Mapping[Any, Any]) -> str:
     """Format gain, standard error and resolution of a row."""
-    return f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}  {row['resolution_corrected']:6.2f} Å"
+    same = f"  (the same as {row['same_step']})" if row["same_step"] != row["rank"] else ""
+    return f"{row['gain']:+8.2f} ± {row['gain_standard_error']:.2f}  {row['resolution_corrected']:6.2f} Å{same}"

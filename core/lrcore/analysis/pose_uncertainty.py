@@ -101,8 +101,10 @@ def uncertainty(
         reference = reference_to_device(shared.reference, backend)
         prior = job.particles.poses if before is None else before.expectation.poses
 
-        def work(batch: Batch, half: int = half, reference: Reference = reference, prior: Poses = prior) -> Batch:
-            _sample_batch(batch, context, half, reference, prior, out)
+        def work(
+            batch: Batch, noise: Float64 = shared.noise, reference: Reference = reference, prior: Poses = prior
+        ) -> Batch:
+            _sample_batch(batch, context, noise, reference, prior, out)
             return batch
 
         for batch in map_batches(job.particles, rows, backend, work, shared.typical_sd):
@@ -112,9 +114,9 @@ def uncertainty(
 
 
 def _sample_batch(
-    batch: Batch, context: IterationContext, half: int, reference: Reference, prior: Poses, out: Uncertainty
+    batch: Batch, context: IterationContext, noise: Float64, reference: Reference, prior: Poses, out: Uncertainty
 ) -> None:
-    """Sample the posteriors of a batch and store their moments in `out`."""
+    """Sample the posteriors of a batch and store their moments in `out`. noise: (groups, shells) of its half set."""
     particles, frame, backend, rows = context.job.particles, reference.frame, context.backend, batch.rows
     rest = subtract_outside_density(batch, reference.outside, particles, backend)
     behind = magnification_in_3d(particles, rows)
@@ -123,7 +125,7 @@ def _sample_batch(
     )
     whole = replace(frame.samples, ends=frame.samples.ends[-1:])
     W, w = backend.kernels.whiten_windows(
-        rest.spectrum, rest.ctf, context.last.noise[half - 1], particles.group[rows], reference.variance,
+        rest.spectrum, rest.ctf, noise, particles.group[rows], reference.variance,
         context.geometry.centre_in(centres, behind), whole,
     )  # fmt: skip
     found: Expectation = context.last.expectation.select(rows)

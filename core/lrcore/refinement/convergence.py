@@ -8,6 +8,8 @@ from lrcore.imaging.poses import pose_differences
 from lrcore.particles.bad_images import bad_image_mask
 from lrcore.records import FLAG_AT_ROTATION_EXTENT, FLAG_AT_SHIFT_EXTENT, IterationSummary, Particles, Step
 from lrcore.refinement.geometry import align_resolution_A
+from lrcore.refinement.job import Job
+from lrcore.refinement.parameter_effects import settings_key
 from lrcore.refinement.parameters import RefineSpec
 
 CONVERGED_RESOLUTION_GAIN = 0.01
@@ -64,7 +66,10 @@ def summarise_iteration(
 
 
 def has_converged(history: tuple[IterationSummary, ...]) -> bool:
-    """Return True when neither resolution nor poses changed in the last iteration."""
+    """Return True when neither resolution nor poses changed in the last iteration.
+
+    history: of the iterations with the same settings and mask, and of the step before them.
+    """
     if len(history) < 3:
         return False
     before, now = history[-2:]
@@ -75,12 +80,39 @@ def has_converged(history: tuple[IterationSummary, ...]) -> bool:
     return stalled and now.change_in_sd < CONVERGED_CHANGE_IN_SD
 
 
-def is_finished(spec: RefineSpec, step: Step) -> bool:
-    """Return True when no further iteration is due.
+def settings_since(key: str, last: Step) -> int:
+    """Return the number of the iteration after which the settings of this key have been in use, up to the last step.
 
-    Either `max_iterations` is reached, or the run has converged and the extra passes are done.
+    It is that of the last step itself where the step was made with other settings. Older versions stored no key.
     """
-    if step.iteration >= spec.max_iterations:
-        return True
-    converged = [i for i in range(3, len(step.history) + 1) if has_converged(step.history[:i])]
-    return bool(converged) and step.iteration >= step.history[converged[0] - 1].iteration + spec.extra_final_passes
+    return last.settings_since if last.settings_key in ("", key) else last.iteration
+
+
+def stop_reason(job: Job, last: Step) -> str:
+    """Return why no further iteration is due; empty if one is.
+
+    Iterations count from the last change of spec or mask. They end when the refinement has converged and the extra
+    passes are done, or, if it does not converge, after `max_iterations`.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    last : step to go on from
+
+    Returns
+    -------
+    str
+        Such as "converged at iteration 6", or "max_iterations = 8 reached without convergence".
+    """
+    spec, since = job.spec, settings_since(settings_key(job.spec, job.mask), last)
+    ends = (i for i in range(since + 3, len(last.history) + 1) if has_converged(last.history[since:i]))
+    converged = next((last.history[i - 1].iteration for i in ends), None)
+    if converged is not None:
+        extra = spec.extra_final_passes
+        done = f"converged at iteration {converged}" + (f", extra_final_passes = {extra} done" if extra else "")
+        return done if last.iteration >= converged + extra else ""
+    if last.iteration - since < spec.max_iterations:
+        return ""
+    skipped = ", so that extra_final_passes were not run" if spec.extra_final_passes else ""
+    counted = f" since the last change of the settings, after iteration {since}" if since else ""
+    return f"max_iterations = {spec.max_iterations} reached{counted} without convergence{skipped}"

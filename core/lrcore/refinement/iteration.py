@@ -30,7 +30,7 @@ from lrcore.motion.model import MotionEvidence
 from lrcore.particles.bad_images import bad_image_mask, warn_bad_images
 from lrcore.particles.image_stream import batch_ranges, reading_order, typical_sd_of
 from lrcore.records import Expectation, HalfMaps, Particles, Progress, Step, Volume
-from lrcore.refinement.convergence import has_converged, is_finished, summarise_iteration
+from lrcore.refinement.convergence import has_converged, settings_since, stop_reason, summarise_iteration
 from lrcore.refinement.cross_half_likelihood import (
     QuadraticLikelihood,
     concatenate_likelihoods,
@@ -55,6 +55,7 @@ from lrcore.refinement.half_set_pass import (
 from lrcore.refinement.job import Job, with_signal_scale
 from lrcore.refinement.motion_prior import estimate_motion_prior, rows_for_motion_estimate
 from lrcore.refinement.noise import apply_noise_model, choose_sample, pooled_noise_spectrum
+from lrcore.refinement.parameter_effects import settings_key
 from lrcore.refinement.reconstruction import (
     Accumulator,
     accumulator_to_host,
@@ -95,6 +96,8 @@ def run_iteration(job: Job, first: Step, last: Step, backend: Backend) -> Iterat
 def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
     """Run iterations until the refinement has converged, and its extra passes, or `max_iterations` is reached.
 
+    Both count from the last change of spec or mask, see `convergence.stop_reason`.
+
     Parameters
     ----------
     job : input of the refinement
@@ -112,12 +115,12 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
     InputError
         As `run_iteration`.
     """
-    if is_finished(job.spec, last):
+    if stop_reason(job, last):
         return
     clock = StageTimer()
     with clock("reference"):
         outside = density_to_subtract(job, first, job.mask, backend.threads)
-    while not is_finished(job.spec, last):
+    while not stop_reason(job, last):
         for event in _run_iteration(job, outside, first, last, backend, clock):
             yield event
             if isinstance(event, Step):
@@ -200,9 +203,8 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
             magnification,
         )
     typical_sd, whole = typical_sd_of(job.particles, rows), maps_include_surroundings(spec)
-    return HalfSetContext(
-        spec, geometry, reference, last.noise[half - 1], typical_sd, context.operators, whole, magnification
-    )
+    noise = apply_noise_model(last.noise, spec.noise_model)[half - 1]
+    return HalfSetContext(spec, geometry, reference, noise, typical_sd, context.operators, whole, magnification)
 
 
 def _iteration_context(
@@ -262,17 +264,18 @@ def _run_iteration(
     with clock("fsc"):
         maps = HalfMaps(*volumes)
         fsc = fsc_curves(maps.first, maps.second, context.job.mask, job.spec.seed, backend.threads, part=True)
-    noise = apply_noise_model(np.stack(spectra), job.spec.noise_model)
+    noise, key = np.stack(spectra), settings_key(job.spec, job.mask)
     expectation = _combine_half_sets(expectations, job.particles)
     step = replace(
         last, iteration=last.iteration + 1, expectation=expectation, half_maps=maps, fsc=fsc, noise=noise,
         initial_lowpass_A=0.0, search_key=context.search_key, search=search_settings(context.geometry, job.spec),
+        settings_key=key, settings_since=settings_since(key, last),
     )  # fmt: skip
     lattice_share, fulcrum = 1 - float(context.unambiguous.mean()), context.geometry.fulcrum_A
     summary = summarise_iteration(job.particles, job.spec, last, step, fulcrum, clock.seconds, lattice_share)
     step = replace(step, history=(*last.history, summary))
     warn_bad_images(job.particles, bad_image_mask(expectation.flags))
-    yield replace(step, converged=has_converged(step.history))
+    yield replace(step, converged=has_converged(step.history[step.settings_since :]))
 
 
 def _estimate_motion_prior(context: IterationContext) -> Generator[Progress, None, MotionPrior | None]:

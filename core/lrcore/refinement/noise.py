@@ -145,7 +145,7 @@ def pooled_noise_spectrum(residuals: Sequence[NoiseResiduals], particles: Partic
 
 
 def apply_noise_model(noise: Float64, model: str) -> Float64:
-    """Return the noise (2, groups, shells) of a noise model.
+    """Return the noise (2, groups, shells) of a noise model from the noise that was measured.
 
     coloured: as measured. symmetric: one spectrum for all groups. white: one number for all groups and shells.
     """

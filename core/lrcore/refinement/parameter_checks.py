@@ -9,6 +9,7 @@ from lrcore.imaging.symmetry import symmetry_operators, symmetry_warnings
 from lrcore.masks import centre_of_mass, operators_in_place
 from lrcore.motion.fit import MIN_IMAGES
 from lrcore.records import Volume
+from lrcore.refinement.parameter_effects import effect_warnings
 from lrcore.refinement.parameters import Point, RefineSpec, fulcrum_point
 
 SYMMETRY_TOLERANCE_PX = 3.0
@@ -46,7 +47,7 @@ def parameter_warnings(
     """Return a sentence for each setting that is unwise.
 
     Checked are a fulcrum outside the box, re-centring without a prior, a mask without the symmetry or a fulcrum off its
-    axes, and too few particles to estimate the motion.
+    axes, too few particles to estimate the motion, and parameters without effect.
 
     Parameters
     ----------
@@ -82,6 +83,7 @@ def parameter_warnings(
             f"{what} needs at least {MIN_IMAGES} particles in each half set, and one has {fewest}: the motion will not "
             "be estimated, and prior and fulcrum stay as given"
         )
+    messages += effect_warnings(spec)
     return (*messages, *_symmetry_warnings(mask, spec, centre, fulcrum)[:1])
 
 

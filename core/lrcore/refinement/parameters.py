@@ -20,6 +20,9 @@ NAMED_POINTS = ("mask", "box", "estimate")
 Point = tuple[float, float, float]
 """(x, y, z)."""
 
+ActsFrom = Literal["first iteration", "next iteration", "second iteration", "end of the run"]
+"""First iteration that a field acts on: only the first one, any, any but the first one, or none but when a run ends."""
+
 
 def _is_number(text: str) -> bool:
     """Return True for the text of a number."""
@@ -30,16 +33,31 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _meta(label: str, unit: str = "", group: str = "search") -> dict[str, Any]:
-    """Return what the forms show of a field besides its help text."""
-    return {"label": label, "unit": unit, "group": group}
+def _meta(
+    label: str,
+    unit: str = "",
+    group: str = "search",
+    acts: ActsFrom = "next iteration",
+    needs: dict[str, tuple[Any, ...]] | None = None,
+) -> dict[str, Any]:
+    """Return what the forms show of a field besides its help text, and when it acts.
+
+    needs: other field → its values with which this field acts; None if it always does.
+    """
+    return {"label": label, "unit": unit, "group": group, "acts": acts, "needs": needs or {}}
+
+
+def _of_dynamic_mask(label: str, unit: str = "") -> dict[str, Any]:
+    """Return the metadata of a field of the dynamic mask."""
+    return _meta(label, unit, "reference", "second iteration", {"mask_mode": ("dynamic",)})
 
 
 class RefineSpec(BaseModel):
     """Parameters of a refinement, frozen and validated. Most names are those of CryoSPARC's local refinement.
 
-    Each field describes itself (`description`, and label, unit and group in `json_schema_extra`). The command line, the
-    notebook and the napari panel draw their forms from these descriptions.
+    Each field describes itself (`description`, and in `json_schema_extra` label, unit, group, and when it acts). The
+    command line, the notebook and the napari panel draw their forms from these descriptions, and `parameter_effects`
+    says which fields are without effect.
 
     Raises
     ------
@@ -61,14 +79,14 @@ class RefineSpec(BaseModel):
         gt=0,
         le=90,
         description="Standard deviation of the rotation prior about each axis.",
-        json_schema_extra=_meta("Rotation prior SD", "degree"),
+        json_schema_extra=_meta("Rotation prior SD", "degree", needs={"prior": ("gaussian", "motion")}),
     )
     shift_prior_sd_A: float = Field(
         default=3.0,
         gt=0,
         le=200,
         description="Standard deviation of the shift prior along each image axis.",
-        json_schema_extra=_meta("Shift prior SD", "angstrom"),
+        json_schema_extra=_meta("Shift prior SD", "angstrom", needs={"prior": ("gaussian", "motion")}),
     )
     rotation_extent_deg: float | None = Field(
         default=None,
@@ -87,12 +105,12 @@ class RefineSpec(BaseModel):
     recenter_rotations: bool = Field(
         default=False,
         description="Centre search and prior of the next iteration on the last rotation instead of the input rotation.",
-        json_schema_extra=_meta("Re-centre rotations"),
+        json_schema_extra=_meta("Re-centre rotations", acts="second iteration"),
     )
     recenter_shifts: bool = Field(
         default=False,
         description="Centre search and prior of the next iteration on the last shift instead of the input shift.",
-        json_schema_extra=_meta("Re-centre shifts"),
+        json_schema_extra=_meta("Re-centre shifts", acts="second iteration"),
     )
     fulcrum: str = Field(
         default="mask",
@@ -113,9 +131,9 @@ class RefineSpec(BaseModel):
         default=None,
         gt=0,
         le=200,
-        description="Low-pass of the reference in the first iteration. "
+        description="Low-pass of the reference in the first iteration, and of no later one. "
         "Empty: FSC 0.5 of the half maps inside the mask, plus 1 Å.",
-        json_schema_extra=_meta("Initial low-pass", "angstrom", "reference"),
+        json_schema_extra=_meta("Initial low-pass", "angstrom", "reference", "first iteration"),
     )
     mask_mode: Literal["static", "dynamic"] = Field(
         default="static",
@@ -128,28 +146,28 @@ class RefineSpec(BaseModel):
         gt=0,
         lt=1,
         description="Dynamic mask: density is above this fraction of the highest value of the map.",
-        json_schema_extra=_meta("Dynamic mask threshold", "", "reference"),
+        json_schema_extra=_of_dynamic_mask("Dynamic mask threshold"),
     )
     dynamic_mask_near_A: float = Field(
         default=3.0,
         ge=0,
         le=100,
         description="Dynamic mask: 1 up to this distance from density.",
-        json_schema_extra=_meta("Dynamic mask near", "angstrom", "reference"),
+        json_schema_extra=_of_dynamic_mask("Dynamic mask near", "angstrom"),
     )
     dynamic_mask_far_A: float = Field(
         default=12.0,
         ge=0,
         le=200,
         description="Dynamic mask: 0 from this distance on. Density further than this from the given mask is ignored.",
-        json_schema_extra=_meta("Dynamic mask far", "angstrom", "reference"),
+        json_schema_extra=_of_dynamic_mask("Dynamic mask far", "angstrom"),
     )
     dynamic_mask_start_A: float = Field(
         default=12.0,
         gt=0,
         le=200,
         description="Dynamic mask: the given mask is kept until the half maps agree to this resolution inside it.",
-        json_schema_extra=_meta("Dynamic mask start resolution", "angstrom", "reference"),
+        json_schema_extra=_of_dynamic_mask("Dynamic mask start resolution", "angstrom"),
     )
     non_uniform: bool = Field(
         default=False,
@@ -162,7 +180,7 @@ class RefineSpec(BaseModel):
         ge=1,
         le=20,
         description="Non-uniform: width of the window of the cross-validation, in wavelengths of the cut-off.",
-        json_schema_extra=_meta("Non-uniform window factor", "", "reference"),
+        json_schema_extra=_meta("Non-uniform window factor", "", "reference", needs={"non_uniform": (True,)}),
     )
     noise_model: Literal["coloured", "symmetric", "white"] = Field(
         default="coloured",
@@ -198,8 +216,8 @@ class RefineSpec(BaseModel):
         default=8,
         ge=1,
         le=200,
-        description="Stop after this many iterations, converged or not.",
-        json_schema_extra=_meta("Maximum iterations", "", "run"),
+        description="Stop after this many iterations with the same settings and mask, converged or not.",
+        json_schema_extra=_meta("Maximum iterations", "", "run", "end of the run"),
     )
     marginalize: bool = Field(
         default=True,
@@ -211,8 +229,8 @@ class RefineSpec(BaseModel):
         default=0,
         ge=0,
         le=20,
-        description="Iterations to run after convergence.",
-        json_schema_extra=_meta("Extra final passes", "", "run"),
+        description="Iterations to run after convergence, also beyond max_iterations.",
+        json_schema_extra=_meta("Extra final passes", "", "run", "end of the run"),
     )
     seed: int = Field(
         default=0,

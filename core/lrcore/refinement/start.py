@@ -23,7 +23,7 @@ from lrcore.refinement.density import density_to_subtract, symmetry_of_mask
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import align_resolution_A, search_geometry
 from lrcore.refinement.job import Job, check_job, warn_subtracted, with_signal_scale
-from lrcore.refinement.noise import NoiseResiduals, apply_noise_model, measure_residuals, pooled_noise_spectrum
+from lrcore.refinement.noise import NoiseResiduals, measure_residuals, pooled_noise_spectrum
 from lrcore.refinement.reconstruction import reconstruct
 from lrcore.refinement.reference import Reference, make_reference, reference_to_device
 
@@ -109,7 +109,7 @@ def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress,
             done += count
             yield Progress(0, "noise", done, len(rows[0]) + len(rows[1]))
         spectra.append(pooled_noise_spectrum(residuals, particles))
-    return apply_noise_model(np.stack(spectra), job.spec.noise_model)
+    return np.stack(spectra)
 
 
 def _first_step(job: Job, calibration: Calibration, backend: Backend) -> Step:

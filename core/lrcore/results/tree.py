@@ -256,6 +256,8 @@ def to_step(tree: xr.DataTree) -> Step:
         intensity=tuple(state["intensity"].values.tolist()) if "intensity" in state else (),
         outside_fraction=_outside_fraction(state),
         search=_search_settings(state, tree.attrs),
+        settings_key=str(state.attrs.get("settings", "")),
+        settings_since=int(state.attrs.get("settings_since", 0)),
     )
 
 
@@ -459,7 +461,8 @@ def _state(step: Step) -> xr.Dataset:
     values |= {name: [getattr(step.search, field)] for name, field in _SEARCH_SETTINGS.items() if step.search}
     if step.search and step.search.covariance:
         values["prior_covariance"] = np.reshape(step.search.covariance, (1, 6, 6))
-    return _dataset("state", values, question=step.search_key)
+    data = _dataset("state", values, question=step.search_key)
+    return data.assign_attrs(settings=step.settings_key, settings_since=step.settings_since)
 
 
 def _search_settings(state: xr.Dataset, attributes: dict[Any, Any]) -> SearchSettings | None:

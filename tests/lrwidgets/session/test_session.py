@@ -4,18 +4,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lrcore.analysis.advice.finding import Finding
 from lrcore.errors import InputError
 from lrcore.records import Step
 from lrcore.results.schema import validate
 from lrcore.results.zarr_store import Store
+from lrwidgets.session.advice import apply_finding
 from lrwidgets.session.session import Session
+from lrwidgets.session.view_state import make_view_state
 from tests.fakes import CHUNKS, FakeEngine, make_job, make_step, same_bits
 
 
@@ -458,3 +461,93 @@ def test_a_reopened_run_ends_with_the_same_bits(tmp_path: Path) -> None:
         assert len(session.state.summaries) == 3
         session.run(wait=True)
         assert same_bits(session.load_step()[1], expected_steps(4)[-1])
+
+
+# --- what is run after convergence, and what is not
+
+
+def test_a_run_that_has_nothing_to_do_says_why(session: Session) -> None:
+    session.run(wait=True)
+    remedies = "raise extra_final_passes, change a setting or the mask, or run a single step"
+    assert session.run(wait=True) == f"nothing to run: converged; {remedies}"
+    session.branch(session.state.node, wait=True)
+    assert session.run(3, wait=True).startswith("nothing to run: converged")
+    assert make_view_state(session.spec, session.state).status.startswith("ready: nothing to run: converged")
+    assert len(session.state.tree) == 5
+    session.rewind(session.state.tree[2].id)
+    assert session.run(7, wait=True) == "iteration 4 done, converged; 5 of the requested iterations not run"
+
+
+def test_a_run_that_stops_at_the_last_iteration_says_so(session: Session) -> None:
+    session.edit(max_iterations=2)
+    reached = "max_iterations = 2 reached without convergence"
+    assert session.run(wait=True) == f"iteration 2 done; {reached}"
+    assert session.run(wait=True).startswith(f"nothing to run: {reached}")
+    session.edit(max_iterations=3)
+    assert session.run(wait=True) == "iteration 3 done; max_iterations = 3 reached without convergence"
+
+
+def change_by_edit(session: Session) -> None:
+    session.edit(rotation_prior_sd_deg=2.0)
+
+
+def change_by_mask(session: Session) -> None:
+    session.use_mask(replace(session.mask, data=np.roll(session.mask.data, 1, axis=2)))
+
+
+def change_by_branch(session: Session) -> None:
+    session.branch(session.state.node, fulcrum="box")
+
+
+def change_by_advice(session: Session) -> None:
+    node = session.state.node
+    assert node is not None
+    apply_finding(session, node, Finding("overfitted", "", "", 1.0, 0.0, {"prior": "none"}))
+
+
+@pytest.mark.parametrize("spec", [{}, {"max_iterations": 4}], ids=["converged", "at the last iteration"])
+@pytest.mark.parametrize("change", [change_by_edit, change_by_mask, change_by_branch, change_by_advice])
+def test_a_change_after_the_end_is_run(
+    session: Session, change: Callable[[Session], None], spec: dict[str, Any]
+) -> None:
+    session.edit(**spec)
+    session.run(wait=True)
+    assert session.state.iteration == 4
+    change(session)
+    session.run(wait=True)
+    assert session.state.iteration == 8, "convergence and iterations count from the change"
+    assert session.run(wait=True).startswith("nothing to run")
+
+
+def test_a_change_that_is_taken_back_is_none(session: Session) -> None:
+    session.run(wait=True)
+    session.edit(rotation_prior_sd_deg=2.0)
+    session.edit(rotation_prior_sd_deg=5.0)
+    assert session.run(wait=True).startswith("nothing to run")
+
+
+def test_the_first_iteration_cannot_be_edited_while_it_runs(
+    gated: tuple[Session, FakeEngine, threading.Semaphore],
+) -> None:
+    session, _, gate = run_into_first_iteration(gated, 1)
+    with pytest.raises(InputError, match="initial_lowpass_A = 25: acts on the first iteration only"):
+        session.edit(initial_lowpass_A=25)
+    permit(gate, 100)
+
+
+def test_what_is_already_subtracted_cannot_be_switched(engine: FakeEngine) -> None:
+    job = make_job()
+    job = replace(job, particles=replace(job.particles, subtracted=True))
+    with (
+        Session(job, engine=engine) as session,
+        pytest.raises(InputError, match="already subtracted from these images"),
+    ):
+        session.edit(subtract_outside=False)
+
+
+def test_settings_that_are_given_as_a_whole_are_let_through_with_a_warning(session: Session) -> None:
+    with pytest.warns(UserWarning, match="rotation_prior_sd_deg = 2: has no effect with prior=none"):
+        session.edit(prior="none", rotation_prior_sd_deg=2.0)
+    with pytest.raises(InputError, match="rotation_prior_sd_deg = 3: has no effect with prior=none"):
+        session.edit(rotation_prior_sd_deg=3.0)
+    session.edit(rotation_prior_sd_deg=5.0)

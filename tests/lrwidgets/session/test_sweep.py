@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from lrcore.analysis.held_out_likelihood import HeldOut
 from lrcore.errors import InputError
-from lrcore.records import Progress
+from lrcore.records import Progress, Step
+from lrcore.refinement.job import Job
 from lrwidgets import plots
 from lrwidgets.session.session import Session
 from lrwidgets.session.sweep import ranking_table, sweep
@@ -81,3 +84,27 @@ def test_what_cannot_be_tried_is_refused(session: Session, over: dict[str, list[
 def test_there_has_to_be_a_step(tmp_path: Path) -> None:
     with Session(make_job(), engine=FakeEngine()) as empty, pytest.raises(InputError):
         list(sweep(empty, {"fulcrum": ["box"]}, engine=FakeEngine()))
+
+
+def test_all_settings_are_scored_alike(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not each to its own resolution and in its own window."""
+    session.edit(max_align_resolution_A=20.0)
+    engine, scored = FakeEngine(), []
+    held_out = engine.held_out
+
+    def score(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Any, n: int) -> HeldOut:
+        scored.append(b[0].spec)
+        return held_out(first, a, b, backend, n)
+
+    monkeypatch.setattr(engine, "held_out", score)
+    over = {"max_align_resolution_A": [None, 30.0], "shift_extent_A": [2.0, 9.0], "subtract_outside": [True, False]}
+    list(sweep(session, over, subset=20, engine=engine))
+    assert [spec.max_align_resolution_A for spec in engine.specs[::4]] == [None, 30.0]
+    assert scored == [session.spec.model_copy(update={"max_align_resolution_A": None})] * 8
+
+
+@pytest.mark.parametrize("name", ["max_iterations", "extra_final_passes", "seed", "symmetry", "ewald"])
+def test_what_changes_no_iteration_or_the_start_is_refused(session: Session, name: str) -> None:
+    value = {"symmetry": "C2", "ewald": "positive"}.get(name, 3)
+    with pytest.raises(InputError, match=f"sweep: {name} (decides when|changes nothing but|affects the start)"):
+        list(sweep(session, {name: [value]}, engine=FakeEngine()))

@@ -206,7 +206,7 @@ def _unconverged(step: Step, spec: RefineSpec) -> Iterator[Finding]:
             MAX_CHANGE_IN_SD,
             {"rotation_prior_sd_deg": narrower} if gaussian else {"prior": "gaussian"},
         )
-    elif step.iteration >= spec.max_iterations and gained >= MIN_RESOLUTION_GAIN:
+    elif step.iteration - step.settings_since >= spec.max_iterations and gained >= MIN_RESOLUTION_GAIN:
         more = min(spec.max_iterations + 4, 200)
         yield Finding(
             "still_improving",
