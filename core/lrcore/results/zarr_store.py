@@ -370,9 +370,9 @@ class Store(StepStore):
     def find_damage(self, path: Path) -> str:
         """Return the problem with the file of a step; "" if it is whole and its parent is there."""
         try:
-            parent = self._entry(path)[1].parent
             if not self._whole(path.stem):
                 return "is damaged (its checksum differs)"
+            parent = self._entry(path)[1].parent
             missing = parent is not None and not self._file(parent).exists()
             return f"cannot be used (its parent {parent} is missing)" if missing else ""
         except (InputError, OSError) as error:
