@@ -31,8 +31,39 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"lrwidgets {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (build, text) in COMMANDS.items():
-        build(commands.add_parser(name, help=text, description=text, parents=[shared]))
+        command = commands.add_parser(name, help=text, description=text, parents=[shared])
+        build(command)
+        command.set_defaults(outputs=tuple((option.dest, option.type) for option in output_options(command)))
     return top
+
+
+# Types of the options that name what a command writes: every such option has one of them.
+
+
+def output_file(text: str) -> Path:
+    """Return the path of a file to write."""
+    return Path(text)
+
+
+def output_folder(text: str) -> Path:
+    """Return the path of a folder to write into."""
+    return Path(text)
+
+
+def output_table_or_folder(text: str) -> Path:
+    """Return the path of a particle file to write, or of a folder to write one into."""
+    return Path(text)
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path names a particle file."""
+    return path.suffix.lower() in (".star", ".cs")
+
+
+def output_options(command: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the options of a command that name what it writes."""
+    types = (output_file, output_folder, output_table_or_folder)
+    return [action for action in command._actions if action.type in types]
 
 
 # Options that several commands share.
@@ -80,7 +111,7 @@ def _add_particles_to_file(command: argparse.ArgumentParser) -> None:
     """Add a particle file, the folder of its images, and the file to write."""
     command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg file with 3D poses")
     _add_images(command)
-    command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".star or .cs file to write")
+    command.add_argument("--out", type=output_file, required=True, metavar="FILE", help=".star or .cs file to write")
 
 
 # Options of each command, in the order of COMMANDS.
@@ -88,7 +119,7 @@ def _add_particles_to_file(command: argparse.ArgumentParser) -> None:
 
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder to write (default: demo)"
+        "--out", type=output_folder, default=Path("demo"), metavar="DIR", help="folder to write (default: demo)"
     )
     _add_compute_options(command)
 
@@ -119,8 +150,12 @@ def _refine(command: argparse.ArgumentParser) -> None:
     )
     _add_images(command)
     add("--apix", type=float, metavar="A", help="voxel size of mask and half maps, instead of that in their headers")
-    add("--out", type=Path, required=True, metavar="RUN.zarr", help="the run to write: a new folder")
-    add("--resume", action="store_true", help="continue RUN.zarr from its last complete iteration")
+    add("--out", type=output_folder, required=True, metavar="RUN.zarr", help="the run to write: a new folder")
+    add(
+        "--resume",
+        action="store_true",
+        help="continue RUN.zarr from its last complete iteration; start it if there is no run yet",
+    )
     add("--workers", type=_positive_int, metavar="N", help="distribute the images over N processes on this machine")
     add(
         "--scheduler",
@@ -137,16 +172,21 @@ def _refine(command: argparse.ArgumentParser) -> None:
 def _export(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _add_step(command)
-    add("--star", type=Path, metavar="FILE", help="write the particles with new poses for RELION")
-    add("--cs", type=Path, metavar="FILE", help="write the particles with new poses for CryoSPARC, and a .csg with it")
-    add("--maps", type=Path, metavar="DIR", help="write half maps, filtered map and mask as MRC files")
-    add("--fsc-xml", type=Path, metavar="FILE", help="write the corrected FSC as XML for EMDB")
-    add("--fsc-star", type=Path, metavar="FILE", help="write the FSC curves as RELION's postprocess.star")
+    add("--star", type=output_file, metavar="FILE", help="write the particles with new poses for RELION")
     add(
-        "--chimerax", type=Path, metavar="DIR",
+        "--cs",
+        type=output_file,
+        metavar="FILE",
+        help="write the particles with new poses for CryoSPARC, and a .csg with it",
+    )
+    add("--maps", type=output_folder, metavar="DIR", help="write half maps, filtered map and mask as MRC files")
+    add("--fsc-xml", type=output_file, metavar="FILE", help="write the corrected FSC as XML for EMDB")
+    add("--fsc-star", type=output_file, metavar="FILE", help="write the FSC curves as RELION's postprocess.star")
+    add(
+        "--chimerax", type=output_folder, metavar="DIR",
         help="write map, mask, fulcrum and motion, with a scene.cxc that opens them in ChimeraX",
     )  # fmt: skip
-    add("--netcdf", type=Path, metavar="FILE", help="write all results as netCDF")
+    add("--netcdf", type=output_file, metavar="FILE", help="write all results as netCDF")
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -155,7 +195,7 @@ def _compare(command: argparse.ArgumentParser) -> None:
     add("run", type=Path, metavar="RUN.zarr", help="a run")
     add("first", metavar="A", help=step)
     add("second", metavar="B", help="another step")
-    add("--plot", type=Path, metavar="FILE", help="plot maps, FSC and changes of the poses (PNG)")
+    add("--plot", type=output_file, metavar="FILE", help="plot maps, FSC and changes of the poses (PNG)")
     add(
         "--held-out", type=_nonnegative_int, default=2000, metavar="N",
         help="number of held-out images whose likelihood ranks the steps (default: 2000; 0: read no images)",
@@ -169,7 +209,7 @@ def _compare(command: argparse.ArgumentParser) -> None:
 def _reconstruct(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg file with 3D poses, or a job folder")
-    add("--out", type=Path, required=True, metavar="MAP", help="the map to write")
+    add("--out", type=output_file, required=True, metavar="MAP", help="the map to write")
     add("--half", type=int, choices=(1, 2), help="use this half set only")
     add("--symmetry", default="C1", help="point group about the box centre (default: C1)")
     add(
@@ -195,15 +235,20 @@ def _locres(command: argparse.ArgumentParser) -> None:
     add("first", type=Path, metavar="HALF1", help="first half map")
     add("second", type=Path, metavar="HALF2", help="second half map")
     add("--mask", type=Path, help="region to estimate (default: a tight mask made from the half maps)")
-    add("--out", type=Path, required=True, metavar="MAP", help="map of the local resolution in A to write")
+    add("--out", type=output_file, required=True, metavar="MAP", help="map of the local resolution in A to write")
     add("--sampling", type=_positive_number, metavar="A", help="distance of the points (default: a fifth of --window)")
     add(
         "--window", type=_positive_number, metavar="A",
         help="width of the window (default: 8 times the resolution inside the mask)",
     )  # fmt: skip
     add("--threshold", type=_positive_number, default=0.143, metavar="X", help="FSC threshold (default: 0.143)")
-    add("--cxc", type=Path, metavar="FILE", help="write a ChimeraX script that colours the map by local resolution")
-    add("--plot", type=Path, metavar="FILE", help="plot slices and histogram (PNG)")
+    add(
+        "--cxc",
+        type=output_file,
+        metavar="FILE",
+        help="write a ChimeraX script that colours the map by local resolution",
+    )
+    add("--plot", type=output_file, metavar="FILE", help="plot slices and histogram (PNG)")
     add("--apix", type=_positive_number, metavar="A", help="voxel size, instead of that in the headers")
     _add_threads(command)
 
@@ -211,7 +256,7 @@ def _locres(command: argparse.ArgumentParser) -> None:
 def _filter(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("maps", type=Path, nargs="+", metavar="MAP", help="a map, or two half maps")
-    add("--out", type=Path, required=True, metavar="MAP", help="the map to write")
+    add("--out", type=output_file, required=True, metavar="MAP", help="the map to write")
     add(
         "--lowpass", type=_positive_number, metavar="A",
         help="low-pass at this resolution (half maps: instead of weighting by their FSC)",
@@ -234,7 +279,7 @@ def _info(command: argparse.ArgumentParser) -> None:
 
 def _convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, metavar="A", help=".star, .cs or .csg file; its images are not needed")
-    command.add_argument("target", type=Path, metavar="B", help=".star or .cs file to write")
+    command.add_argument("target", type=output_file, metavar="B", help=".star or .cs file to write")
     command.add_argument(
         "--plain",
         action="store_true",
@@ -257,7 +302,7 @@ def _duplicates(command: argparse.ArgumentParser) -> None:
 def _mask(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("map", type=Path, nargs="+", metavar="MAP", help="a map, or two half maps; also defines the grid of the mask")
-    add("--out", type=Path, required=True, metavar="MASK", help="the mask to write")
+    add("--out", type=output_file, required=True, metavar="MASK", help="the mask to write")
     add(
         "--threshold", type=_auto_or_number, metavar="auto|X",
         help="threshold of the low-passed map (default: auto; with shapes, none)",
@@ -346,7 +391,7 @@ def _subtract(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--back", action="store_true", help="restore the original images, at the current poses")
     add(
-        "--out", type=Path, required=True, metavar="DIR-or-FILE",
+        "--out", type=output_table_or_folder, required=True, metavar="DIR-or-FILE",
         help="folder, or .star or .cs file, to write; the image stack goes to the same folder",
     )  # fmt: skip
     _add_images(command, "folder of the image stacks (with --back, of the original ones)")
@@ -357,9 +402,14 @@ def _subtract(command: argparse.ArgumentParser) -> None:
 def _motion(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _add_step(command)
-    add("--out", type=Path, metavar="FILE.nc", help="write principal motions and coordinates of the particles (netCDF)")
-    add("--plot", type=Path, metavar="FILE", help="plot fulcrum, principal motions and particles (PNG)")
-    add("--maps", type=Path, metavar="DIR", help="write maps along a principal motion, with a ChimeraX script")
+    add(
+        "--out",
+        type=output_file,
+        metavar="FILE.nc",
+        help="write principal motions and coordinates of the particles (netCDF)",
+    )
+    add("--plot", type=output_file, metavar="FILE", help="plot fulcrum, principal motions and particles (PNG)")
+    add("--maps", type=output_folder, metavar="DIR", help="write maps along a principal motion, with a ChimeraX script")
     add("--number", type=_positive_int, default=1, metavar="K", help="principal motion of --maps (default: 1)")
     add(
         "--bins", type=_nonnegative_int, default=0, metavar="N",
@@ -371,8 +421,8 @@ def _uncertainty(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _add_step(command)
     _add_images(command)
-    add("--out", type=Path, metavar="FILE.nc", help="write SDs, covariances and offsets of the poses (netCDF)")
-    add("--plot", type=Path, metavar="FILE", help="plot histograms of the SDs (PNG)")
+    add("--out", type=output_file, metavar="FILE.nc", help="write SDs, covariances and offsets of the poses (netCDF)")
+    add("--plot", type=output_file, metavar="FILE", help="plot histograms of the SDs (PNG)")
     add(
         "--backend", choices=("auto", "cpu", "cuda"), default="auto",
         help="where to compute (default: auto, the GPU if there is one)",
@@ -396,8 +446,10 @@ def _sweep(command: argparse.ArgumentParser) -> None:
         help="number of particles, half of them from each half set (default: 2000)",
     )  # fmt: skip
     _add_images(command)
-    add("--out", type=Path, metavar="FILE.nc", help="write the table as netCDF, with one dimension per parameter")
-    add("--plot", type=Path, metavar="FILE", help="plot the ranking (PNG)")
+    add(
+        "--out", type=output_file, metavar="FILE.nc", help="write the table as netCDF, with one dimension per parameter"
+    )
+    add("--plot", type=output_file, metavar="FILE", help="plot the ranking (PNG)")
 
 
 def _tree(command: argparse.ArgumentParser) -> None:
@@ -407,13 +459,13 @@ def _tree(command: argparse.ArgumentParser) -> None:
 def _advise(command: argparse.ArgumentParser) -> None:
     _add_step(command)
     command.add_argument(
-        "--mask-out", type=Path, metavar="FILE.mrc", help="write the suggested mask, if a finding suggests one"
+        "--mask-out", type=output_file, metavar="FILE.mrc", help="write the suggested mask, if a finding suggests one"
     )
 
 
 def _select(command: argparse.ArgumentParser) -> None:
     _add_step(command)
-    command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".star or .cs file to write")
+    command.add_argument("--out", type=output_file, required=True, metavar="FILE", help=".star or .cs file to write")
     for name, text in (
         ("max-angle-sd", "maximum SD of the rotation, degrees"),
         ("max-shift-sd", "maximum SD of the shift, A"),
@@ -444,7 +496,7 @@ def _recenter(command: argparse.ArgumentParser) -> None:
     add("--mask", type=Path, help="mask to move as well")
     _add_images(command, "folder of the image stacks (with --back, of the original ones)")
     add("--apix", type=float, metavar="A", help="voxel size of maps and mask, instead of that in their headers")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    add("--out", type=output_folder, required=True, metavar="DIR", help="folder to write")
 
 
 def _napari(command: argparse.ArgumentParser) -> None:

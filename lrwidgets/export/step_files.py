@@ -211,11 +211,7 @@ def _step_volumes(job: Job, first: Step, step: Step) -> dict[str, Volume]:
 
 
 def _write_maps(folder: Path, volumes: dict[str, Volume]) -> list[Path]:
-    """Create a folder and write maps into it."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror or error}): choose another folder") from error
+    """Write maps into a folder, which is made if it does not exist."""
     for name, volume in volumes.items():
         io.write_volume(folder / name, volume)
     return [folder / name for name in volumes]

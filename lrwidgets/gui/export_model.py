@@ -59,7 +59,6 @@ def export_step(session: Session, folder: str, chosen: list[str]) -> list[Path]:
     if not folder.strip():
         raise InputError("no folder is given: type one")
     base = Path(folder.strip())
-    base.mkdir(parents=True, exist_ok=True)
     targets: ExportTargets = {}
     targets.update({name: base / EXPORT_FILE_NAMES[name] for name in chosen})  # type: ignore[typeddict-item]
     return session.export(**targets)

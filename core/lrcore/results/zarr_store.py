@@ -4,7 +4,6 @@ docs/results.md describes the layout.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -17,7 +16,8 @@ from typing import IO, Any
 import xarray as xr
 import zarr
 
-from lrcore.errors import InputError
+from lrcore.errors import InputError, write_remedy
+from lrcore.io.paths import make_parents, require_writable_folder
 from lrcore.records import IterationSummary, Poses, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
@@ -95,6 +95,10 @@ class Store(StepStore):
         ------
         InputError
             If the path exists or cannot be written; nothing is left behind then.
+
+        Notes
+        -----
+        The folders above the run are made if they do not exist.
         """
         path = Path(path)
         require_new_run_path(path)
@@ -108,7 +112,7 @@ class Store(StepStore):
         }
         groups = {"/": xr.Dataset(attrs=attributes), "/mask": mask_dataset(job.mask), "/steps": xr.Dataset()}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with _temporary_folder(temporary, f"{path}: cannot be written"):
+        with _temporary_folder(temporary, f"{path}: cannot be written"), make_parents(path):
             write_folder(xr.DataTree.from_dict(groups), temporary)
             rename(temporary, path)
         return cls(path, attributes, _lock_run(path))
@@ -416,7 +420,7 @@ def _require_version(path: Path, version: Any) -> None:
 
 
 def require_new_run_path(path: Path) -> None:
-    """Check that a run can be created at a path, by writing to its parent folder.
+    """Check that a run can be created at a path; see `require_writable_folder`.
 
     Parameters
     ----------
@@ -425,27 +429,29 @@ def require_new_run_path(path: Path) -> None:
     Raises
     ------
     InputError
-        If the path exists, or its parent folder does not exist or cannot be written.
+        If the path exists and is not an empty folder, or cannot be created.
     """
-    if path.exists():
+    if path.exists() and not is_empty_folder(path):
         raise InputError(f"{path}: exists already: continue it with --resume, or choose another --out")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}: make it, or choose another --out")
-    with _temporary_folder(
-        path.with_name(f".{path.name}.{os.getpid()}.partial"), f"{path}: cannot be written"
-    ) as probe:
-        probe.mkdir()
+    require_writable_folder(path)
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Return whether a path is a folder without files, as a script makes one for a run that is to come."""
+    try:
+        return next(path.iterdir(), None) is None
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
-def _temporary_folder(folder: Path, problem: str, again: str = "start again") -> Iterator[Path]:
+def _temporary_folder(folder: Path, problem: str, again: str = "start again") -> Iterator[None]:
     """Remove `folder` before and after; an OSError in between becomes an InputError that starts with `problem`."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        yield folder
+        yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = f"make room and {again}" if full else "check its permissions, or choose another --out"
+        remedy = write_remedy(error, full=f"make room and {again}")
         raise InputError(f"{problem} ({error.strerror or error}): {remedy}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -478,7 +484,7 @@ def _lock_run(path: Path) -> IO[bytes]:
     try:
         file = (path / "zarr.json").open("r+b")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): check its permissions") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}): {write_remedy(error)}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

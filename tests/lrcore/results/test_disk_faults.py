@@ -92,10 +92,12 @@ def test_a_disk_that_turns_read_only_between_steps(small_disk: Path) -> None:
     if mounted.returncode:  # a file that is open for writing holds it; a new mount over it does not ask
         subprocess.run(["mount", "--bind", "-o", "ro", str(small_disk), str(small_disk)], check=True)
         subprocess.run(["mount", "-o", "remount,bind,ro", str(small_disk)], check=True)
-    assert "cannot be written (Read-only file system): check its permissions" in refused(store, names)
+    assert "cannot be written (Read-only file system): this file system can only be read" in refused(store, names)
     store.close()
     assert verify_run(small_disk / "run.zarr").usable == tuple(names)
-    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\): check its permissions"):
+    with pytest.raises(
+        InputError, match=r"cannot be written \(Read-only file system\): this file system can only be read"
+    ):
         Store.open(small_disk / "run.zarr")
     assert Store.open(small_disk / "run.zarr", write=False).load(names[-1]).iteration == 1
     if mounted.returncode:

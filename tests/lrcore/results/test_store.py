@@ -171,12 +171,22 @@ def test_a_path_that_exists_is_never_overwritten(path: Path, run: list[str], job
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, job: Job) -> None:
-    with pytest.raises(InputError, match="there is no folder"):
-        Store.create(tmp_path / "none" / "run.zarr", job)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match=r"file/run\.zarr: cannot be written .*: a file is in the place of a folder"):
         Store.create(tmp_path / "file" / "run.zarr", job)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_folders_above_a_run_are_made_with_it(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "not" / "yet" / "run.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "write_folder", raise_full)
+        with pytest.raises(InputError, match="No space left"):
+            Store.create(run, job)
+    assert os.listdir(tmp_path) == []
+    Store.create(run, job).close()
+    assert Store.open(run).head is None
+    assert os.listdir(run.parent) == ["run.zarr"]
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
@@ -239,18 +249,19 @@ def test_one_writer_many_readers(path: Path, run: list[str]) -> None:
     Store.open(path).close()
 
 
+def raise_full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["to_zarr", "rename"])
 def test_a_full_disk_leaves_nothing_half_written(
     path: Path, run: list[str], job: Job, steps: list[Step], moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
     store = Store.open(path)
     before = files(path)
     with monkeypatch.context() as patch:
-        patch.setattr(*((xr.DataTree, "to_zarr") if moment == "to_zarr" else (store_module, "rename")), full)
+        patch.setattr(*((xr.DataTree, "to_zarr") if moment == "to_zarr" else (store_module, "rename")), raise_full)
         with pytest.raises(
             InputError,
             match=r"step 3 cannot be written \(No space left on device\): make room and continue with --resume",
