@@ -179,12 +179,21 @@ def _export(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the particles with new poses for CryoSPARC, and a .csg with it",
     )
-    add("--maps", type=output_folder, metavar="DIR", help="write half maps, filtered map and mask as MRC files")
+    add(
+        "--maps",
+        type=output_folder,
+        metavar="DIR",
+        help="write half maps, filtered and sharpened map, and mask as MRC files",
+    )
     add("--fsc-xml", type=output_file, metavar="FILE", help="write the corrected FSC as XML for EMDB")
     add("--fsc-star", type=output_file, metavar="FILE", help="write the FSC curves as RELION's postprocess.star")
     add(
         "--chimerax", type=output_folder, metavar="DIR",
         help="write map, mask, fulcrum and motion, with a scene.cxc that opens them in ChimeraX",
+    )  # fmt: skip
+    add(
+        "--deposit", type=output_folder, metavar="DIR",
+        help="write what EMDB asks for: half maps, sharpened map, mask, fsc.xml, and a README.md with the numbers",
     )  # fmt: skip
     add("--netcdf", type=output_file, metavar="FILE", help="write all results as netCDF")
 
