@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from lrcore.io.paths import require_writable_file, require_writable_folder
-from lrwidgets.cli.arguments import is_table, output_folder, output_table_or_folder
+from lrwidgets.cli.option_types import is_table, output_folder, output_table_or_folder
 
 
 def require_writable_outputs(arguments: Namespace) -> None:

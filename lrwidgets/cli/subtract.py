@@ -22,8 +22,8 @@ from lrcore.refinement.subtraction import (
     subtracted_images,
     with_subtracted_images,
 )
-from lrwidgets.cli.arguments import is_table
 from lrwidgets.cli.job_folder import fill_from_job_folder
+from lrwidgets.cli.option_types import is_table
 from lrwidgets.cli.printer import Printer
 from lrwidgets.session.loading import Source, load_job, table_suffix
 from lrwidgets.session.session import Session

@@ -17,7 +17,7 @@ import pytest
 from lrcore import io
 from lrcore.analysis.advice.finding import Finding
 from lrcore.simulation.data_set import FlexibleParticle, simulate_flexible_particle
-from lrwidgets.cli import arguments, demo
+from lrwidgets.cli import arguments, demo, option_types
 from lrwidgets.cli._main import main
 from lrwidgets.session.session import Session
 from tests.fakes import FakeEngine
@@ -46,7 +46,7 @@ def option_of(command: str, dest: str) -> argparse.Action:
 OPTIONS = [
     (name, option.dest)
     for name, command in subparsers().items()
-    for option in arguments.output_options(command)
+    for option in option_types.output_options(command)
     if name not in WRITES_NOTHING
 ]
 
@@ -54,7 +54,7 @@ OPTIONS = [
 def file_name(option: argparse.Action) -> str:
     """A name with a suffix that the option takes."""
     metavar = str(option.metavar)
-    if option.type is arguments.output_folder or metavar == "DIR-or-FILE":
+    if option.type is option_types.output_folder or metavar == "DIR-or-FILE":
         return "new"
     suffix = Path(metavar).suffix or (".mrc" if metavar.isupper() and "FILE" not in metavar and metavar != "B" else "")
     return "new" + (suffix or SUFFIXES.get(metavar, {}).get(option.dest, ".star"))
@@ -103,7 +103,7 @@ def required(command: str, data: FlexibleParticle) -> list[str]:
 def argv_with(command: str, dest: str, path: Path, data: FlexibleParticle, other: Path) -> list[str]:
     """A command line that writes to `path` by one option; others that the command needs write into `other`."""
     words = [command, *required(command, data)]
-    for option in arguments.output_options(subparsers()[command]):
+    for option in option_types.output_options(subparsers()[command]):
         if option.dest == dest or option.required:
             place = path if option.dest == dest else other / f"{option.dest}-{file_name(option)}"
             words += [*option.option_strings[:1], str(place)]
@@ -140,7 +140,7 @@ def test_folders_are_made(
         (*option, place)
         for option in OPTIONS
         for place in ("below a file", "in a folder of the system", "a folder itself")
-        if place != "a folder itself" or option_of(*option).type is arguments.output_file
+        if place != "a folder itself" or option_of(*option).type is option_types.output_file
     ],
 )
 def test_a_refusal_comes_first_and_names_the_remedy(
@@ -190,10 +190,10 @@ def test_every_option_that_writes_is_declared(command: str) -> None:
         if option.type is Path and (option.dest in names - {"maps"} or re.search(r"\bwrit", option.help or ""))
     ]
     assert forgotten == []
-    assert arguments.output_options(parser)
-    assert set(dict(parser.get_default("outputs"))) == {option.dest for option in arguments.output_options(parser)}
+    assert option_types.output_options(parser)
+    assert set(dict(parser.get_default("outputs"))) == {option.dest for option in option_types.output_options(parser)}
 
 
 @pytest.mark.parametrize("command", sorted(WRITES_NOTHING))
 def test_the_others_write_nothing(command: str) -> None:
-    assert arguments.output_options(subparsers()[command]) == []
+    assert option_types.output_options(subparsers()[command]) == []
