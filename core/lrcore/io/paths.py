@@ -181,11 +181,11 @@ def require_writable_folder(folder: Path) -> None:
 
 
 def _probe(path: Path) -> None:
-    """Make a file like that of `atomic_write` in the nearest folder above that exists, and remove it."""
+    """Make a file with a name like that of `atomic_write` in the nearest folder above that exists, and remove it."""
     folder = next(above for above in path.absolute().parents if above.exists())
-    probe = folder / f".{path.name}.{os.getpid()}.tmp"
-    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    probe.unlink()
+    probe = folder / f".{path.name}.{os.getpid()}.try"
+    os.close(os.open(probe, os.O_CREAT | os.O_WRONLY))
+    probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -190,6 +190,17 @@ def test_one_line_starts_resumes_and_finds_it_finished(place: str, files: Files,
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["began"] == "already finished at iteration 4"
 
 
+def test_a_start_that_cannot_be_stored_leaves_no_folder(
+    files: Files, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise InputError("step 0 cannot be written (No space left on device): make room and start again")
+
+    monkeypatch.setattr(Store, "append", full)
+    assert "make room" in refused(capsys, files.refine(tmp_path / "not" / "yet" / "run.zarr"), engine=FakeEngine())
+    assert os.listdir(tmp_path) == ["input"]
+
+
 def test_a_line_that_starts_and_is_to_resume_needs_what_a_start_needs(
     files: Files, tmp_path: Path, capsys: Out
 ) -> None:
