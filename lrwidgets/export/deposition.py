@@ -87,7 +87,7 @@ def deposition_text(job: Job, step: Step, name: str, primary: Volume, plot: Guin
         "fsc.xml": "FSC of the half maps inside the mask, corrected by phase randomisation",
     }
     numbers = {**_map_numbers(step, primary), "Sharpening": sharpening, **_reconstruction_numbers(job, step)}
-    whole = maps_include_surroundings(job.spec) and not job.particles.subtracted
+    whole = not job.particles.subtracted and (step.iteration == 0 or maps_include_surroundings(job.spec))
     shown = "show the whole particle" if whole else "show the refined region alone: the rest was subtracted"
     lines = [
         "# Files and numbers for a deposition in EMDB",

@@ -50,5 +50,8 @@ def try_to_sharpen(job: Job, step: Step, tell: Callable[[str], None]) -> tuple[V
         )
         return None
     coarse, fine = plot.range_A
-    tell(f"{SHARPENED_FILE}: B-factor {plot.bfactor_A2:.1f} Å², fitted from {coarse:.3g} to {fine:.3g} Å")
+    tell(
+        f"{SHARPENED_FILE}: B-factor {plot.bfactor_A2:.1f} Å², fitted from {coarse:.3g} to {fine:.3g} Å "
+        f"(correlation {plot.correlation:.3f})"
+    )
     return volume, plot

@@ -135,6 +135,16 @@ def test_the_numbers_are_those_of_the_step(tmp_path: Path) -> None:
     assert above == pytest.approx(0.015, abs=0.002)
 
 
+def test_what_the_half_maps_show_is_said(tmp_path: Path) -> None:
+    job, step = falling(BFACTOR_A2)
+    alone, whole = "show the refined region alone", "show the whole particle"
+    kept = replace(job, spec=RefineSpec(subtract_outside=False))
+    later = replace(step, iteration=1)
+    for number, (given, of, words) in enumerate([(job, step, whole), (job, later, alone), (kept, later, whole)]):
+        deposit(tmp_path / str(number), given, of)
+        assert words in (tmp_path / str(number) / "README.md").read_text()
+
+
 def test_the_mask_is_that_of_the_fsc(tmp_path: Path) -> None:
     """A dynamic mask is made from the step before; that of the next iteration is another."""
     job, first = falling(BFACTOR_A2)
@@ -167,7 +177,9 @@ def test_the_command_writes_it_and_says_the_bfactor(
     monkeypatch.setattr(Session, "open", lambda *_, **__: session)
     assert main(["export", "run.zarr", "--deposit", str(tmp_path / "d"), "--maps", str(tmp_path / "m")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"sharpened\.mrc: B-factor -\d+\.\d Å², fitted from 10 to [\d.]+ Å", lines[-1])
+    assert re.fullmatch(
+        r"sharpened\.mrc: B-factor -\d+\.\d Å², fitted from 10 to [\d.]+ Å \(correlation -?[\d.]+\)", lines[-1]
+    )
     assert sum("B-factor" in line for line in lines) == 1
     assert (tmp_path / "m" / "sharpened.mrc").read_bytes() == (tmp_path / "d" / "sharpened.mrc").read_bytes()
     assert (tmp_path / "d" / "README.md").exists()
