@@ -1,7 +1,6 @@
 """Define the command line: the parser of every command, its options and their help."""
 
 import argparse
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,20 @@ from typing import NoReturn
 
 from lrcore.errors import InputError
 from lrwidgets import __version__
+from lrwidgets.cli.option_types import (
+    all_or_positive_int,
+    auto_or_number,
+    finite_number,
+    mask_operation,
+    nonnegative_int,
+    nonnegative_number,
+    output_file,
+    output_folder,
+    output_options,
+    output_table_or_folder,
+    positive_int,
+    positive_number,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"lrwidgets {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (build, text) in COMMANDS.items():
-        build(commands.add_parser(name, help=text, description=text, parents=[shared]))
+        command = commands.add_parser(name, help=text, description=text, parents=[shared])
+        build(command)
+        command.set_defaults(outputs=tuple((option.dest, option.type) for option in output_options(command)))
     return top
 
 
@@ -52,7 +67,7 @@ def _add_compute_options(command: argparse.ArgumentParser) -> None:
 def _add_threads(command: argparse.ArgumentParser) -> None:
     """Add --threads."""
     command.add_argument(
-        "--threads", type=_positive_int, metavar="N", help="number of threads (default: all cores of this process)"
+        "--threads", type=positive_int, metavar="N", help="number of threads (default: all cores of this process)"
     )
 
 
@@ -80,7 +95,7 @@ def _add_particles_to_file(command: argparse.ArgumentParser) -> None:
     """Add a particle file, the folder of its images, and the file to write."""
     command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg file with 3D poses")
     _add_images(command)
-    command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".star or .cs file to write")
+    command.add_argument("--out", type=output_file, required=True, metavar="FILE", help=".star or .cs file to write")
 
 
 # Options of each command, in the order of COMMANDS.
@@ -88,7 +103,7 @@ def _add_particles_to_file(command: argparse.ArgumentParser) -> None:
 
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder to write (default: demo)"
+        "--out", type=output_folder, default=Path("demo"), metavar="DIR", help="folder to write (default: demo)"
     )
     _add_compute_options(command)
 
@@ -109,7 +124,7 @@ def _refine(command: argparse.ArgumentParser) -> None:
     add("--iterations", type=int, metavar="N", help="maximum number of iterations; the same as max_iterations=N")
     add("--seed", type=int, metavar="N", help="seed of all random numbers")
     add(
-        "--subset", type=_positive_int, metavar="N",
+        "--subset", type=positive_int, metavar="N",
         help="use N particles only, drawn at random, equally many from each half set",
     )  # fmt: skip
     add(
@@ -119,16 +134,20 @@ def _refine(command: argparse.ArgumentParser) -> None:
     )
     _add_images(command)
     add("--apix", type=float, metavar="A", help="voxel size of mask and half maps, instead of that in their headers")
-    add("--out", type=Path, required=True, metavar="RUN.zarr", help="the run to write: a new folder")
-    add("--resume", action="store_true", help="continue RUN.zarr from its last complete iteration")
-    add("--workers", type=_positive_int, metavar="N", help="distribute the images over N processes on this machine")
+    add("--out", type=output_folder, required=True, metavar="RUN.zarr", help="the run to write: a new folder")
+    add(
+        "--resume",
+        action="store_true",
+        help="continue RUN.zarr from its last complete iteration; start it if there is no run yet",
+    )
+    add("--workers", type=positive_int, metavar="N", help="distribute the images over N processes on this machine")
     add(
         "--scheduler",
         metavar="tcp://...",
         help="distribute the images over the workers of this dask scheduler, instead of --workers",
     )
     add(
-        "--worker-threads", type=_positive_int, metavar="N",
+        "--worker-threads", type=positive_int, metavar="N",
         help="threads per worker (default: with --workers their share of the cores, with --scheduler 1)",
     )  # fmt: skip
     _add_compute_options(command)
@@ -137,16 +156,30 @@ def _refine(command: argparse.ArgumentParser) -> None:
 def _export(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _add_step(command)
-    add("--star", type=Path, metavar="FILE", help="write the particles with new poses for RELION")
-    add("--cs", type=Path, metavar="FILE", help="write the particles with new poses for CryoSPARC, and a .csg with it")
-    add("--maps", type=Path, metavar="DIR", help="write half maps, filtered map and mask as MRC files")
-    add("--fsc-xml", type=Path, metavar="FILE", help="write the corrected FSC as XML for EMDB")
-    add("--fsc-star", type=Path, metavar="FILE", help="write the FSC curves as RELION's postprocess.star")
+    add("--star", type=output_file, metavar="FILE", help="write the particles with new poses for RELION")
     add(
-        "--chimerax", type=Path, metavar="DIR",
+        "--cs",
+        type=output_file,
+        metavar="FILE",
+        help="write the particles with new poses for CryoSPARC, and a .csg with it",
+    )
+    add(
+        "--maps",
+        type=output_folder,
+        metavar="DIR",
+        help="write half maps, filtered and sharpened map, and mask as MRC files",
+    )
+    add("--fsc-xml", type=output_file, metavar="FILE", help="write the corrected FSC as XML for EMDB")
+    add("--fsc-star", type=output_file, metavar="FILE", help="write the FSC curves as RELION's postprocess.star")
+    add(
+        "--chimerax", type=output_folder, metavar="DIR",
         help="write map, mask, fulcrum and motion, with a scene.cxc that opens them in ChimeraX",
     )  # fmt: skip
-    add("--netcdf", type=Path, metavar="FILE", help="write all results as netCDF")
+    add(
+        "--deposit", type=output_folder, metavar="DIR",
+        help="write what EMDB asks for: half maps, sharpened map, mask, fsc.xml, and a README.md with the numbers",
+    )  # fmt: skip
+    add("--netcdf", type=output_file, metavar="FILE", help="write all results as netCDF")
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -155,9 +188,9 @@ def _compare(command: argparse.ArgumentParser) -> None:
     add("run", type=Path, metavar="RUN.zarr", help="a run")
     add("first", metavar="A", help=step)
     add("second", metavar="B", help="another step")
-    add("--plot", type=Path, metavar="FILE", help="plot maps, FSC and changes of the poses (PNG)")
+    add("--plot", type=output_file, metavar="FILE", help="plot maps, FSC and changes of the poses (PNG)")
     add(
-        "--held-out", type=_nonnegative_int, default=2000, metavar="N",
+        "--held-out", type=nonnegative_int, default=2000, metavar="N",
         help="number of held-out images whose likelihood ranks the steps (default: 2000; 0: read no images)",
     )  # fmt: skip
     add(
@@ -169,7 +202,7 @@ def _compare(command: argparse.ArgumentParser) -> None:
 def _reconstruct(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg file with 3D poses, or a job folder")
-    add("--out", type=Path, required=True, metavar="MAP", help="the map to write")
+    add("--out", type=output_file, required=True, metavar="MAP", help="the map to write")
     add("--half", type=int, choices=(1, 2), help="use this half set only")
     add("--symmetry", default="C1", help="point group about the box centre (default: C1)")
     add(
@@ -195,36 +228,41 @@ def _locres(command: argparse.ArgumentParser) -> None:
     add("first", type=Path, metavar="HALF1", help="first half map")
     add("second", type=Path, metavar="HALF2", help="second half map")
     add("--mask", type=Path, help="region to estimate (default: a tight mask made from the half maps)")
-    add("--out", type=Path, required=True, metavar="MAP", help="map of the local resolution in A to write")
-    add("--sampling", type=_positive_number, metavar="A", help="distance of the points (default: a fifth of --window)")
+    add("--out", type=output_file, required=True, metavar="MAP", help="map of the local resolution in A to write")
+    add("--sampling", type=positive_number, metavar="A", help="distance of the points (default: a fifth of --window)")
     add(
-        "--window", type=_positive_number, metavar="A",
+        "--window", type=positive_number, metavar="A",
         help="width of the window (default: 8 times the resolution inside the mask)",
     )  # fmt: skip
-    add("--threshold", type=_positive_number, default=0.143, metavar="X", help="FSC threshold (default: 0.143)")
-    add("--cxc", type=Path, metavar="FILE", help="write a ChimeraX script that colours the map by local resolution")
-    add("--plot", type=Path, metavar="FILE", help="plot slices and histogram (PNG)")
-    add("--apix", type=_positive_number, metavar="A", help="voxel size, instead of that in the headers")
+    add("--threshold", type=positive_number, default=0.143, metavar="X", help="FSC threshold (default: 0.143)")
+    add(
+        "--cxc",
+        type=output_file,
+        metavar="FILE",
+        help="write a ChimeraX script that colours the map by local resolution",
+    )
+    add("--plot", type=output_file, metavar="FILE", help="plot slices and histogram (PNG)")
+    add("--apix", type=positive_number, metavar="A", help="voxel size, instead of that in the headers")
     _add_threads(command)
 
 
 def _filter(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("maps", type=Path, nargs="+", metavar="MAP", help="a map, or two half maps")
-    add("--out", type=Path, required=True, metavar="MAP", help="the map to write")
+    add("--out", type=output_file, required=True, metavar="MAP", help="the map to write")
     add(
-        "--lowpass", type=_positive_number, metavar="A",
+        "--lowpass", type=positive_number, metavar="A",
         help="low-pass at this resolution (half maps: instead of weighting by their FSC)",
     )  # fmt: skip
-    add("--highpass", type=_positive_number, metavar="A", help="high-pass at this resolution")
+    add("--highpass", type=positive_number, metavar="A", help="high-pass at this resolution")
     add(
-        "--sharpen", type=_auto_or_number, metavar="auto|B",
+        "--sharpen", type=auto_or_number, metavar="auto|B",
         help="sharpen by a B-factor in A^2 (negative sharpens); auto fits it to the Guinier plot of half maps",
     )  # fmt: skip
     add("--local", type=Path, metavar="LOCRES", help="low-pass each voxel at its local resolution, a map from locres")
     add("--mask", type=Path, help="mask for the FSC of the half maps (default: a tight mask made from them)")
     _add_seed(command)
-    add("--apix", type=_positive_number, metavar="A", help="voxel size, instead of that in the headers")
+    add("--apix", type=positive_number, metavar="A", help="voxel size, instead of that in the headers")
     _add_threads(command)
 
 
@@ -234,7 +272,7 @@ def _info(command: argparse.ArgumentParser) -> None:
 
 def _convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, metavar="A", help=".star, .cs or .csg file; its images are not needed")
-    command.add_argument("target", type=Path, metavar="B", help=".star or .cs file to write")
+    command.add_argument("target", type=output_file, metavar="B", help=".star or .cs file to write")
     command.add_argument(
         "--plain",
         action="store_true",
@@ -257,13 +295,13 @@ def _duplicates(command: argparse.ArgumentParser) -> None:
 def _mask(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("map", type=Path, nargs="+", metavar="MAP", help="a map, or two half maps; also defines the grid of the mask")
-    add("--out", type=Path, required=True, metavar="MASK", help="the mask to write")
+    add("--out", type=output_file, required=True, metavar="MASK", help="the mask to write")
     add(
-        "--threshold", type=_auto_or_number, metavar="auto|X",
+        "--threshold", type=auto_or_number, metavar="auto|X",
         help="threshold of the low-passed map (default: auto; with shapes, none)",
     )  # fmt: skip
     add(
-        "--lowpass", type=_nonnegative_number, default=12.0, metavar="A",
+        "--lowpass", type=nonnegative_number, default=12.0, metavar="A",
         help="low-pass the map at this resolution before thresholding (default: 12; 0: do not)",
     )  # fmt: skip
     add(
@@ -272,21 +310,21 @@ def _mask(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--at", metavar="POINT", help="keep the connected component at this point instead")
     add(
-        "--dilate", type=_finite_number, metavar="A",
+        "--dilate", type=finite_number, metavar="A",
         help="dilate, or erode if negative (default: 3 with a threshold, else 0)",
     )  # fmt: skip
     add("--fill", action="store_true", help="fill holes")
     add(
-        "--soft", type=_nonnegative_number, metavar="A",
+        "--soft", type=nonnegative_number, metavar="A",
         help="width of the soft edge (default: 5 x --resolution, or 15)",
     )  # fmt: skip
     add(
-        "--resolution", type=_nonnegative_number, metavar="A",
+        "--resolution", type=nonnegative_number, metavar="A",
         help="resolution that the refinement is expected to reach; the width of the edge is checked against it",
     )  # fmt: skip
     _add_mask_shapes(command)
     _add_mask_operations(command)
-    add("--apix", type=_nonnegative_number, metavar="A", help="voxel size, instead of that in the headers")
+    add("--apix", type=nonnegative_number, metavar="A", help="voxel size, instead of that in the headers")
 
 
 def _add_mask_shapes(command: argparse.ArgumentParser) -> None:
@@ -314,7 +352,7 @@ def _add_mask_shapes(command: argparse.ArgumentParser) -> None:
         "--select", metavar="SEL", help="atoms of the model to use, such as //A,B or //A/10-120 (default: all)"
     )
     group.add_argument(
-        "--radius", type=_nonnegative_number, metavar="A", help="maximum distance from an atom (default: 5)"
+        "--radius", type=nonnegative_number, metavar="A", help="maximum distance from an atom (default: 5)"
     )
 
 
@@ -327,7 +365,7 @@ def _add_mask_operations(command: argparse.ArgumentParser) -> None:
         ("subtract", "minimum of the mask and 1 - M"),
     ):
         group.add_argument(
-            f"--{operation}", type=partial(_mask_operation, operation), dest="joined", action="append", default=[],
+            f"--{operation}", type=partial(mask_operation, operation), dest="joined", action="append", default=[],
             metavar="M", help=text,
         )  # fmt: skip
     group.add_argument("--invert", action="store_true", help="1 - mask, after all other operations")
@@ -346,7 +384,7 @@ def _subtract(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--back", action="store_true", help="restore the original images, at the current poses")
     add(
-        "--out", type=Path, required=True, metavar="DIR-or-FILE",
+        "--out", type=output_table_or_folder, required=True, metavar="DIR-or-FILE",
         help="folder, or .star or .cs file, to write; the image stack goes to the same folder",
     )  # fmt: skip
     _add_images(command, "folder of the image stacks (with --back, of the original ones)")
@@ -357,12 +395,17 @@ def _subtract(command: argparse.ArgumentParser) -> None:
 def _motion(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _add_step(command)
-    add("--out", type=Path, metavar="FILE.nc", help="write principal motions and coordinates of the particles (netCDF)")
-    add("--plot", type=Path, metavar="FILE", help="plot fulcrum, principal motions and particles (PNG)")
-    add("--maps", type=Path, metavar="DIR", help="write maps along a principal motion, with a ChimeraX script")
-    add("--number", type=_positive_int, default=1, metavar="K", help="principal motion of --maps (default: 1)")
     add(
-        "--bins", type=_nonnegative_int, default=0, metavar="N",
+        "--out",
+        type=output_file,
+        metavar="FILE.nc",
+        help="write principal motions and coordinates of the particles (netCDF)",
+    )
+    add("--plot", type=output_file, metavar="FILE", help="plot fulcrum, principal motions and particles (PNG)")
+    add("--maps", type=output_folder, metavar="DIR", help="write maps along a principal motion, with a ChimeraX script")
+    add("--number", type=positive_int, default=1, metavar="K", help="principal motion of --maps (default: 1)")
+    add(
+        "--bins", type=nonnegative_int, default=0, metavar="N",
         help="also reconstruct the particles of N bins along the motion of --maps (default: 0, none)",
     )  # fmt: skip
 
@@ -371,8 +414,8 @@ def _uncertainty(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     _add_step(command)
     _add_images(command)
-    add("--out", type=Path, metavar="FILE.nc", help="write SDs, covariances and offsets of the poses (netCDF)")
-    add("--plot", type=Path, metavar="FILE", help="plot histograms of the SDs (PNG)")
+    add("--out", type=output_file, metavar="FILE.nc", help="write SDs, covariances and offsets of the poses (netCDF)")
+    add("--plot", type=output_file, metavar="FILE", help="plot histograms of the SDs (PNG)")
     add(
         "--backend", choices=("auto", "cpu", "cuda"), default="auto",
         help="where to compute (default: auto, the GPU if there is one)",
@@ -392,12 +435,14 @@ def _sweep(command: argparse.ArgumentParser) -> None:
         help="a parameter and the values to try, separated by ; if they contain commas; may be repeated",
     )  # fmt: skip
     add(
-        "--subset", type=_positive_int, default=2000, metavar="N",
+        "--subset", type=positive_int, default=2000, metavar="N",
         help="number of particles, half of them from each half set (default: 2000)",
     )  # fmt: skip
     _add_images(command)
-    add("--out", type=Path, metavar="FILE.nc", help="write the table as netCDF, with one dimension per parameter")
-    add("--plot", type=Path, metavar="FILE", help="plot the ranking (PNG)")
+    add(
+        "--out", type=output_file, metavar="FILE.nc", help="write the table as netCDF, with one dimension per parameter"
+    )
+    add("--plot", type=output_file, metavar="FILE", help="plot the ranking (PNG)")
 
 
 def _tree(command: argparse.ArgumentParser) -> None:
@@ -407,13 +452,13 @@ def _tree(command: argparse.ArgumentParser) -> None:
 def _advise(command: argparse.ArgumentParser) -> None:
     _add_step(command)
     command.add_argument(
-        "--mask-out", type=Path, metavar="FILE.mrc", help="write the suggested mask, if a finding suggests one"
+        "--mask-out", type=output_file, metavar="FILE.mrc", help="write the suggested mask, if a finding suggests one"
     )
 
 
 def _select(command: argparse.ArgumentParser) -> None:
     _add_step(command)
-    command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".star or .cs file to write")
+    command.add_argument("--out", type=output_file, required=True, metavar="FILE", help=".star or .cs file to write")
     for name, text in (
         ("max-angle-sd", "maximum SD of the rotation, degrees"),
         ("max-shift-sd", "maximum SD of the shift, A"),
@@ -434,7 +479,7 @@ def _recenter(command: argparse.ArgumentParser) -> None:
         "--point", metavar="POINT",
         help="new centre: mask (its centre of mass; the default), box, 'x, y, z px', 'x, y, z A' or 'x, y, z map'",
     )  # fmt: skip
-    add("--box", type=_positive_int, metavar="N", help="new box in pixels (default: unchanged)")
+    add("--box", type=positive_int, metavar="N", help="new box in pixels (default: unchanged)")
     add("--back", action="store_true", help="restore the original images, box and centre, at the current poses")
     add("--map", type=Path, nargs="+", default=[], metavar="MAP", help="maps to move as well")
     add(
@@ -444,7 +489,7 @@ def _recenter(command: argparse.ArgumentParser) -> None:
     add("--mask", type=Path, help="mask to move as well")
     _add_images(command, "folder of the image stacks (with --back, of the original ones)")
     add("--apix", type=float, metavar="A", help="voxel size of maps and mask, instead of that in their headers")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    add("--out", type=output_folder, required=True, metavar="DIR", help="folder to write")
 
 
 def _napari(command: argparse.ArgumentParser) -> None:
@@ -461,72 +506,13 @@ def _bench(command: argparse.ArgumentParser) -> None:
     _add_threads(command)
     add("--data", type=Path, metavar="DIR", help="folder of the data set two_body, for the comparison with RELION")
     add(
-        "--relion-iterations", type=_all_or_positive_int, metavar="N",
+        "--relion-iterations", type=all_or_positive_int, metavar="N",
         help="stop RELION after N iterations (default: all, until it converges)",
     )  # fmt: skip
     add(
-        "--relion-total", type=_positive_int, metavar="N",
+        "--relion-total", type=positive_int, metavar="N",
         help="extrapolate the time of a stopped RELION to N iterations",
     )  # fmt: skip
-
-
-# Types of option values.
-
-
-def _finite_number(text: str) -> float:
-    """Return a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def _positive_number(text: str) -> float:
-    """Return a number above 0."""
-    value = _finite_number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
-    return value
-
-
-def _nonnegative_number(text: str) -> float:
-    """Return a number of at least 0."""
-    value = _finite_number(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is below 0")
-    return value
-
-
-def _auto_or_number(text: str) -> float | str:
-    """Return "auto" or a finite number."""
-    return text if text == "auto" else _finite_number(text)
-
-
-def _positive_int(text: str) -> int:
-    """Return a whole number above 0."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _nonnegative_int(text: str) -> int:
-    """Return a whole number of at least 0."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _all_or_positive_int(text: str) -> int | None:
-    """Return None for "all", or a whole number above 0."""
-    return None if text == "all" else _positive_int(text)
-
-
-def _mask_operation(operation: str, text: str) -> tuple[str, Path]:
-    """Return an operation and the file of its mask."""
-    return operation, Path(text)
 
 
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {

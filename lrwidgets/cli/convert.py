@@ -6,7 +6,7 @@ from argparse import Namespace
 from lrcore.errors import InputError
 from lrcore.io import convert as conversion
 from lrcore.io import cs_particles, cs_table, star_table, star_text
-from lrcore.io.paths import refuse_to_overwrite_inputs, require_parent_folder
+from lrcore.io.paths import refuse_to_overwrite_inputs
 from lrwidgets.cli.printer import Printer
 
 INVERTED = (
@@ -24,7 +24,6 @@ def convert(arguments: Namespace) -> None:
     from_star = source.suffix.lower() == ".star"
     if from_star == (suffix == ".star"):
         raise InputError(f"{target}: is of the same type as {source}: copy that file, or write the other type")
-    require_parent_folder(target)
     if from_star:
         read = star_table.read_source(source)
         table = conversion.star_to_cs(read)

@@ -17,5 +17,8 @@ def export(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     with Session.open(arguments.run, write=False) as session:
         node = find_node(session, arguments.run, arguments.iteration)
-        for path in session.export(node=node.id, **targets):
+        notes = list[str]()
+        for path in session.export(node=node.id, tell=notes.append, **targets):
             printer.report(f"wrote {path} (iteration {node.iteration})", "written", path=path, node=node.id)
+    for note in dict.fromkeys(notes):
+        printer.report(note, "note", message=note)

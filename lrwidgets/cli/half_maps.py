@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lrcore import io
 from lrcore.io.checks import require_same_grid
-from lrcore.io.paths import refuse_to_overwrite_inputs, require_parent_folder
+from lrcore.io.paths import refuse_to_overwrite_inputs, require_writable_file
 from lrcore.records import Volume
 
 
@@ -23,6 +23,6 @@ def read_matching_half_maps(first: Path, second: Path, apix: float | None) -> tu
 
 
 def require_writable(path: Path, inputs: list[Path]) -> None:
-    """Raise InputError when `path` is one of the inputs, or its folder does not exist."""
+    """Raise InputError when `path` is one of the inputs, or cannot be written."""
     refuse_to_overwrite_inputs(path, inputs)
-    require_parent_folder(path)
+    require_writable_file(path)

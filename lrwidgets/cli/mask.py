@@ -13,10 +13,11 @@ from lrcore import io, masks
 from lrcore.arrays import Float32
 from lrcore.errors import InputError
 from lrcore.io.checks import require_same_grid
-from lrcore.io.paths import refuse_to_overwrite_inputs, require_parent_folder
+from lrcore.io.paths import refuse_to_overwrite_inputs
 from lrcore.records import Volume
 from lrcore.refinement.parameters import FULCRUM_PATTERN, fulcrum_point
 from lrwidgets.cli.printer import Printer
+from lrwidgets.text.parameters import POINT_FORMS
 
 Point = tuple[float, float, float]
 
@@ -46,7 +47,6 @@ def _check_options(arguments: Namespace) -> None:
         )
     if len(arguments.map) > 2:
         raise InputError(f"{len(arguments.map)} maps are given: give one, or two half maps")
-    require_parent_folder(arguments.out)
 
 
 def _inputs(arguments: Namespace) -> list[Path]:
@@ -118,7 +118,7 @@ def _point(name: str, text: str, volume: Volume) -> Point:
             return fulcrum_point(text.strip(), volume.box, volume.pixel_size_A, (0.0, 0.0, 0.0), volume.header_origin_A)
     except ValueError:
         pass
-    raise InputError(f"{name} {text!r}: write a point as box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
+    raise InputError(f"{name} {text!r}: write a point as {POINT_FORMS}")
 
 
 def _number(name: str, text: str) -> float:

@@ -29,6 +29,7 @@ from lrwidgets.cli.job_folder import fill_from_job_folder
 from lrwidgets.cli.printer import Printer
 from lrwidgets.session.loading import read_half_maps, table_suffix
 from lrwidgets.session.session import Session
+from lrwidgets.text.parameters import POINT_FORMS
 
 FINEST_SIGNAL_PX = 3.0
 """Resolution, in pixels, to which the new box should hold the signal that the CTF delocalises."""
@@ -126,7 +127,7 @@ def _recentring(arguments: Namespace, data: _RecentringInput) -> Recentring:
         x, y, z = (float(c) for c in centre_of_mass(mask.data) * particles.pixel_size_A)
         centre = (x, y, z)
     elif text != "box" and not FULCRUM_PATTERN.match(text):
-        raise InputError(f"--point {text}: write mask, box, 'x, y, z px' or 'x, y, z A' (from the corner of the box)")
+        raise InputError(f"--point {text}: write mask, {POINT_FORMS}")
     elif text.rstrip().endswith("map") and not data.maps:
         raise InputError(f"--point {text}: is in the frame of a map: give --map, --half-maps or --mask as well")
     origin = next((volume.header_origin_A for volume in data.maps.values()), (0.0, 0.0, 0.0))

@@ -5,7 +5,6 @@ from argparse import Namespace
 
 from lrcore import io
 from lrcore.compute.backend import get_backend
-from lrcore.io.paths import require_parent_folder
 from lrcore.records import Progress
 from lrcore.refinement.reconstruction import reconstruct as reconstruct_map
 from lrwidgets.cli.job_folder import fill_from_job_folder
@@ -16,7 +15,6 @@ from lrwidgets.text.parameters import DEFAULT_SPEC, edit_spec
 def reconstruct(arguments: Namespace) -> None:
     """Reconstruct a map from particles at their poses and write it."""
     symmetry = edit_spec(DEFAULT_SPEC, {"symmetry": arguments.symmetry}).symmetry
-    require_parent_folder(arguments.out)
     printer = Printer(arguments.json)
     fill_from_job_folder(arguments, printer)
     particles = io.read_particles(arguments.particles, arguments.images)

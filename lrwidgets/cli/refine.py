@@ -8,9 +8,11 @@ from typing import Any
 
 from lrcore.compute.workers import DaskWorkers, LocalWorkers, connect_scheduler
 from lrcore.errors import InputError
+from lrcore.records import Progress
 from lrcore.refinement.memory import estimate_memory
 from lrcore.refinement.parameter_effects import fields_that_act, require_effect, unmet_need
 from lrcore.refinement.parameters import RefineSpec
+from lrcore.results.zarr_store import is_empty_folder
 from lrwidgets.cli.job_folder import fill_refinement_inputs
 from lrwidgets.cli.printer import Printer
 from lrwidgets.cli.run_lookup import print_history
@@ -28,10 +30,16 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
     """Refine, print a line for each iteration and store each in the run."""
     changes = _spec_changes(arguments)
     printer = Printer(arguments.json)
+    asked_to_resume = arguments.resume
+    arguments.resume = arguments.resume and arguments.out.exists() and not is_empty_folder(arguments.out)
     fill_refinement_inputs(arguments, printer)
     with _workers(arguments) as workers, _session(arguments, changes, engine, workers) as session:
         if arguments.resume and not printer.as_json:
             print_history(printer, session.state.summaries)
+        before = session.state
+        began = "started" if before.node is None else f"resumed at iteration {before.iteration}"
+        if asked_to_resume:
+            _note_once(session, printer, f"{arguments.out}: {began}")
         session.progress.connect(printer.show_progress)
         session.step_done.connect(lambda node, step: printer.print_iteration(node.id, step.history[-1]))
         memory = estimate_memory(session.job, workers=arguments.workers or 0)
@@ -46,8 +54,25 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
         state = session.state
     first, last = state.summaries[0], state.summaries[-1]
     gain = f"{first.resolution_masked_A:.2f} → {last.resolution_masked_A:.2f} Å inside the mask"
-    line = f"{arguments.out}: {state.message or f'iteration {state.iteration}'}; {gain}"
-    printer.report(line, "end", run=arguments.out, node=state.node, iteration=state.iteration, message=state.message)
+    done = state.message or f"iteration {state.iteration}"
+    if state.node == before.node:
+        began = f"already finished at iteration {state.iteration}"
+        done = f"{began}: {state.message}" if state.message else began
+    elif asked_to_resume:
+        done = f"{began}, {done}"
+    line = f"{arguments.out}: {done}; {gain}"
+    where = {"run": arguments.out, "node": state.node, "iteration": state.iteration}
+    printer.report(line, "end", **where, began=began, message=state.message)
+
+
+def _note_once(session: Session, printer: Printer, text: str) -> None:
+    """Print a line for people when the work begins."""
+
+    def note(_: Progress) -> None:
+        session.progress.disconnect(note)
+        printer.note(text)
+
+    session.progress.connect(note)
 
 
 @contextmanager
@@ -84,7 +109,7 @@ def _spec_changes(arguments: Namespace) -> dict[str, Any]:
 
 
 def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, workers: Any) -> Session:
-    """Return a session on a new run or, with --resume, on the existing one."""
+    """Return a session on a new run or, with --resume, on the one that exists."""
     a, spec = arguments, edit_spec(DEFAULT_SPEC, changes)
     computing = {"backend": a.backend, "threads": a.threads, "workers": workers, "engine": engine}
     if not a.resume:
@@ -95,8 +120,6 @@ def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, work
         maps = tuple(a.half_maps)
         inputs = {"images": a.images, "apix": a.apix, "subset": a.subset, "resplit": a.resplit}
         return Session.load(a.particles, a.mask, maps, spec=spec, out=a.out, **inputs, **computing)
-    if not a.out.exists():
-        raise InputError(f"{a.out}: there is no such run: leave out --resume to start it")
     inputs = {"particles": a.particles, "mask": a.mask, "half_maps": tuple(a.half_maps) or None, "images": a.images}
     session = Session.open(a.out, **inputs, **computing)
     try:

@@ -23,6 +23,7 @@ from lrcore.refinement.subtraction import (
     with_subtracted_images,
 )
 from lrwidgets.cli.job_folder import fill_from_job_folder
+from lrwidgets.cli.option_types import is_table
 from lrwidgets.cli.printer import Printer
 from lrwidgets.session.loading import Source, load_job, table_suffix
 from lrwidgets.session.session import Session
@@ -150,8 +151,7 @@ def _table(out: Path, suffix: str, other_suffixes: list[str]) -> Iterator[Path]:
 
     Raises InputError if it exists, or a file of the same name with one of the other suffixes.
     """
-    is_file = out.suffix.lower() in (".star", ".cs")
-    folder, name = (out.parent, out.name) if is_file else (out, f"particles{suffix}")
+    folder, name = (out.parent, out.name) if is_table(out) else (out, f"particles{suffix}")
     others = [Path(name).with_suffix(other).name for other in other_suffixes]
     with create_files_or_clean_up(folder, [name, *others]) as created:
         yield created / name

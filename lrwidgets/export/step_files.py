@@ -1,4 +1,4 @@
-"""Write a step of a run as files for other programs: STAR, .cs, maps, FSC curves, ChimeraX scene, netCDF."""
+"""Write a step of a run as files for other programs: STAR, .cs, maps, FSC curves, ChimeraX scene, EMDB, netCDF."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,12 +24,14 @@ from lrcore.refinement.geometry import step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.units import DEGREE
 from lrwidgets.export import chimerax as export_chimerax
+from lrwidgets.export.deposition import write_deposition
+from lrwidgets.export.sharpened_map import SHARPENED_FILE, try_to_sharpen
 
 PathLike = str | Path
 
 
 class ExportTargets(TypedDict, total=False):
-    """Paths of the files to write: `maps` and `chimerax` are folders, the others files; None: not written."""
+    """Paths to write to: `maps`, `chimerax` and `deposit` are folders, the others files; None: not written."""
 
     star: PathLike | None
     cs: PathLike | None
@@ -37,6 +39,7 @@ class ExportTargets(TypedDict, total=False):
     fsc_xml: PathLike | None
     fsc_star: PathLike | None
     chimerax: PathLike | None
+    deposit: PathLike | None
     netcdf: PathLike | None
 
 
@@ -50,6 +53,7 @@ def write_step(
     before: Callable[[], tuple[Step, ...]],
     tree: Callable[[], xr.DataTree],
     drawn: xr.Dataset | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write a step to the given targets.
 
@@ -61,6 +65,7 @@ def write_step(
     before : returns the start of the run and the step's parent (one step if they are the same, none for a start)
     tree : returns all results up to the step
     drawn : the step's group /uncertainty, if it has been computed
+    tell : called with a sentence about what was written, such as the B-factor of the sharpened map
 
     Returns
     -------
@@ -81,10 +86,12 @@ def write_step(
         if name in paths:
             write_step_particles(paths[name], job, step, drawn)
             written.append(paths[name])
-    if "maps" in paths or "chimerax" in paths:
+    if {"maps", "chimerax", "deposit"} & set(paths):
         steps = (*before(), step)
-        written += write_step_maps(paths["maps"], job, steps[0], step) if "maps" in paths else []
+        written += write_step_maps(paths["maps"], job, steps[0], step, tell) if "maps" in paths else []
         written += write_chimerax_scene(paths["chimerax"], job, steps) if "chimerax" in paths else []
+        parent = steps[-2] if len(steps) > 1 else None
+        written += write_deposition(paths["deposit"], job, parent, step, tell) if "deposit" in paths else []
     if "fsc_xml" in paths:
         write_fsc_xml(paths["fsc_xml"], step.fsc[KIND])
         written.append(paths["fsc_xml"])
@@ -154,10 +161,13 @@ def _second_mode(expectation: Expectation) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def write_step_maps(folder: Path, job: Job, first: Step, step: Step) -> list[Path]:
+def write_step_maps(
+    folder: Path, job: Job, first: Step, step: Step, tell: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Write the half maps, the final map and the mask of a step.
 
-    half1.mrc and half2.mrc are unfiltered; map.mrc is their mean, filtered by the FSC. map_whole.mrc shows the body
+    half1.mrc and half2.mrc are unfiltered; map.mrc is their mean, filtered by the FSC, and sharpened.mrc the same with
+    the B-factor of its Guinier plot, if the resolution is high enough to fit one. map_whole.mrc shows the body
     with the rest of the particle (`map_with_surroundings`). mask.mrc, if dynamic, is the mask of the next iteration,
     made from this step's map.
 
@@ -167,6 +177,7 @@ def write_step_maps(folder: Path, job: Job, first: Step, step: Step) -> list[Pat
     job : the job that the step was run with
     first : the start of its run
     step : the step
+    tell : called with the sentence about the B-factor
 
     Returns
     -------
@@ -178,8 +189,11 @@ def write_step_maps(folder: Path, job: Job, first: Step, step: Step) -> list[Pat
     InputError
         If the folder cannot be created or a file cannot be written.
     """
-    halves = {"half1.mrc": step.half_maps.first, "half2.mrc": step.half_maps.second}
-    return _write_maps(folder, halves | _step_volumes(job, first, step))
+    volumes = {"half1.mrc": step.half_maps.first, "half2.mrc": step.half_maps.second}
+    volumes |= _step_volumes(job, first, step)
+    if sharpened := try_to_sharpen(job, step, tell):
+        volumes[SHARPENED_FILE] = sharpened[0]
+    return _write_maps(folder, volumes)
 
 
 def write_chimerax_scene(folder: Path, job: Job, steps: tuple[Step, ...]) -> list[Path]:
@@ -217,11 +231,7 @@ def _step_volumes(job: Job, first: Step, step: Step) -> dict[str, Volume]:
 
 
 def _write_maps(folder: Path, volumes: dict[str, Volume]) -> list[Path]:
-    """Create a folder and write maps into it."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror or error}): choose another folder") from error
+    """Write maps into a folder, which is made if it does not exist."""
     for name, volume in volumes.items():
         io.write_volume(folder / name, volume)
     return [folder / name for name in volumes]

@@ -1,5 +1,6 @@
 """Export the present step of a session from a panel."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lrcore.errors import InputError
@@ -10,7 +11,8 @@ from lrwidgets.session.session import Session
 EXPORT_KINDS = (
     ("star", "particles.star for RELION"),
     ("cs", "particles.cs and .csg for CryoSPARC"),
-    ("maps", "half maps, map and mask as .mrc"),
+    ("maps", "half maps, maps and mask as .mrc"),
+    ("deposit", "half maps, sharpened map, mask, FSC and numbers for EMDB"),
     ("chimerax", "scene for ChimeraX with fulcrum and motion"),
     ("fsc_xml", "fsc.xml for EMDB"),
     ("fsc_star", "postprocess.star with the FSC for RELION"),
@@ -21,13 +23,14 @@ EXPORT_FILE_NAMES = {
     "star": "particles.star",
     "cs": "particles.cs",
     "maps": "maps",
+    "deposit": "deposit",
     "chimerax": "chimerax",
     "fsc_xml": "fsc.xml",
     "fsc_star": "postprocess.star",
     "netcdf": "results.nc",
 }
 """Name of the file or folder by kind."""
-OFF = ("cs", "chimerax", "fsc_xml", "fsc_star", "netcdf")
+OFF = ("cs", "deposit", "chimerax", "fsc_xml", "fsc_star", "netcdf")
 """Kinds that are not chosen at first."""
 FOLDER = "refined"
 FOLDER_TIP = "folder to write; it is made if it does not exist"
@@ -44,22 +47,29 @@ class ExportModel:
     def export(self, folder: str, chosen: list[str]) -> None:
         """Write the chosen kinds; the message line shows the paths."""
         self._panel.show_message("writing …", "neutral")
-        self._panel.latest.submit(lambda: export_step(self.session, folder, chosen), self._show_written, "export")
+        notes = list[str]()
 
-    def _show_written(self, paths: list[Path]) -> None:
-        written = f"wrote {', '.join(map(str, paths))}"
+        def show(paths: list[Path]) -> None:
+            self._show_written(paths, dict.fromkeys(notes))
+
+        self._panel.latest.submit(lambda: export_step(self.session, folder, chosen, notes.append), show, "export")
+
+    def _show_written(self, paths: list[Path], notes: Iterable[str]) -> None:
+        written = "; ".join([f"wrote {', '.join(map(str, paths))}", *notes])
         self._panel.show_message(written if paths else "nothing written: choose at least one kind of file")
 
 
-def export_step(session: Session, folder: str, chosen: list[str]) -> list[Path]:
+def export_step(
+    session: Session, folder: str, chosen: list[str], tell: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Export the chosen kinds into a folder, which is made if it does not exist; return the paths written.
 
+    tell: called with a sentence about what was written, such as the B-factor of the sharpened map.
     Raises InputError if no folder is given, something cannot be written, or a source is in the way.
     """
     if not folder.strip():
         raise InputError("no folder is given: type one")
     base = Path(folder.strip())
-    base.mkdir(parents=True, exist_ok=True)
     targets: ExportTargets = {}
     targets.update({name: base / EXPORT_FILE_NAMES[name] for name in chosen})  # type: ignore[typeddict-item]
-    return session.export(**targets)
+    return session.export(tell=tell, **targets)

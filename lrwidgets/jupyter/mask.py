@@ -16,7 +16,7 @@ from lrcore import io, masks
 from lrcore.arrays import Float32
 from lrcore.errors import InputError
 from lrcore.io.checks import require_same_grid
-from lrcore.io.paths import require_parent_folder
+from lrcore.io.paths import require_writable_file
 from lrcore.records import Volume
 from lrwidgets.gui.mask_settings import (
     APPLIED,
@@ -157,7 +157,7 @@ class MaskWidget(Panel):
         target = Path(path)
         if not target.name:
             raise InputError("write a path for the mask, such as mask.mrc")
-        require_parent_folder(target)
+        require_writable_file(target)
 
         def write() -> None:
             io.write_volume(target, self.mask)

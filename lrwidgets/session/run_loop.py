@@ -11,6 +11,7 @@ from typing import Any
 from psygnal import EmitLoopError, Signal, SignalInstance
 
 from lrcore.compute.backend import Backend
+from lrcore.io.paths import make_parents
 from lrcore.particles.subsets import draw_balanced_subset, select_step_particles
 from lrcore.records import IterationSummary, Progress, Step, Volume
 from lrcore.refinement.convergence import stop_reason
@@ -241,12 +242,13 @@ class RunLoop(StoredSteps):
     def _create_store(self, start: Step, job: Job) -> StepNode:
         """Create the run on disk with its first step; on failure, leave nothing behind."""
         assert self._out is not None
-        store = Store.create(self._out, self._job, asdict(self._source) if self._source else None)
-        try:
-            node = store.append(start, None, job)
-        except BaseException:
-            store.discard()
-            raise
+        with make_parents(self._out):
+            store = Store.create(self._out, self._job, asdict(self._source) if self._source else None)
+            try:
+                node = store.append(start, None, job)
+            except BaseException:
+                store.discard()
+                raise
         self._store = store
         return node
 

@@ -3,6 +3,7 @@
 None of these methods changes the run's course, and all may be called on any thread while the run goes on.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,17 +162,25 @@ class StoredSteps:
         """
         return replace(self._job, spec=node.spec, mask=self._require_store().mask(node.id) or self._job.mask)
 
-    def export(self, *, node: str | None = None, **targets: Unpack[step_files.ExportTargets]) -> list[Path]:
+    def export(
+        self,
+        *,
+        node: str | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+        **targets: Unpack[step_files.ExportTargets],
+    ) -> list[Path]:
         """Write a step as files for other programs.
 
         Parameters
         ----------
         node : id of the step; the present step by default
+        tell : called with a sentence about what was written, such as the B-factor of the sharpened map
         **targets
-            What to write, with its path:
+            What to write, with its path; folders are made if they do not exist:
 
             * star, cs: file of the particles with the step's poses, for RELION or CryoSPARC
-            * maps: folder for half1.mrc, half2.mrc, map.mrc, map_whole.mrc and mask.mrc
+            * maps: folder for half1.mrc, half2.mrc, map.mrc, sharpened.mrc, map_whole.mrc and mask.mrc
+            * deposit: folder for what EMDB asks for: half maps, sharpened map, mask, fsc.xml, README.md
             * fsc_xml: file of the FSC curve in EMDB's format
             * fsc_star: file of the FSC curves, as RELION's postprocess.star
             * chimerax: folder for maps and a scene
@@ -195,7 +204,8 @@ class StoredSteps:
 
         uncertainty = self._require_store().uncertainty(chosen.id)
         job = self.job_of(chosen)
-        return step_files.write_step(targets, job, step, earlier_steps, lambda: self.results(chosen.id), uncertainty)
+        tree = functools.partial(self.results, chosen.id)
+        return step_files.write_step(targets, job, step, earlier_steps, tree, uncertainty, tell)
 
     def _require_store(self) -> StepStore:
         """Return the store. Raises InputError before the first step of a run that is to be written."""

@@ -1,6 +1,6 @@
 """Describe an error in one line, the same on the command line and in a panel."""
 
-from lrcore.errors import InputError
+from lrcore.errors import InputError, write_remedy
 
 DEBUG_VARIABLE = "LRW_DEBUG"
 """With this variable set, an internal error shows its traceback."""
@@ -23,7 +23,8 @@ def error_message(error: BaseException) -> str:
     elif isinstance(error, MemoryError):
         text = f"not enough memory ({error}): use fewer particles (--subset) or a smaller box"
     elif isinstance(error, OSError):
-        text = f"{error.filename or 'system'}: {error.strerror or error}: check the file and its folder"
+        remedy = write_remedy(error, other="check the file and its folder")
+        text = f"{error.filename or 'system'}: {error.strerror or error}: {remedy}"
     else:
         text = f"internal error, {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 to see where)"
     return " ".join(text.split())

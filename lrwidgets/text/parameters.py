@@ -14,6 +14,8 @@ from lrcore.errors import InputError
 from lrcore.refinement.parameters import RefineSpec
 
 DEFAULT_SPEC = RefineSpec.model_validate({})
+POINT_FORMS = "box, 'x, y, z px' or 'x, y, z A' (from the corner of the box), or 'x, y, z map' (in Å, as in a model)"
+"""How a point is written, for messages."""
 BOUND_SIGNS = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge"), annotated_types.Le: ("<=", "le")}
 
 
@@ -87,7 +89,7 @@ def _field(name: str) -> FieldInfo:
     """Return the metadata of a field. Raises InputError with a suggestion for an unknown name."""
     fields = RefineSpec.model_fields
     if name not in fields:
-        close = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
+        close = difflib.get_close_matches(name, fields, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose among {', '.join(fields)}"
         raise InputError(f"{name} is not a parameter: {hint}")
     return fields[name]

@@ -42,8 +42,10 @@ def write_fsc_xml(path: str | Path, curve: Fsc) -> None:
     root = ET.Element("fsc", title=title, xaxis="Resolution (A-1)", yaxis="Correlation Coefficient")
     for x, y in zip(curve.frequency.tolist(), curve.value.tolist(), strict=True):
         coordinate = ET.SubElement(root, "coordinate")
-        ET.SubElement(coordinate, "x").text = DIGITS % x
-        ET.SubElement(coordinate, "y").text = DIGITS % y
+        for name, value in (("x", x), ("y", y)):
+            # EMDB's schema has decimals, which have no exponent.
+            text = np.format_float_positional(value, precision=9, fractional=False, trim="0")
+            ET.SubElement(coordinate, name).text = text
     ET.indent(root)
     with atomic_write(Path(path)) as temporary:
         temporary.write_text(ET.tostring(root, encoding="unicode") + "\n", encoding="utf-8")

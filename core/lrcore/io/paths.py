@@ -1,11 +1,12 @@
-"""Write files atomically, and find image stacks from the names in a particle table."""
+"""Check places to write, write files atomically, and find image stacks from the names in a particle table."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lrcore.errors import InputError
+from lrcore.errors import InputError, write_remedy
 
 MAX_PARENT_FOLDERS = 4
 """Parent folders of a table that are searched; enough to reach a RELION or CryoSPARC project folder."""
@@ -16,6 +17,8 @@ SUFFIXES = (".mrc", ".mrcs", ".map", ".st")
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary file in the folder of `path` that replaces it at the end; a failure leaves nothing behind.
+
+    The folder and those above it are made if they do not exist.
 
     Parameters
     ----------
@@ -29,18 +32,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the system refuses: no such folder, no permission, disk full.
+        If the system refuses, for example because of permissions or a full disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        temporary.replace(path)
+        with make_parents(path):
+            try:
+                yield temporary
+                temporary.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{path}: cannot be written ({reason}): free some space or choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        raise _refusal(path, error) from error
+
+
+@contextlib.contextmanager
+def make_parents(path: Path) -> Iterator[None]:
+    """Make the folders above a path; remove those that were made if what follows fails. Raises OSError if it cannot."""
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _refusal(path: Path, error: OSError) -> InputError:
+    """Return the error of a path that the system refuses to write."""
+    return InputError(f"{path}: cannot be written ({error.strerror or error}): {write_remedy(error)}")
 
 
 def folders_above(folder: Path) -> list[Path]:
@@ -117,20 +140,52 @@ def stack_name_from_folder(folder: Path, stack: Path, name: str) -> str:
     return os.path.relpath(stack.parent.resolve() / stack.name, folder.resolve())
 
 
-def require_parent_folder(path: Path) -> None:
-    """Check that the folder of a file to be written exists.
+def require_writable_file(path: Path) -> None:
+    """Check that a file can be written, by making a file in its folder or the nearest that exists above it.
+
+    Nothing is left behind; folders that do not exist are made later, with the file.
 
     Parameters
     ----------
-    path : file to write
+    path : file to write, which may exist
 
     Raises
     ------
     InputError
-        If it does not exist.
+        If the path is a folder, if a part of it is a file, or if the system refuses.
     """
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}: create it, or choose another one")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _probe(path)
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def require_writable_folder(folder: Path) -> None:
+    """Check that files can be written into a folder, which may not exist yet; like `require_writable_file`.
+
+    Parameters
+    ----------
+    folder : folder to write into
+
+    Raises
+    ------
+    InputError
+        If a part of the path is a file, or if the system refuses.
+    """
+    try:
+        _probe(folder / folder.name)
+    except OSError as error:
+        raise _refusal(folder, error) from error
+
+
+def _probe(path: Path) -> None:
+    """Make a file with a name like that of `atomic_write` in the nearest folder above that exists, and remove it."""
+    folder = next(above for above in path.absolute().parents if above.exists())
+    probe = folder / f".{path.name}.{os.getpid()}.try"
+    os.close(os.open(probe, os.O_CREAT | os.O_WRONLY))
+    probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -153,24 +208,18 @@ def create_files_or_clean_up(folder: Path, names: Iterable[str]) -> Iterator[Pat
         If the folder cannot be created, or one of the files exists.
     """
     folder, names = folder.absolute(), list(names)
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be created ({error.strerror or error}): choose another folder") from error
     existing = next((name for name in names if (folder / name).exists()), None)
     if existing is not None:
         raise InputError(f"{folder / existing}: exists already: choose another --out")
-    try:
-        yield folder
-    except BaseException:
-        for name in names:
-            with contextlib.suppress(OSError):
-                (folder / name).unlink()
-        for created in missing:
-            with contextlib.suppress(OSError):
-                created.rmdir()
-        raise
+    require_writable_folder(folder)
+    with make_parents(folder / "file"):
+        try:
+            yield folder
+        except BaseException:
+            for name in names:
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+            raise
 
 
 def refuse_to_overwrite_inputs(path: Path, inputs: Iterable[Path]) -> None:

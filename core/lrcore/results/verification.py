@@ -46,7 +46,7 @@ def verify_run(path: str | Path) -> RunVerification:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged steps are listed in the result
         store = Store.open(path, write=False)
-    problems = {folder.name: store.find_damage(folder) for folder in store.folders()}
+    problems = {step.stem: store.find_damage(step) for step in store.step_paths()}
     damaged = {name: problem for name, problem in problems.items() if problem}
     others = [*store.damaged_masks(), *store.damaged_uncertainties()]
     damaged |= {str(folder.relative_to(path)): "is damaged (its checksum differs)" for folder in others}

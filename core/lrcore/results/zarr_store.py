@@ -4,9 +4,7 @@ docs/results.md describes the layout.
 """
 
 import contextlib
-import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -15,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import xarray as xr
 import zarr
 
-from lrcore.errors import InputError
+from lrcore.errors import InputError, write_remedy
+from lrcore.io.paths import make_parents, require_writable_folder
 from lrcore.records import IterationSummary, Poses, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
@@ -34,11 +32,20 @@ from lrcore.results.tree import (
     to_step,
     with_mask,
 )
+from lrcore.results.zarr_files import (
+    ZIP_SUFFIX,
+    checksum,
+    open_tree,
+    read_attributes,
+    rename,
+    write_folder,
+    write_zip,
+)
 
 FORMAT = "lrwidgets run"
-FORMAT_VERSION = 1
-CHUNK = 2**18
-"""Largest number of particles in one chunk of a variable."""
+FORMAT_VERSION = 2
+"""Version of the layout: in version 1 each step was a folder, since version 2 it is a zip file."""
+READABLE_VERSIONS = (1, 2)
 
 
 class Store(StepStore):
@@ -55,6 +62,8 @@ class Store(StepStore):
     def __init__(self, path: Path, attributes: dict[str, Any], lock: IO[bytes] | None) -> None:
         super().__init__()
         self.path = path
+        # A run keeps the layout that it was created with, so that the lrwidgets that created it can still read it.
+        self._suffix = "" if attributes.get("format_version") == 1 else ZIP_SUFFIX
         try:
             self.inputs: dict[str, Any] = json.loads(attributes["inputs"])
             self.source: dict[str, Any] = json.loads(attributes["source"])
@@ -86,6 +95,10 @@ class Store(StepStore):
         ------
         InputError
             If the path exists or cannot be written; nothing is left behind then.
+
+        Notes
+        -----
+        The folders above the run are made if they do not exist.
         """
         path = Path(path)
         require_new_run_path(path)
@@ -99,9 +112,9 @@ class Store(StepStore):
         }
         groups = {"/": xr.Dataset(attrs=attributes), "/mask": mask_dataset(job.mask), "/steps": xr.Dataset()}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with _temporary_folder(temporary, f"{path}: cannot be written"):
-            _write(xr.DataTree.from_dict(groups), temporary)
-            _rename(temporary, path)
+        with _temporary_folder(temporary, f"{path}: cannot be written"), make_parents(path):
+            write_folder(xr.DataTree.from_dict(groups), temporary)
+            rename(temporary, path)
         return cls(path, attributes, _lock_run(path))
 
     @classmethod
@@ -125,7 +138,7 @@ class Store(StepStore):
             If the path is not a run, has another format version, or is being written by another process.
         """
         path = Path(path)
-        attributes = _attributes(path)
+        attributes = read_attributes(path)
         if attributes.get("format") != FORMAT:
             raise InputError(f"{path}: is not an lrwidgets run: give the folder that --out named")
         _require_version(path, attributes.get("format_version"))
@@ -171,10 +184,10 @@ class Store(StepStore):
         again = "continue with --resume" if self._nodes else "start again"
         with _temporary_folder(partial, problem, again):
             self._save_mask(job.mask, mask["digest"], partial)
-            _write(tree, partial / "step")
-            name = f"{step.iteration:04d}-{_digest(partial / 'step')}"
+            written = self._write(tree, partial / "step")
+            name = f"{step.iteration:04d}-{checksum(written)}"
             node = StepNode(name, parent, step.iteration, job.spec, mask["digest"])
-            _rename(partial / "step", self._folder(node.id))
+            rename(written, self._file(node.id))
         self._nodes[node.id] = node
         self._next += 1
         return node
@@ -183,8 +196,8 @@ class Store(StepStore):
         """Return the step of a node. Raises InputError if it is damaged."""
         found = self.node(node)
         if not self._whole(found.id):
-            raise InputError(f"{self._folder(found.id)}: is damaged (its checksum differs): rewind to an earlier step")
-        with _open(self._folder(found.id)) as tree:
+            raise InputError(f"{self._file(found.id)}: is damaged (its checksum differs): rewind to an earlier step")
+        with open_tree(self._file(found.id)) as tree:
             return to_step(tree)
 
     def mask(self, node: str) -> Volume | None:
@@ -193,7 +206,7 @@ class Store(StepStore):
         if digest == self._own_mask:
             return None
         folder = self._mask_folder(digest)
-        with _open(folder) as tree:
+        with open_tree(folder) as tree:
             mask = to_mask(tree.to_dataset())
         if volume_fingerprint(mask)["digest"] != digest:
             raise InputError(f"{folder}: is damaged (its checksum differs): branch from a step with another mask")
@@ -201,14 +214,14 @@ class Store(StepStore):
 
     def history(self, node: str) -> tuple[IterationSummary, ...]:
         """Return the summaries of all iterations up to a node, without reading maps."""
-        with _open(self._folder(node)) as tree:
+        with open_tree(self._file(node)) as tree:
             return history_from_dataset(tree["history"].to_dataset())
 
     def results(self, node: str | None = None) -> xr.DataTree:
         """Return the results up to a node; see `StepStore`. Maps and mask are read from disk when they are used."""
         path = self.path_to(node)
-        trees = [_open(self._folder(n.id)) for n in path]
-        tree = with_mask(join_iterations(trees), _open(self._mask_folder(path[-1].mask)).to_dataset())
+        trees = [open_tree(self._file(n.id)) for n in path]
+        tree = with_mask(join_iterations(trees), open_tree(self._mask_folder(path[-1].mask)).to_dataset())
         return with_uncertainty(tree, self.uncertainty(path[-1].id))
 
     def store_uncertainty(self, node: str, data: xr.Dataset) -> None:
@@ -219,28 +232,28 @@ class Store(StepStore):
         self._require_same_run(step.iteration)
         partial, old = self.path / ".uncertainty.partial", self._uncertainties(step.id)
         with _temporary_folder(partial, f"{self.path}: the uncertainty cannot be stored", "compute it again"):
-            _write(xr.DataTree(data), partial / "data")
+            written = self._write(xr.DataTree(data), partial / "data")
             zarr.open_group(self.path / "uncertainty", mode="a", zarr_format=3)
-            target = self.path / "uncertainty" / f"{step.id}-{_digest(partial / 'data')}"
+            target = self.path / "uncertainty" / f"{step.id}-{checksum(written)}{self._suffix}"
             if target not in old:
-                _rename(partial / "data", target)
-        for folder in old:
-            if folder != target:
-                shutil.rmtree(folder, ignore_errors=True)
+                rename(written, target)
+        for path in old:
+            if path != target:
+                _remove(path)
 
     def uncertainty(self, node: str) -> xr.Dataset | None:
         """Return the stored uncertainty of a step, or None; a damaged one is left out with a warning."""
-        for folder in self._uncertainties(node):
-            if folder.name == f"{node}-{_digest(folder)}":
-                with _open(folder) as tree:
+        for path in self._uncertainties(node):
+            if path.stem == f"{node}-{checksum(path)}":
+                with open_tree(path) as tree:
                     return tree.to_dataset().load()
-            _warn(f"{folder}: is damaged (its checksum differs) and left out: compute the uncertainty again")
+            _warn(f"{path}: is damaged (its checksum differs) and left out: compute the uncertainty again")
         return None
 
     def _uncertainties(self, node: str | None = None) -> list[Path]:
-        """Return the folders of the uncertainties of a step, or of all steps."""
+        """Return the files (or folders) of the uncertainties of a step, or of all steps."""
         name = f"{node}-*" if node else "*-*-*"
-        return sorted(folder for folder in (self.path / "uncertainty").glob(name) if folder.is_dir())
+        return sorted((self.path / "uncertainty").glob(name))
 
     @property
     def read_only(self) -> bool:
@@ -268,9 +281,15 @@ class Store(StepStore):
         if not self._nodes:
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def _folder(self, node: str) -> Path:
-        """Return the folder of a step."""
-        return self.path / "steps" / node
+    def _file(self, node: str) -> Path:
+        """Return the file (or folder) of a step."""
+        return self.path / "steps" / f"{node}{self._suffix}"
+
+    def _write(self, tree: xr.DataTree, path: Path) -> Path:
+        """Write a tree in the layout of this run; return its path, which is `path` with the suffix of the layout."""
+        path = path.with_name(path.name + self._suffix)
+        (write_zip if self._suffix else write_folder)(tree, path)
+        return path
 
     def _mask_folder(self, digest: str) -> Path:
         """Return the folder of the mask with that digest."""
@@ -280,9 +299,9 @@ class Store(StepStore):
         """Write a mask under its digest, unless the run has it already."""
         folder = self._mask_folder(digest)
         if not folder.exists():
-            _write(xr.DataTree(mask_dataset(mask)), partial / "mask")
+            write_folder(xr.DataTree(mask_dataset(mask)), partial / "mask")
             zarr.open_group(folder.parent, mode="a", zarr_format=3)
-            _rename(partial / "mask", folder)
+            rename(partial / "mask", folder)
 
     def _require_same_run(self, iteration: int) -> None:
         """Raise InputError if the folder of the locked run was removed or replaced by another run."""
@@ -308,60 +327,64 @@ class Store(StepStore):
 
     def _whole(self, node: str) -> bool:
         """Return True if the files of a step match the checksum in its name."""
-        return _digest(self._folder(node)) == node.partition("-")[2]
+        return checksum(self._file(node)) == node.partition("-")[2]
 
     def _poses(self, node: str) -> Poses:
         """Return the poses of a step."""
-        rotation, origin = (zarr.open_array(self._folder(node) / "particles" / name) for name in ("rotation", "origin"))
-        return Poses(np.asarray(rotation[-1]), np.asarray(origin[-1]))
+        with open_tree(self._file(node)) as tree:
+            particles = tree["particles"].to_dataset().isel(iteration=-1)
+            return Poses(particles["rotation"].values, particles["origin"].values)
 
     def _scan(self) -> None:
         """Read the tree; leave out damaged newest steps and steps whose parent is damaged or missing."""
         entries: dict[str, tuple[int, StepNode]] = {}
-        for folder in self.folders():
-            with _warn_unreadable_step(folder):
-                entries[folder.name] = self._entry(folder)
+        for path in self.step_paths():
+            with _warn_unreadable_step(path):
+                entries[path.stem] = self._entry(path)
         order = sorted(entries, key=lambda name: entries[name][0])
         self._next = 1 + max((entries[name][0] for name in order), default=-1)
         while order and not self._whole(order[-1]):
-            _warn(f"{self._folder(order.pop())}: is damaged (its checksum differs) and left out")
+            _warn(f"{self._file(order.pop())}: is damaged (its checksum differs) and left out")
         for name in order:
             node = entries[name][1]
             if node.parent is not None and node.parent not in self._nodes:
-                _warn(f"{self._folder(name)}: its parent {node.parent} is damaged or missing: left out")
+                _warn(f"{self._file(name)}: its parent {node.parent} is damaged or missing: left out")
                 continue
             self._nodes[name] = node
 
-    def folders(self) -> list[Path]:
-        """Return the folders of all steps, damaged ones included, sorted by name. Raises InputError if unreadable."""
+    def step_paths(self) -> list[Path]:
+        """Return the files (or folders) of all steps, damaged ones included. Raises InputError if unreadable."""
         try:
-            return sorted(folder for folder in (self.path / "steps").iterdir() if folder.is_dir())
+            return sorted(path for path in (self.path / "steps").iterdir() if path.name != "zarr.json")
         except OSError as error:
             raise InputError(f"{self.path}/steps: cannot be read ({error.strerror}): restore it from a copy") from error
 
-    def _entry(self, folder: Path) -> tuple[int, StepNode]:
-        """Return sequence number and node of a step's folder. Raises InputError if its attributes are invalid."""
-        attributes = _attributes(folder)
+    def _entry(self, path: Path) -> tuple[int, StepNode]:
+        """Return sequence number and node of a step's file. Raises InputError if its attributes are invalid."""
+        attributes = read_attributes(path)
         try:
             sequence, parent = int(attributes["sequence"]), str(attributes["parent"]) or None
             mask = str(attributes.get("mask", self._own_mask))
-            iteration = int(folder.name.partition("-")[0])
-            return sequence, StepNode(folder.name, parent, iteration, _spec(attributes["spec"]), mask)
+            iteration = int(path.stem.partition("-")[0])
+            return sequence, StepNode(path.stem, parent, iteration, _spec(attributes["spec"]), mask)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"its attributes are invalid: {reason[:120]}") from error
 
-    def find_damage(self, folder: Path) -> str:
-        """Return the problem with the folder of a step; "" if it is whole."""
+    def find_damage(self, path: Path) -> str:
+        """Return the problem with the file of a step; "" if it is whole and its parent is there."""
         try:
-            self._entry(folder)
-            return "" if self._whole(folder.name) else "is damaged (its checksum differs)"
+            if not self._whole(path.stem):
+                return "is damaged (its checksum differs)"
+            parent = self._entry(path)[1].parent
+            missing = parent is not None and not self._file(parent).exists()
+            return f"cannot be used (its parent {parent} is missing)" if missing else ""
         except (InputError, OSError) as error:
             return f"is damaged ({error})"
 
     def damaged_uncertainties(self) -> list[Path]:
-        """Return the folders of uncertainties that do not match their checksum."""
-        return [folder for folder in self._uncertainties() if folder.name.rpartition("-")[2] != _digest(folder)]
+        """Return the files (or folders) of uncertainties that do not match their checksum."""
+        return [path for path in self._uncertainties() if path.stem.rpartition("-")[2] != checksum(path)]
 
     def damaged_masks(self) -> list[Path]:
         """Return the folders of masks that do not match their digest."""
@@ -379,7 +402,7 @@ def _spec(text: Any) -> RefineSpec:
 def _is_mask(folder: Path, digest: str) -> bool:
     """Return True if a folder holds the mask with that digest."""
     try:
-        with _open(folder) as tree:
+        with open_tree(folder) as tree:
             return bool(volume_fingerprint(to_mask(tree.to_dataset()))["digest"] == digest)
     except Exception:  # Zarr, its codecs and NumPy raise many types for a damaged file
         return False
@@ -387,15 +410,17 @@ def _is_mask(folder: Path, digest: str) -> bool:
 
 def _require_version(path: Path, version: Any) -> None:
     """Raise InputError for a format version that this lrwidgets cannot read; docs/results.md has the rule."""
-    if version == FORMAT_VERSION:
+    if version in READABLE_VERSIONS:
         return
     newer = isinstance(version, int) and version > FORMAT_VERSION
     remedy = "a newer lrwidgets wrote it: use that one" if newer else "use the lrwidgets that wrote it"
-    raise InputError(f"{path}: format version {version}, this lrwidgets reads {FORMAT_VERSION}: {remedy}")
+    raise InputError(
+        f"{path}: format version {version}, this lrwidgets reads {' and '.join(map(str, READABLE_VERSIONS))}: {remedy}"
+    )
 
 
 def require_new_run_path(path: Path) -> None:
-    """Check that a run can be created at a path, by writing to its parent folder.
+    """Check that a run can be created at a path; see `require_writable_folder`.
 
     Parameters
     ----------
@@ -404,100 +429,49 @@ def require_new_run_path(path: Path) -> None:
     Raises
     ------
     InputError
-        If the path exists, or its parent folder does not exist or cannot be written.
+        If the path exists and is not an empty folder, or cannot be created.
     """
-    if path.exists():
+    if path.exists() and not is_empty_folder(path):
         raise InputError(f"{path}: exists already: continue it with --resume, or choose another --out")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}: make it, or choose another --out")
-    with _temporary_folder(
-        path.with_name(f".{path.name}.{os.getpid()}.partial"), f"{path}: cannot be written"
-    ) as probe:
-        probe.mkdir()
+    require_writable_folder(path)
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Return whether a path is a folder without files, as a script makes one for a run that is to come."""
+    try:
+        return next(path.iterdir(), None) is None
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
-def _temporary_folder(folder: Path, problem: str, again: str = "start again") -> Iterator[Path]:
+def _temporary_folder(folder: Path, problem: str, again: str = "start again") -> Iterator[None]:
     """Remove `folder` before and after; an OSError in between becomes an InputError that starts with `problem`."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        yield folder
+        yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = f"make room and {again}" if full else "check its permissions, or choose another --out"
+        remedy = write_remedy(error, full=f"make room and {again}")
         raise InputError(f"{problem} ({error.strerror or error}): {remedy}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-WRITE_BATCH_BYTES = 64 << 20
-"""Largest tree, bytes, that is assembled in memory before it is written."""
-
-
-def _write(tree: xr.DataTree, folder: Path) -> None:
-    """Write a tree as a Zarr v3 hierarchy and sync every file and folder of it to the disk."""
-    encoding = {node.path: {str(k): _encoding(v) for k, v in node.variables.items()} for node in tree.subtree}
-    folder.parent.mkdir(exist_ok=True)
-    options: dict[str, Any] = {"mode": "w-", "zarr_format": 3, "consolidated": False, "encoding": encoding}
-    if tree.nbytes > WRITE_BATCH_BYTES:
-        tree.to_zarr(folder, **options)
-    else:
-        # Faster for the about 200 small files of a step, which Zarr writes to disk one by one from another thread.
-        files: dict[str, Any] = {}
-        tree.to_zarr(zarr.storage.MemoryStore(files), **options)
-        folder.mkdir()
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content.to_bytes())
-    for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _encoding(variable: xr.Variable) -> dict[str, Any]:
-    """Return one chunk for each iteration and half set; maps are not compressed, because noise does not compress."""
-    largest = {"iteration": 1, "half": 1, "particle": CHUNK}
-    sizes = zip(variable.dims, variable.shape, strict=True)
-    chunks = tuple(max(1, min(n, largest.get(str(dim), n))) for dim, n in sizes)
-    return {"chunks": chunks, **({"compressors": None} if variable.dtype == np.float32 else {})}
-
-
-def _rename(folder: Path, target: Path) -> None:
-    """Rename a folder and sync the parent of its new name to disk."""
-    os.rename(folder, target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    """Sync a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _digest(folder: Path) -> str:
-    """Return the BLAKE2b digest of the names and contents of all files below a folder, as 16 hexadecimal digits."""
-    total = hashlib.blake2b(digest_size=8)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        content = path.read_bytes()
-        total.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
-        total.update(content)
-    return total.hexdigest()
-
-
-def _open(folder: Path) -> xr.DataTree:
-    """Open a Zarr hierarchy without loading its arrays."""
-    return xr.open_datatree(folder, engine="zarr", consolidated=False)
-
-
 @contextlib.contextmanager
-def _warn_unreadable_step(folder: Path) -> Iterator[None]:
+def _warn_unreadable_step(path: Path) -> Iterator[None]:
     """Turn the InputError of a step that cannot be read into a warning."""
     try:
         yield
     except InputError as error:
-        _warn(f"{folder}: is damaged ({error}) and left out")
+        _warn(f"{path}: is damaged ({error}) and left out")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _warn(message: str) -> None:
@@ -505,24 +479,12 @@ def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-def _attributes(folder: Path) -> dict[str, Any]:
-    """Return the attributes of a Zarr v3 group."""
-    try:
-        metadata = json.loads((folder / "zarr.json").read_text())
-        attributes: dict[str, Any] = dict(metadata["attributes"])
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: is not an lrwidgets run: give the folder that --out named") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{folder}/zarr.json: cannot be read ({error}): restore it from a copy") from error
-    return attributes
-
-
 def _lock_run(path: Path) -> IO[bytes]:
     """Open the metadata file of a run and lock it until it is closed. Raises InputError if it is locked already."""
     try:
         file = (path / "zarr.json").open("r+b")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): check its permissions") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}): {write_remedy(error)}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

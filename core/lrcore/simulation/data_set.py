@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from lrcore.arrays import Float32, Float64
-from lrcore.errors import InputError
+from lrcore.errors import InputError, write_remedy
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.grids import ift
 from lrcore.imaging.rotations import rotation_exp
@@ -265,7 +265,7 @@ def make_folder(folder: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be created ({error.strerror}): choose another folder") from error
+        raise InputError(f"{path}: cannot be created ({error.strerror}): {write_remedy(error)}") from error
     return path
 
 

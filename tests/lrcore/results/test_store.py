@@ -1,22 +1,26 @@
 """The run on disk: whole steps or none, bit for bit, verified, branching, locked, readable by xarray alone."""
 
 import contextlib
+import gc
 import json
 import os
-import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from zarr.storage import ZipStore
 
 from lrcore.errors import InputError
 from lrcore.records import Step
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
+from lrcore.results import zarr_files
 from lrcore.results import zarr_store as store_module
 from lrcore.results.schema import validate
 from lrcore.results.store import MemoryStore, StepStore
@@ -55,6 +59,17 @@ def run(path: Path, job: Job, steps: list[Step]) -> list[str]:
     ids = fill(store, steps, job)
     store.close()
     return ids
+
+
+def step_file(path: Path, node: str) -> Path:
+    """The file of a step."""
+    return path / "steps" / f"{node}.zip"
+
+
+def flip_byte(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -105,14 +120,37 @@ def test_results_read_maps_only_when_used(path: Path, run: list[str]) -> None:
     assert tree["volumes"]["half_map"].shape == (2, 12, 12, 12)
 
 
-def test_xarray_alone_reads_a_step_and_the_run(path: Path, run: list[str], steps: list[Step]) -> None:
-    with xr.open_datatree(path / "steps" / run[1], engine="zarr", consolidated=False) as tree:
+def test_xarray_alone_reads_a_step_and_the_mask(path: Path, run: list[str], steps: list[Step]) -> None:
+    store = ZipStore(step_file(path, run[1]))
+    with xr.open_datatree(store, engine="zarr", consolidated=False) as tree:  # type: ignore[arg-type]
         validate(tree)
         assert tree.attrs["parent"] == run[0]
         assert np.array_equal(tree["volumes"]["half_map"][1], steps[1].half_maps.second.data)
-    with xr.open_datatree(path, engine="zarr", consolidated=False) as tree:
-        assert set(tree["steps"].children) == set(run)
-        assert json.loads((path / "zarr.json").read_text())["zarr_format"] == 3
+    store.close()
+    with xr.open_dataset(path / "mask", engine="zarr", consolidated=False) as mask:
+        assert mask["mask"].shape == (12, 12, 12)
+
+
+def test_a_step_is_one_file_stored_without_more_compression(path: Path, run: list[str]) -> None:
+    assert sorted(os.listdir(path / "steps")) == [*(f"{node}.zip" for node in run), "zarr.json"]
+    with zipfile.ZipFile(step_file(path, run[1])) as archive:
+        names = archive.namelist()
+        assert len(names) == len(set(names))
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+        assert archive.testzip() is None
+
+
+def test_reading_steps_leaves_no_file_open(path: Path, run: list[str]) -> None:
+    store = Store.open(path, write=False)
+    gc.disable()
+    try:
+        for _ in range(3):
+            store.load(run[1])
+            store.history(run[1])
+        links = [os.readlink(link.path) for link in os.scandir("/proc/self/fd") if os.path.exists(link.path)]
+    finally:
+        gc.enable()
+    assert [link for link in links if link.startswith(str(path))] == []
 
 
 def test_a_reopened_run_goes_on(path: Path, run: list[str], job: Job, steps: list[Step]) -> None:
@@ -133,12 +171,22 @@ def test_a_path_that_exists_is_never_overwritten(path: Path, run: list[str], job
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, job: Job) -> None:
-    with pytest.raises(InputError, match="there is no folder"):
-        Store.create(tmp_path / "none" / "run.zarr", job)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match=r"file/run\.zarr: cannot be written .*: a file is in the place of a folder"):
         Store.create(tmp_path / "file" / "run.zarr", job)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_folders_above_a_run_are_made_with_it(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "not" / "yet" / "run.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "write_folder", raise_full)
+        with pytest.raises(InputError, match="No space left"):
+            Store.create(run, job)
+    assert os.listdir(tmp_path) == []
+    Store.create(run, job).close()
+    assert Store.open(run).head is None
+    assert os.listdir(run.parent) == ["run.zarr"]
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
@@ -155,8 +203,8 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_crash_are_cleared(path: Path, run: list[str]) -> None:
-    shutil.copytree(path / "steps" / run[1], path / ".partial" / "step")
-    (path / ".partial" / "step" / "zarr.json").unlink()
+    (path / ".partial").mkdir()
+    (path / ".partial" / "step.zip").write_bytes(step_file(path, run[1]).read_bytes()[:-1])
     Store.open(path, write=False)
     assert (path / ".partial").exists()
     assert verify_run(path).left == (str(path / ".partial"),)
@@ -168,20 +216,17 @@ def test_leftovers_of_a_crash_are_cleared(path: Path, run: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["volumes/half_map/c/0/0/0/0", "zarr.json", "particles/rotation/zarr.json"])
-def test_a_damaged_head_is_left_out(path: Path, run: list[str], victim: str) -> None:
-    damaged = path / "steps" / run[2] / victim
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.write_bytes(content)
+@pytest.mark.parametrize("where", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_a_damaged_head_is_left_out(path: Path, run: list[str], where: float) -> None:
+    damaged = step_file(path, run[2])
+    flip_byte(damaged, int(where * (damaged.stat().st_size - 1)))
     with pytest.warns(UserWarning, match="damaged"):
         store = Store.open(path, write=False)
     assert [node.id for node in store.tree()] == run[:2]
 
 
 def test_a_damaged_step_is_not_loaded(path: Path, run: list[str]) -> None:
-    chunk = path / "steps" / run[1] / "volumes/half_map/c/0/0/0/0"
-    chunk.unlink()
+    flip_byte(step_file(path, run[1]), 5000)
     store = Store.open(path, write=False)
     with pytest.raises(InputError, match="is damaged"):
         store.load(run[1])
@@ -189,7 +234,7 @@ def test_a_damaged_step_is_not_loaded(path: Path, run: list[str]) -> None:
 
 
 def test_a_step_whose_parent_is_gone_is_left_out(path: Path, run: list[str]) -> None:
-    shutil.rmtree(path / "steps" / run[1])
+    step_file(path, run[1]).unlink()
     with pytest.warns(UserWarning, match="its parent"):
         store = Store.open(path, write=False)
     assert [node.id for node in store.tree()] == run[:1]
@@ -204,18 +249,19 @@ def test_one_writer_many_readers(path: Path, run: list[str]) -> None:
     Store.open(path).close()
 
 
+def raise_full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["to_zarr", "rename"])
 def test_a_full_disk_leaves_nothing_half_written(
     path: Path, run: list[str], job: Job, steps: list[Step], moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
     store = Store.open(path)
     before = files(path)
     with monkeypatch.context() as patch:
-        patch.setattr(*((xr.DataTree, "to_zarr") if moment == "to_zarr" else (store_module, "_rename")), full)
+        patch.setattr(*((xr.DataTree, "to_zarr") if moment == "to_zarr" else (store_module, "rename")), raise_full)
         with pytest.raises(
             InputError,
             match=r"step 3 cannot be written \(No space left on device\): make room and continue with --resume",
@@ -286,17 +332,53 @@ def test_the_same_step_has_the_same_name(tmp_path: Path, job: Job, steps: list[S
     assert names[0] == names[1]
 
 
-def test_a_small_step_is_put_together_in_memory_and_has_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_chunks_go_to_the_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job()
     written: list[dict[str, bytes]] = []
-    for name, at_once in (("small.zarr", store_module.WRITE_BATCH_BYTES), ("large.zarr", 0)):
-        monkeypatch.setattr(store_module, "WRITE_BATCH_BYTES", at_once)
+    for name, large in (("kept.zarr", zarr_files.LARGE_CHUNK_BYTES), ("streamed.zarr", 0)):
+        monkeypatch.setattr(zarr_files, "LARGE_CHUNK_BYTES", max(large, 6000))
         with contextlib.closing(Store.create(tmp_path / name, job)) as store:
-            folder = tmp_path / name / "steps" / store.append(make_step(job), None, job).id
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            written.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
-    small, large = written
-    assert set(small) == set(large)
-    assert [name for name in small if name != "zarr.json" and small[name] != large[name]] == []  # which has the time
+            node = store.append(make_step(job), None, job).id
+            assert same_bits(store.load(node), make_step(job))
+        with zipfile.ZipFile(step_file(tmp_path / name, node)) as archive:
+            written.append({each: archive.read(each) for each in archive.namelist()})
+    kept, streamed = written
+    assert next(iter(streamed)).startswith("volumes/half_map/c/")
+    assert kept == streamed
+    assert next(iter(kept)) == "zarr.json"
+
+
+@pytest.fixture
+def old_run(tmp_path: Path) -> Path:
+    """A run of format version 1, with a folder for each step: as it was written then."""
+    with tarfile.open(Path(__file__).with_name("run_format_1.tar.xz")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "run.zarr"
+
+
+def test_a_run_of_format_1_is_read_and_goes_on_in_its_layout(old_run: Path) -> None:
+    job = make_job(4)
+    first = make_step(job)
+    second = make_step(job, first)
+    assert verify_run(old_run).damaged == {}
+    store = Store.open(old_run)
+    store.check_inputs(job)
+    names = [node.id for node in store.tree()]
+    assert [name[:5] for name in names] == ["0000-", "0001-"]
+    assert same_bits(store.load(names[0]), first)
+    assert same_bits(store.load(names[1]), second)
+    validate(store.results())
+    third = store.append(make_step(job, second), names[1], job)
+    assert (old_run / "steps" / third.id / "zarr.json").is_file()
+    store.store_uncertainty(third.id, xr.Dataset({"draws": ("particle", np.ones(4))}))
+    assert store.uncertainty(third.id) is not None
+    store.close()
+    assert len(verify_run(old_run).usable) == 3
+
+
+def test_damage_to_a_run_of_format_1_is_found(old_run: Path) -> None:
+    names = sorted(name for name in os.listdir(old_run / "steps") if name[0] == "0")
+    (old_run / "steps" / names[1] / "volumes/half_map/c/0/0/0/0").unlink()
+    assert set(verify_run(old_run).damaged) == {names[1]}
+    with pytest.warns(UserWarning, match="damaged"):
+        assert len(Store.open(old_run, write=False).tree()) == 1

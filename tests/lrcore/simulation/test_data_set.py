@@ -213,5 +213,5 @@ def test_noise_particles_show_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(InputError, match=r"taken: cannot be created .*: choose another folder$"):
+    with pytest.raises(InputError, match=r"taken: cannot be created .*: it exists already, choose another place$"):
         data_set.simulate_flexible_particle(tmp_path / "taken", **TINY)

@@ -167,9 +167,50 @@ def test_a_run_is_never_overwritten(kept: Files, run: Path, capsys: Out) -> None
     assert "exists already: continue it with --resume" in refused(capsys, kept.refine(run), engine=FakeEngine())
 
 
-def test_resuming_what_is_not_there(files: Files, tmp_path: Path, capsys: Out) -> None:
-    argv = files.refine(tmp_path / "none.zarr", "--resume")
-    assert "leave out --resume" in refused(capsys, argv, engine=FakeEngine())
+@pytest.mark.parametrize("place", ["not/yet/run.zarr", "empty.zarr"])
+def test_one_line_starts_resumes_and_finds_it_finished(place: str, files: Files, tmp_path: Path, capsys: Out) -> None:
+    """A queue runs the same line again and again."""
+    (tmp_path / "empty.zarr").mkdir()
+    out = tmp_path / place
+    argv = files.refine(out, "--resume")
+    assert main(argv, engine=FakeEngine(fails_at=0, error=InputError("no"))) == 2
+    assert main(argv, engine=FakeEngine(fails_at=3, error=InputError("no"))) == 2
+    assert f"{out}: started\n" in capsys.readouterr().err
+    assert main(argv, engine=FakeEngine()) == 0
+    said = capsys.readouterr()
+    assert f"{out}: resumed at iteration 2\n" in said.err
+    assert said.out.splitlines()[-1].startswith(f"{out}: resumed at iteration 2, iteration 4 done, converged; ")
+    engine = FakeEngine()
+    assert main(argv, engine=engine) == 0
+    said = capsys.readouterr()
+    assert engine.chunks == 0
+    assert "resumed" not in said.err
+    assert said.out.splitlines()[-1].startswith(f"{out}: already finished at iteration 4; ")
+    assert main([*argv, "--json"], engine=FakeEngine()) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["began"] == "already finished at iteration 4"
+
+
+def test_a_start_that_cannot_be_stored_leaves_no_folder(
+    files: Files, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise InputError("step 0 cannot be written (No space left on device): make room and start again")
+
+    monkeypatch.setattr(Store, "append", full)
+    assert "make room" in refused(capsys, files.refine(tmp_path / "not" / "yet" / "run.zarr"), engine=FakeEngine())
+    assert os.listdir(tmp_path) == ["input"]
+
+
+def test_a_line_that_starts_and_is_to_resume_needs_what_a_start_needs(
+    files: Files, tmp_path: Path, capsys: Out
+) -> None:
+    argv = ["refine", str(files.star), "--out", str(tmp_path / "none.zarr"), "--resume"]
+    assert "--mask is missing" in refused(capsys, argv, engine=FakeEngine())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("x")
+    argv = files.refine(tmp_path / "other", "--resume")
+    assert "is not an lrwidgets run" in refused(capsys, argv, engine=FakeEngine())
+    assert os.listdir(tmp_path / "other") == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +223,7 @@ def test_resuming_what_is_not_there(files: Files, tmp_path: Path, capsys: Out) -
         (["--set", "symmetry=TH"], "symmetry = TH: write Cn, Dn, T, O, I"),
         (["--set", "fulcrum=1,2"], "fulcrum = 1,2: write mask, box"),
         (["--set", "rotation_prior=1"], "rotation_prior is not a parameter: did you mean rotation_prior_sd_deg?"),
+        (["--set", "nope=3"], "nope is not a parameter: choose among "),
         (["--set", "seed"], "--set seed: write name=value"),
         (["--iterations", "0"], "max_iterations = 0: input should be greater than or equal to 1 (valid: >= 1"),
         (["--iterations", "many"], "argument --iterations: invalid int value: 'many'"),
@@ -253,7 +295,7 @@ def test_unusable_input_writes_nothing(name: str, words: list[str], files: Files
     assert os.listdir(tmp_path) == ["input"]
 
 
-@pytest.mark.parametrize("place", ["none/run.zarr", "input/p.star/run.zarr", "/proc/run.zarr"])
+@pytest.mark.parametrize("place", ["input/p.star/run.zarr", "/proc/run.zarr"])
 def test_a_place_that_cannot_be_written(place: str, files: Files, tmp_path: Path, capsys: Out) -> None:
     engine = FakeEngine()
     message = refused(capsys, files.refine(tmp_path / place), engine=engine)
@@ -322,10 +364,10 @@ def test_export_of_an_earlier_iteration(run: Path, tmp_path: Path, capsys: Out) 
     assert "has iterations 0 to 4" in refused(capsys, [*argv, "9"])
 
 
-def test_export_of_nothing_or_from_nothing(run: Path, tmp_path: Path, capsys: Out) -> None:
+def test_export_of_nothing_or_from_nothing(files: Files, run: Path, tmp_path: Path, capsys: Out) -> None:
     assert "nothing to write" in refused(capsys, ["export", str(run)])
     assert "is not an lrwidgets run" in refused(capsys, ["export", str(tmp_path), "--star", "x.star"])
-    where = str(tmp_path / "none" / "x.star")
+    where = str(files.star / "x.star")
     assert where in refused(capsys, ["export", str(run), "--star", where])
 
 
@@ -411,9 +453,7 @@ def test_reconstruct(files: Files, tmp_path: Path, capsys: Out) -> None:
     curved = ["--out", str(out), "--half", "1", "--backend", "reference", "--ewald", "negative"]
     assert main(["reconstruct", str(files.star), *curved]) == 0
     assert not np.array_equal(io.read_volume(out).data, flat)
-    argv = ["reconstruct", str(files.star), "--out", str(tmp_path / "none" / "map.mrc")]
-    assert "there is no folder" in refused(capsys, argv)
-    assert "symmetry = X" in refused(capsys, [*argv[:2], "--out", str(out), "--symmetry", "X"])
+    assert "symmetry = X" in refused(capsys, ["reconstruct", str(files.star), "--out", str(out), "--symmetry", "X"])
 
 
 def test_reconstructing_subtracted_images_with_a_symmetry_is_told(

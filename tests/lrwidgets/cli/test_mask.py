@@ -226,7 +226,10 @@ SPHERE = ["--sphere", "box", "12"]
         (["map.mrc", "--components", "-1"], "--components -1: write how many"),
         (["map.mrc", "--dilate", "-50"], "nothing is left after this erosion"),
         (["map.mrc", "--at", "1, 1, 1 px"], "point 1, 1, 1 px: is not in the region"),
-        (["map.mrc", "--at", "here"], "--at 'here': write a point as box"),
+        (
+            ["map.mrc", "--at", "here"],
+            "--at 'here': write a point as box, 'x, y, z px' or 'x, y, z A' (from the corner of the box), or 'x",
+        ),
         (["map.mrc", "--sphere", "1,2,3", "5"], "--sphere '1,2,3': write a point as box"),
         (["map.mrc", "--sphere", "1,2,3-4 px", "5"], "--sphere '1,2,3-4 px': write a point"),
         (["map.mrc", "--sphere", "box", "wide"], "--sphere 'wide': is not a length"),
@@ -245,7 +248,7 @@ SPHERE = ["--sphere", "box", "12"]
         (["small.mrc"], "no voxel above 0"),
         (["map.mrc", "--out", "map.mrc"], "map.mrc: is the input itself"),
         (["map.mrc", "--or", "all.mrc", "--out", "all.mrc"], "all.mrc: is the input itself"),
-        (["map.mrc", "--out", "none/mask.mrc"], "there is no folder none"),
+        (["map.mrc", "--out", "map.mrc/mask.mrc"], "map.mrc/mask.mrc: cannot be written (Not a directory)"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*the mask is binary")

@@ -318,7 +318,7 @@ def test_other_masks_are_coarse_where_the_map_is(make: Make, monkeypatch: pytest
         (lambda w: click(w, "rule"), "type the target resolution"),
         (lambda w: click(w, "join"), "cannot be read"),
         (lambda w: click(w, "model-add"), "no such file"),
-        (lambda w: w._path.set_trait("value", "none/mask.mrc") or click(w, "save"), "there is no folder none"),
+        (lambda w: w._path.set_trait("value", "/proc/none/mask.mrc") or click(w, "save"), "choose another place"),
     ],
 )
 def test_what_goes_wrong_is_a_sentence_and_the_widget_goes_on(act: Callable, words: str, make: Make) -> None:

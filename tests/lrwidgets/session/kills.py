@@ -6,6 +6,7 @@ kernels once and forks a child for each life of a run. Every fourth run is kille
 after some whole steps.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.storage import ZipStore
 
 from lrcore.io.image_stacks import StackReader
 from lrcore.refinement import expectation, half_set_pass
@@ -34,9 +36,9 @@ STAGES: dict[str, tuple[Any, str, int, int]] = {
     "read": (StackReader, "read_with_finite_flags", 16, 4),
     "search": (expectation, "search_poses", 2, 2),
     "insertion": (half_set_pass, "backproject", 4, 2),
-    "store write": (zarr_store, "_write", 3, 1),
-    "store checksum": (zarr_store, "_digest", 2, 3),
-    "store rename": (zarr_store, "_rename", 3, 1),
+    "store write": (zarr_store, "write_zip", 2, 1),
+    "store checksum": (zarr_store, "checksum", 2, 3),
+    "store rename": (zarr_store, "rename", 3, 1),
 }
 """What a run is at when it is killed, the function that it is in, and its calls: in a start and an iteration, and in an
 iteration that a resumed run makes."""
@@ -124,7 +126,8 @@ def run_to_end(arguments: list[str]) -> int:
 def last_step(out: Path) -> tuple[str, dict[str, bytes]]:
     """Name of the newest step, and the bits of its poses and maps."""
     step = max(name for name in os.listdir(out / "steps") if name[0].isdigit())
-    return step, {name: np.asarray(zarr.open_array(out / "steps" / step / name)[:]).tobytes() for name in BITS}
+    with contextlib.closing(ZipStore(out / "steps" / step)) as store:
+        return step, {name: np.asarray(zarr.open_array(store, path=name)[:]).tobytes() for name in BITS}
 
 
 def steps_of(out: Path) -> int:

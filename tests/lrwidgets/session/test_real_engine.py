@@ -40,6 +40,17 @@ def test_a_resumed_run_has_the_same_bits_whatever_the_threads(data: Path, tmp_pa
         assert same_bits(getattr(first, name), getattr(second, name)), name
 
 
+def test_an_iteration_adds_one_file(data: Path, tmp_path: Path) -> None:
+    def count() -> int:
+        return sum(path.is_file() for path in (tmp_path / "run.zarr").rglob("*"))
+
+    assert main(refine(data, tmp_path / "run.zarr", "--iterations", "1", "--threads", "1")) == 0
+    before = count()
+    assert before <= 40
+    assert main(refine(data, tmp_path / "run.zarr", "--iterations", "2", "--threads", "1", "--resume")) == 0
+    assert count() == before + 1
+
+
 def test_a_run_on_the_ewald_sphere_goes_on_as_it_began(data: Path, tmp_path: Path) -> None:
     """From the start, whose half maps are reconstructed; beside a flat run, which makes other maps."""
     runs = {name: tmp_path / f"{name}.zarr" for name in ("whole", "parts", "flat")}
