@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lrcore.errors import InputError
 from lrcore.io import cs_particles, cs_table, star_text
 from lrcore.io.cs_table import CsSource, decode_text
+from lrcore.io.passthrough_files import is_passthrough, passthrough_files
 from lrcore.io.paths import find_in_parent_folders
 
 ITERATION = re.compile(r"_(\d{3})_")
@@ -153,14 +152,22 @@ def _masks(folder: Path, groups: list[CsSource]) -> list[Path]:
 
 
 def _has_poses(path: Path) -> bool:
-    """Return whether a .cs has poses, from its field names, which are in the header of the file."""
-    if "passthrough" in path.name:
+    """Return whether a .cs has poses, from the field names in its header and those of its passthrough files."""
+    if is_passthrough(path):
         return False
     try:
-        names = np.load(path, mmap_mode="r", allow_pickle=False).dtype.names or ()
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: is truncated or damaged: give the particle file instead of the folder") from error
-    return any(f"{slot}/pose" in names for slot in (cs_particles.ALIGNMENTS, cs_particles.MULTI))
+        if _lists_poses(path):
+            return True
+        beside = [file for files in passthrough_files(path) for file in files]
+        return any(map(_lists_poses, beside)) and cs_particles.alignment_slot(cs_table.read_source(path)) is not None
+    except InputError as error:
+        raise InputError(f"{error} (or give the particle file instead of the folder)") from error
+
+
+def _lists_poses(path: Path) -> bool:
+    return not {f"{slot}/pose" for slot in (cs_particles.ALIGNMENTS, cs_particles.MULTI)}.isdisjoint(
+        cs_table.field_names(path)
+    )
 
 
 def _last_iteration_files(paths: Iterable[Path]) -> list[Path]:
