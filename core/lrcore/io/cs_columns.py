@@ -30,10 +30,9 @@ def to_uid(path: Path, column: Column) -> UInt64:
         raise InputError(f"{path}: uid has type {_type(column)}: save it as uint64")
     if kind in "iu":
         return column.astype(np.uint64)
-    numbers = _integers(path, "uid", column)
-    if kind == "f" and (numbers >= EXACT_IN_FLOAT64).any():
+    if kind == "f" and (column >= EXACT_IN_FLOAT64).any():
         raise InputError(f"{path}: uid has type {column.dtype.name}, which rounds CryoSPARC's uid: save it as uint64")
-    return numbers.astype(np.uint64)
+    return _integers(path, "uid", column).astype(np.uint64)
 
 
 def to_field_type(path: Path, name: str, column: Column, kinds: str, shape: tuple[int, ...] | None) -> Column:
@@ -65,7 +64,8 @@ def to_field_type(path: Path, name: str, column: Column, kinds: str, shape: tupl
     if kind in kinds or "i" not in kinds or kind not in "bfSU":
         return column
     if "f" not in kinds:
-        return _integers(path, name, column).astype(np.int64)
+        numbers = _integers(path, name, column)
+        return numbers.astype(np.uint32) if numbers.min() >= 0 and numbers.max() < 2**32 else numbers.astype(np.int64)
     return column.astype(np.uint8) if kind == "b" else _floats(path, name, column)
 
 

@@ -15,6 +15,8 @@ from lrcore.io.paths import find_in_parent_folders
 ITERATION = re.compile(r"_(\d{3})_")
 RELION_FINAL = re.compile(r"run(_ct\d+)?_data\.star")
 RELION_ITERATION = re.compile(r"run(_ct\d+)?_it(\d+)_data\.star")
+REJECTED = re.compile(r"(?:^|_)(?:excluded|rejected)(?:_|$)")
+"""Outputs of particles that a job has removed, such as particles_excluded of Select 2D."""
 HALVES = ("map_half_A", "map_half_B")
 MASK = "mask_refine"
 
@@ -115,7 +117,9 @@ def _cryosparc_particles(folder: Path, groups: list[CsSource]) -> Path:
     """Find the group with poses and complete files, else the .cs with poses, of the last iteration."""
     complete = [group.path for group in groups if cs_particles.alignment_slot(group) and not group.missing_files]
     tables = [] if complete else _last_iteration_files(path for path in folder.glob("*.cs") if _has_poses(path))
-    particles = _single_path(folder, "particle files with poses", complete or tables)
+    found = complete or tables
+    kept = [path for path in found if not REJECTED.search(path.stem)]
+    particles = _single_path(folder, "particle files with poses", kept or found)
     if particles is None:
         raise InputError(f"{folder}: no .csg or .cs in it has 3D poses and all its files: give the particle file")
     return particles

@@ -141,12 +141,26 @@ def _find_by_ends(names: Sequence[str], images_dir: Path) -> list[Path | None]:
 
 
 def stack_name_from_folder(folder: Path, stack: Path, name: str) -> str:
-    """Return how a table in `folder` names `stack`: by `name` if that still leads to it, else relative to `folder`."""
+    """Return how a table in `folder` names `stack`: by `name` if that still leads to it, else relative to `folder`.
+
+    Raises InputError if that path is not UTF-8, which neither kind of table can hold.
+    """
     found = find_in_parent_folders(name, folder)
     if found is not None and stack.is_file() and found.samefile(stack):
         return name
     # `..` of a linked folder leads elsewhere, so folders are resolved; the stack itself may be a link on purpose.
-    return os.path.relpath(stack.parent.resolve() / stack.name, folder.resolve())
+    path = os.path.relpath(stack.parent.resolve() / stack.name, folder.resolve())
+    if _is_not_utf8(path):
+        raise InputError(f"{stack}: its path from {folder} is not UTF-8, so that no table can name it: rename it")
+    return path
+
+
+def _is_not_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # Python keeps the bytes as surrogates
+        return True
+    return False
 
 
 def require_parent_folder(path: Path) -> None:

@@ -9,7 +9,7 @@ import codecs
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame | dict[str, str]]
         file.write(HEAD)
         for name, table in blocks.items():
             if isinstance(table, dict):
-                values = _quote_column(path, pa.array(table.values(), pa.large_string())).to_pylist()
+                values = _quote_column(path, _text_array(path, table.values())).to_pylist()
                 lines = (f"_{label}\t\t\t{value}\n" for label, value in zip(table, values, strict=True))
                 file.write(f"data_{name}\n\n{''.join(lines)}\n\n")
                 continue
@@ -105,6 +105,16 @@ def to_arrow(values: "pd.Series[Any]") -> pa.Array:
 def to_series(values: pa.Array) -> "pd.Series[str]":
     """Convert an Arrow array of text to a column."""
     return pd.Series(pd.array(values, dtype=TEXT))
+
+
+def _text_array(path: Path, values: Iterable[str]) -> pa.Array:
+    try:
+        return pa.array(values, pa.large_string())
+    except UnicodeEncodeError as error:
+        name = " ".join(str(error.object).split())
+        raise InputError(
+            f"{path}: {name} is not UTF-8, which a STAR file must be: rename that file or folder"
+        ) from error
 
 
 def _utf8(path: Path, raw: bytes) -> bytes:
