@@ -30,7 +30,7 @@ def to_uid(path: Path, column: Column) -> UInt64:
         raise InputError(f"{path}: uid has type {_type(column)}: save it as uint64")
     if kind in "iu":
         return column.astype(np.uint64)
-    if kind == "f" and (column >= EXACT_IN_FLOAT64).any():
+    if kind == "f" and (column.astype(np.float64) >= EXACT_IN_FLOAT64).any():
         raise InputError(f"{path}: uid has type {column.dtype.name}, which rounds CryoSPARC's uid: save it as uint64")
     return _integers(path, "uid", column).astype(np.uint64)
 
