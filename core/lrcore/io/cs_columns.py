@@ -15,7 +15,7 @@ from lrcore.errors import InputError
 
 Column = npt.NDArray[Any]
 
-INTEGERS, TEXT = "iu", "SU"
+TEXT = "SU"
 EXACT_IN_FLOAT64 = 2**53
 """Smallest positive integer after which float64 skips integers."""
 

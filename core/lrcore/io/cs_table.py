@@ -275,7 +275,7 @@ def _read_single(path: Path) -> CsSource:
         own, others = passthrough_files(path)
         for file in (*own, *others):
             try:
-                joined = _with_new_slots(table, file, path)
+                joined = _with_new_slots(table, file, path, file in own)
             except InputError as error:
                 if file in own:
                     raise
@@ -289,15 +289,20 @@ def _read_single(path: Path) -> CsSource:
     return CsSource(path, table, _types(table), {}, tuple(files), "")
 
 
-def _with_new_slots(table: StructuredArray, file: Path, path: Path) -> StructuredArray:
-    """Return the table with the slots of a passthrough file that it lacks. Raises InputError if rows are missing."""
+def _with_new_slots(table: StructuredArray, file: Path, path: Path, own: bool) -> StructuredArray:
+    """Return the table with the slots of a passthrough file that it lacks; `own`: of the same output.
+
+    The table itself if there are none, or the file of another output has none of its particles. Raises InputError if
+    the file lacks some of them.
+    """
     present = set(_slots(table))
     if all(name.partition("/")[0] in present for name in field_names(file) if "/" in name):
         return table
     more = read_array(file)
-    return _join(
-        table, more, [name for slot in _slots(more) if slot not in present for name in _fields(more, slot)], file, path
-    )
+    if not own and (find_rows(more["uid"], table["uid"]) < 0).all():
+        return table
+    new = [name for slot in _slots(more) if slot not in present for name in _fields(more, slot)]
+    return _join(table, more, new, file, path)
 
 
 def _read_group(path: Path) -> CsSource:

@@ -162,10 +162,14 @@ def _has_poses(path: Path) -> bool:
     try:
         if _lists_poses(path):
             return True
-        beside = [file for files in passthrough_files(path) for file in files]
-        return any(map(_lists_poses, beside)) and cs_particles.alignment_slot(cs_table.read_source(path)) is not None
     except InputError as error:
         raise InputError(f"{error} (or give the particle file instead of the folder)") from error
+    try:
+        beside = [file for files in passthrough_files(path) for file in files]
+        return any(map(_lists_poses, beside)) and cs_particles.alignment_slot(cs_table.read_source(path)) is not None
+    except InputError as error:  # such as an output without rows
+        warnings.warn(f"skipped: {error}", stacklevel=4)
+        return False
 
 
 def _lists_poses(path: Path) -> bool:

@@ -161,6 +161,20 @@ def test_a_passthrough_file_that_lacks_particles_is_named(make, whole: np.ndarra
     refused(r"4 of 24 particles .* are not in .*_other\.cs", path)
 
 
+def test_files_of_other_outputs_do_not_stand_in_the_way(make, whole: np.ndarray) -> None:
+    """Without particles of this output, without any particles, or damaged and not needed."""
+    path = save(make.folder / "J5/J5_particles_a.cs", slots(whole[:20], "alignments3D"))
+    save(make.folder / "J5/J5_passthrough_particles_b.cs", slots(whole[20:], "blob", "ctf"))
+    refused(r"no field blob/path, .*and no passthrough file in its folder has slot blob", path)
+    save(make.folder / "J5/J5_passthrough_particles_a.cs", slots(whole[:20], "blob", "ctf"))
+    save(make.folder / "J5/J5_particles_excluded.cs", slots(whole[:0], "alignments2D"))
+    save(make.folder / "J5/J5_passthrough_particles_excluded.cs", slots(whole[:0], "blob", "ctf", "location"))
+    (make.folder / "J5/J5_passthrough_particles_c.cs").write_bytes(b"damaged")
+    assert len(same_particles(path, whole)) == 20
+    with pytest.warns(UserWarning, match=r"skipped: .*_c\.cs: is not a CryoSPARC \.cs file"):
+        assert job_folders.find_job_files(make.folder / "J5").particles == path
+
+
 # Types that scripts save
 
 RETYPED = {
