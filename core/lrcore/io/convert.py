@@ -339,7 +339,9 @@ def _from_text(source: StarSource, name: str, kind: re.Match[str]) -> npt.NDArra
 
 
 def _whole_number(text: str) -> int:
-    """Return an integer that is also accepted as a decimal, such as 3.000000, as long as float64 holds it exactly."""
+    """Return an integer, also from a truth value or, as long as float64 holds it exactly, a decimal such as 3.000000."""
+    if text in ("True", "False"):
+        return int(text == "True")
     try:
         return int(text)
     except ValueError:

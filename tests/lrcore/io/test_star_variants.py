@@ -11,6 +11,7 @@ import pytest
 from lrcore import io
 from lrcore.errors import InputError
 from lrcore.io import convert, star_table
+from lrcore.io.cs_table import with_columns
 from lrcore.io.micrograph_coordinates import read_micrograph_coordinates
 from lrcore.records import Particles
 from lrwidgets.cli._main import main
@@ -123,6 +124,19 @@ def test_carried_integers_that_became_decimals_are_restored(make) -> None:
     bad = star_table.read_source(make.star(**{"lrwCs/alignments2D/class:u4": ["7.5"] * make.count}))
     with pytest.raises(InputError, match=r"'7\.5' is not a whole number"):
         convert.star_to_cs(bad)
+
+
+def test_truth_values_of_a_cryosparc_table_come_back(make) -> None:
+    make.stack()
+    table = convert.star_to_cs(star_table.read_source(make.star()))
+    flags = np.arange(make.count) % 3 == 0
+    with (make.folder / "a.cs").open("wb") as file:
+        np.save(file, with_columns(table, {"more/flag": flags}))
+    for names in (("a.cs", "b.star"), ("b.star", "c.cs")):
+        assert main(["convert", *(str(make.folder / name) for name in names)]) == 0
+    back = np.load(make.folder / "c.cs")["more/flag"]
+    assert back.dtype == np.bool_
+    np.testing.assert_array_equal(back, flags)
 
 
 # No origins
