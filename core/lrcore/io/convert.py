@@ -339,7 +339,7 @@ def _from_text(source: StarSource, name: str, kind: re.Match[str]) -> npt.NDArra
 
 
 def _whole_number(text: str) -> int:
-    """Return an integer, also from a truth value or, as long as float64 holds it exactly, a decimal such as 3.000000."""
+    """Return an integer, also from a truth value or a decimal such as 3.000000 that float64 holds exactly."""
     if text in ("True", "False"):
         return int(text == "True")
     try:

@@ -13,14 +13,12 @@ import numpy.typing as npt
 from lrcore.arrays import UInt64
 from lrcore.errors import InputError
 
-Column = npt.NDArray[Any]
-
 TEXT = "SU"
 EXACT_IN_FLOAT64 = 2**53
 """Smallest positive integer after which float64 skips integers."""
 
 
-def to_uid(path: Path, column: Column) -> UInt64:
+def to_uid(path: Path, column: npt.NDArray[Any]) -> UInt64:
     """Convert a uid column (n,) of any type that holds it exactly to uint64; negative int64 are read as uint64.
 
     Raises InputError that names the type, or the row of a value that is not a whole number.
@@ -35,7 +33,9 @@ def to_uid(path: Path, column: Column) -> UInt64:
     return _integers(path, "uid", column).astype(np.uint64)
 
 
-def to_field_type(path: Path, name: str, column: Column, kinds: str, shape: tuple[int, ...] | None) -> Column:
+def to_field_type(
+    path: Path, name: str, column: npt.NDArray[Any], kinds: str, shape: tuple[int, ...] | None
+) -> npt.NDArray[Any]:
     """Convert a column to one of the dtype kinds, and drop axes of length 1 that `shape` (of one row) lacks.
 
     Parameters
@@ -69,14 +69,14 @@ def to_field_type(path: Path, name: str, column: Column, kinds: str, shape: tupl
     return column.astype(np.uint8) if kind == "b" else _floats(path, name, column)
 
 
-def _encoded(path: Path, name: str, column: Column) -> npt.NDArray[np.bytes_]:
+def _encoded(path: Path, name: str, column: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
     try:
         return np.char.encode(column, "utf-8")
     except UnicodeEncodeError as error:
         raise InputError(f"{path}: {name} is text that is not UTF-8: rename the file or item that it names") from error
 
 
-def _integers(path: Path, name: str, column: Column) -> Column:
+def _integers(path: Path, name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return whole numbers, as int64 or uint64."""
     if column.dtype.kind in TEXT:
         try:
@@ -91,7 +91,7 @@ def _integers(path: Path, name: str, column: Column) -> Column:
     return numbers.astype(np.int64)
 
 
-def _floats(path: Path, name: str, column: Column) -> npt.NDArray[np.float64]:
+def _floats(path: Path, name: str, column: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return numbers that were saved as text."""
     out = np.empty(column.size)
     for number, value in enumerate(column.reshape(-1)):
@@ -104,5 +104,5 @@ def _floats(path: Path, name: str, column: Column) -> npt.NDArray[np.float64]:
     return out.reshape(column.shape)
 
 
-def _type(column: Column) -> str:
+def _type(column: npt.NDArray[Any]) -> str:
     return f"{column.dtype.name} {column.shape[1:] or ''}".strip()

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from lrcore.arrays import Float64, Int64, StructuredArray
+from lrcore.arrays import Bool, Float64, Int64, IntArray, StructuredArray
 from lrcore.errors import InputError
 from lrcore.io import convert, cs_particles, cs_table, star_optics, star_table
 from lrcore.io.checks import SAME_PIXEL
@@ -20,7 +19,7 @@ from lrcore.io.star_text import write_blocks
 
 @dataclass(frozen=True)
 class GroupChoice:
-    """Which optics groups are wanted.
+    """Choice of optics groups by their names and their images.
 
     Attributes
     ----------
@@ -68,7 +67,7 @@ def write_optics_groups(path: Path, out: Path, choice: GroupChoice) -> tuple[int
     return len(rows), len(source.table)
 
 
-def match_groups(path: Path, groups: Sequence[tuple[str, ...]], wanted: Sequence[str]) -> npt.NDArray[np.bool_]:
+def match_groups(path: Path, groups: Sequence[tuple[str, ...]], wanted: Sequence[str]) -> Bool:
     """Return which groups have one of the wanted names.
 
     Parameters
@@ -126,7 +125,7 @@ def _chosen_rows(
     groups: Sequence[tuple[str, ...]],
     pixel: Float64 | None,
     box: Int64 | None,
-    group: npt.NDArray[np.integer],
+    group: IntArray,
 ) -> Int64:
     """Return the rows whose group is chosen, from the group (n,) of each row and names, pixel sizes and boxes (m,)."""
     kept = match_groups(path, groups, choice.names) if choice.names else np.ones(len(groups), np.bool_)
