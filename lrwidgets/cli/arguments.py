@@ -457,8 +457,10 @@ def _advise(command: argparse.ArgumentParser) -> None:
 
 
 def _select(command: argparse.ArgumentParser) -> None:
-    _add_step(command)
-    command.add_argument("--out", type=output_file, required=True, metavar="FILE", help=".star or .cs file to write")
+    add = command.add_argument
+    add("run", type=Path, metavar="RUN-or-PARTICLES", help="a run, a job folder, or a .star, .cs or .csg file")
+    add("--iteration", type=int, metavar="N", help="iteration of the newest branch of a run (default: its last)")
+    add("--out", type=output_file, required=True, metavar="FILE", help=".star or .cs file to write")
     for name, text in (
         ("max-angle-sd", "maximum SD of the rotation, degrees"),
         ("max-shift-sd", "maximum SD of the shift, A"),
@@ -466,7 +468,13 @@ def _select(command: argparse.ArgumentParser) -> None:
         ("max-shift-change", "maximum shift from the input pose, A"),
         ("min-mode-probability", "minimum probability of the posterior mode that holds the pose"),
     ):
-        command.add_argument(f"--{name}", type=float, metavar="X", help=text)
+        add(f"--{name}", type=float, metavar="X", help=f"of a run: {text}")
+    add(
+        "--optics-group", action="append", default=[], metavar="NAME",
+        help="optics group, by its name or, in a particle file, its number; may be repeated",
+    )  # fmt: skip
+    add("--pixel-size", type=positive_number, metavar="A", help="of a particle file: pixel size of the images")
+    add("--box", type=positive_int, metavar="N", help="of a particle file: box of the images in pixels")
 
 
 def _recenter(command: argparse.ArgumentParser) -> None:
@@ -536,7 +544,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "sweep": (_sweep, "try parameter values on a subset of the particles of a run and rank them"),
     "tree": (_tree, "show the steps and branches of a run"),
     "advise": (_advise, "check a step of a run and suggest better settings"),
-    "select": (_select, "select particles of a run by the uncertainty and the change of their poses"),
+    "select": (_select, "select particles of a run by their poses, or of a file by their optics group"),
     "recenter": (_recenter, "move particles, maps and mask to another centre and into another box"),
     "napari": (_napari, "open the napari viewer with the panel, with or without a run"),
     "bench": (_bench, "measure speed and memory on this machine"),

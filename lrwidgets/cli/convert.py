@@ -6,6 +6,7 @@ from argparse import Namespace
 from lrcore.errors import InputError
 from lrcore.io import convert as conversion
 from lrcore.io import cs_particles, cs_table, star_table, star_text
+from lrcore.io.file_type import is_cryosparc_particle_file
 from lrcore.io.paths import refuse_to_overwrite_inputs
 from lrwidgets.cli.printer import Printer
 
@@ -21,7 +22,7 @@ def convert(arguments: Namespace) -> None:
     suffix = target.suffix.lower()
     if suffix not in (".star", ".cs"):
         raise InputError(f"{target}: unknown type: name the file .star or .cs")
-    from_star = source.suffix.lower() == ".star"
+    from_star = not is_cryosparc_particle_file(source)
     if from_star == (suffix == ".star"):
         raise InputError(f"{target}: is of the same type as {source}: copy that file, or write the other type")
     if from_star:

@@ -256,4 +256,15 @@ def write_netcdf(path: Path, tree: xr.DataTree) -> None:
     except ImportError as error:
         raise InputError(f"{path}: netCDF needs h5netcdf and h5py: pip install 'lrwidgets[netcdf]'") from error
     with atomic_write(path) as temporary:
-        tree.to_netcdf(temporary, engine="h5netcdf")
+        _with_utf8_attributes(tree).to_netcdf(temporary, engine="h5netcdf")
+
+
+def _with_utf8_attributes(tree: xr.DataTree) -> xr.DataTree:
+    """Return a copy whose attributes are UTF-8; other bytes in the names of input files are written as escapes."""
+    tree = tree.copy()
+    for node in tree.subtree:
+        node.attrs = {
+            name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+            for name, value in node.attrs.items()
+        }
+    return tree

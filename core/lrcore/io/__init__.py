@@ -13,6 +13,7 @@ from lrcore.io.cs_particles import read_half_maps
 from lrcore.io.cs_table import CsSource
 from lrcore.io.derived_particles import lrw_columns, text_column
 from lrcore.io.file_info import describe_file
+from lrcore.io.file_type import is_cryosparc_particle_file
 from lrcore.io.image_stacks import StackReader, check_stacks
 from lrcore.io.mrc_maps import read_volume, write_volume
 from lrcore.io.replaced_images import SUBTRACTED_COLUMN
@@ -36,7 +37,7 @@ def read_particles(path: str | Path, images_dir: str | Path | None = None, split
     Parameters
     ----------
     path : particle file
-        Files with another extension are read as .cs if they begin as a NumPy file, else as STAR.
+        Files with another extension are read as .cs if they begin as a NumPy file, as STAR if they have a table.
     images_dir : folder in which image stacks are searched first
         None searches the folder of the file and the folders above it only.
     split : require half sets
@@ -55,7 +56,7 @@ def read_particles(path: str | Path, images_dir: str | Path | None = None, split
     """
     path = Path(path)
     folder = None if images_dir is None else Path(images_dir)
-    read = cs_particles.read_particles if _is_cryosparc(path) else star_particles.read_particles
+    read = cs_particles.read_particles if is_cryosparc_particle_file(path) else star_particles.read_particles
     particles = read(path, folder, split)
     check_stacks(particles)
     warn_implausible_optics(particles)
@@ -90,15 +91,3 @@ def write_particles(
     if isinstance(particles.source, CsSource) == (path.suffix.lower() == ".star"):
         extra = lrw_columns(particles) | (extra or {})
     writer(path, particles, poses, extra)
-
-
-def _is_cryosparc(path: Path) -> bool:
-    """Return whether a file is CryoSPARC's, from the extension or, for other names, from the first bytes."""
-    suffix = path.suffix.lower()
-    if suffix in (".cs", ".csg", ".star"):
-        return suffix != ".star"
-    try:
-        with path.open("rb") as file:
-            return file.read(6) == b"\x93NUMPY"
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error

@@ -1,7 +1,9 @@
 """Check particles after reading, and maps that are to be used together."""
 
+import shlex
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +19,62 @@ USUAL_RANGES = {
     "pixel size": ("pixel_size_A", 0.2, 20.0, "A"),
 }
 """Quantity → field of `Optics`, plausible range (lowest, highest) and unit."""
+PIXEL_TOLERANCE_A, PIXEL_TOLERANCE = 0.01, 0.01
+"""Differences of pixel sizes, in Å and relative, up to which images of several groups make one map: 0.01 Å as in
+RELION, but not beyond the 1 % by which a map may differ (`require_same_grid`)."""
+SAME_PIXEL = 1e-3
+"""Relative difference of pixel sizes that moves the edge of a particle of 300 Å by 0.15 Å: less than is resolved."""
 MAX_DEFOCUS_A = 1e5
 MIN_MEDIAN_DEFOCUS_A = 100.0
 """A smaller median |defocus| means that the unit is wrong (µm) or the images are in focus."""
 
 
-def require_single_box_and_pixel_size(path: Path, optics: tuple[Optics, ...]) -> None:
-    """Raise InputError unless all optics groups share one box and one pixel size."""
-    for field, what in (("box", "boxes"), ("pixel_size_A", "pixel sizes")):
-        values = sorted({getattr(group, field) for group in optics})
-        if len(values) > 1:
-            listed = ", ".join(f"{group.name}: {getattr(group, field):g}" for group in optics)
-            raise InputError(
-                f"{path}: several {what} in one file ({listed}): refine one of them at a time, or rescale the images"
-            )
+def require_single_box_and_pixel_size(path: Path, optics: tuple[Optics, ...]) -> tuple[Optics, ...]:
+    """Return the groups; raise InputError unless they share one box and, within the tolerance, one pixel size.
+
+    A pixel size that differs by more than its last digits is expressed as a magnification at that of the first group:
+    an image of pixel size q at the frequency k of the pixel size p is the map at (p / q) k. A warning says so.
+    """
+    if len({group.box for group in optics}) > 1:
+        raise _several(path, optics, "boxes", "box", "--box")
+    low, high = (limit(group.pixel_size_A for group in optics) for limit in (min, max))
+    if high - low > min(PIXEL_TOLERANCE_A, PIXEL_TOLERANCE * low) * (1 + 1e-6):
+        raise _several(path, optics, "pixel sizes", "pixel_size_A", "--pixel-size")
+    if high / low - 1 <= SAME_PIXEL:
+        return optics
+    warnings.warn(
+        f"{path}: pixel sizes differ by {high / low - 1:.1%} ({_listed(optics, 'pixel_size_A')}): the map has that of "
+        "the first group, and the difference is treated as a magnification of the others",
+        stacklevel=3,
+    )
+    return tuple(_at_pixel_size(group, optics[0].pixel_size_A) for group in optics)
+
+
+def _several(path: Path, optics: tuple[Optics, ...], what: str, field: str, option: str) -> InputError:
+    """Return an error with the command that takes out the particles that go together."""
+    values = [getattr(group, field) for group in optics]
+    chosen = f"{option} {values[0]:.9g}"
+    if len(set(values)) == len(values):
+        chosen = f"--optics-group {shlex.quote(optics[0].name)}"
+    command = f"lrwidgets select {shlex.quote(str(path))} {chosen} --out FILE"
+    return InputError(
+        f"{path}: several {what} in one file ({_listed(optics, field)}): refine one at a time ({command}), or rescale "
+        "the images"
+    )
+
+
+def _at_pixel_size(group: Optics, pixel_size_A: float) -> Optics:
+    xx, xy, yx, yy = (pixel_size_A / group.pixel_size_A * value for value in group.mag_matrix)
+    return replace(group, pixel_size_A=pixel_size_A, mag_matrix=(xx, xy, yx, yy))
+
+
+def _listed(optics: tuple[Optics, ...], field: str) -> str:
+    """Return the distinct values of a field, with the digits in which they differ, by the first group of each."""
+    groups: dict[str, list[str]] = {}
+    for group in optics:
+        groups.setdefault(f"{getattr(group, field):.9g}", []).append(group.name)
+    more = {value: f" and {len(names) - 1} more" if len(names) > 1 else "" for value, names in groups.items()}
+    return ", ".join(f"{names[0]}{more[value]}: {value}" for value, names in groups.items())
 
 
 def check_optics(path: Path, optics: Optics) -> Optics:

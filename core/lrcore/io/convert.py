@@ -44,6 +44,7 @@ from lrcore.io.star_optics import (
     parse_coefficients,
     pixel_sizes,
 )
+from lrcore.io.star_particles import origin_columns, read_poses
 from lrcore.io.star_table import IMAGE, StarSource, float_column, integer_column, parse_image_names, relion_stack_name
 from lrcore.units import DEGREE
 
@@ -294,13 +295,10 @@ def _microscopes(path: Path, optics: pd.DataFrame) -> list[Microscope]:
 def _alignment_fields(source: StarSource, pixel: npt.NDArray[Any], aligned: npt.NDArray[Any]) -> Columns:
     path, table = source.path, source.table
     have, out = set(table.columns), {}
-    origin = next((names for names in (ORIGIN_A, ORIGIN_PX) if have.issuperset(names)), None)
-    if have.issuperset(ANGLES) and origin is not None:
-        angles = np.stack([float_column(path, table, name) for name in ANGLES], axis=1)
-        shift = np.stack([float_column(path, table, name) for name in origin], axis=1)
-        shift = shift if origin is ORIGIN_A else shift * pixel[:, None]
-        out[POSE] = rotations.to_cryosparc(rotations.from_euler(angles)).astype(np.float32)
-        out[SHIFT] = _as_float32(path, SHIFT, shift / aligned.astype(np.float64)[:, None])
+    if have.issuperset({*ANGLES, *(origin_columns(have) or [])}):
+        poses = read_poses(source, pixel)
+        out[POSE] = rotations.to_cryosparc(poses.rotation).astype(np.float32)
+        out[SHIFT] = _as_float32(path, SHIFT, poses.origin_A / aligned.astype(np.float64)[:, None])
         out[ALIGNED_PIXEL] = _as_float32(path, ALIGNED_PIXEL, aligned)
     if HALF in have:
         out[SPLIT] = (integer_column(path, table, HALF, 1) - 1).astype(np.uint32)
@@ -455,12 +453,25 @@ def _from_text(source: StarSource, name: str, kind: re.Match[str]) -> npt.NDArra
     dtype = np.dtype(kind[2])
     try:
         rows = [value.strip("[]").split(",") for value in values]
-        number = float if dtype.kind == "f" else int
+        number = float if dtype.kind == "f" else _whole_number
         return np.array([[number(value) for value in row] for row in rows], dtype).reshape(len(values), *shape)
     except (ValueError, OverflowError) as error:
         raise InputError(
             f"{source.path}: {name}: {error}: restore the original values of the columns {CS_PREFIX}..."
         ) from error
+
+
+def _whole_number(text: str) -> int:
+    """Return an integer, also from a truth value or a decimal such as 3.000000 that float64 holds exactly."""
+    if text in ("True", "False"):
+        return int(text == "True")
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        if value != int(value) or abs(value) >= 2**53:
+            raise ValueError(f"'{text}' is not a whole number") from None
+        return int(value)
 
 
 def _decimals(values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:

@@ -87,7 +87,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
         raise InputError(f"{path}: no {ALIGNMENTS}/pose: the particles have no 3D poses: run a 3D refinement first")
     half = _halves(source, slot) if split else np.ones(len(table), np.int8)
     group, optics = read_groups(source)
-    require_single_box_and_pixel_size(path, optics)
+    optics = require_single_box_and_pixel_size(path, optics)
     return Particles(
         uid=table["uid"].copy(),
         half=half,
@@ -130,17 +130,29 @@ def read_groups(source: CsSource) -> tuple[npt.NDArray[np.int32], tuple[Optics, 
 
     anisomag is M − I. Raises InputError naming the group of an impossible value.
     """
-    table = source.table
-    used = [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS] if name in source.fields]
-    carried = [name for name in CARRIED_OPTICS_FIELDS.values() if name in source.fields]
-    codes = [factorize_text(table[name])[1] for name in carried]
-    first, group = group_identical_rows([*(finite_field(source, name) for name in used), *codes])
-    names: list[str] = []
-    for row in first:
-        name = f"exp_group_{int(_cell(table, 'ctf/exp_group_id', int(row), 0))}"
-        names.append(name if name not in names else f"{name}_{len(names)}")
+    for name in _group_fields(source):
+        finite_field(source, name)
+    first, group, names = group_rows(source)
     optics = tuple(_optics(source, int(row), name) for row, name in zip(first, names, strict=True))
     return group.astype(np.int32), optics
+
+
+def group_rows(source: CsSource) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
+    """Return the first row (m,) of each optics group, the group (n,) of every row, and the names (m,), unchecked."""
+    carried = [name for name in CARRIED_OPTICS_FIELDS.values() if name in source.fields]
+    codes = [factorize_text(source.table[name])[1] for name in carried]
+    columns = [*(source.table[name] for name in _group_fields(source)), *codes]
+    first, group = group_identical_rows(columns or [np.zeros(len(source.table))])
+    names: list[str] = []
+    for row in first:
+        number = _cell(source.table, "ctf/exp_group_id", int(row), 0)
+        name = f"exp_group_{number:.0f}"
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return first, group, names
+
+
+def _group_fields(source: CsSource) -> list[str]:
+    return [name for name in [*GROUP_FIELDS, *GROUP_ABERRATIONS] if name in source.fields]
 
 
 def read_half_maps(path: str | Path) -> tuple[Path, Path]:
@@ -327,7 +339,8 @@ def _images(source: CsSource, images_dir: Path | None) -> ImageSource:
         number = found.index(None)
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
-            f"{source.path}: row {row}: {missing_stack_message(decode_text(names)[number])}: "
+            f"{source.path}: row {row}: "
+            f"{missing_stack_message(decode_text(names)[number], source.path.parent, images_dir)}: "
             "give the CryoSPARC project folder with --images DIR"
         )
     return ImageSource(

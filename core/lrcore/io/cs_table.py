@@ -4,12 +4,10 @@ Rows are matched by uid, never by position, and pickled objects are never loaded
 """
 
 import os
-import re
 import tokenize
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +15,15 @@ import yaml
 
 from lrcore.arrays import StructuredArray, UInt64
 from lrcore.errors import InputError
+from lrcore.io.cs_columns import to_field_type, to_uid
+from lrcore.io.passthrough_files import is_passthrough, passthrough_files
 from lrcore.io.paths import folders_above, is_below, may_leave_folder
 
 NPY_MAGIC = b"\x93NUMPY"
+CSDAT_NAME = b"CSDAT"
+"""Compressed format of cryosparc-tools, after a first byte that depends on the version."""
+MAX_HEADER_BYTES = 1 << 22
+"""Longest header that is parsed; NumPy's own limit of 10 kB is less than the fields of a hundred classes need."""
 PRIMARY = ("alignments3D", "alignments3D_multi", "ctf", "blob")
 NUMBERS = "iuf"
 FIELD_TYPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
@@ -28,9 +32,10 @@ FIELD_TYPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "shape": ("iu", (2,)),
     "pose": (NUMBERS, (3,)),
     "shift": (NUMBERS, (2,)),
-    **dict.fromkeys(("split", "psize_A"), (NUMBERS, ())),
+    **dict.fromkeys(("split", "exp_group_id"), ("iu", ())),
+    "psize_A": (NUMBERS, ()),
     **dict.fromkeys(("df1_A", "df2_A", "df_angle_rad", "phase_shift_rad", "bfactor", "scale", "alpha"), (NUMBERS, ())),
-    **dict.fromkeys(("accel_kv", "cs_mm", "amp_contrast", "exp_group_id", "sign"), (NUMBERS, ())),
+    **dict.fromkeys(("accel_kv", "cs_mm", "amp_contrast", "sign"), (NUMBERS, ())),
     **dict.fromkeys(("shift_A", "tilt_A", "trefoil_A"), (NUMBERS, (2,))),
     **dict.fromkeys(("tetra_A", "anisomag"), (NUMBERS, (4,))),
     "class_posterior": (NUMBERS, None),
@@ -41,9 +46,10 @@ FIELD_TYPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
 """Field of the slots that are read → allowed dtype kinds and shape per particle (and class); None for any shape."""
 OWN_SLOTS = ("lrw", "star", "star_optics")
 """Slots of this package, unknown to CryoSPARC: a .csg does not list them."""
-DAMAGE_ERRORS = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, OverflowError)
+VOLUME_SLOTS = ("map", "mask", "volume")
+"""Beginnings of the slots of volumes, which no passthrough file of particles completes."""
+DAMAGE_ERRORS = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, OverflowError, RecursionError)
 """Exceptions that NumPy raises for an invalid header, besides `tokenize.TokenError`."""
-JOB = re.compile(r"J\d+")
 
 
 @dataclass(frozen=True)
@@ -94,28 +100,28 @@ def read_source(path: Path) -> CsSource:
 
 
 def read_array(path: Path) -> StructuredArray:
-    """Read a .cs file as a structured array. Raises InputError if it is none, or holds pickled objects."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(NPY_MAGIC))
-        table = np.load(path, allow_pickle=False) if magic == NPY_MAGIC else None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
-    except (*DAMAGE_ERRORS, tokenize.TokenError) as error:
-        pickled = "Object arrays" in str(error)
-        reason = "contains pickled Python objects, which are never loaded" if pickled else "is truncated or damaged"
-        raise InputError(f"{path}: {reason}: export it from CryoSPARC again") from error
-    if table is None or table.ndim != 1 or "uid" not in (table.dtype.names or ()) or table.dtype["uid"].kind != "u":
-        raise InputError(
-            f"{path}: is not a CryoSPARC .cs file (a NumPy table with uid): export it from CryoSPARC again"
-        )
+    """Read a .cs file as a structured array. Raises InputError if it is none, or holds pickled objects.
+
+    Fields whose type is not CryoSPARC's, as scripts save them, are converted if they hold the same values.
+    """
+    table = _load(path)
+    if table.ndim != 1 or "uid" not in (table.dtype.names or ()):
+        raise _not_a_table(path)
     if len(table) == 0:
         raise InputError(f"{path}: has no rows: give the output of a job that kept particles")
-    ordered = np.sort(table["uid"])
+    uid = to_uid(path, table["uid"])
+    ordered = np.sort(uid)
     if (ordered[1:] == ordered[:-1]).any():
         raise InputError(f"{path}: some uid occur more than once, so rows are ambiguous: remove duplicates first")
-    _require_field_types(path, table)
-    return table
+    converted = _converted_fields(path, table)
+    if table.dtype["uid"].kind != "u" or table.dtype["uid"].itemsize != uid.itemsize:
+        converted["uid"] = uid
+    return _assemble(table, converted) if converted else table
+
+
+def field_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the fields of a .cs from its header alone. Raises InputError as `read_array` does."""
+    return _load(path, "r").dtype.names or ()
 
 
 def missing_files_error(path: Path, missing: dict[str, Path]) -> InputError:
@@ -148,13 +154,7 @@ def find_rows(table_uid: UInt64, wanted: UInt64) -> npt.NDArray[np.int64]:
 
 def with_columns(table: StructuredArray, columns: dict[str, npt.NDArray[Any]]) -> StructuredArray:
     """Return the table with columns replaced or added; a replaced column keeps its dtype, unless it is text."""
-    replaced = {name: _cast_to_column(table, name, column) for name, column in columns.items()}
-    fields = {name: table[name] for name in table.dtype.names or ()} | replaced
-    dtype = [(name, column.dtype, column.shape[1:]) for name, column in fields.items()]
-    out = np.zeros(len(table), dtype)
-    for name, column in fields.items():
-        out[name] = column
-    return out
+    return _assemble(table, {name: _cast_to_column(table, name, column) for name, column in columns.items()})
 
 
 def integer_field(path: Path, table: StructuredArray, name: str) -> npt.NDArray[np.int64]:
@@ -212,13 +212,46 @@ def micrograph_columns(source: CsSource, uid: UInt64) -> dict[str, list[str]]:
     return out
 
 
-def _require_field_types(path: Path, table: StructuredArray) -> None:
-    """Raise InputError naming a field whose dtype or shape is not CryoSPARC's, or text that is not UTF-8."""
-    for name in table.dtype.names or ():
-        column = table[name]
+def _load(path: Path, mmap_mode: Literal["r"] | None = None) -> StructuredArray:
+    """Read an array, or with `mmap_mode` its header only. Raises InputError if it is damaged or no NumPy file."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(NPY_MAGIC))
+        if magic == NPY_MAGIC:
+            table: StructuredArray = np.load(path, mmap_mode, allow_pickle=False, max_header_size=MAX_HEADER_BYTES)
+            return table
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
+    except (*DAMAGE_ERRORS, tokenize.TokenError) as error:
+        if "Object arrays" in str(error):
+            raise InputError(
+                f"{path}: contains pickled Python objects, which are never loaded: export it from CryoSPARC again, or "
+                "save its text as bytes (dtype S) and its vectors as arrays"
+            ) from error
+        raise InputError(f"{path}: is truncated or damaged: export it from CryoSPARC again") from error
+    if magic[1:] == CSDAT_NAME:
+        raise InputError(
+            f"{path}: is in the compressed format of cryosparc-tools (CSDAT_FORMAT): load it with cryosparc-tools and "
+            "save it again with format=NUMPY_FORMAT"
+        )
+    raise _not_a_table(path)
+
+
+def _not_a_table(path: Path) -> InputError:
+    return InputError(f"{path}: is not a CryoSPARC .cs file (a NumPy table with uid): export it from CryoSPARC again")
+
+
+def _converted_fields(path: Path, table: StructuredArray) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns that were converted to a type of CryoSPARC.
+
+    Raises InputError naming a field whose dtype or shape is not CryoSPARC's, or text that is not UTF-8.
+    """
+    converted = {}
+    for name in (name for name in table.dtype.names or () if name != "uid"):
         slot, _, end = name.rpartition("/")
         kinds, last = FIELD_TYPES.get(end if slot in PRIMARY else name, ("biufSU" if slot else "biufSUV", None))
-        several = slot == "alignments3D_multi" and column.ndim == len(last or ()) + 2
+        several = slot == "alignments3D_multi" and table[name].ndim == len(last or ()) + 2
+        column = to_field_type(path, name, table[name], kinds, None if several else last)
         if column.dtype.kind not in kinds or last not in (None, column.shape[2 if several else 1 :]):
             kind = f"{column.dtype.str[1:]} {column.shape[1:] or ''}".strip()
             raise InputError(f"{path}: {name} has type {kind}, which CryoSPARC does not write: export it again")
@@ -232,29 +265,49 @@ def _require_field_types(path: Path, table: StructuredArray) -> None:
         if name == "blob/idx" and column.dtype.kind == "i" and column.min() < 0:
             row = int(np.argmax(column < 0)) + 1
             raise InputError(f"{path}: row {row}: blob/idx is below 0: remove the particle")
+        if column.dtype != table[name].dtype or column.shape != table[name].shape:
+            converted[name] = column
+    return converted
 
 
 def _read_single(path: Path) -> CsSource:
-    table = read_array(path)
-    files = [path]
-    if set(_slots(table)) & set(PRIMARY):
-        for file in _passthrough_files(path):
-            more = read_array(file)
-            new = [slot for slot in _slots(more) if slot not in _slots(table)]
-            if new:
-                table = _join(table, more, [name for slot in new for name in _fields(more, slot)], file, path)
+    """Read a .cs, and from the passthrough files beside it the slots that it lacks.
+
+    The files of its own output must have all its particles. Another file is used if it has them all.
+    """
+    table, files, problems = read_array(path), [path], []
+    if not is_passthrough(path) and not any(slot.startswith(VOLUME_SLOTS) for slot in _slots(table)):
+        own, others = passthrough_files(path)
+        for file in (*own, *others):
+            try:
+                joined = _with_new_slots(table, file, path, file in own)
+            except InputError as error:
+                if file in own:
+                    raise
+                problems.append(error)
+                continue
+            if joined is not table:
+                table = joined
                 files.append(file)
+    if problems and set(_slots(table)) & set(PRIMARY) and not {"blob", "ctf"} <= set(_slots(table)):
+        raise problems[0]
     return CsSource(path, table, _types(table), {}, tuple(files), "")
 
 
-def _passthrough_files(path: Path) -> Iterator[Path]:
-    """Yield the particle passthrough files of the same job in the same folder."""
-    job = JOB.search(path.name)
-    for file in sorted(path.parent.glob("*passthrough*particles*.cs")):
-        file_job = JOB.search(file.name)
-        same = job is None or file_job is None or job.group() == file_job.group()
-        if file != path and same:
-            yield file
+def _with_new_slots(table: StructuredArray, file: Path, path: Path, own: bool) -> StructuredArray:
+    """Return the table with the slots of a passthrough file that it lacks; `own`: of the same output.
+
+    The table itself if there are none, or the file of another output has none of its particles. Raises InputError if
+    the file lacks some of them.
+    """
+    present = set(_slots(table))
+    if all(name.partition("/")[0] in present for name in field_names(file) if "/" in name):
+        return table
+    more = read_array(file)
+    if not own and (find_rows(more["uid"], table["uid"]) < 0).all():
+        return table
+    new = [name for slot in _slots(more) if slot not in present for name in _fields(more, slot)]
+    return _join(table, more, new, file, path)
 
 
 def _read_group(path: Path) -> CsSource:
@@ -325,6 +378,15 @@ def _fields(table: StructuredArray, slot: str) -> list[str]:
 def _types(table: StructuredArray) -> dict[str, str]:
     # Columns of this package are in no slot: CryoSPARC would not know it.
     return {slot: f"particle.{slot}" for slot in _slots(table) if slot not in OWN_SLOTS}
+
+
+def _assemble(table: StructuredArray, columns: dict[str, npt.NDArray[Any]]) -> StructuredArray:
+    """Return the table with columns replaced or added, in their own dtypes."""
+    fields = {name: table[name] for name in table.dtype.names or ()} | columns
+    out = np.zeros(len(table), [(name, column.dtype, column.shape[1:]) for name, column in fields.items()])
+    for name, column in fields.items():
+        out[name] = column
+    return out
 
 
 def _cast_to_column(table: StructuredArray, name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:

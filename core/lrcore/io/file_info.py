@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lrcore.errors import InputError
 from lrcore.io import cs_particles, cs_table, mrc_maps, star_optics, star_particles, star_table
+from lrcore.io.file_type import file_type
 from lrcore.io.image_stacks import StackReader, require_complete_stack
 from lrcore.records import ImageSource, Optics
 
@@ -36,14 +37,16 @@ def describe_file(path: str | Path) -> Facts:
         If the file is unreadable.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".star":
+    found = file_type(path)
+    if found == "STAR":
         return _star_facts(star_table.read_source(path))
-    if suffix in (".cs", ".csg"):
+    if found == "CryoSPARC":
         source = cs_table.read_source(path)
         return _particle_group_facts(source) if cs_particles.has_particles(source) else _other_group_facts(source)
+    if not found:
+        raise InputError(f"{path}: is neither a particle file (.star, .cs or .csg) nor a map or stack (MRC)")
     header = mrc_maps.read_header(path)
-    is_stack = suffix == ".mrcs" or len(set(header.shape)) > 1
+    is_stack = path.suffix.lower() == ".mrcs" or len(set(header.shape)) > 1
     return _stack_facts(header) if is_stack else _map_facts(header)
 
 

@@ -6,16 +6,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lrcore.errors import InputError
 from lrcore.io import cs_particles, cs_table, star_text
 from lrcore.io.cs_table import CsSource, decode_text
+from lrcore.io.passthrough_files import is_passthrough, passthrough_files
 from lrcore.io.paths import find_in_parent_folders
 
 ITERATION = re.compile(r"_(\d{3})_")
 RELION_FINAL = re.compile(r"run(_ct\d+)?_data\.star")
 RELION_ITERATION = re.compile(r"run(_ct\d+)?_it(\d+)_data\.star")
+REJECTED = re.compile(r"(?:^|_)(?:excluded|rejected)(?:_|$)")
+"""Outputs of particles that a job has removed, such as particles_excluded of Select 2D."""
 HALVES = ("map_half_A", "map_half_B")
 MASK = "mask_refine"
 
@@ -116,7 +117,9 @@ def _cryosparc_particles(folder: Path, groups: list[CsSource]) -> Path:
     """Find the group with poses and complete files, else the .cs with poses, of the last iteration."""
     complete = [group.path for group in groups if cs_particles.alignment_slot(group) and not group.missing_files]
     tables = [] if complete else _last_iteration_files(path for path in folder.glob("*.cs") if _has_poses(path))
-    particles = _single_path(folder, "particle files with poses", complete or tables)
+    found = complete or tables
+    kept = [path for path in found if not REJECTED.search(path.stem)]
+    particles = _single_path(folder, "particle files with poses", kept or found)
     if particles is None:
         raise InputError(f"{folder}: no .csg or .cs in it has 3D poses and all its files: give the particle file")
     return particles
@@ -153,14 +156,26 @@ def _masks(folder: Path, groups: list[CsSource]) -> list[Path]:
 
 
 def _has_poses(path: Path) -> bool:
-    """Return whether a .cs has poses, from its field names, which are in the header of the file."""
-    if "passthrough" in path.name:
+    """Return whether a .cs has poses, from the field names in its header and those of its passthrough files."""
+    if is_passthrough(path):
         return False
     try:
-        names = np.load(path, mmap_mode="r", allow_pickle=False).dtype.names or ()
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: is truncated or damaged: give the particle file instead of the folder") from error
-    return any(f"{slot}/pose" in names for slot in (cs_particles.ALIGNMENTS, cs_particles.MULTI))
+        if _lists_poses(path):
+            return True
+    except InputError as error:
+        raise InputError(f"{error} (or give the particle file instead of the folder)") from error
+    try:
+        beside = [file for files in passthrough_files(path) for file in files]
+        return any(map(_lists_poses, beside)) and cs_particles.alignment_slot(cs_table.read_source(path)) is not None
+    except InputError as error:  # such as an output without rows
+        warnings.warn(f"skipped: {error}", stacklevel=4)
+        return False
+
+
+def _lists_poses(path: Path) -> bool:
+    return not {f"{slot}/pose" for slot in (cs_particles.ALIGNMENTS, cs_particles.MULTI)}.isdisjoint(
+        cs_table.field_names(path)
+    )
 
 
 def _last_iteration_files(paths: Iterable[Path]) -> list[Path]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lrcore.arrays import Float64
 from lrcore.io.cs_table import CsSource, find_rows, micrograph_columns
+from lrcore.io.star_optics import GROUP
 from lrcore.io.star_table import StarSource, float_column
 from lrcore.records import Particles
 
@@ -78,8 +79,9 @@ def _from_star(particles: Particles, source: StarSource) -> MicrographCoordinate
     size = np.full(len(particles), particles.pixel_size_A)
     name = next((column for column in PIXEL if column in optics.columns), None)
     if name is not None:
-        by_group = dict(zip(optics["rlnOpticsGroup"], float_column(source.path, optics, name), strict=True))
-        size = np.array([by_group[group] for group in table["rlnOpticsGroup"]])
+        number = float_column(source.path, optics, GROUP)  # "1" and "1.000000" are one group
+        by_group = dict(zip(number, float_column(source.path, optics, name), strict=True))
+        size = np.array([by_group[group] for group in float_column(source.path, table, GROUP)])
     return MicrographCoordinates(pd.factorize(table[MICROGRAPH])[0].astype(np.int64), pixel, size, name is None)
 
 

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from lrcore.errors import InputError, write_remedy
@@ -97,47 +99,91 @@ def is_below(path: Path, roots: Iterable[Path]) -> bool:
     return any(real.is_relative_to(root) or (same and plain.is_relative_to(root)) for root in roots)
 
 
-def missing_stack_message(name: str) -> str:
-    """Return the part of a message that says that a stack was not found; the caller adds the remedy."""
+def missing_stack_message(name: str, folder: Path, images_dir: Path | None) -> str:
+    """Return the part of a message that says that a stack was not found, and where; the caller adds the remedy.
+
+    Parameters
+    ----------
+    name : as in the table
+    folder : folder of the table
+    images_dir : folder that was searched first, or None
+    """
     outside = ", or is outside the project folder of the table" if may_leave_folder(name) else ""
-    return f"stack {name} does not exist{outside}"
+    above = f"{folder} and up to {MAX_PARENT_FOLDERS} folders above it"
+    if images_dir is None:
+        return f"stack {name} does not exist{outside} (searched: {above})"
+    last = Path(name).name
+    reason = "by the whole name and by every end of it"
+    if last and os.path.isfile(images_dir / last):
+        reason = f"where {last} could be several stacks of the table"
+    return f"stack {name} does not exist{outside} (searched: {images_dir}, {reason}; {above})"
 
 
 def _find_inside(base: Path, name: str, roots: Iterable[Path]) -> Path | None:
     path = base / name
     if not os.path.isfile(path):  # also False for names that are invalid on this system
-        return None
+        path = base / _latin1_file_name(name)
+        if name.isascii() or not os.path.isfile(path):
+            return None
     return path if not may_leave_folder(name) or (path.suffix.lower() in SUFFIXES and is_below(path, roots)) else None
+
+
+def _latin1_file_name(name: str) -> str:
+    """Return the name of a file whose name on disk is Latin-1, as in a STAR file of the same encoding."""
+    return os.fsdecode(name.encode("latin-1", errors="replace"))
 
 
 def find_stacks(names: Sequence[str], folder: Path, images_dir: Path | None) -> list[Path | None]:
     """Find each named stack; None where there is none.
 
-    Order: in `images_dir` by the whole name, then by its last part (if all last parts differ); in the folder of the
-    table; in the folders above it, which include the project folder. Raises InputError if `images_dir` is not a folder.
+    Order: in `images_dir` by the longest end of the name that exists there, unless two names would then share a stack;
+    in the folder of the table; in the folders above it, which include the project folder. Raises InputError if
+    `images_dir` is not a folder.
     """
     if images_dir is None:
         return [find_in_parent_folders(name, folder) for name in names]
     if not images_dir.is_dir():
         raise InputError(f"--images {images_dir}: there is no such folder: give an existing folder")
-    last = [Path(name).name for name in names]
-    distinct = len(set(last)) == len(last)
-    stacks: list[Path | None] = []
-    for name, short in zip(names, last, strict=True):
-        roots = (Path(os.path.abspath(images_dir)), images_dir.resolve())
-        candidates = (_find_inside(images_dir, part, roots) for part in ([name, short] if distinct else [name]))
-        inside = next((path.absolute() for path in candidates if path), None)
-        stacks.append(inside or find_in_parent_folders(name, folder))
-    return stacks
+    inside = _find_by_ends(names, images_dir)
+    return [path or find_in_parent_folders(name, folder) for name, path in zip(names, inside, strict=True)]
+
+
+def _find_by_ends(names: Sequence[str], images_dir: Path) -> list[Path | None]:
+    """Find each file in a folder by the longest end of its name; None where a shortened name is not unambiguous."""
+    roots = (Path(os.path.abspath(images_dir)), images_dir.resolve())
+    is_folder = cache(os.path.isdir)  # most names share their folders, and each look-up may cost a network access
+    found: list[tuple[Path, bool] | None] = []
+    for name in names:
+        parts = Path(name).parts
+        ends = (os.path.join(*parts[first:]) for first in range(len(parts)))
+        paths = (_find_inside(images_dir, end, roots) for end in ends if is_folder((images_dir / end).parent))
+        path = next((path for path in paths if path), None)
+        found.append((path.absolute(), path == images_dir / name) if path else None)
+    users = Counter(one[0] for one in found if one)
+    return [one[0] if one and (one[1] or users[one[0]] == 1) else None for one in found]
 
 
 def stack_name_from_folder(folder: Path, stack: Path, name: str) -> str:
-    """Return how a table in `folder` names `stack`: by `name` if that still leads to it, else relative to `folder`."""
+    """Return how a table in `folder` names `stack`: by `name` if that still leads to it, else relative to `folder`.
+
+    Raises InputError if that path is not UTF-8, which neither kind of table can hold.
+    """
     found = find_in_parent_folders(name, folder)
     if found is not None and stack.is_file() and found.samefile(stack):
         return name
     # `..` of a linked folder leads elsewhere, so folders are resolved; the stack itself may be a link on purpose.
-    return os.path.relpath(stack.parent.resolve() / stack.name, folder.resolve())
+    path = os.path.relpath(stack.parent.resolve() / stack.name, folder.resolve())
+    if _is_not_utf8(path):
+        raise InputError(f"{stack}: its path from {folder} is not UTF-8, so that no table can name it: rename it")
+    return path
+
+
+def _is_not_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # Python keeps the bytes as surrogates
+        return True
+    return False
 
 
 def require_writable_file(path: Path) -> None:

@@ -96,7 +96,8 @@ def images_from_column(particles: Particles, column: str, images_dir: Path | Non
         number = paths.index(None)
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
-            f"{particles.path}: row {row}: {column}: {missing_stack_message(str(stacks[number]))}: "
+            f"{particles.path}: row {row}: {column}: "
+            f"{missing_stack_message(str(stacks[number]), particles.path.parent, images_dir)}: "
             "give its folder with --images DIR"
         )
     index = parts[0].to_numpy().astype(np.int64) - 1

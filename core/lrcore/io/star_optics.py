@@ -40,14 +40,16 @@ def read_groups(source: StarSource, box_of: BoxOf) -> tuple[Int32, tuple[Optics,
 
     Raises InputError naming the group and field, or the row whose group is not in the table.
     """
-    if source.optics is None:
-        group, table = _groups_of_relion_30(source)
-    else:
-        group, table = _groups_of_relion_31(source)
+    group, table = group_rows(source)
     used, first, compact = np.unique(group, return_index=True, return_inverse=True)
     boxes = [partial(box_of, int(row)) for row in first]
     optics = tuple(_optics(source.path, table, int(row), box) for row, box in zip(used, boxes, strict=True))
     return compact.astype(np.int32), optics
+
+
+def group_rows(source: StarSource) -> tuple[Int32, pd.DataFrame]:
+    """Return the row in the table of optics groups (n,) of every particle, and that table; values are not checked."""
+    return _groups_of_relion_30(source) if source.optics is None else _groups_of_relion_31(source)
 
 
 def pixel_sizes(path: Path, table: pd.DataFrame) -> npt.NDArray[np.float64]:
@@ -150,9 +152,16 @@ def _optics(path: Path, table: pd.DataFrame, row: int, box: Callable[[], int]) -
                 number(MAGNIFICATION[2], 0.0),
                 number(MAGNIFICATION[3], 1.0),
             ),
-            ctf_premultiplied=bool(number(PREMULTIPLIED, 0)),
+            ctf_premultiplied=_truth(path, group, PREMULTIPLIED),
         ),
     )
+
+
+def _truth(path: Path, table: pd.DataFrame, column: str) -> bool:
+    """Return 0, 1, or a truth value as scripts write it, of the only row; False without the column."""
+    words = {"true": True, "false": False}
+    text = str(table[column].iloc[0]).lower() if column in table.columns else "0"
+    return words[text] if text in words else text != "0" and bool(float_column(path, table, column)[0])
 
 
 def _coefficients(path: Path, table: pd.DataFrame, column: str) -> tuple[float, ...]:

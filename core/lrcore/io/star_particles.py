@@ -1,6 +1,7 @@
 """Read STAR particles of RELION 3.0 to 5, and write the original table with new poses."""
 
 import warnings
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
     _require_columns(source, split)
     images = read_images(source, images_dir)
     group, optics = read_groups(source, box_reader(images))
-    require_single_box_and_pixel_size(path, optics)
+    pixel_size_A = np.array([optics_group.pixel_size_A for optics_group in optics])[group]
+    optics = require_single_box_and_pixel_size(path, optics)
     defocus = np.stack([float_column(path, table, name) for name in DEFOCUS], axis=1)
     phase, bfactor, scale = (
         float_column(path, table, name) if name in table.columns else np.full(len(table), default)
@@ -78,7 +80,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
         half=_halves(path, table) if split else np.ones(len(table), np.int8),
         group=group,
         optics=optics,
-        poses=read_poses(source, np.array([optics_group.pixel_size_A for optics_group in optics])[group]),
+        poses=read_poses(source, pixel_size_A),
         defocus_A=defocus[:, :2].copy(),
         defocus_angle_rad=defocus[:, 2] * DEGREE,
         phase_shift_rad=phase * DEGREE,
@@ -93,10 +95,18 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
 def missing_columns(source: StarSource) -> dict[str, list[str]]:
     """Return the columns that a local refinement needs and the table lacks, by purpose: poses, half sets, CTF."""
     present = set(source.table.columns)
-    origins = [] if present.issuperset(ORIGIN_A) or present.issuperset(ORIGIN_PX) else ORIGIN_A
-    needed = {"poses": [*ANGLES, *origins], "half sets": [HALF], "CTF": DEFOCUS}
+    needed = {"poses": [*ANGLES, *(origin_columns(present) or [])], "half sets": [HALF], "CTF": DEFOCUS}
     missing = {purpose: [name for name in names if name not in present] for purpose, names in needed.items()}
     return {purpose: names for purpose, names in missing.items() if names}
+
+
+def origin_columns(present: Collection[object]) -> list[str] | None:
+    """Return the columns that have the origins, or should have them; None if the table has no origin at all.
+
+    M writes no origins with its 2D particle series, whose images are centred; RELION, too, then takes them as 0.
+    """
+    complete = next((names for names in (ORIGIN_A, ORIGIN_PX) if set(names) <= set(present)), None)
+    return complete or (ORIGIN_A if set(present) & {*ORIGIN_A, *ORIGIN_PX} else None)
 
 
 def read_images(source: StarSource, images_dir: Path | None = None) -> ImageSource:
@@ -109,7 +119,8 @@ def read_images(source: StarSource, images_dir: Path | None = None) -> ImageSour
         number = paths.index(None)
         row = int(np.argmax(stack == number)) + 1
         raise InputError(
-            f"{source.path}: row {row}: {missing_stack_message(str(names[number]))}: give its folder with --images DIR"
+            f"{source.path}: row {row}: {missing_stack_message(str(names[number]), source.path.parent, images_dir)}: "
+            "give its folder with --images DIR"
         )
     sign = np.ones(len(index)) if SIGN not in source.table.columns else float_column(source.path, source.table, SIGN)
     return ImageSource(stacks, stack.astype(np.int32), index, sign.astype(np.float32))
@@ -127,11 +138,19 @@ def box_reader(images: ImageSource) -> BoxOf:
 
 def read_poses(source: StarSource, pixel_size_A: Float64) -> Poses:
     """Read the poses of all rows; pixel_size_A (n,) converts origins in pixels (RELION 3.0) into Å."""
+    angles = np.stack([float_column(source.path, source.table, name) for name in ANGLES], axis=1)
+    return Poses(rotations.from_euler(angles), read_origins(source, pixel_size_A))
+
+
+def read_origins(source: StarSource, pixel_size_A: Float64) -> Float64:
+    """Read the origins (n, 2) in Å of all rows. Warns if the table has none, which are then 0."""
     path, table = source.path, source.table
-    angles = np.stack([float_column(path, table, name) for name in ANGLES], axis=1)
-    in_A = all(name in table.columns for name in ORIGIN_A)
-    origin = np.stack([float_column(path, table, name) for name in (ORIGIN_A if in_A else ORIGIN_PX)], axis=1)
-    return Poses(rotations.from_euler(angles), origin if in_A else origin * pixel_size_A[:, None])
+    columns = origin_columns(table.columns)
+    if columns is None:
+        warnings.warn(f"{path}: no column {', '.join(ORIGIN_A)}: the origins are taken as 0", stacklevel=4)
+        return np.zeros((len(table), 2))
+    origin = np.stack([float_column(path, table, name) for name in columns], axis=1)
+    return origin if columns is ORIGIN_A else origin * pixel_size_A[:, None]
 
 
 def write_particles(

@@ -15,6 +15,9 @@ from lrcore.errors import InputError
 from lrcore.io.star_text import read_blocks, to_arrow, to_series
 
 IMAGE = "rlnImageName"
+TOMOGRAPHY = ("rlnTomo", "rlnCtfImage")
+"""Beginnings of the columns that only tables of subtomograms and tilt series have."""
+DIMENSIONALITY = "rlnImageDimensionality"
 STACK_SUFFIX = ":mrcs"
 """RELION reads `1@a.mrc:mrcs` as a stack, whereas `.mrc` alone denotes a map."""
 
@@ -58,9 +61,10 @@ def read_source(path: Path) -> StarSource:
     Raises
     ------
     InputError
-        If the file is not a STAR file or has no particles.
+        If the file is not a STAR file, has no particles, or lists subtomograms.
     """
     blocks = read_blocks(path)
+    _refuse_subtomograms(path, blocks)
     particles = next((name for name, block in blocks.items() if IMAGE in block.columns), None)
     if particles is None:
         raise InputError(
@@ -71,6 +75,23 @@ def read_source(path: Path) -> StarSource:
     optics = "optics" if "optics" in blocks else None
     index, name = parse_image_names(path, blocks[particles])
     return StarSource(path, blocks, particles, optics, _unique_ids(index, name))
+
+
+def _refuse_subtomograms(path: Path, blocks: dict[str, pd.DataFrame]) -> None:
+    """Raise InputError for a table of subtomograms or tilt series, whose image names lead to other images."""
+    columns = [str(column) for block in blocks.values() for column in block.columns]
+    found = next((column for column in columns if column.startswith(TOMOGRAPHY)), None)
+    for block in blocks.values():
+        if DIMENSIONALITY in block.columns and "3" in {text.partition(".")[0] for text in block[DIMENSIONALITY]}:
+            found = f"{DIMENSIONALITY} 3"
+        without_slice = IMAGE in block.columns and len(block) and "@" not in str(block[IMAGE].iloc[0])
+        if without_slice and "rlnCoordinateZ" in block.columns:
+            found = found or "rlnCoordinateZ"
+    if found:
+        raise InputError(
+            f"{path}: lists subtomograms or tilt series ({found}), which are not supported: give a table of "
+            "single-particle images (one 2D image per row)"
+        )
 
 
 def float_column(path: Path, table: pd.DataFrame, column: str) -> Float64:

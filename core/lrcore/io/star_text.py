@@ -5,9 +5,11 @@ A value is a word, or text between quotes (`"` or `'`) that open at the beginnin
 and comments are split by Arrow, others one by one.
 """
 
+import codecs
 import re
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ BLOCK = rb"[ \t]*data_(\S*)[^\n]*"
 FIRST, LATER = re.compile(BLOCK), re.compile(rb"\n" + BLOCK)
 WORD = re.compile(r"""(?<!\S)(?:"(.*?)"|'(.*?)'|(\#.*))(?!\S)|(\S+)""", re.ASCII)
 WHITESPACE_TO_BLANK = bytes.maketrans(b"\t\r\v\f", b"    ")
+NOT_LATIN_1 = re.compile(rb"[\x00\x80-\x9f\xff]")
+"""Bytes that no text in Latin-1 has: control characters, and the last letter, which only names in French have."""
 MUST_QUOTE = r"""^$|[ \t\n\r\v\f"'#]|^(?:data_|loop_|_)"""
 """Pattern of the values that must be quoted."""
 TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
@@ -40,10 +44,10 @@ Columns = list[pa.Array]
 def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
     """Read all tables of a STAR file by name, all values text; a block without a loop becomes a table of one row.
 
-    Raises InputError naming the table and the row that is invalid.
+    Raises InputError naming the table and the row that is invalid. Warns if the text is not UTF-8 but Latin-1.
     """
     try:
-        raw = path.read_bytes()
+        raw = _utf8(path, path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the name") from error
     heads = [head for head in (FIRST.match(raw), *LATER.finditer(raw)) if head]
@@ -51,14 +55,11 @@ def read_blocks(path: Path) -> dict[str, pd.DataFrame]:
         raise InputError(f"{path}: is not a STAR file (no line begins with data_): give a STAR file")
     ends = [head.start() for head in heads[1:]] + [len(raw)]
     blocks: dict[str, pd.DataFrame] = {}
-    try:
-        for head, end in zip(heads, ends, strict=True):
-            name = head[1].decode()
-            if name in blocks:
-                raise InputError(f"{path}: two tables are named data_{name}: remove one of them")
-            blocks[name] = _table(path, name, raw, head.end(), end)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not a STAR file (it is not text): give a STAR file") from error
+    for head, end in zip(heads, ends, strict=True):
+        name = head[1].decode()
+        if name in blocks:
+            raise InputError(f"{path}: two tables are named data_{name}: remove one of them")
+        blocks[name] = _table(path, name, raw, head.end(), end)
     return blocks
 
 
@@ -81,7 +82,7 @@ def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame | dict[str, str]]
         file.write(HEAD)
         for name, table in blocks.items():
             if isinstance(table, dict):
-                values = _quote_column(path, pa.array(table.values(), pa.large_string())).to_pylist()
+                values = _quote_column(path, _text_array(path, table.values())).to_pylist()
                 lines = (f"_{label}\t\t\t{value}\n" for label, value in zip(table, values, strict=True))
                 file.write(f"data_{name}\n\n{''.join(lines)}\n\n")
                 continue
@@ -104,6 +105,32 @@ def to_arrow(values: "pd.Series[Any]") -> pa.Array:
 def to_series(values: pa.Array) -> "pd.Series[str]":
     """Convert an Arrow array of text to a column."""
     return pd.Series(pd.array(values, dtype=TEXT))
+
+
+def _text_array(path: Path, values: Iterable[str]) -> pa.Array:
+    try:
+        return pa.array(values, pa.large_string())
+    except UnicodeEncodeError as error:
+        name = " ".join(str(error.object).split())
+        raise InputError(
+            f"{path}: {name} is not UTF-8, which a STAR file must be: rename that file or folder"
+        ) from error
+
+
+def _utf8(path: Path, raw: bytes) -> bytes:
+    """Return text as UTF-8 with lines that end in a line feed. Raises InputError for UTF-16 and UTF-32."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise InputError(f"{path}: is UTF-16 or UTF-32 text: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    if not raw.isascii():
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            if NOT_LATIN_1.search(raw):
+                raise InputError(f"{path}: is not a STAR file (it is not text): give a STAR file") from error
+            warnings.warn(f"{path}: is not UTF-8: its text is read as Latin-1", stacklevel=2)
+            raw = raw.decode("latin-1").encode()
+    return raw if b"\n" in raw else raw.replace(b"\r", b"\n")
 
 
 def _table(path: Path, name: str, raw: bytes, at: int, end: int) -> pd.DataFrame:

@@ -7,6 +7,7 @@ LRW_FUZZ_SECONDS=S each for S seconds, drawn anew.
 import bz2
 import gzip
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from lrcore import io
 from lrcore.errors import InputError
-from lrcore.io import convert, cs_particles, cs_table, star_table, star_text
+from lrcore.io import convert, cs_particles, cs_table, job_folders, optics_groups, star_table, star_text
 from lrwidgets.cli._main import main
 from tests.fuzzing import fuzz_examples
 from tests.lrcore.io.conftest import Maker
@@ -50,6 +51,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Maker:
     make = Maker(tmp_path_factory.mktemp("project"))
     make.stack()
     main(["convert", str(make.star()), str(make.folder / "particles.cs")])
+    make.star("odd.star", optics=make.optics() | {"rlnImagePixelSize": [1.5, 1.6]})
+    (make.folder / "chosen").mkdir()
     mrcfile.write(make.folder / "map.mrc", np.ones((12, 12, 12), np.float32), voxel_size=1.5)
     plain = (make.folder / "map.mrc").read_bytes()
     (make.folder / "map.mrc.gz").write_bytes(gzip.compress(plain))
@@ -229,6 +232,111 @@ def test_cryosparc_groups(made: Maker, data: st.DataObject) -> None:
     path = made.folder / "fuzzed.csg"
     path.write_bytes(data.draw(damaged_text((made.folder / "particles.csg").read_text())))
     sound(io.read_particles, io.describe_file, cs_particles.read_half_maps, path=path)
+
+
+KINDS = ["i1", "<i8", ">u8", "f2", "f8", "S8", "S32", "U4", "U40", "?", ">f4", "<u2"]
+
+
+@st.composite
+def retyped_table(draw: st.DrawFn, table: np.ndarray) -> np.ndarray:
+    """Fields in types that scripts save, in a different order, with an axis more, or with a value that is none."""
+    kinds = {name: (table.dtype[name].base.str, table.dtype[name].shape) for name in table.dtype.names}
+    for name in draw(st.lists(st.sampled_from(sorted(kinds)), max_size=4)):
+        shape = kinds[name][1]
+        kinds[name] = (draw(st.sampled_from(KINDS)), draw(st.sampled_from([shape, shape, (*shape, 1), (1, *shape)])))
+    out = np.zeros(len(table), [(name, *kinds[name]) for name in draw(st.permutations(sorted(kinds)))])
+    with np.errstate(all="ignore"):
+        for name in table.dtype.names:
+            column = table[name].reshape(out[name].shape)
+            try:
+                out[name] = column
+            except ValueError:  # text that is no number
+                out[name] = 0
+    name = draw(st.sampled_from(sorted(kinds)))
+    value = draw(
+        st.sampled_from(["1.000000", "1e400", "-1", "nan", "\udce9", "0x10", "18446744073709551615", "", "1_0"])
+    )
+    if out[name].dtype.kind in "SU" and draw(st.booleans()):
+        out[name][draw(st.integers(0, len(out) - 1))] = (
+            value.encode(errors="replace") if out[name].dtype.kind == "S" else value
+        )
+    return out
+
+
+@fuzz_examples(60)
+@given(data=st.data())
+def test_cryosparc_types(made: Maker, data: st.DataObject) -> None:
+    path = made.folder / "fuzzed.cs"
+    with path.open("wb") as file:
+        np.save(file, data.draw(retyped_table(np.load(made.folder / "particles.cs"))), allow_pickle=False)
+    sound(io.read_particles, to_star, io.describe_file, select_first_group, path=path)
+
+
+def select_first_group(path: Path) -> None:
+    optics_groups.write_optics_groups(
+        path, path.parent / "chosen" / "out.star", optics_groups.GroupChoice(["0", "first"])
+    )
+
+
+@fuzz_examples(60)
+@given(data=st.data())
+def test_cryosparc_jobs(made: Maker, data: st.DataObject) -> None:
+    """Several outputs and passthrough files, with any slots and rows, of which some are damaged."""
+    table = np.load(made.folder / "particles.cs")
+    folder = made.folder / "J90"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    slots = sorted({name.partition("/")[0] for name in table.dtype.names} - {"uid"})
+    names = [f"J90_{name}" for name in ("particles", "passthrough_particles", "003_particles", "passthrough_excluded")]
+    names += ["particles_excluded", "passthrough_x", "J91_particles"]
+    files = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True))
+    for name in files:
+        chosen = data.draw(st.sets(st.sampled_from(slots)))
+        part = table[["uid", *(field for field in table.dtype.names if field.partition("/")[0] in chosen)]]
+        first, step = data.draw(st.integers(0, 20)), data.draw(st.sampled_from([1, -1, 2]))
+        with (folder / f"{name}.cs").open("wb") as file:
+            np.save(file, part[first::step].copy() if data.draw(st.booleans()) else part.copy())
+        if data.draw(st.integers(0, 4)) == 0:
+            (folder / f"{name}.cs").write_bytes(data.draw(damaged_bytes((folder / f"{name}.cs").read_bytes(), 400)))
+    readers: list[Callable[[Path], object]] = [io.read_particles, io.describe_file]
+    said = [complaint(reader, folder / f"{name}.cs") for name in files for reader in readers]
+    said.append(complaint(lambda path: io.read_particles(job_folders.find_job_files(path).particles), folder))
+    assert all(one is None or (str(folder) in one and len(one.splitlines()) == 1) for one in said)
+
+
+@fuzz_examples(60)
+@given(data=st.data())
+def test_star_encodings_and_forms(made: Maker, data: st.DataObject) -> None:
+    """Other encodings and forms of numbers, columns of tomography, and columns that are missing."""
+    text = (made.folder / data.draw(st.sampled_from(["particles.star", "odd.star"]))).read_text()
+    swap = st.sampled_from(
+        [("\n", "\r\n"), ("\n", "\r"), (" 1 ", " 1.000000 "), (" 0070 ", " é "), ("_rlnOriginXAngst", "_x"),
+         ("_rlnOriginYAngst", "_y"), ("_rlnPhaseShift", "_rlnTomoName"), ("_rlnImageName", "_rlnImage"),
+         ("_rlnPhaseShift", "_rlnCoordinateZ"), ("@stacks/", "@../é/stacks/"), ("@", ""), (" 16 2", " 16.0 3"),
+         (" 1.5 ", " 1.509 "), (" 1.5 ", " 1.5000001 ")]
+    )  # fmt: skip
+    for old, new in data.draw(st.lists(swap, max_size=3)):
+        text = text.replace(old, new, data.draw(st.sampled_from([1, -1])))
+    encoding = data.draw(st.sampled_from(["utf-8", "utf-8-sig", "latin-1", "utf-16", "utf-16-be", "utf-32", "cp437"]))
+    path = made.folder / "fuzzed.star"
+    path.write_bytes(data.draw(damaged_bytes(text.encode(encoding, errors="replace"))))
+    images = data.draw(st.sampled_from([None, made.folder, made.folder / "stacks"]))
+    sound(lambda path: io.read_particles(path, images), to_cryosparc, io.describe_file, select_first_group, path=path)
+
+
+@fuzz_examples(60)
+@given(data=st.data())
+def test_files_of_any_type(made: Maker, data: st.DataObject) -> None:
+    """The content of one type under the name of another, or of none."""
+    source = data.draw(st.sampled_from(["particles.star", "particles.cs", "particles.csg", "map.mrc", "map.mrc.gz"]))
+    raw = (made.folder / source).read_bytes()[: data.draw(st.sampled_from([None, None, 0, 1, 7, 900, 1100]))]
+    raw = data.draw(st.sampled_from([b"", b"", b"\x95CSDAT", b"\xef\xbb\xbf", b"\n"])) + raw
+    suffix = data.draw(
+        st.sampled_from(["", ".txt", ".star", ".cs", ".csg", ".mrc", ".npy", ".star.gz", ".mrc.gz", ".gz"])
+    )
+    path = made.folder / f"fuzzed{suffix}"
+    path.write_bytes(data.draw(damaged_bytes(raw, 300)))
+    sound(io.read_particles, io.describe_file, select_first_group, path=path)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
