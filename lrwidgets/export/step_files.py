@@ -63,8 +63,7 @@ def write_step(
 
     Returns
     -------
-    list[Path]
-        The paths that were written.
+    The paths that were written.
 
     Raises
     ------
@@ -164,8 +163,7 @@ def write_step_maps(folder: Path, job: Job, first: Step, step: Step) -> list[Pat
 
     Returns
     -------
-    list[Path]
-        The paths that were written.
+    The paths of the four files.
 
     Raises
     ------
@@ -187,13 +185,7 @@ def write_chimerax_scene(folder: Path, job: Job, steps: tuple[Step, ...]) -> lis
 
     Returns
     -------
-    list[Path]
-        The paths that were written.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be created or a file cannot be written.
+    The paths that were written; what is raised is said in `write_step_maps`.
     """
     step = steps[-1]
     motions = None if len(steps) < 2 else principal_motions(job, estimate_motion(job, step, steps[-2]))

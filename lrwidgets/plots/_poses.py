@@ -70,8 +70,7 @@ def uncertainty(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Parameters
     ----------
-    tree : results, as `Session.results` returns them
-    narrow : draw for a side panel
+    tree, narrow : see `lrwidgets.plots.fsc`
 
     Returns
     -------
@@ -157,8 +156,7 @@ def directions(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Parameters
     ----------
-    tree : results, as `Session.results` returns them
-    narrow : draw for a side panel
+    tree, narrow : see `lrwidgets.plots.fsc`
 
     Returns
     -------

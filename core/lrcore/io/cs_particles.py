@@ -64,14 +64,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
     Parameters
     ----------
     path : .cs or .csg file
-    images_dir : folder in which stacks are searched first
-        Then follow the folder of the file and the folders above it (the project folder).
-    split : require half sets
-        False to read particles without; all are then in half set 1.
-
-    Returns
-    -------
-    Particles
+    images_dir, split : see `lrcore.io.read_particles`
 
     Raises
     ------

@@ -48,14 +48,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
     Parameters
     ----------
     path : STAR file
-    images_dir : folder in which stacks are searched first
-        Then follow the folder of the file and the folders above it (the RELION project).
-    split : require half sets
-        False to read particles without; all are then in half set 1.
-
-    Returns
-    -------
-    Particles
+    images_dir, split : see `lrcore.io.read_particles`
 
     Raises
     ------
@@ -147,9 +140,7 @@ def write_particles(
     Parameters
     ----------
     path : file to write
-    particles : n particles
-    poses : their n new poses
-    extra : column name (lrw…) → (n,) values of additional columns
+    particles, poses, extra : see `lrcore.io.write_particles`
 
     Raises
     ------

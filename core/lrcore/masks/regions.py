@@ -63,10 +63,8 @@ def dilate(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
 
     Parameters
     ----------
-    inside : (n, n, n) bool
-        The set of voxels.
-    pixel_size_A
-        Voxel size in Å.
+    inside, pixel_size_A
+        The set of voxels, (n, n, n) bool, and the voxel size in Å.
     radius_A
         Distance in Å.
     """

@@ -299,6 +299,7 @@ def undo_recentring(particles: Particles, path: Path, images_dir: Path | None) -
     Returns
     -------
     Particles
+        With the images, box and centre from before the recentring.
 
     Raises
     ------
