@@ -64,12 +64,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
     Parameters
     ----------
     path : .cs or .csg file
-    images_dir, split : see `lrcore.io.read_particles`
-
-    Raises
-    ------
-    InputError
-        If anything that a local refinement needs is missing or invalid; one line that names file, field and row.
+    images_dir, split : see `lrcore.io.read_particles`, which also says what is raised
     """
     source = read_source(Path(path))
     path, table = source.path, source.table
