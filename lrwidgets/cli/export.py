@@ -18,4 +18,4 @@ def export(arguments: Namespace) -> None:
     with Session.open(arguments.run, write=False) as session:
         node = find_node(session, arguments.run, arguments.iteration)
         for path in session.export(node=node.id, **targets):
-            printer.report(f"wrote {path} (iteration {node.iteration})", "written", path=path, node=node.id)
+            printer.report_file(path, f"iteration {node.iteration}", node=node.id)
