@@ -123,7 +123,7 @@ class StoredSteps:
                 warnings.warn(f"{error}; without images there is no verdict on which step is better", stacklevel=2)
         return compare_steps(first, second, scores)
 
-    def uncertainty(self, node: str | None = None, tell: Callable[[Progress], None] = lambda _: None) -> xr.Dataset:
+    def uncertainty(self, node: str | None = None, report: Callable[[Progress], None] = lambda _: None) -> xr.Dataset:
         """Return the pose uncertainty of a step: the group /uncertainty of the results.
 
         It is estimated by drawing poses from their posterior under the other half set's map, which takes as long as a
@@ -132,7 +132,7 @@ class StoredSteps:
         Parameters
         ----------
         node : id of the step; the present step by default
-        tell : called with each Progress event
+        report : called with each Progress event
 
         Returns
         -------
@@ -145,7 +145,7 @@ class StoredSteps:
             If the step is the start, whose poses were not searched, or if there is no such step.
         """
         chosen = self._require_store().node(node or self._state.node)
-        return stored_or_computed(self._require_store(), chosen, self.job_of(chosen), self._make_backend(), tell)
+        return stored_or_computed(self._require_store(), chosen, self.job_of(chosen), self._make_backend(), report)
 
     def job_of(self, node: StepNode) -> Job:
         """Return the job that a step was run with.
