@@ -27,9 +27,8 @@ from lrcore.io.cs_table import (
 from lrcore.io.paths import (
     atomic_write,
     find_in_parent_folders,
-    find_stacks,
-    missing_stack_message,
     refuse_to_overwrite_inputs,
+    require_stacks,
     stack_name_from_folder,
 )
 from lrcore.io.row_groups import factorize_text, group_identical_rows
@@ -309,16 +308,8 @@ def _shortest_decimals(values: Float64) -> Float64:
 def _images(source: CsSource, images_dir: Path | None) -> ImageSource:
     table = source.table
     names, stack = factorize_text(table["blob/path"])
-    found = find_stacks(decode_text(names), source.path.parent, images_dir)
-    if None in found:
-        number = found.index(None)
-        row = int(np.argmax(stack == number)) + 1
-        raise InputError(
-            f"{source.path}: row {row}: {missing_stack_message(decode_text(names)[number])}: "
-            "give the CryoSPARC project folder with --images DIR"
-        )
     return ImageSource(
-        stacks=tuple(one for one in found if one is not None),
+        stacks=require_stacks(source.path, decode_text(names), stack, images_dir, "the CryoSPARC project folder"),
         stack=stack.astype(np.int32),
         index=table["blob/idx"].astype(np.int64),
         sign=_numbers(source, "blob/sign", 1.0).astype(np.float32),
