@@ -163,7 +163,7 @@ def write_step_maps(folder: Path, job: Job, first: Step, step: Step) -> list[Pat
 
     Returns
     -------
-    The paths of the four files.
+    The paths of the files.
 
     Raises
     ------
