@@ -18,39 +18,44 @@ SNR, HINGE_SD_DEG = 0.07, 4.0
 
 @dataclass(frozen=True)
 class Example:
-    """The files of an example: a particle of two bodies, B hinged to A. The consensus poses are those of body A."""
+    """The files of an example: a particle of two bodies, B hinged to A. The consensus poses are those of body A.
+
+    Attributes
+    ----------
+    folder
+        Folder of all files.
+    particles
+        Particles with their consensus poses, the input of a refinement (STAR).
+    true_particles
+        Particles with the true poses of body B (STAR).
+    mask, whole_mask
+        Soft masks of body B and of both bodies.
+    true_map
+        Density of body B that was simulated.
+    half_maps
+        Half maps reconstructed with the consensus poses.
+    """
 
     folder: Path
+    particles: Path
+    true_particles: Path
+    mask: Path
+    whole_mask: Path
+    true_map: Path
+    half_maps: tuple[Path, Path]
 
-    @property
-    def particles(self) -> Path:
-        """Particles with their consensus poses, the input of a refinement (STAR)."""
-        return self.folder / "particles.star"
-
-    @property
-    def true_particles(self) -> Path:
-        """Particles with the true poses of body B (STAR)."""
-        return self.folder / "truth_b.star"
-
-    @property
-    def mask(self) -> Path:
-        """Soft mask of body B."""
-        return self.folder / "mask_b.mrc"
-
-    @property
-    def whole_mask(self) -> Path:
-        """Soft mask of both bodies."""
-        return self.folder / "mask_full.mrc"
-
-    @property
-    def true_map(self) -> Path:
-        """Density of body B that was simulated."""
-        return self.folder / "gt_b.mrc"
-
-    @property
-    def half_maps(self) -> tuple[Path, Path]:
-        """Half maps reconstructed with the consensus poses."""
-        return self.folder / "half1.mrc", self.folder / "half2.mrc"
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Example":
+        """Return the example whose files are in a folder."""
+        return cls(
+            folder=folder,
+            particles=folder / "particles.star",
+            true_particles=folder / "truth_b.star",
+            mask=folder / "mask_b.mrc",
+            whole_mask=folder / "mask_full.mrc",
+            true_map=folder / "gt_b.mrc",
+            half_maps=(folder / "half1.mrc", folder / "half2.mrc"),
+        )
 
 
 def make_example(folder: str | Path = "example", particles: int = PARTICLES) -> Example:
@@ -71,12 +76,12 @@ def make_example(folder: str | Path = "example", particles: int = PARTICLES) -> 
     InputError
         If the folder cannot be written, or exists with other content.
     """
-    example = Example(Path(folder).absolute())
+    example = Example.in_folder(Path(folder).absolute())
     if example.folder.exists():
         if not all(path.exists() for path in (example.particles, example.mask, *example.half_maps)):
             raise InputError(f"{example.folder}: exists already and is not an example: choose another folder")
         return example
-    partial = Example(example.folder.with_name(f".{example.folder.name}.partial"))
+    partial = Example.in_folder(example.folder.with_name(f".{example.folder.name}.partial"))
     shutil.rmtree(partial.folder, ignore_errors=True)
     simulated = simulate_flexible_particle(
         partial.folder, n=particles, box=BOX, pixel_size_A=PIXEL_A, snr=SNR, hinge_sd_deg=HINGE_SD_DEG

@@ -20,6 +20,15 @@ os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, min(4, len(os.sched_getaff
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """With several processes, each kernel is compiled by one of them; see `tests.compiling`."""
+    workers = getattr(config, "workerinput", None)
+    if workers is not None:
+        from tests.compiling import compile_in_turn  # imported here, since it imports Numba
+
+        compile_in_turn(workers["testrunuid"])
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests in the same way in every process; see `tests.distribution`."""

@@ -16,8 +16,8 @@ from pathlib import Path
 def wait_for_turn(run: str, alone: bool) -> Iterator[None]:
     """Wait for this test's turn among the processes of one test run, and hold it."""
     with (
-        _file_lock(f"{run}.door", fcntl.LOCK_EX) as door,
-        _file_lock(f"{run}.room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH),
+        file_lock(f"{run}.door", fcntl.LOCK_EX) as door,
+        file_lock(f"{run}.room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH),
     ):
         fcntl.flock(door, fcntl.LOCK_UN)
         yield
@@ -25,7 +25,7 @@ def wait_for_turn(run: str, alone: bool) -> Iterator[None]:
 
 def remove_lock_files(run: str) -> None:
     """Remove the files of a test run that has ended."""
-    for name in ("door", "room"):
+    for name in ("door", "room", "compiler"):
         _path(f"{run}.{name}").unlink(missing_ok=True)
 
 
@@ -34,7 +34,8 @@ def _path(name: str) -> Path:
 
 
 @contextmanager
-def _file_lock(name: str, kind: int) -> Iterator[int]:
+def file_lock(name: str, kind: int) -> Iterator[int]:
+    """Hold a lock that the processes of a test run share; kind: fcntl.LOCK_EX or LOCK_SH."""
     file = os.open(_path(name), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, kind)

@@ -10,22 +10,13 @@ from types import ModuleType
 from typing import Any
 
 from docutils import nodes
+from public_modules import PUBLIC_MODULES
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-PUBLIC_MODULES = (
-    "lrcore",
-    "lrcore.io",
-    "lrcore.masks",
-    "lrcore.maps",
-    "lrcore.simulation",
-    "lrwidgets",
-    "lrwidgets.plots",
-    "lrwidgets.jupyter",
-)
 PACKAGES = (("core/lrcore", "lrcore"), ("lrwidgets", "lrwidgets"))
 
 ARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[([~\w.]+)\]\]")

@@ -6,7 +6,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lrcore.compute.backend import get_backend
+from lrcore.compute.backend import Backend, get_backend
 from lrcore.records import IterationSummary, Progress, Step
 from lrcore.refinement.geometry import search_geometry
 from lrcore.refinement.iteration import run_iteration
@@ -25,10 +25,7 @@ FIXED = ("reference", "reconstruct", "fsc")
 def run(options: BenchmarkOptions) -> Iterator[Measurement]:
     """Measure the first iteration, in which all particles use the lattice search, and the iteration after it."""
     n = 1000 if options.quick else 4000
-    options.report(f"simulating {n} particles")
-    job = make_benchmark_data(options.folder, n, SETTING).job
-    warm_up()
-    backend = get_backend("cpu", options.threads)
+    job, backend = simulated_job(options, n)
     first = last_step(start(job, backend))
     last = first
     for name in ("first iteration", "later iteration"):
@@ -64,6 +61,14 @@ def rates(steps: list[Step], n: int, parameters: dict[str, Any]) -> Iterator[Mea
         yield Measurement("step", name, seconds, "s", parameters)
     whole = statistics.median(seconds_in_stages(summary, summary.seconds) for summary in summaries)
     yield Measurement("step", "whole iteration", n / whole, "particles/s", parameters)
+
+
+def simulated_job(options: BenchmarkOptions, n: int, more: str = "") -> tuple[Job, Backend]:
+    """Simulate n particles at the reference setting, saying so and what `more` is done, and warm up a backend."""
+    options.report(f"simulating {n} particles{more}")
+    job = make_benchmark_data(options.folder, n, SETTING).job
+    warm_up()
+    return job, get_backend("cpu", options.threads)
 
 
 def seconds_in_stages(summary: IterationSummary, stages: Iterable[str]) -> float:

@@ -19,7 +19,14 @@ from lrcore.refinement.job import Job
 from lrcore.refinement.reference import make_reference, outside_density
 from lrcore.refinement.start import start
 from lrcore.simulation.benchmark_data import make_benchmark_data, synthetic_start
-from lrwidgets.bench.iteration import EXPECTATION, last_step, seconds_in_stages, warm_up, workload_parameters
+from lrwidgets.bench.iteration import (
+    EXPECTATION,
+    last_step,
+    seconds_in_stages,
+    simulated_job,
+    warm_up,
+    workload_parameters,
+)
 from lrwidgets.bench.kernels import SETTING
 from lrwidgets.bench.measurement import BenchmarkOptions, Measurement
 from lrwidgets.text.parameters import edit_spec
@@ -31,10 +38,7 @@ MEMORY_PER_VOXEL = 150
 def particles(options: BenchmarkOptions) -> Iterator[Measurement]:
     """Measure the time per particle of a first iteration, with and without the stages of fixed cost."""
     counts = (500, 2000) if options.quick else (1000, 2000, 4000, 8000, 16000)
-    options.report(f"simulating {counts[-1]} particles")
-    job = make_benchmark_data(options.folder, counts[-1], SETTING).job
-    warm_up()
-    backend = get_backend("cpu", options.threads)
+    job, backend = simulated_job(options, counts[-1])
     for n in counts:
         options.report(f"{n} particles")
         fewer = replace(job, particles=job.particles.select(np.arange(n)))

@@ -9,14 +9,12 @@ from lrcore.analysis.held_out_likelihood import held_out
 from lrcore.analysis.input_audit import audit_input
 from lrcore.analysis.motion_estimate import estimate_motion
 from lrcore.analysis.pose_uncertainty import uncertainty
-from lrcore.compute.backend import Backend, get_backend
+from lrcore.compute.backend import Backend
 from lrcore.records import Step
 from lrcore.refinement.iteration import run_iteration
 from lrcore.refinement.job import Job
 from lrcore.refinement.start import start
-from lrcore.simulation.benchmark_data import make_benchmark_data
-from lrwidgets.bench.iteration import last_step, warm_up, workload_parameters
-from lrwidgets.bench.kernels import SETTING
+from lrwidgets.bench.iteration import last_step, simulated_job, workload_parameters
 from lrwidgets.bench.measurement import BenchmarkOptions, Measurement, median_seconds
 from lrwidgets.session.advice import HELD_OUT_IMAGES
 
@@ -27,10 +25,7 @@ COMPARED_IMAGES = 2000
 def run(options: BenchmarkOptions) -> Iterator[Measurement]:
     """Measure the analyses after two iterations, and the estimation of the prior within an iteration."""
     n = 500 if options.quick else 4000
-    options.report(f"simulating {n} particles, and two iterations")
-    job = make_benchmark_data(options.folder, n, SETTING).job
-    warm_up()
-    backend = get_backend("cpu", options.threads)
+    job, backend = simulated_job(options, n, ", and two iterations")
     steps = [last_step(start(job, backend))]
     for _ in range(2):
         steps.append(last_step(run_iteration(job, steps[0], steps[-1], backend)))

@@ -27,7 +27,7 @@ def advise(arguments: Namespace) -> None:
     printer.report("\n".join(lines), "advice", findings=[_fields(finding) for finding in advice])
     if arguments.mask_out:
         io.write_volume(arguments.mask_out, masks[0])
-        printer.report(f"wrote {arguments.mask_out}", "written", path=arguments.mask_out)
+        printer.report_file(arguments.mask_out)
 
 
 def _lines(finding: Finding) -> Iterator[str]:

@@ -37,4 +37,4 @@ def convert(arguments: Namespace) -> None:
         if "blob/sign" in group.fields and (group.table["blob/sign"] < 0).any():
             warnings.warn(f"{target}: {INVERTED}", stacklevel=2)
         star_text.write_blocks(target, conversion.cs_to_star(group, arguments.plain))
-    Printer(arguments.json).report(f"wrote {target} ({count} particles)", "written", path=target, particles=count)
+    Printer(arguments.json).report_file(target, f"{count} particles", particles=count)

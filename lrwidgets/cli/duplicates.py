@@ -29,11 +29,9 @@ def duplicates(arguments: Namespace) -> None:
         distinct = kept.select(find_repeated_places(kept, coordinates, arguments.distance).keep)
         near, kept = len(kept) - len(distinct), distinct
     io.write_particles(arguments.out, kept, kept.poses)
-    Printer(arguments.json).report(
-        f"wrote {arguments.out} ({len(kept)} of {len(particles)} particles; removed: {repeated} repeated images, "
-        f"{near} close neighbours)",
-        "written",
-        path=arguments.out,
+    Printer(arguments.json).report_file(
+        arguments.out,
+        f"{len(kept)} of {len(particles)} particles; removed: {repeated} repeated images, {near} close neighbours",
         particles=len(kept),
         same_image=repeated,
         same_place=near,

@@ -13,10 +13,9 @@ def expand(arguments: Namespace) -> None:
     out = expand_symmetry(particles, arguments.symmetry)
     io.write_particles(arguments.out, out, out.poses)
     copies = len(out) // len(particles)
-    Printer(arguments.json).report(
-        f"wrote {arguments.out} ({len(particles)} particles, {copies} copies of each: refine them in C1)",
-        "written",
-        path=arguments.out,
+    Printer(arguments.json).report_file(
+        arguments.out,
+        f"{len(particles)} particles, {copies} copies of each: refine them in C1",
         particles=len(particles),
         copies=copies,
     )

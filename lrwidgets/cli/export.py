@@ -18,7 +18,7 @@ def export(arguments: Namespace) -> None:
     with Session.open(arguments.run, write=False) as session:
         node = find_node(session, arguments.run, arguments.iteration)
         notes = list[str]()
-        for path in session.export(node=node.id, tell=notes.append, **targets):
-            printer.report(f"wrote {path} (iteration {node.iteration})", "written", path=path, node=node.id)
+        for path in session.export(node=node.id, report=notes.append, **targets):
+            printer.report_file(path, f"iteration {node.iteration}", node=node.id)
     for note in dict.fromkeys(notes):
         printer.report(note, "note", message=note)

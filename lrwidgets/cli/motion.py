@@ -37,7 +37,7 @@ def motion(arguments: Namespace) -> None:
     _print_motions(printer, motions)
     if arguments.out is not None:
         write_netcdf(arguments.out, xr.DataTree(motions))
-        printer.report(f"wrote {arguments.out}", "written", path=arguments.out)
+        printer.report_file(arguments.out)
     if arguments.plot is not None:
         from lrwidgets import plots
 
@@ -59,8 +59,7 @@ def _write_maps(
         else:
             count += 1
     printer.close()
-    text = f"wrote {arguments.maps} ({count} files; open the .cxc in ChimeraX to play them)"
-    printer.report(text, "written", path=arguments.maps, files=count)
+    printer.report_file(arguments.maps, f"{count} files; open the .cxc in ChimeraX to play them", files=count)
 
 
 def _print_motions(printer: Printer, motions: xr.Dataset) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -55,6 +56,10 @@ class Printer:
     def report(self, text: str, event: str, **fields: Any) -> None:
         """Print a text or, with --json, an event with its fields."""
         self.print_line(json_line(event, **fields) if self.as_json else text)
+
+    def report_file(self, path: Path, note: str = "", **fields: Any) -> None:
+        """Print that a file or folder has been written, with a note about it or, with --json, with fields."""
+        self.report(f"wrote {path}" + (f" ({note})" if note else ""), "written", path=path, **fields)
 
     def note(self, text: str) -> None:
         """Print a line for people on stderr, apart from the results."""

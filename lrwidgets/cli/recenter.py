@@ -74,11 +74,9 @@ def recenter(arguments: Namespace) -> None:
             io.write_volume(out / name, recentre_map(volume, frame))
         io.write_particles(table, moved, moved.poses)
     x, y, z = frame.point
-    Printer(arguments.json).report(
-        f"wrote {out} ({len(moved)} particles, box {frame.original_box} → {frame.box}, "
-        f"centre moved by {x}, {y}, {z} px)",
-        "written",
-        path=out,
+    Printer(arguments.json).report_file(
+        out,
+        f"{len(moved)} particles, box {frame.original_box} → {frame.box}, centre moved by {x}, {y}, {z} px",
         particles=len(moved),
         box=frame.box,
         point_px=frame.point,

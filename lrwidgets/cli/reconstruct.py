@@ -34,4 +34,4 @@ def reconstruct(arguments: Namespace) -> None:
                 io.write_volume(arguments.out, event)
     finally:
         printer.close()
-    printer.report(f"wrote {arguments.out} ({count} particles)", "written", path=arguments.out, particles=count)
+    printer.report_file(arguments.out, f"{count} particles", particles=count)

@@ -88,10 +88,9 @@ def _select_from_run(arguments: Namespace) -> None:
     io.write_particles(arguments.out, job.particles.select(rows), step.expectation.poses.select(rows), columns)
     dropped = {name: int((~within).sum()) for name, within in kept.items()}
     counts = ", ".join(f"{count} by --{name.replace('_', '-')}" for name, count in dropped.items())
-    Printer(arguments.json).report(
-        f"wrote {arguments.out} ({len(rows)} of {len(job.particles)} particles; dropped: {counts})",
-        "written",
-        path=arguments.out,
+    Printer(arguments.json).report_file(
+        arguments.out,
+        f"{len(rows)} of {len(job.particles)} particles; dropped: {counts}",
         particles=len(rows),
         dropped=dropped,
     )

@@ -58,11 +58,10 @@ def subtract(arguments: Namespace) -> None:
     with _table(arguments.out, table_suffix(particles), [".mrcs"]) as table:
         first = _write_subtracted(table, data, arguments, printer)
     kept = power_share_in_mask(first, data.job.mask)
-    printer.report(
-        f"wrote {table} ({len(particles)} particles; {kept:.0%} of the density's power is inside the mask and kept, "
-        "the rest is subtracted)",
-        "written",
-        path=table,
+    printer.report_file(
+        table,
+        f"{len(particles)} particles; {kept:.0%} of the density's power is inside the mask and kept, the rest is "
+        "subtracted",
         particles=len(particles),
         kept=kept,
     )
@@ -134,9 +133,7 @@ def _restore(arguments: Namespace, printer: Printer) -> None:
     with _table(a.out, table_suffix(particles), []) as table:
         out = restore_original_images(particles, table, a.images)
         io.write_particles(table, out, out.poses)
-    printer.report(
-        f"wrote {table} ({len(out)} particles with their original images)", "written", path=table, particles=len(out)
-    )
+    printer.report_file(table, f"{len(out)} particles with their original images", particles=len(out))
 
 
 def _particles_at_last_poses(run: Path) -> Particles:

@@ -38,7 +38,7 @@ def uncertainty(arguments: Namespace) -> None:
     printer.report("\n".join(lines), "uncertainty", node=node.id, **numbers)
     if arguments.out is not None:
         write_netcdf(arguments.out, xr.DataTree(result))
-        printer.report(f"wrote {arguments.out}", "written", path=arguments.out)
+        printer.report_file(arguments.out)
     if arguments.plot is not None:
         from lrwidgets import plots
 

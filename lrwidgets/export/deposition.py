@@ -25,7 +25,7 @@ README_FILE = "README.md"
 
 
 def write_deposition(
-    folder: Path, job: Job, before: Step | None, step: Step, tell: Callable[[str], None] = lambda _: None
+    folder: Path, job: Job, before: Step | None, step: Step, report: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
     """Write half1.mrc, half2.mrc, sharpened.mrc, mask.mrc, fsc.xml and README.md.
 
@@ -38,7 +38,7 @@ def write_deposition(
     job : the job that the step was run with
     before : the step that it was computed from; None for a start
     step : the step
-    tell : called with the sentence about the B-factor
+    report : called with the sentence about the B-factor
 
     Returns
     -------
@@ -53,7 +53,7 @@ def write_deposition(
     origin = job.mask.header_origin_A
     halves = [replace(half, header_origin_A=origin) for half in (step.half_maps.first, step.half_maps.second)]
     mask = job.mask if before is None else mask_for_next_iteration(job, before)
-    sharpened = try_to_sharpen(job, step, tell)
+    sharpened = try_to_sharpen(job, step, report)
     name, primary = (SHARPENED_FILE, sharpened[0]) if sharpened else ("map.mrc", final_map(job, step))
     volumes = {"half1.mrc": halves[0], "half2.mrc": halves[1], name: primary, "mask.mrc": mask}
     for file, volume in volumes.items():

@@ -37,7 +37,7 @@ def sharpen_step(job: Job, step: Step) -> tuple[Volume, Guinier]:
     return Volume(data, first.pixel_size_A, job.mask.header_origin_A), plot
 
 
-def try_to_sharpen(job: Job, step: Step, tell: Callable[[str], None]) -> tuple[Volume, Guinier] | None:
+def try_to_sharpen(job: Job, step: Step, report: Callable[[str], None]) -> tuple[Volume, Guinier] | None:
     """Return the result of `sharpen_step`, or None with a warning if the resolution is too low; tell the B-factor."""
     try:
         volume, plot = sharpen_step(job, step)
@@ -50,7 +50,7 @@ def try_to_sharpen(job: Job, step: Step, tell: Callable[[str], None]) -> tuple[V
         )
         return None
     coarse, fine = plot.range_A
-    tell(
+    report(
         f"{SHARPENED_FILE}: B-factor {plot.bfactor_A2:.1f} Å², fitted from {coarse:.3g} to {fine:.3g} Å "
         f"(correlation {plot.correlation:.3f})"
     )

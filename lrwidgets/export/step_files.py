@@ -53,7 +53,7 @@ def write_step(
     before: Callable[[], tuple[Step, ...]],
     tree: Callable[[], xr.DataTree],
     drawn: xr.Dataset | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write a step to the given targets.
 
@@ -65,12 +65,11 @@ def write_step(
     before : returns the start of the run and the step's parent (one step if they are the same, none for a start)
     tree : returns all results up to the step
     drawn : the step's group /uncertainty, if it has been computed
-    tell : called with a sentence about what was written, such as the B-factor of the sharpened map
+    report : called with a sentence about what was written, such as the B-factor of the sharpened map
 
     Returns
     -------
-    list[Path]
-        The paths that were written.
+    The paths that were written.
 
     Raises
     ------
@@ -88,10 +87,10 @@ def write_step(
             written.append(paths[name])
     if {"maps", "chimerax", "deposit"} & set(paths):
         steps = (*before(), step)
-        written += write_step_maps(paths["maps"], job, steps[0], step, tell) if "maps" in paths else []
+        written += write_step_maps(paths["maps"], job, steps[0], step, report) if "maps" in paths else []
         written += write_chimerax_scene(paths["chimerax"], job, steps) if "chimerax" in paths else []
         parent = steps[-2] if len(steps) > 1 else None
-        written += write_deposition(paths["deposit"], job, parent, step, tell) if "deposit" in paths else []
+        written += write_deposition(paths["deposit"], job, parent, step, report) if "deposit" in paths else []
     if "fsc_xml" in paths:
         write_fsc_xml(paths["fsc_xml"], step.fsc[KIND])
         written.append(paths["fsc_xml"])
@@ -162,7 +161,7 @@ def _second_mode(expectation: Expectation) -> dict[str, npt.NDArray[Any]]:
 
 
 def write_step_maps(
-    folder: Path, job: Job, first: Step, step: Step, tell: Callable[[str], None] = lambda _: None
+    folder: Path, job: Job, first: Step, step: Step, report: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
     """Write the half maps, the final map and the mask of a step.
 
@@ -177,12 +176,11 @@ def write_step_maps(
     job : the job that the step was run with
     first : the start of its run
     step : the step
-    tell : called with the sentence about the B-factor
+    report : called with the sentence about the B-factor
 
     Returns
     -------
-    list[Path]
-        The paths that were written.
+    The paths of the files.
 
     Raises
     ------
@@ -191,7 +189,7 @@ def write_step_maps(
     """
     volumes = {"half1.mrc": step.half_maps.first, "half2.mrc": step.half_maps.second}
     volumes |= _step_volumes(job, first, step)
-    if sharpened := try_to_sharpen(job, step, tell):
+    if sharpened := try_to_sharpen(job, step, report):
         volumes[SHARPENED_FILE] = sharpened[0]
     return _write_maps(folder, volumes)
 
@@ -207,13 +205,7 @@ def write_chimerax_scene(folder: Path, job: Job, steps: tuple[Step, ...]) -> lis
 
     Returns
     -------
-    list[Path]
-        The paths that were written.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be created or a file cannot be written.
+    The paths that were written; what is raised is said in `write_step_maps`.
     """
     step = steps[-1]
     motions = None if len(steps) < 2 else principal_motions(job, estimate_motion(job, step, steps[-2]))

@@ -60,11 +60,11 @@ class ExportModel:
 
 
 def export_step(
-    session: Session, folder: str, chosen: list[str], tell: Callable[[str], None] = lambda _: None
+    session: Session, folder: str, chosen: list[str], report: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
     """Export the chosen kinds into a folder, which is made if it does not exist; return the paths written.
 
-    tell: called with a sentence about what was written, such as the B-factor of the sharpened map.
+    report: called with a sentence about what was written, such as the B-factor of the sharpened map.
     Raises InputError if no folder is given, something cannot be written, or a source is in the way.
     """
     if not folder.strip():
@@ -72,4 +72,4 @@ def export_step(
     base = Path(folder.strip())
     targets: ExportTargets = {}
     targets.update({name: base / EXPORT_FILE_NAMES[name] for name in chosen})  # type: ignore[typeddict-item]
-    return session.export(tell=tell, **targets)
+    return session.export(report=report, **targets)

@@ -39,14 +39,30 @@ APPLIED = "in use from the next iteration"
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """Settings of the mask controls. Lengths in Å; 0 components: all; 0 resolution: unknown.
+    """Settings of the mask controls.
 
     Attributes
     ----------
-    found
-        Whether the threshold is found automatically.
+    lowpass_A
+        Low-pass of the map before the threshold, in Å; 0 for none.
+    threshold, found
+        Threshold of the low-passed map, and whether it is found automatically instead.
+    region
+        "dense" for the density above the threshold, "within" for that inside the shapes, "shapes" for whole shapes.
+    components
+        Number of the largest connected parts to keep; 0 for all.
     at_A
         Point (x, y, z) in Å from the box centre whose part is kept, or None.
+    dilate_A
+        Dilation in Å; negative for an erosion.
+    fill
+        Whether holes are filled.
+    soft_A
+        Width of the soft edge in Å.
+    resolution_A
+        Resolution in Å that the refinement is expected to reach, for the check of the edge; 0 if unknown.
+    invert
+        Whether the mask is inverted, after all other operations.
     drawn, atoms, joined
         Shapes drawn with the mouse, models, and masks to combine with.
     """

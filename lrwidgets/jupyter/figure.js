@@ -88,30 +88,30 @@ function render({ model, el }) {
   }
 
   function saveSvg() {
-    asked = false;
-    if (!wished || !model.get("svg").byteLength) return;
+    requested = false;
+    if (!saveWhenReady || !model.get("svg").byteLength) return;
     save(model.get("svg"), "image/svg+xml", `${model.get("name")}.svg`);
-    wished = false;
+    saveWhenReady = false;
   }
 
-  // Asked for as soon as the pointer nears the button: a browser lets a page save only soon after a click.
-  function ask() {
-    if (asked || model.get("svg").byteLength) return;
-    asked = true;
-    model.set("wish", `svg ${performance.now()}`);
+  // Requested as soon as the pointer nears the button: a browser lets a page save only soon after a click.
+  function requestSvg() {
+    if (requested || model.get("svg").byteLength) return;
+    requested = true;
+    model.set("request", `svg ${performance.now()}`);
     model.save_changes();
   }
 
-  let wished = false, asked = false;
+  let saveWhenReady = false, requested = false;
   stage.addEventListener("pointermove", point);
   stage.addEventListener("pointerleave", () => (mark.hidden = value.hidden = true));
   png.addEventListener("click", () => save(model.get("png"), "image/png", `${model.get("name")}.png`));
   svg.addEventListener("click", () => {
-    wished = true;
+    saveWhenReady = true;
     saveSvg();
-    ask();
+    requestSvg();
   });
-  for (const event of ["pointerenter", "focus"]) svg.addEventListener(event, ask);
+  for (const event of ["pointerenter", "focus"]) svg.addEventListener(event, requestSvg);
   copy.addEventListener("click", () => navigator.clipboard?.writeText(model.get("code")));
   model.on("change:png", draw);
   model.on("change:svg", saveSvg);

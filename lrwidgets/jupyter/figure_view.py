@@ -35,7 +35,7 @@ class FigureView(anywidget.AnyWidget):
         Description of the figure, and name of saved files.
     code
         Python that gives the data.
-    wish, svg
+    request, svg
         Request of the browser, "svg N", and the reply.
     """
 
@@ -46,7 +46,7 @@ class FigureView(anywidget.AnyWidget):
     title = t.Unicode("").tag(sync=True)
     name = t.Unicode("figure").tag(sync=True)
     code = t.Unicode("").tag(sync=True)
-    wish = t.Unicode("").tag(sync=True)
+    request = t.Unicode("").tag(sync=True)
     svg = t.Bytes(b"").tag(sync=True)
 
     def __init__(self, panel: Panel, **traits: Any) -> None:
@@ -54,7 +54,7 @@ class FigureView(anywidget.AnyWidget):
         super().__init__(**traits)
         self._panel = panel
         self._figure: Figure | None = None
-        self.observe(self._wished, "wish")
+        self.observe(self._send_svg, "request")
 
     def show_figure(
         self, make: Callable[[], Figure], title: str, name: str, code: str | Callable[[], str] = ""
@@ -84,7 +84,7 @@ class FigureView(anywidget.AnyWidget):
 
         self._panel.latest.submit(drawn, show, (id(self), "figure"))
 
-    def _wished(self, _: Any) -> None:
+    def _send_svg(self, _: Any) -> None:
         figure = self._figure
 
         def drawn() -> bytes:

@@ -1,4 +1,4 @@
-// Three linked slices through a map: everything that moves is drawn here, and the kernel is told at most 20 times
+// Three linked slices through a map: everything that moves is drawn here, and the kernel is notified at most 20 times
 // a second. Coordinates are voxels (x, y, z) of the map, whose voxel i reaches from i - 1/2 to i + 1/2; y and z point up.
 
 const PANES = [
@@ -308,13 +308,13 @@ class View {
   }
 
   draw() {
-    if (this.asked) return;
-    this.asked = requestAnimationFrame(() => this.paint());
+    if (this.frameRequest) return;
+    this.frameRequest = requestAnimationFrame(() => this.paint());
   }
 
   paint() {
-    cancelAnimationFrame(this.asked);
-    this.asked = 0;
+    cancelAnimationFrame(this.frameRequest);
+    this.frameRequest = 0;
     const began = performance.now();
     this.place = this.get("position").map((v) => clamp(Math.round(v), 0, this.box - 1));
     if (this.first) {
@@ -616,12 +616,12 @@ class View {
     ];
     if (origin.some((v) => v)) parts.push(`${said(place.map((v, i) => v * apix + origin[i]))} Å in the map's frame`);
     const names = this.get("names");
-    const told = (which, data) => {
+    const valueText = (which, data) => {
       const byte = this.at(data, place), beyond = byte === 255 ? "≥ " : byte === 1 ? "≤ " : "";
       return `${names[which]} ${byte ? beyond + this.value(which, byte).toPrecision(3) : "none"}`;
     };
-    parts.push(told(0, this.first));
-    if (this.second) parts.push(told(1, this.second));
+    parts.push(valueText(0, this.first));
+    if (this.second) parts.push(valueText(1, this.second));
     if (this.mask) parts.push(`mask ${this.maskAt(place).toFixed(2)}`);
     this.state.textContent = parts.join(" · ");
   }

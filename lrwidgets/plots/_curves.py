@@ -88,8 +88,7 @@ def history(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Parameters
     ----------
-    tree : results, as `Session.results` returns them
-    narrow : draw for a side panel
+    tree, narrow : see `fsc`
 
     Returns
     -------

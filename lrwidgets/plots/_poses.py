@@ -70,13 +70,11 @@ def uncertainty(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Parameters
     ----------
-    tree : results, as `Session.results` returns them
-    narrow : draw for a side panel
+    tree, narrow : see `lrwidgets.plots.fsc`
 
     Returns
     -------
-    Figure
-        SD of the rotation in degrees, SD of the shift in Å, both per axis.
+    SD of the rotation in degrees and SD of the shift in Å, both per axis.
     """
     figure, axes = figure_with_axes(2, 9.5, 3.6, narrow)
     draw_sd(axes[0], tree, "rotation")
@@ -157,13 +155,11 @@ def directions(tree: xr.DataTree, narrow: bool = False) -> Figure:
 
     Parameters
     ----------
-    tree : results, as `Session.results` returns them
-    narrow : draw for a side panel
+    tree, narrow : see `lrwidgets.plots.fsc`
 
     Returns
     -------
-    Figure
-        Number of particles over rot and tilt (RELION's angles) in degrees, in the frame of the map.
+    Number of particles over rot and tilt (RELION's angles) in degrees, in the frame of the map.
     """
     view = results_group(tree, "particles")["rotation"].isel(iteration=-1).values[:, 2]
     rot, cos_tilt = np.degrees(np.arctan2(view[:, 1], view[:, 0])), np.clip(view[:, 2], -1, 1)

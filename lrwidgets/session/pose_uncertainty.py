@@ -14,11 +14,11 @@ from lrcore.results.tree import uncertainty_dataset
 
 
 def stored_or_computed(
-    store: StepStore, node: StepNode, job: Job, backend: Backend, tell: Callable[[Progress], None]
+    store: StepStore, node: StepNode, job: Job, backend: Backend, report: Callable[[Progress], None]
 ) -> xr.Dataset:
     """Return the group /uncertainty (docs/results.md) of a step: the stored one, or a new one, stored if allowed.
 
-    job: the one that the step was run with. tell: called with each Progress event. Raises InputError for a start.
+    job: the one that the step was run with. report: called with each Progress event. Raises InputError for a start.
     """
     stored = store.uncertainty(node.id)
     if stored is not None:
@@ -29,7 +29,7 @@ def stored_or_computed(
     first, before, last = steps
     for event in uncertainty(job, first, last, backend, before):
         if isinstance(event, Progress):
-            tell(event)
+            report(event)
         else:
             computed = uncertainty_dataset(job.particles, last, event)
     if not store.read_only:

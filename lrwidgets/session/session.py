@@ -187,10 +187,7 @@ class Session(RunLoop):
         mask : new path of the mask, if it has moved
         half_maps : new paths of the half maps, if they have moved
         images : new folder of the image stacks, if they have moved
-        backend : "auto", "cpu" or "cuda"
-        threads : number of CPU threads; None for all
-        workers : see `Session`
-        engine : see `Session`
+        backend, threads, workers, engine : see `load`
 
         Returns
         -------

@@ -183,10 +183,10 @@ def maps_before_and_after(session: Session, node: str) -> tuple[Volume, Volume]:
     return final_map(before, start), map_with_surroundings(after, start, step)
 
 
-def local_resolution_of(session: Session, node: str, tell: Callable[[str], None]) -> LocalResolution:
+def local_resolution_of(session: Session, node: str, report: Callable[[str], None]) -> LocalResolution:
     """Estimate the local resolution of a step, once for all interfaces; it takes minutes for a large box.
 
-    tell: called with progress as text. Raises InputError if the mask contains no sampling point.
+    report: called with progress as text. Raises InputError if the mask contains no sampling point.
     """
     stored, step = session.load_step(node)
     known = _local_resolutions.setdefault(session, {})
@@ -195,10 +195,10 @@ def local_resolution_of(session: Session, node: str, tell: Callable[[str], None]
         mask, workers = session.job_of(stored).mask, len(os.sched_getaffinity(0))
         for event in estimate_local_resolution(maps.first, maps.second, mask, workers=workers):
             if isinstance(event, Progress):
-                tell(f"local resolution: {event.done} of {event.total} windows")
+                report(f"local resolution: {event.done} of {event.total} windows")
             else:
                 known[node] = event
     if node not in known:
         raise InputError("local resolution: the mask contains no sampling point: use a larger mask")
-    tell(f"local resolution of iteration {stored.iteration}: median {known[node].median_A:.2f} Å")
+    report(f"local resolution of iteration {stored.iteration}: median {known[node].median_A:.2f} Å")
     return known[node]

@@ -124,7 +124,7 @@ class StoredSteps:
                 warnings.warn(f"{error}; without images there is no verdict on which step is better", stacklevel=2)
         return compare_steps(first, second, scores)
 
-    def uncertainty(self, node: str | None = None, tell: Callable[[Progress], None] = lambda _: None) -> xr.Dataset:
+    def uncertainty(self, node: str | None = None, report: Callable[[Progress], None] = lambda _: None) -> xr.Dataset:
         """Return the pose uncertainty of a step: the group /uncertainty of the results.
 
         It is estimated by drawing poses from their posterior under the other half set's map, which takes as long as a
@@ -133,7 +133,7 @@ class StoredSteps:
         Parameters
         ----------
         node : id of the step; the present step by default
-        tell : called with each Progress event
+        report : called with each Progress event
 
         Returns
         -------
@@ -146,7 +146,7 @@ class StoredSteps:
             If the step is the start, whose poses were not searched, or if there is no such step.
         """
         chosen = self._require_store().node(node or self._state.node)
-        return stored_or_computed(self._require_store(), chosen, self.job_of(chosen), self._make_backend(), tell)
+        return stored_or_computed(self._require_store(), chosen, self.job_of(chosen), self._make_backend(), report)
 
     def job_of(self, node: StepNode) -> Job:
         """Return the job that a step was run with.
@@ -166,7 +166,7 @@ class StoredSteps:
         self,
         *,
         node: str | None = None,
-        tell: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
         **targets: Unpack[step_files.ExportTargets],
     ) -> list[Path]:
         """Write a step as files for other programs.
@@ -174,7 +174,7 @@ class StoredSteps:
         Parameters
         ----------
         node : id of the step; the present step by default
-        tell : called with a sentence about what was written, such as the B-factor of the sharpened map
+        report : called with a sentence about what was written, such as the B-factor of the sharpened map
         **targets
             What to write, with its path; folders are made if they do not exist:
 
@@ -205,7 +205,7 @@ class StoredSteps:
         uncertainty = self._require_store().uncertainty(chosen.id)
         job = self.job_of(chosen)
         tree = functools.partial(self.results, chosen.id)
-        return step_files.write_step(targets, job, step, earlier_steps, tree, uncertainty, tell)
+        return step_files.write_step(targets, job, step, earlier_steps, tree, uncertainty, report)
 
     def _require_store(self) -> StepStore:
         """Return the store. Raises InputError before the first step of a run that is to be written."""

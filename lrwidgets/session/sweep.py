@@ -30,7 +30,7 @@ MAX_SETTINGS = 200
 AUTOMATIC = "auto"
 """Coordinate value of a parameter that is not set."""
 SWEEP_VARIABLES = {
-    "gain": ("Log-likelihood of a held-out image over that with the first settings", "1"),
+    "gain": ("Log-likelihood of a held-out image, relative to the first settings", "1"),
     "gain_standard_error": ("Its standard error over the images", "1"),
     "resolution_corrected": ("Resolution at corrected FSC 0.143, of the subset", "angstrom"),
     "angle_from_input": ("Median rotation angle from the input pose", "degree"),

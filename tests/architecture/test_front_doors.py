@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,16 +14,8 @@ from typing import Any
 
 import pytest
 
-DOORS = (
-    "lrcore",
-    "lrcore.io",
-    "lrcore.masks",
-    "lrcore.maps",
-    "lrcore.simulation",
-    "lrwidgets",
-    "lrwidgets.plots",
-    "lrwidgets.jupyter",
-)
+LIST = Path(__file__).parents[2] / "docs/_extensions/public_modules.py"
+DOORS: tuple[str, ...] = runpy.run_path(str(LIST))["PUBLIC_MODULES"]
 OPEN = {*DOORS, "lrcore.testing"}
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SCRIPT = """

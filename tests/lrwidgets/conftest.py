@@ -37,6 +37,12 @@ def files(tmp_path: Path) -> Files:
     return make_files(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Input that no test of a module changes."""
+    return make_files(tmp_path_factory.mktemp("kept"))
+
+
 def make_files(above: Path) -> Files:
     """Ten particles, a mask and two half maps in `input/` below a folder."""
     folder = above / "input"

@@ -96,7 +96,9 @@ def verdict_sentence(names: tuple[str, str], held_out: HeldOut) -> str:
 
 def _scores(names: tuple[str, str], job: Job, held_out: HeldOut) -> xr.Dataset:
     """Return the held-out scores as a data set."""
-    score = _variable(("step", "particle"), held_out.score, "Log-likelihood of a held-out image over no density", "1")
+    score = _variable(
+        ("step", "particle"), held_out.score, "Log-likelihood of a held-out image, relative to no density", "1"
+    )
     uid, half = job.particles.uid[held_out.rows], held_out.half
     coords = {
         "step": list(names),

@@ -140,10 +140,8 @@ def even_phase(optics: Optics, kx: Float64, ky: Float64) -> Float64:
 
     Parameters
     ----------
-    optics
-        Optics group.
-    kx, ky
-        Frequencies of the image in 1/Å.
+    optics, kx, ky
+        See `odd_phase`.
     """
     return _zernike_sum(optics.even_zernike, 0, *magnify_frequencies(optics, kx, ky))
 

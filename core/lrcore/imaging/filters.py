@@ -37,10 +37,8 @@ def cosine_lowpass(frequency: Float64, cutoff: float) -> Float64:
 
     Parameters
     ----------
-    frequency
-        k in 1/Å; any shape.
-    cutoff
-        Cut-off in 1/Å.
+    frequency, cutoff
+        See `butterworth`.
     """
     phase = np.clip((frequency / cutoff - 1) / COSINE_WIDTH + 0.5, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * phase))
@@ -52,7 +50,7 @@ def lowpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: in
     Parameters
     ----------
     data : (n, n, n)
-        The map.
+        The map to filter.
     pixel_size_A
         Voxel size in Å.
     resolution_A
@@ -70,14 +68,8 @@ def highpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: i
 
     Parameters
     ----------
-    data : (n, n, n)
-        The map.
-    pixel_size_A
-        Voxel size in Å.
-    resolution_A
-        Cut-off in Å.
-    workers
-        Threads of the FFT.
+    data, pixel_size_A, resolution_A, workers
+        See `lowpass`.
     """
     return filter_map(
         data, 1 - cosine_lowpass(shell_frequencies_to_corner(data.shape[-1], pixel_size_A), 1 / resolution_A), workers

@@ -219,14 +219,8 @@ def shell_mean(values: npt.NDArray[np.floating], n: int, ndim: int) -> Float64:
 
     Parameters
     ----------
-    values : (..., n, n // 2 + 1)
-        Half-complex array of `ndim` axes after the leading ones.
-    n, ndim
-        Box, and 2 for images or 3 for maps.
-
-    Returns
-    -------
-    (..., n // 2 + 1) float64.
+    values, n, ndim
+        See `shell_sum`; the result has the same form.
     """
     return shell_sum(values, n, ndim) / shell_count(n, ndim)
 
@@ -353,7 +347,7 @@ def ft_of_padded(array: npt.NDArray[np.floating], size: int, reach: int, workers
     Parameters
     ----------
     array : (n, n, n)
-        The map.
+        The map to pad, its origin at voxel n // 2.
     size
         Padded box in voxels.
     reach

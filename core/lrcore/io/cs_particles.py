@@ -30,9 +30,8 @@ from lrcore.io.cs_table import (
 from lrcore.io.paths import (
     atomic_write,
     find_in_parent_folders,
-    find_stacks,
-    missing_stack_message,
     refuse_to_overwrite_inputs,
+    require_stacks,
     stack_name_from_folder,
 )
 from lrcore.io.row_groups import factorize_text, group_identical_rows
@@ -65,19 +64,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
     Parameters
     ----------
     path : .cs or .csg file
-    images_dir : folder in which stacks are searched first
-        Then follow the folder of the file and the folders above it (the project folder).
-    split : require half sets
-        False to read particles without; all are then in half set 1.
-
-    Returns
-    -------
-    Particles
-
-    Raises
-    ------
-    InputError
-        If anything that a local refinement needs is missing or invalid; one line that names file, field and row.
+    images_dir, split : see `lrcore.io.read_particles`, which also says what is raised
     """
     source = read_source(Path(path))
     path, table = source.path, source.table
@@ -334,17 +321,8 @@ def _shortest_decimals(values: Float64) -> Float64:
 def _images(source: CsSource, images_dir: Path | None) -> ImageSource:
     table = source.table
     names, stack = factorize_text(table["blob/path"])
-    found = find_stacks(decode_text(names), source.path.parent, images_dir)
-    if None in found:
-        number = found.index(None)
-        row = int(np.argmax(stack == number)) + 1
-        raise InputError(
-            f"{source.path}: row {row}: "
-            f"{missing_stack_message(decode_text(names)[number], source.path.parent, images_dir)}: "
-            "give the CryoSPARC project folder with --images DIR"
-        )
     return ImageSource(
-        stacks=tuple(one for one in found if one is not None),
+        stacks=require_stacks(source.path, decode_text(names), stack, images_dir, "the CryoSPARC project folder"),
         stack=stack.astype(np.int32),
         index=table["blob/idx"].astype(np.int64),
         sign=_numbers(source, "blob/sign", 1.0).astype(np.float32),

@@ -118,8 +118,7 @@ def number_column(particles: Particles, name: str) -> npt.NDArray[np.float64] | 
 
     Parameters
     ----------
-    particles : n particles
-    name : lrwName, any column of a STAR file, or any field of a .cs
+    particles, name : see `text_column`
 
     Returns
     -------

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
+from lrcore.arrays import IntArray
 from lrcore.errors import InputError, write_remedy
 
 MAX_PARENT_FOLDERS = 4
@@ -97,6 +100,29 @@ def is_below(path: Path, roots: Iterable[Path]) -> bool:
     except OSError:  # one of them does not exist: `a@..` leads nowhere
         same = False
     return any(real.is_relative_to(root) or (same and plain.is_relative_to(root)) for root in roots)
+
+
+def require_stacks(
+    table: Path,
+    names: Sequence[str],
+    stack: IntArray,
+    images_dir: Path | None,
+    remedy: str = "its folder",
+    column: str = "",
+) -> tuple[Path, ...]:
+    """Find the stacks that a table names. Raises InputError naming the first row whose stack does not exist.
+
+    stack: (n,) index of each row's stack in `names`. remedy: what --images must be given. column: the column, if the
+    message must say it.
+    """
+    found = find_stacks(names, table.parent, images_dir)
+    if None in found:
+        number = found.index(None)
+        row = int(np.argmax(stack == number)) + 1
+        where = f"{table}: row {row}" + (f": {column}" if column else "")
+        problem = missing_stack_message(names[number], table.parent, images_dir)
+        raise InputError(f"{where}: {problem}: give {remedy} with --images DIR")
+    return tuple(path for path in found if path is not None)
 
 
 def missing_stack_message(name: str, folder: Path, images_dir: Path | None) -> str:

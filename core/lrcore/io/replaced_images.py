@@ -9,11 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from lrcore.arrays import IntArray
-from lrcore.errors import InputError
 from lrcore.io.cs_table import CsSource, find_rows
 from lrcore.io.derived_particles import Columns, derive_particles, text_column
 from lrcore.io.micrograph_coordinates import COORDINATES, read_micrograph_coordinates
-from lrcore.io.paths import find_stacks, missing_stack_message, stack_name_from_folder
+from lrcore.io.paths import require_stacks, stack_name_from_folder
 from lrcore.io.star_optics import SIZE
 from lrcore.io.star_table import IMAGE, STACK_SUFFIX, StarSource, relion_stack_name
 from lrcore.records import ImageSource, Particles
@@ -91,17 +90,8 @@ def images_from_column(particles: Particles, column: str, images_dir: Path | Non
     assert names is not None  # callers check that the column exists
     parts = pd.Series(names).str.partition("@")
     stack, stacks = pd.factorize(parts[2].str.removesuffix(STACK_SUFFIX))
-    paths = find_stacks([str(name) for name in stacks], particles.path.parent, images_dir)
-    if None in paths:
-        number = paths.index(None)
-        row = int(np.argmax(stack == number)) + 1
-        raise InputError(
-            f"{particles.path}: row {row}: {column}: "
-            f"{missing_stack_message(str(stacks[number]), particles.path.parent, images_dir)}: "
-            "give its folder with --images DIR"
-        )
+    existing = require_stacks(particles.path, [str(name) for name in stacks], stack, images_dir, column=column)
     index = parts[0].to_numpy().astype(np.int64) - 1
-    existing = tuple(path for path in paths if path is not None)
     return ImageSource(existing, stack.astype(np.int32), index, particles.images.sign)
 
 

@@ -15,7 +15,7 @@ from lrcore.imaging import rotations
 from lrcore.io.checks import require_single_box_and_pixel_size
 from lrcore.io.cs_table import CsSource, micrograph_columns, stack_names
 from lrcore.io.image_stacks import read_stack_header
-from lrcore.io.paths import find_stacks, missing_stack_message, refuse_to_overwrite_inputs, stack_name_from_folder
+from lrcore.io.paths import refuse_to_overwrite_inputs, require_stacks, stack_name_from_folder
 from lrcore.io.star_optics import GROUP, RELION_30_OPTICS_COLUMNS, BoxOf, optics_table, read_groups
 from lrcore.io.star_table import (
     IMAGE,
@@ -49,19 +49,7 @@ def read_particles(path: str | Path, images_dir: Path | None = None, split: bool
     Parameters
     ----------
     path : STAR file
-    images_dir : folder in which stacks are searched first
-        Then follow the folder of the file and the folders above it (the RELION project).
-    split : require half sets
-        False to read particles without; all are then in half set 1.
-
-    Returns
-    -------
-    Particles
-
-    Raises
-    ------
-    InputError
-        If anything that a local refinement needs is missing or invalid; one line that names file, column and row.
+    images_dir, split : see `lrcore.io.read_particles`, which also says what is raised
     """
     source = read_source(Path(path))
     path, table = source.path, source.table
@@ -113,15 +101,7 @@ def read_images(source: StarSource, images_dir: Path | None = None) -> ImageSour
     """Find the images of all rows. Raises InputError naming the first row whose stack does not exist."""
     index, name = parse_image_names(source.path, source.table)
     stack, names = pd.factorize(name)
-    paths = find_stacks([str(stack_name) for stack_name in names], source.path.parent, images_dir)
-    stacks = tuple(path for path in paths if path is not None)
-    if len(stacks) < len(paths):
-        number = paths.index(None)
-        row = int(np.argmax(stack == number)) + 1
-        raise InputError(
-            f"{source.path}: row {row}: {missing_stack_message(str(names[number]), source.path.parent, images_dir)}: "
-            "give its folder with --images DIR"
-        )
+    stacks = require_stacks(source.path, [str(stack_name) for stack_name in names], stack, images_dir)
     sign = np.ones(len(index)) if SIGN not in source.table.columns else float_column(source.path, source.table, SIGN)
     return ImageSource(stacks, stack.astype(np.int32), index, sign.astype(np.float32))
 
@@ -166,9 +146,7 @@ def write_particles(
     Parameters
     ----------
     path : file to write
-    particles : n particles
-    poses : their n new poses
-    extra : column name (lrw…) → (n,) values of additional columns
+    particles, poses, extra : see `lrcore.io.write_particles`
 
     Raises
     ------

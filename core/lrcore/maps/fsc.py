@@ -119,10 +119,6 @@ def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) ->
         Seed of the random numbers.
     workers
         Threads of the FFT.
-
-    Returns
-    -------
-    (n, n, n) float32.
     """
     n = array.shape[-1]
     spectrum = scipy.fft.rfftn(array, workers=workers)
@@ -232,16 +228,12 @@ def wiener_gain(curve: Float64) -> Float64:
 def combined_gain(curve: Float64) -> Float64:
     """Return the gain per shell for the mean of two half maps with this FSC: √(2 g / (1 + g)), g their `wiener_gain`.
 
-    It is C_ref, the expected correlation of the mean with the truth.
+    It is C_ref, the expected correlation of the mean with the truth (Rosenthal & Henderson 2003).
 
     Parameters
     ----------
     curve : (s,)
-        FSC of the half maps.
-
-    References
-    ----------
-    Rosenthal & Henderson 2003, J. Mol. Biol. 333:721.
+        See `wiener_gain`.
     """
     gain = wiener_gain(curve)
     weight: Float64 = np.sqrt(2 * gain / (1 + gain))

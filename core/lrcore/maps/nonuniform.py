@@ -103,12 +103,8 @@ def cutoff_map(
         Unfiltered half maps and the mask.
     pixel_size_A
         Voxel size in Å.
-    window_factor
-        Width of the averaging window in wavelengths of the cut-off.
-    coarsest_A
-        Coarsest cut-off in Å.
-    workers
-        Threads of the FFT.
+    window_factor, coarsest_A, workers
+        See `filter_nonuniform`.
     """
     n = first.shape[-1]
     rungs = cutoff_ladder(2 * pixel_size_A, max(coarsest_A, 2.2 * pixel_size_A))

@@ -100,15 +100,12 @@ def figure_of_merit(curve: Float64) -> Float64:
     """Return the figure of merit √(2 FSC / (1 + FSC)) per shell of the mean of two half maps.
 
     It is 0 from the first shell with an FSC of 0 or less on.
+    Rosenthal & Henderson 2003; see `fit_guinier`.
 
     Parameters
     ----------
     curve : (s,)
         FSC of the half maps.
-
-    References
-    ----------
-    Rosenthal & Henderson 2003, J. Mol. Biol. 333:721.
     """
     not_positive = np.nonzero(curve[1:] <= 0)[0]
     positive = np.clip(curve, 0, 1)
@@ -129,10 +126,8 @@ def sharpen(
 
     Parameters
     ----------
-    data : (n, n, n)
-        The map.
-    pixel_size_A
-        Voxel size in Å.
+    data, pixel_size_A
+        The map, (n, n, n), and its voxel size in Å.
     bfactor_A2
         B in Å².
     weight : (n // 2 + 1,), optional

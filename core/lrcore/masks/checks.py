@@ -80,10 +80,8 @@ def measure_mask(mask: Float32, pixel_size_A: float) -> MaskSize:
 
     Parameters
     ----------
-    mask : (n, n, n)
-        The mask.
-    pixel_size_A
-        Voxel size in Å.
+    mask, pixel_size_A
+        The mask, (n, n, n), and its voxel size in Å.
     """
     volume_A3 = float(np.count_nonzero(mask > 0.5)) * pixel_size_A**3
     fraction = float(mask.mean(dtype=np.float64))
@@ -146,17 +144,8 @@ def require_mask_fits(mask: Volume, box: int, pixel_size_A: float) -> None:
 
     Parameters
     ----------
-    mask : Volume
-        The mask.
-    box
-        Box of the particles in pixels.
-    pixel_size_A
-        Pixel size of the particles in Å.
-
-    Raises
-    ------
-    InputError
-        If the box or the voxel size differ, values lie outside [0, 1], or the mask is empty.
+    mask, box, pixel_size_A
+        See `validate_mask`, which also says what is raised.
     """
     name = mask.path or "mask"
     data = mask.data
@@ -209,10 +198,8 @@ def check_mask(
 
     Parameters
     ----------
-    mask : (n, n, n)
-        The mask.
-    pixel_size_A
-        Voxel size in Å.
+    mask, pixel_size_A
+        The mask, (n, n, n), and its voxel size in Å.
     resolution_A
         Expected resolution of the refinement in Å; without it the width of the edge is measured but not judged.
     density : (n, n, n)

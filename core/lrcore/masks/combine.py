@@ -1,7 +1,7 @@
 """Combine masks with soft edges: intersection is the minimum, union the maximum, inversion 1 − x.
 
 These keep the values 0 and 1, and a mask combined with itself is unchanged; a product would thin the edges of masks
-that share one.
+that share one. A mask is an array of any shape with values in [0, 1], and so is the result.
 """
 
 import numpy as np
@@ -14,11 +14,7 @@ def intersect_masks(first: Float32, second: Float32) -> Float32:
 
     Parameters
     ----------
-    first, second : (…,) in [0, 1], of the same shape
-
-    Returns
-    -------
-    (…,) in [0, 1]
+    first, second : masks of the same shape
     """
     return np.minimum(first, second)
 
@@ -28,11 +24,7 @@ def unite_masks(first: Float32, second: Float32) -> Float32:
 
     Parameters
     ----------
-    first, second : (…,) in [0, 1], of the same shape
-
-    Returns
-    -------
-    (…,) in [0, 1]
+    first, second : masks of the same shape
     """
     return np.maximum(first, second)
 
@@ -42,11 +34,7 @@ def invert_mask(mask: Float32) -> Float32:
 
     Parameters
     ----------
-    mask : (…,) in [0, 1]
-
-    Returns
-    -------
-    (…,) in [0, 1]
+    mask : the mask
     """
     return (1.0 - mask).astype(np.float32)
 
@@ -56,10 +44,6 @@ def subtract_mask(first: Float32, second: Float32) -> Float32:
 
     Parameters
     ----------
-    first, second : (…,) in [0, 1], of the same shape
-
-    Returns
-    -------
-    (…,) in [0, 1]
+    first, second : masks of the same shape
     """
     return intersect_masks(first, invert_mask(second))

@@ -23,11 +23,7 @@ def squared_distance(inside: Bool, reach: int) -> npt.NDArray[np.unsignedinteger
     inside : (z, y, x) bool
         The set of voxels.
     reach
-        Largest distance in voxels.
-
-    Returns
-    -------
-    (z, y, x) uint16 or uint32.
+        Largest distance in voxels, which decides whether the result is uint16 or uint32.
 
     References
     ----------

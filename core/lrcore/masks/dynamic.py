@@ -24,10 +24,8 @@ def dynamic_mask(
 
     Parameters
     ----------
-    data : (n, n, n)
-        The map.
-    pixel_size_A
-        Voxel size in Å.
+    data, pixel_size_A
+        The map of an iteration, (n, n, n), and its voxel size in Å.
     threshold
         Fraction of the highest value, between 0 and 1.
     near_A, far_A

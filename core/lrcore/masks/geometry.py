@@ -16,7 +16,7 @@ def centre_of_mass(data: Float32) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     data : (n, n, n)
-        The mask.
+        The mask; its values are the weights.
 
     Returns
     -------

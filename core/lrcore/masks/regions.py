@@ -35,10 +35,8 @@ def component_at(inside: Bool, pixel_size_A: float, point_A: npt.ArrayLike) -> B
 
     Parameters
     ----------
-    inside : (n, n, n) bool
-        The set of voxels.
-    pixel_size_A
-        Voxel size in Å.
+    inside, pixel_size_A
+        The set of voxels, (n, n, n) bool, and the voxel size in Å.
     point_A : (3,)
         The point (x, y, z) in Å from the box centre.
 
@@ -65,10 +63,8 @@ def dilate(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
 
     Parameters
     ----------
-    inside : (n, n, n) bool
-        The set of voxels.
-    pixel_size_A
-        Voxel size in Å.
+    inside, pixel_size_A
+        The set of voxels, (n, n, n) bool, and the voxel size in Å.
     radius_A
         Distance in Å.
     """
@@ -80,12 +76,8 @@ def erode(inside: Bool, pixel_size_A: float, radius_A: float) -> Bool:
 
     Parameters
     ----------
-    inside : (n, n, n) bool
-        The set of voxels.
-    pixel_size_A
-        Voxel size in Å.
-    radius_A
-        Distance in Å.
+    inside, pixel_size_A, radius_A
+        See `dilate`.
     """
     block = bounding_block(inside)
     outside = np.pad(~inside[block], 1, constant_values=True)
@@ -116,10 +108,8 @@ def soft_edge(inside: Bool, pixel_size_A: float, width_A: float, start_A: float 
 
     Parameters
     ----------
-    inside : (n, n, n) bool
-        The set of voxels.
-    pixel_size_A
-        Voxel size in Å.
+    inside, pixel_size_A
+        The set of voxels, (n, n, n) bool, and the voxel size in Å.
     width_A
         Width of the edge in Å; 0 for a binary mask.
     start_A
@@ -140,10 +130,8 @@ def mask_from_region(inside: Bool, pixel_size_A: float, dilate_A: float, soft_A:
 
     Parameters
     ----------
-    inside : (n, n, n) bool
-        The set of voxels.
-    pixel_size_A
-        Voxel size in Å.
+    inside, pixel_size_A
+        The set of voxels, (n, n, n) bool, and the voxel size in Å.
     dilate_A
         Dilation in Å; negative for an erosion.
     soft_A

@@ -45,16 +45,10 @@ def box_mask(n: int, pixel_size_A: float, centre_A: Point, size_A: Point, soft_A
 
     Parameters
     ----------
-    n
-        Box of the map in voxels.
-    pixel_size_A
-        Voxel size in Å.
-    centre_A : (3,)
-        (x, y, z) in Å from the box centre.
+    n, pixel_size_A, centre_A, soft_A
+        See `sphere_mask`.
     size_A : (3,)
         Full size (x, y, z) in Å.
-    soft_A
-        Width of the raised-cosine edge in Å; 0 for a binary mask.
 
     Raises
     ------
@@ -81,18 +75,12 @@ def cylinder_mask(
 
     Parameters
     ----------
-    n
-        Box in voxels.
-    pixel_size_A
-        Voxel size in Å.
-    centre_A : (3,)
-        (x, y, z) in Å from the box centre.
+    n, pixel_size_A, centre_A, soft_A
+        See `sphere_mask`.
     axis : (3,)
         Direction (x, y, z) of any length.
     radius_A, length_A
         Radius and length in Å.
-    soft_A
-        Width of the raised-cosine edge in Å; 0 for a binary mask.
 
     Raises
     ------

@@ -23,10 +23,8 @@ def lowpass(data: Float32, pixel_size_A: float, resolution_A: float, workers: in
 
     Parameters
     ----------
-    data : (n, n, n)
-        The map.
-    pixel_size_A
-        Voxel size in Å.
+    data, pixel_size_A
+        The map to threshold, (n, n, n), and its voxel size in Å.
     resolution_A
         Cut-off in Å; at the Nyquist limit or beyond it (or 0) the map is returned unchanged.
     workers
@@ -70,9 +68,9 @@ def voxels_above_threshold(data: Float32, threshold: float) -> Bool:
     Parameters
     ----------
     data : (n, n, n)
-        The map.
+        The map, low-passed.
     threshold
-        The threshold.
+        A value between the lowest and the highest of the map.
 
     Raises
     ------

@@ -37,7 +37,7 @@ class PrincipalMotions:
     shift_A : (6, 3), shift of the fulcrum of one SD, Å
     coordinates : (n, 6), in SD
     coordinate_sd : (n, 6), SD of their errors, in SD
-    inlier_probability : (n,) probability that the particle is no outlier
+    inlier_probability : (n,) probability that the particle is not an outlier
     widths : (2,) SDs per axis of the motion about the fulcrum, rad and Å
     widths_error : (2,) SDs of their errors
     """
@@ -147,7 +147,7 @@ def to_dataset(motions: PrincipalMotions, uid: npt.NDArray[np.uint64], half: npt
         ),
         "coordinate": (("particle", "motion"), motions.coordinates, "Coordinate on the motion, posterior mean", "1"),
         "coordinate_sd": (("particle", "motion"), motions.coordinate_sd, "Standard deviation of its error", "1"),
-        "member": (("particle",), motions.inlier_probability, "Probability that the particle is no outlier", "1"),
+        "member": (("particle",), motions.inlier_probability, "Probability that the particle is not an outlier", "1"),
         "fulcrum": (("map_axis",), motions.fulcrum_A, "Fulcrum from the box centre", "angstrom"),
         "fulcrum_covariance": (
             ("map_axis", "map_axis_"),

@@ -44,7 +44,7 @@ def require_disjoint_half_sets(particles: Particles) -> None:
 
     Parameters
     ----------
-    particles : n particles
+    particles : n particles, in both half sets
 
     Raises
     ------

@@ -35,6 +35,7 @@ def resplit(particles: Particles, places: MicrographCoordinates | None, seed: in
     Returns
     -------
     Particles
+        The same rows in the same order, with new half sets.
 
     Raises
     ------

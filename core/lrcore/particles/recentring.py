@@ -73,14 +73,14 @@ class Recentring:
         return Recentring((-x, -y, -z), self.original_box, self.box, self.pixel_size_A)
 
 
-def recentring_at(point_A: npt.ArrayLike, box: int, before: int, pixel_size_A: float) -> Recentring:
+def recentring_at(point_A: npt.ArrayLike, box: int, original_box: int, pixel_size_A: float) -> Recentring:
     """Return the frame about the voxel nearest to a point.
 
     Parameters
     ----------
     point_A : (x, y, z) in Å from the centre of the original box
     box : pixels of the new box
-    before : pixels of the original box
+    original_box : pixels of the original box
     pixel_size_A : Å
 
     Returns
@@ -93,13 +93,13 @@ def recentring_at(point_A: npt.ArrayLike, box: int, before: int, pixel_size_A: f
         If the point is outside the original box, or the new box is too small or too large.
     """
     x, y, z = (int(voxel) for voxel in np.rint(np.asarray(point_A) / pixel_size_A))
-    if min(x, y, z) < -(before // 2) or max(x, y, z) >= before - before // 2:
+    if min(x, y, z) < -(original_box // 2) or max(x, y, z) >= original_box - original_box // 2:
         raise InputError(
-            f"point at voxel {x}, {y}, {z} from the centre is outside the box of {before} pixels: correct it"
+            f"point at voxel {x}, {y}, {z} from the centre is outside the box of {original_box} pixels: correct it"
         )
-    if not 8 <= box <= 4 * before:
-        raise InputError(f"box of {box} pixels: give one from 8 to {4 * before} pixels")
-    return Recentring((x, y, z), box, before, pixel_size_A)
+    if not 8 <= box <= 4 * original_box:
+        raise InputError(f"box of {box} pixels: give one from 8 to {4 * original_box} pixels")
+    return Recentring((x, y, z), box, original_box, pixel_size_A)
 
 
 def recentre_map(volume: Volume, frame: Recentring) -> Volume:
@@ -299,6 +299,7 @@ def undo_recentring(particles: Particles, path: Path, images_dir: Path | None) -
     Returns
     -------
     Particles
+        With the images, box and centre from before the recentring.
 
     Raises
     ------

@@ -100,20 +100,12 @@ def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Pro
 
     Parameters
     ----------
-    job : input of the refinement
-    first : step 0 of the run
-    last : step to go on from
-    backend : where the kernels run
+    job, first, last, backend : see `run_iteration`, which also says what is raised
 
     Yields
     ------
     Progress or Step
         All that `run_iteration` yields.
-
-    Raises
-    ------
-    InputError
-        As `run_iteration`.
     """
     if stop_reason(job, last):
         return

@@ -67,14 +67,14 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "half": VariableSchema(("particle",), "i1", "1", "Half set, 1 or 2"),
         "rotation": VariableSchema((*_EACH, "row", "column"), "f8", "1", "Rotation matrix A, map to image"),
         "origin": VariableSchema(
-            (*_EACH, "image_axis"), "f8", "angstrom", "Origin o = (x, y): a point r is seen at (A r)_xy - o"
+            (*_EACH, "image_axis"), "f8", "angstrom", "Origin o = (x, y): a point r is projected to (A r)_xy - o"
         ),
         "angle_change": VariableSchema(_EACH, "f8", "degree", "Rotation angle from the input pose"),
         "angle_change_last": VariableSchema(_EACH, "f8", "degree", "Rotation angle since the last iteration"),
         "shift_change": VariableSchema(_EACH, "f8", "angstrom", "Shift of the fulcrum from the input pose"),
         "shift_change_last": VariableSchema(_EACH, "f8", "angstrom", "Shift of the fulcrum since the last iteration"),
         "rotation_sd": VariableSchema(
-            (*_EACH, "map_axis"), "f8", "degree", "Standard deviation of the turn about x, y, z"
+            (*_EACH, "map_axis"), "f8", "degree", "Standard deviation of the rotation about x, y, z"
         ),
         "shift_sd": VariableSchema(
             (*_EACH, "image_axis"), "f8", "angstrom", "Standard deviation of the shift along x, y"
@@ -85,12 +85,12 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "ess": VariableSchema(_EACH, "f8", "1", "Effective number of modes"),
         "mode_probability": VariableSchema(_EACH, "f8", "1", "Probability of the reported mode"),
         "log_likelihood_gain": VariableSchema(_EACH, "f8", "1", "Log-likelihood gain over the input pose"),
-        "scale": VariableSchema(_EACH, "f8", "1", "Amplitude of the signal, beside the scale in the file"),
+        "scale": VariableSchema(_EACH, "f8", "1", "Amplitude of the signal, relative to the scale in the file"),
         "other_modes": VariableSchema(
             (*_EACH, "mode", "unknown"),
             "f4",
             "1",
-            "Where else a pose may be, from the reported one in unknown_units; NaN: nowhere",
+            "Other modes of the pose, relative to the reported one, in unknown_units; NaN: none",
             False,
         ),
         "other_probability": VariableSchema((*_EACH, "mode"), "f4", "1", "Probability of each other mode", False),
@@ -107,7 +107,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "uid": VariableSchema(("particle",), "u8", "1", "Unique identifier of the particle"),
         "half": VariableSchema(("particle",), "i1", "1", "Half set, 1 or 2"),
         "rotation_sd": VariableSchema(
-            ("particle", "map_axis"), "f8", "degree", "Expected error of the turn about x, y, z"
+            ("particle", "map_axis"), "f8", "degree", "Expected error of the rotation about x, y, z"
         ),
         "shift_sd": VariableSchema(
             ("particle", "image_axis"), "f8", "angstrom", "Expected error of the shift along x, y"
@@ -116,7 +116,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             ("particle", "unknown", "unknown_"), "f8", "1", "Second moment of the error in unknown_units"
         ),
         "offset": VariableSchema(("particle", "unknown"), "f8", "1", "Mean of the error in unknown_units"),
-        "draws": VariableSchema(("particle",), "f8", "1", "Draws from the posterior that count"),
+        "draws": VariableSchema(("particle",), "f8", "1", "Effective number of draws from the posterior"),
     },
     "volumes": {
         "half": _HALF,
@@ -134,7 +134,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             ("iteration",), "f8", "angstrom", "Resolution at FSC 0.143 inside the mask"
         ),
         "resolution_corrected": VariableSchema(("iteration",), "f8", "angstrom", "Resolution at corrected FSC 0.143"),
-        "align_resolution": VariableSchema(("iteration",), "f8", "angstrom", "Finest information used for the poses"),
+        "align_resolution": VariableSchema(("iteration",), "f8", "angstrom", "Resolution limit of the alignment"),
         "angle_from_input": VariableSchema(("iteration",), "f8", "degree", "Median rotation angle from the input pose"),
         "shift_from_input": VariableSchema(("iteration",), "f8", "angstrom", "Median shift from the input pose"),
         "angle_since_last": VariableSchema(
@@ -147,12 +147,8 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "at_rotation_extent": VariableSchema(("iteration",), "f8", "1", "Share of particles at the rotation extent"),
         "at_shift_extent": VariableSchema(("iteration",), "f8", "1", "Share of particles at the shift extent"),
         "memory": VariableSchema(("iteration",), "f8", "megabyte", "Largest resident memory so far"),
-        "lattice_share": VariableSchema(
-            ("iteration",), "f8", "1", "Share of particles searched for on the whole lattice"
-        ),
-        "skipped": VariableSchema(
-            ("iteration",), "i8", "1", "Particles whose images were none and weigh nothing", False
-        ),
+        "lattice_share": VariableSchema(("iteration",), "f8", "1", "Share of particles searched on the whole lattice"),
+        "skipped": VariableSchema(("iteration",), "i8", "1", "Particles skipped because of invalid images", False),
     },
     "state": {
         "iteration": _ITERATION,
@@ -164,7 +160,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             ("iteration", "optics_group"),
             "f8",
             "1",
-            "Amplitude of a group's signal, beside the scale in the file",
+            "Amplitude of a group's signal, relative to the scale in the file",
             False,
         ),
         "outside_fraction": VariableSchema(
@@ -175,7 +171,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             False,
         ),
         "fulcrum": VariableSchema(
-            ("iteration", "map_axis"), "f8", "angstrom", "Point that was turned about, from the box centre", False
+            ("iteration", "map_axis"), "f8", "angstrom", "Fulcrum of the rotations, from the box centre", False
         ),
         "rotation_prior_sd": VariableSchema(
             ("iteration",), "f8", "degree", "Standard deviation of the rotation prior; infinite: no prior", False
@@ -187,13 +183,13 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             ("iteration", "motion", "motion_"),
             "f8",
             "1",
-            "Covariance of the motion that the prior is for: turn x, y, z in radian, shift x, y, z in angstrom",
+            "Covariance of the motion that is the prior: rotation x, y, z in radian, shift x, y, z in angstrom",
             False,
         ),
-        "rotation_extent": VariableSchema(("iteration",), "f8", "degree", "How far rotations were searched", False),
-        "shift_extent": VariableSchema(("iteration",), "f8", "angstrom", "How far shifts were searched", False),
+        "rotation_extent": VariableSchema(("iteration",), "f8", "degree", "Largest rotation that was searched", False),
+        "shift_extent": VariableSchema(("iteration",), "f8", "angstrom", "Largest shift that was searched", False),
         "initial_lowpass": VariableSchema(("iteration",), "f8", "angstrom", "Low-pass of the next reference; 0: none"),
-        "converged": VariableSchema(("iteration",), "b1", "1", "Nothing more to gain"),
+        "converged": VariableSchema(("iteration",), "b1", "1", "The convergence criterion was met"),
     },
 }
 """Variables and coordinates by group. /history also has the variables of `STAGE_VARIABLES` for each stage."""

@@ -157,14 +157,7 @@ class Store(StepStore):
 
         Parameters
         ----------
-        step : the step
-        parent : id of the node that the step was computed from; None for step 0
-        job : the job that the step was run with; its spec and mask are stored with the step
-
-        Returns
-        -------
-        StepNode
-            The new node, which becomes the head.
+        step, parent, job : see `StepStore.append`
 
         Raises
         ------

@@ -101,12 +101,8 @@ def distance_to_atoms_A(points_A: Float64, n: int, pixel_size_A: float) -> Float
 
     Parameters
     ----------
-    points_A : (m, 3)
-        (x, y, z) in Å from the box centre.
-    n
-        Box in voxels.
-    pixel_size_A
-        Voxel size in Å.
+    points_A, n, pixel_size_A
+        See `density_of_atoms`.
     """
     from scipy.ndimage import distance_transform_edt
 

@@ -80,33 +80,20 @@ def make_benchmark_data(
 
     Parameters
     ----------
-    folder
-        Folder to write to; it is created.
-    n
-        Number of images.
+    folder, n, box, pixel_size_A, seed, float16
+        See `simulate_flexible_particle`, which also says what is raised.
     spec
         Settings of the job.
-    box, pixel_size_A
-        Box in pixels and pixel size in Å of images and maps.
     radius_px
         Radius of the mask in pixels, soft edge included.
     snr
         Variance of the CTF-modulated signal over that of the noise, which is white with variance 1.
     distinct
         Number of distinct views.
-    seed
-        Seed of the random numbers.
-    float16
-        Write the images as 16-bit floats.
 
     Returns
     -------
     The folder and the job.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be written.
     """
     folder, rng = make_folder(folder), np.random.default_rng([seed, 3])
     phantom = make_two_body_phantom(seed, RADIUS_A_A, 0.75 * radius_px * pixel_size_A)

@@ -205,29 +205,12 @@ def simulate_noise_particles(
 
     Parameters
     ----------
-    folder
-        Folder to write to; it is created.
-    n
-        Number of images.
-    box, pixel_size_A
-        Box in pixels and pixel size in Å.
-    seed
-        Seed of the random numbers.
-    noise
-        "coloured" or "white".
-    defocus_A
-        Range of the defocus in Å, underfocus positive.
-    groups
-        Number of optics groups.
+    folder, n, box, pixel_size_A, seed, noise, defocus_A, groups
+        See `simulate_flexible_particle`, which also says what is raised.
 
     Returns
     -------
     The particles, as written to particles.star.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be written.
     """
     folder = make_folder(folder)
     rng = np.random.default_rng([seed, 2])

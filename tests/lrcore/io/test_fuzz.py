@@ -1,7 +1,7 @@
 """Generated damage to every kind of input file: it is read, or one line says what is wrong; nothing else is opened.
 
 In a test run each reader is tried some dozens of times; LRW_FUZZ=N tries each N times, and
-LRW_FUZZ_SECONDS=S each for S seconds, drawn anew.
+LRW_FUZZ_SECONDS=S each for S seconds, with new examples.
 """
 
 import bz2

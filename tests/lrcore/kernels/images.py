@@ -21,9 +21,9 @@ def noisy_images(count):
     centres = from_euler(rng.uniform(-180, 180, (count, 3)))
     theta = np.concatenate([rng.normal(0, 0.06, (count, 3)), rng.normal(0, 0.7, (count, 2))], axis=1)
     rotations = centres @ rotation_exp(theta[:, :3])
-    sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
+    shift = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
     k = np.stack([samples.kx, samples.ky])
-    model = project_slices_quadratic(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * sway @ k)
+    model = project_slices_quadratic(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * shift @ k)
     w = rng.uniform(0.5, 1.5, model.shape) * 2e-4
     noise = rng.normal(size=(*model.shape, 2)) @ [1, 1j] * np.sqrt(w / 2)
     return volume, samples, (w * model + noise).astype(np.complex64), w.astype(np.float32), centres, theta

@@ -52,6 +52,12 @@ def close(found, expected, tolerance=1e-4):
     return np.abs(found - expected).max() < tolerance * np.abs(expected).max()
 
 
+def assert_all_close(found, expected, tolerance):
+    for one, value in zip(found, expected, strict=True):
+        assert one.dtype == value.dtype
+        assert close(one, value, tolerance)
+
+
 @pytest.mark.parametrize("n", [24, 25])
 def test_slices(on_device, n):
     rng = np.random.default_rng(n)
@@ -138,10 +144,7 @@ def test_ctf(on_device, n):
 
 
 def test_weigh(on_device, images):
-    expected = get_backend("reference").kernels.whiten_images(*images)
-    for found, value in zip(weigh_cuda.whiten_images(*images), expected, strict=True):
-        assert found.dtype == value.dtype
-        assert close(found, value, 1e-5)
+    assert_all_close(weigh_cuda.whiten_images(*images), get_backend("reference").kernels.whiten_images(*images), 1e-5)
 
 
 def test_sidebands(on_device, images):
@@ -156,9 +159,7 @@ def test_sidebands(on_device, images):
         rng.uniform(0, 1, (2, 9)),
     )
     expected = get_backend("reference").kernels.whiten_sidebands(*arguments)
-    for found, value in zip(sidebands_cuda.whiten_sidebands(*arguments), expected, strict=True):
-        assert found.dtype == value.dtype
-        assert close(found, value, 1e-5)
+    assert_all_close(sidebands_cuda.whiten_sidebands(*arguments), expected, 1e-5)
 
 
 @pytest.mark.parametrize("size", [16, 17, 24])
@@ -167,9 +168,7 @@ def test_window(on_device, images, size):
     samples = half_plane(size, (3.0, 7.0))
     arguments = (*images, np.linspace(0, 2, 9), points, samples)
     expected = get_backend("reference").kernels.whiten_windows(*arguments)
-    for found, value in zip(weigh_cuda.whiten_windows(*arguments), expected, strict=True):
-        assert found.dtype == value.dtype
-        assert close(found, value, 2e-5)
+    assert_all_close(weigh_cuda.whiten_windows(*arguments), expected, 2e-5)
 
 
 def test_subtract_and_compare(on_device, images):

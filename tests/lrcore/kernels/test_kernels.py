@@ -216,9 +216,9 @@ def test_hessian_is_the_curvature_of_a_perfect_fit(kernels, problem):
     volume, samples, _, w, centres, theta = problem
     reference = get_backend("reference").kernels
     rotations = centres @ rotation_exp(theta[:, :3])
-    sway = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
+    shift = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
     k = np.stack([samples.kx, samples.ky])
-    W = w * project_slices_quadratic(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * sway @ k)
+    W = w * project_slices_quadratic(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * shift @ k)
     _, gradient, hessian = kernels.evaluate_with_derivatives(
         volume, W.astype(np.complex64), w, samples, 2, centres, theta, LEVER
     )

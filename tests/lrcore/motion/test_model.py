@@ -23,6 +23,7 @@ from lrcore.motion.model import (
 )
 from lrcore.records import Expectation, ImageSource, Optics, Particles, Poses
 from lrcore.simulation.phantom import SimulatedMotion as Moved
+from tests.lrcore.motion.simulated_evidence import noisy_evidence
 
 FULCRUM = np.array([20.0, -28.0, 18.0])
 EXTENT = (np.radians(15.0), 9.0)
@@ -34,15 +35,7 @@ def seen(motion_deg, error_deg, seed=0, n=1200, wrong=0.0, axis=None, shift_A=1.
     A = Rotation.random(n, random_state=seed).as_matrix()
     turn = np.radians(rng.normal(0, motion_deg, (n, 3) if axis is None else (n, 1))) * (1 if axis is None else axis)
     moved = FULCRUM - rotation_exp(turn) @ FULCRUM + rng.normal(0, shift_A, (n, 3))
-    theta = np.concatenate([turn, np.einsum("nij,nj->ni", A, moved)[:, :2]], axis=1)
-    sd = np.repeat([np.radians(error_deg), error_A], (3, 2)) * rng.uniform(0.7, 1.4, (n, 1))
-    theta = theta + sd * rng.normal(size=(n, 5))
-    lost = rng.random(n) < wrong
-    theta[lost] = rng.uniform(-1, 1, (lost.sum(), 5)) * np.repeat(EXTENT, (3, 2)) * 0.75
-    precision = np.zeros((n, 5, 5))
-    precision[:, np.arange(5), np.arange(5)] = sd**-2
-    information = np.einsum("nij,nj->ni", precision, theta)
-    return MotionEvidence(np.zeros(3), precision, information, A[:, :2], EXTENT), lost
+    return noisy_evidence(turn, moved, A, (np.radians(error_deg), error_A), (wrong, 0.75), EXTENT, rng)
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from scipy.spatial.transform import Rotation
 
 from lrcore.imaging.rotations import rotation_exp
 from lrcore.masks import soft_sphere
-from lrcore.motion.model import ANISOTROPY_CHI2, MotionEvidence, estimate_fulcrum, fit_motion
+from lrcore.motion.model import ANISOTROPY_CHI2, estimate_fulcrum, fit_motion
 from lrcore.motion.principal import decompose_motion, radius_of_gyration_A, to_dataset
+from tests.lrcore.motion.simulated_evidence import noisy_evidence
 
 EXTENT = (np.radians(20.0), 12.0)
 RADIUS = 25.0
@@ -23,15 +24,8 @@ def hinged(seed: int, error_deg: float, n: int = 1200, amplitude_deg: float = 4.
     angle = np.radians(rng.normal(0, amplitude_deg, n))
     turn = angle[:, None] * axis + np.radians(rng.normal(0, 0.4, (n, 3)))
     moved = place - rotation_exp(turn) @ place + rng.normal(0, 0.4, (n, 3))
-    theta = np.concatenate([turn, np.einsum("nij,nj->ni", A, moved)[:, :2]], axis=1)
-    sd = np.repeat([np.radians(error_deg), 1.0], (3, 2)) * rng.uniform(0.7, 1.4, (n, 1))
-    theta = theta + sd * rng.normal(size=(n, 5))
-    lost = rng.random(n) < wrong
-    theta[lost] = rng.uniform(-1, 1, (lost.sum(), 5)) * np.repeat(EXTENT, (3, 2)) * 0.7
-    precision = np.zeros((n, 5, 5))
-    precision[:, np.arange(5), np.arange(5)] = sd**-2
-    information = np.einsum("nij,nj->ni", precision, theta)
-    return MotionEvidence(np.zeros(3), precision, information, A[:, :2], EXTENT), axis, place, angle, lost
+    seen, lost = noisy_evidence(turn, moved, A, (np.radians(error_deg), 1.0), (wrong, 0.7), EXTENT, rng)
+    return seen, axis, place, angle, lost
 
 
 @pytest.mark.slow

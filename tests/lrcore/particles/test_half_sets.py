@@ -1,4 +1,4 @@
-"""Half sets drawn anew: balanced, random, reproducible, and what shows the same particle stays together."""
+"""New half sets: balanced, random, reproducible, and what shows the same particle stays together."""
 
 from dataclasses import replace
 

@@ -33,7 +33,7 @@ from lrwidgets.session.step_analysis import motion_widths
 from lrwidgets.text import formatting, parameters
 from tests.fakes import FakeEngine, make_job, make_step, same_bits
 from tests.lrcore.motion.test_principal import hinged
-from tests.lrwidgets.conftest import Files, make_files
+from tests.lrwidgets.conftest import Files
 
 Out = pytest.CaptureFixture[str]
 
@@ -47,12 +47,6 @@ def refused(capsys: Out, argv: list[str], **hooks: Any) -> str:
     assert err.count("\n") == 1
     assert out == ""
     return err
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """Input that no test changes."""
-    return make_files(tmp_path_factory.mktemp("kept"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Commands that make particles from particles, and what is said of them on the way to a refinement."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from lrcore import io
 from lrwidgets.cli._main import main
 from tests.fakes import FakeEngine
+from tests.lrwidgets.cli.commands import run_json, run_refused
 from tests.lrwidgets.conftest import Files
 
 Out = pytest.CaptureFixture[str]
@@ -16,18 +16,14 @@ Out = pytest.CaptureFixture[str]
 
 def told(capsys: Out, *argv: object) -> dict[str, object]:
     """The one JSON line that a command prints."""
-    assert main([*map(str, argv), "--json"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    return json.loads(line)
+    (record,) = run_json(capsys, *argv)
+    return record
 
 
 def refused(capsys: Out, *argv: object) -> str:
     """The one line with which a command refuses."""
-    assert main([*map(str, argv)]) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert error.count("\n") == 1
-    return error
+    (line,) = run_refused(capsys, *argv)
+    return line
 
 
 def expanded(files: Files, capsys: Out, group: str = "D2") -> Path:

@@ -25,7 +25,7 @@ from lrwidgets.text.errors import error_message
 from lrwidgets.text.parameters import DEFAULT_SPEC, changes_from_text, changes_from_toml, edit_spec
 from tests.fakes import FakeEngine
 from tests.fuzzing import fuzz_examples
-from tests.lrwidgets.conftest import Files, make_files
+from tests.lrwidgets.conftest import Files
 
 NUMBERS = st.one_of(
     st.floats(), st.integers(), st.sampled_from([0, -1, 1e308, 2**70, "nan", "inf", "-inf", "1e999", "0x10", "١"])
@@ -47,8 +47,8 @@ def one_line(message: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return make_files(tmp_path_factory.mktemp("hostile"))
+def files(kept: Files) -> Files:
+    return kept
 
 
 @pytest.fixture(scope="module")

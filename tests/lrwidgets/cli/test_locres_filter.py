@@ -15,6 +15,7 @@ from lrcore.records import Volume
 from lrcore.simulation.atoms import density_of_atoms
 from lrcore.simulation.phantom import make_two_body_phantom
 from lrwidgets.cli._main import main
+from tests.lrwidgets.cli.commands import run_refused
 
 Out = pytest.CaptureFixture[str]
 N, PIXEL, ORIGIN = 64, 2.0, (-10.0, 4.0, 6.0)
@@ -42,8 +43,7 @@ def mean(folder: Path) -> np.ndarray:
 
 
 def refused(capsys: Out, arguments: list[str]) -> str:
-    assert main(arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = run_refused(capsys, *arguments)
     return line
 
 

@@ -1,6 +1,5 @@
 """lrwidgets recenter: files and runs, there and back, and one line for what cannot be."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from lrcore.io.mrc_maps import read_header
 from lrcore.results.zarr_store import Store
 from lrwidgets.cli._main import main
 from tests.fakes import BOX, PIXEL, FakeEngine
+from tests.lrwidgets.cli.commands import run_json, run_refused
 from tests.lrwidgets.conftest import Files
 
 Out = pytest.CaptureFixture[str]
@@ -23,19 +23,12 @@ def with_maps(files: Files) -> list[str]:
 
 def told(capsys: Out, *argv: object) -> dict[str, object]:
     """The one JSON line that a command prints."""
-    capsys.readouterr()
-    assert main(["recenter", *map(str, argv), "--json"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    return json.loads(line)
+    (record,) = run_json(capsys, "recenter", *argv)
+    return record
 
 
 def refused(capsys: Out, *argv: object) -> str:
-    capsys.readouterr()
-    assert main(["recenter", *map(str, argv)]) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert error.splitlines()[-1].startswith("error: ")
-    return error.splitlines()[-1]
+    return run_refused(capsys, "recenter", *argv)[-1]
 
 
 def test_everything_goes_along_and_comes_back(files: Files, tmp_path: Path, capsys: Out) -> None:

@@ -1,6 +1,5 @@
 """lrwidgets subtract: files and runs, there and back, beside recenter, and one line for what cannot be."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from lrcore.results.zarr_store import Store
 from lrcore.simulation.data_set import FlexibleParticle, simulate_flexible_particle
 from lrwidgets.cli import subtract
 from lrwidgets.cli._main import main
+from tests.lrwidgets.cli.commands import run_json, run_refused
 
 Out = pytest.CaptureFixture[str]
 MOVED = {"rlnImageName", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst"}
@@ -29,19 +29,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FlexibleParticle:
 
 
 def told(capsys: Out, *argv: object) -> dict[str, object]:
-    """The one JSON line that a command prints."""
-    capsys.readouterr()
-    assert main([*map(str, argv), "--json"]) == 0, capsys.readouterr().err
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+    """The last JSON line that a command prints."""
+    return run_json(capsys, *argv)[-1]
 
 
 def refused(capsys: Out, *argv: object) -> str:
-    capsys.readouterr()
-    assert main(["subtract", *map(str, argv)]) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert error.splitlines()[-1].startswith("error: ")
-    return error.splitlines()[-1]
+    return run_refused(capsys, "subtract", *argv)[-1]
 
 
 def inputs(made: FlexibleParticle) -> list[object]:

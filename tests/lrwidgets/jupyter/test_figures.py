@@ -94,7 +94,7 @@ def test_it_saves_itself(panel: Panel, page: Any, tmp_path: Path) -> None:
     saved.value.save_as(tmp_path / "parabola.png")
     assert (tmp_path / "parabola.png").read_bytes() == view.png
     page.locator(".lrw-figure-svg").hover()
-    view.wish = page.evaluate("() => model.get('wish')")
+    view.request = page.evaluate("() => model.get('request')")
     assert panel.flush(30)
     page.evaluate("text => model.set('svg', new DataView(new TextEncoder().encode(text).buffer))", view.svg.decode())
     with page.expect_download() as saved:

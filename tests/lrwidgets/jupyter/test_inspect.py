@@ -238,7 +238,7 @@ def test_a_figure_can_be_read_where_it_is_drawn(session: Session) -> None:
 def test_svg_is_drawn_when_it_is_wished_for(inspect: InspectWidget) -> None:
     settle(inspect)
     assert inspect.figure.svg == b""
-    inspect.figure.wish = "svg 1"
+    inspect.figure.request = "svg 1"
     settle(inspect)
     assert b"<svg" in inspect.figure.svg
     inspect.figure_choice.value = "History"

@@ -77,7 +77,7 @@ def test_it_is_kept_and_used(run: Path, tmp_path: Path, capsys: Out) -> None:
 def test_it_is_drawn_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Session.open(run) as session:
         told: list[int] = []
-        first = session.uncertainty(tell=lambda progress: told.append(progress.done))
+        first = session.uncertainty(report=lambda progress: told.append(progress.done))
         assert told[-1] == 120
         monkeypatch.setattr("lrwidgets.session.pose_uncertainty.uncertainty", None)
         assert session.uncertainty().identical(first)

@@ -110,15 +110,15 @@ def _values(tables, data, weight, part, kx, ky, begin, end, where, value):  # ty
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def _add(num, den, row, plane, count, spot, where, value):  # type: ignore[no-untyped-def]
+def _add(num, den, row, plane, count, corner, where, value):  # type: ignore[no-untyped-def]
     """Add `count` located samples to their 4 rows of 2 voxels; row, plane: distances of these in `num`, in floats."""
     for j in range(count):
         i = np.uint64(j)
-        ahead = np.int64(spot[min(j + PREFETCH_DISTANCE, count - 1)])
+        ahead = np.int64(corner[min(j + PREFETCH_DISTANCE, count - 1)])
         for step in (0, row, plane, plane + row):
             prefetch_line(num, ahead + step)
             prefetch_line(den, (ahead + step) // 2)
-        at, f = np.int64(spot[i]), where[C + i]
+        at, f = np.int64(corner[i]), where[C + i]
         g, re, im, w = F(1) - f, value[i], value[C + i], value[2 * C + i]
         both, weights = (g * re, g * im, f * re, f * im), (g * w, f * w)
         add_scaled(num, at, both, where[2 * C + i])
@@ -143,16 +143,16 @@ def _curvature_of(bends, b):  # type: ignore[no-untyped-def]
 @numba.njit(**NUMBA_OPTIONS)
 def _slab(slab, num, den, shape, turns, bends, along_x, along_y, image, share, data, weight, starts, kx, ky):  # type: ignore[no-untyped-def]
     """Add the samples of all poses that fall into a slab."""
-    spot, where, _ = allocate_scratch()
+    corner, where, _ = allocate_scratch()
     value = np.empty(3 * CHUNK, F)
     row, plane = 2 * shape[2], 2 * shape[1] * shape[2]
     for b in range(len(turns)):
         last, i = starts[b, slab + 1], image[b]
         for begin in range(starts[b, slab], last, CHUNK):
             end = min(begin + CHUNK, last)
-            locate_samples(shape, turns[b], kx[b], ky[b], begin, end, spot, where, _curvature_of(bends, b))
+            locate_samples(shape, turns[b], kx[b], ky[b], begin, end, corner, where, _curvature_of(bends, b))
             _values((along_x[b], along_y[b]), data[i], weight[i], share[b], kx[b], ky[b], begin, end, where, value)
-            _add(num, den, row, plane, end - begin, spot, where, value)
+            _add(num, den, row, plane, end - begin, corner, where, value)
 
 
 @numba.njit(parallel=True, **NUMBA_OPTIONS)

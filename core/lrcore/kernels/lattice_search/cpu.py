@@ -20,16 +20,16 @@ F = np.float32
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def _cross(data, turn, kx, ky, W, w, sway, work, re, im):  # type: ignore[no-untyped-def]
-    """Compute conj(W) S e^{−2πi k·sway} of every sample into re, im; returns Σ w |S|². W: flat (re, im, re, …)."""
-    spot, where, found = work
+def _cross(data, turn, kx, ky, W, w, shift, work, re, im):  # type: ignore[no-untyped-def]
+    """Compute conj(W) S e^{−2πi k·shift} of every sample into re, im; returns Σ w |S|². W: flat (re, im, re, …)."""
+    corner, where, found = work
     flat = data.reshape(-1)
-    x, y = F(sway[0]), F(sway[1])
+    x, y = F(shift[0]), F(shift[1])
     power = F(0)
     for begin in range(0, len(re), CHUNK):
         end = min(begin + CHUNK, len(re))
-        locate_samples(data.shape, turn, kx, ky, begin, end, spot, where)
-        read_trilinear(flat, data.shape, end - begin, spot, where, found)
+        locate_samples(data.shape, turn, kx, ky, begin, end, corner, where)
+        read_trilinear(flat, data.shape, end - begin, corner, where, found)
         # Indexed from 0, the loop reads contiguous memory; from `begin` the compiler would gather.
         cut_W, cut_w, cut_x, cut_y = W[2 * begin : 2 * end], w[begin:end], kx[begin:end], ky[begin:end]
         cut_re, cut_im = re[begin:end], im[begin:end]
@@ -94,35 +94,35 @@ def _lowest(plane, penalty):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def _image(data, W, w, kx, ky, rows, centre, lattice, lever, tables, half, penalty, spots, step, best, where):  # type: ignore[no-untyped-def]
+def _image(data, W, w, kx, ky, rows, centre, lattice, lever, tables, half, penalty, cells, step, best, where):  # type: ignore[no-untyped-def]
     """Evaluate all rotations of one image into best and where, (L,)."""
     cos_x, sin_x, cos_y, sin_y = tables
     width = len(penalty) // (2 * (2 * half + 1))
     re, im = np.empty(len(kx), np.float32), np.empty(len(kx), np.float32)
     lines, plane = np.empty(4 * width * (len(rows) - 1), np.float32), np.empty(len(penalty), np.float32)
-    turn, sway, work = np.empty((3, 3), np.float32), np.empty(2), allocate_scratch()
+    turn, shift, work = np.empty((3, 3), np.float32), np.empty(2), allocate_scratch()
     for j in range(lattice.shape[0]):
         for r in range(2):
-            sway[r] = 0.0
+            shift[r] = 0.0
             for c in range(3):
                 value = 0.0
                 for m in range(3):
                     value += centre[r, m] * lattice[j, m, c]
                 turn[r, c] = PADDING * value
-                sway[r] += step * (value - centre[r, c]) * lever[c]
-        power = _cross(data, turn, kx, ky, W, w, sway, work, re, im)
+                shift[r] += step * (value - centre[r, c]) * lever[c]
+        power = _cross(data, turn, kx, ky, W, w, shift, work, re, im)
         _along_x(re, im, kx, rows, cos_x, sin_x, width, lines)
         _along_y(lines, cos_y, sin_y, half, width, plane)
         value, at = _lowest(plane, penalty)
         best[j] = value + power
-        where[j] = spots[at]
+        where[j] = cells[at]
 
 
 @numba.njit(parallel=True, **NUMBA_OPTIONS)
-def _search_lattice(data, W, w, kx, ky, rows, centres, lattice, lever, tables, half, penalty, spots, step, best, where):  # type: ignore[no-untyped-def]
+def _search_lattice(data, W, w, kx, ky, rows, centres, lattice, lever, tables, half, penalty, cells, step, best, where):  # type: ignore[no-untyped-def]
     for b in numba.prange(W.shape[0]):
         _image(
-            data, W[b].reshape(-1), w[b], kx, ky, rows, centres[b], lattice, lever, tables, half, penalty, spots, step,
+            data, W[b].reshape(-1), w[b], kx, ky, rows, centres[b], lattice, lever, tables, half, penalty, cells, step,
             best[b], where[b],
         )  # fmt: skip
 
@@ -149,7 +149,7 @@ def search_lattice(
     angle_x = step * np.outer(np.arange(kx.max() + 1), along)
     angle_y = step * np.outer(ky[starts], shifts[half:])
     tables = tuple(f(a).astype(np.float32) for a in (angle_x, angle_y) for f in (np.cos, np.sin))
-    penalty, spots = _fold_penalty(np.asarray(penalty_shift, np.float32), half, len(along))
+    penalty, cells = _fold_penalty(np.asarray(penalty_shift, np.float32), half, len(along))
     best = np.empty((len(W), len(lattice)), np.float32)
     where = np.empty(best.shape, np.int32)
     _search_lattice(
@@ -165,7 +165,7 @@ def search_lattice(
         (tables[0].ravel(), tables[1].ravel(), tables[2], tables[3]),
         half,
         penalty,
-        spots,
+        cells,
         1 / samples.size,
         best,
         where,
@@ -177,8 +177,8 @@ def _fold_penalty(penalty: FloatArray, half: int, width: int) -> tuple[npt.NDArr
     """Return the penalties in the order of the plane of `_along_y`, and the index of its entries in the shift grid."""
     grid = 2 * half + 1
     out = np.full((grid, 2, width), np.inf, np.float32)
-    spots = np.zeros(out.shape, np.int32)
+    cells = np.zeros(out.shape, np.int32)
     place = np.arange(grid * grid, dtype=np.int32).reshape(grid, grid)
-    out[:, 0, : half + 1], spots[:, 0, : half + 1] = penalty[:, half:], place[:, half:]
-    out[:, 1, : half + 1], spots[:, 1, : half + 1] = penalty[:, half::-1], place[:, half::-1]
-    return out.ravel(), spots.ravel()
+    out[:, 0, : half + 1], cells[:, 0, : half + 1] = penalty[:, half:], place[:, half:]
+    out[:, 1, : half + 1], cells[:, 1, : half + 1] = penalty[:, half::-1], place[:, half::-1]
+    return out.ravel(), cells.ravel()

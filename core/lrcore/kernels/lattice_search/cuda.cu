@@ -37,7 +37,7 @@ __device__ inline Candidate block_best(Candidate mine, Candidate* warps) {
 
 // Row r of PADDING · centre · lattice, and the shift of the lever along that axis, in turns per sample.
 __device__ inline void place(int r, const double* centre, const double* lattice, const double* lever, int size,
-                             float* turn, unsigned* sway) {
+                             float* turn, unsigned* shift) {
     double moved = 0.0;
     for (int c = 0; c < 3; ++c) {
         double value = 0.0;
@@ -45,7 +45,7 @@ __device__ inline void place(int r, const double* centre, const double* lattice,
         turn[3 * r + c] = static_cast<float>(PADDING * value);
         moved += (value - centre[3 * r + c]) * lever[c];
     }
-    sway[r] = fraction(moved / size);
+    shift[r] = fraction(moved / size);
 }
 
 // W, w: (images, stride). rows: where each row of samples begins, and the last one ends. table_x: (kx, grid) e^{iθ} of
@@ -64,7 +64,7 @@ extern "C" __global__ void search_lattice(const float2* __restrict__ data, int p
     float2* cross = memory;
     float2* line = memory + TILE;
     __shared__ float turn[6];
-    __shared__ unsigned sway[2];
+    __shared__ unsigned shift[2];
     __shared__ Candidate warps[MAX_WARPS];
     const int groups = (lattice_count + group - 1) / group, thread = threadIdx.x, threads = blockDim.x;
     const long long image = blockIdx.x / groups;
@@ -72,7 +72,7 @@ extern "C" __global__ void search_lattice(const float2* __restrict__ data, int p
     W += image * stride;
     w += image * stride;
     for (int j = first; j < last; ++j) {
-        if (thread < 2) place(thread, centres + 9 * image, lattice + 9LL * j, lever, size, turn, sway);
+        if (thread < 2) place(thread, centres + 9 * image, lattice + 9LL * j, lever, size, turn, shift);
         Candidate mine = {__int_as_float(0x7f800000), 0.0f, 0};
         for (int column = 0; column < grid_count; column += columns) {
             const int width = min(columns, grid_count - column);
@@ -82,7 +82,7 @@ extern "C" __global__ void search_lattice(const float2* __restrict__ data, int p
                 __syncthreads();  // waits for `place` and for the last tile
                 for (int s = begin + thread; s < end; s += threads) {
                     const float2 value = trilinear(data, turn, kx[s], ky[s], Grid{planes, row});
-                    const float2 image_here = W[s], spin = wave(sway[0] * kx[s] + sway[1] * ky[s]);
+                    const float2 image_here = W[s], spin = wave(shift[0] * kx[s] + shift[1] * ky[s]);
                     mine.power += w[s] * (value.x * value.x + value.y * value.y);
                     const float re = image_here.x * value.x + image_here.y * value.y;
                     const float im = image_here.x * value.y - image_here.y * value.x;

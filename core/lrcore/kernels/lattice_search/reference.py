@@ -32,8 +32,8 @@ def search_lattice(
     for j, turn in enumerate(lattice):
         rotations = centres @ turn
         plane = project_slices(volume, rotations, band)
-        sway = ((rotations - centres) @ lever)[:, :2]
-        cross = W.conj() * plane * np.exp(-step * (sway[:, :1] * band.kx + sway[:, 1:] * band.ky))
+        shift = ((rotations - centres) @ lever)[:, :2]
+        cross = W.conj() * plane * np.exp(-step * (shift[:, :1] * band.kx + shift[:, 1:] * band.ky))
         value = -2 * np.einsum("bs,ys,xs->byx", cross, phase_y, phase_x).real
         value += (w * np.abs(plane) ** 2).sum(axis=1)[:, None, None] + penalty_shift
         flat = value.reshape(len(W), -1)

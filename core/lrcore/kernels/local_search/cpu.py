@@ -34,10 +34,10 @@ from lrcore.kernels.project.cpu import CHUNK, C, F, as_real_pairs
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def _accumulate(W, w, kx, ky, begin, end, found, sway, sums):  # type: ignore[no-untyped-def]
+def _accumulate(W, w, kx, ky, begin, end, found, slopes, sums):  # type: ignore[no-untyped-def]
     """Pass 5: add value, −½ gradient and upper ½ Hessian of samples begin … end to sums[0:21]."""
-    m00, m01, m02, m10, m11, m12 = sway[0, 0], sway[0, 1], sway[0, 2], sway[1, 0], sway[1, 1], sway[1, 2]
-    step = sway[2, 0]
+    m00, m01, m02, m10, m11, m12 = slopes[0, 0], slopes[0, 1], slopes[0, 2], slopes[1, 0], slopes[1, 1], slopes[1, 2]
+    step = slopes[2, 0]
     v = g0 = g1 = g2 = g3 = g4 = F(0)
     h00 = h01 = h02 = h03 = h04 = h11 = h12 = h13 = h14 = h22 = h23 = h24 = h33 = h34 = h44 = F(0)
     # Indexed from 0, the loop reads contiguous memory; from `begin` the compiler would gather.
@@ -119,12 +119,12 @@ def _value(data, W, w, kx, ky, count, centre, theta, lever, size, work):  # type
     rotation = centre @ exp_rotation(theta)
     shift, turn = _shift(centre, rotation, theta, lever), (PADDING * rotation).astype(np.float32)
     flat, crosses = data.reshape(-1), W.reshape(-1)
-    spot, where, found = work
+    corner, where, found = work
     total = 0.0
     for begin in range(0, count, CHUNK):
         end = min(begin + CHUNK, count)
-        locate_spline_samples(data.shape, turn, kx, ky, begin, end, spot, where)
-        read_spline_values(flat, data.shape, end - begin, spot, where, found)
+        locate_spline_samples(data.shape, turn, kx, ky, begin, end, corner, where)
+        read_spline_values(flat, data.shape, end - begin, corner, where, found)
         shift_phases(shift, size, kx, ky, begin, end, found)
         total += _sum(crosses, w, begin, end, found)
     return total
@@ -136,24 +136,24 @@ def _evaluate(data, W, w, kx, ky, count, centre, theta, lever, size, work, gradi
     rotation = centre @ exp_rotation(theta)
     shift = _shift(centre, rotation, theta, lever)
     step = 2 * np.pi / size
-    sway = np.zeros((3, 3), np.float32)
+    slopes = np.zeros((3, 3), np.float32)
     for r in range(2):
         # −R [l]× row by row: −(R_r × l)
-        sway[r, 0] = -step * (rotation[r, 1] * lever[2] - rotation[r, 2] * lever[1])
-        sway[r, 1] = -step * (rotation[r, 2] * lever[0] - rotation[r, 0] * lever[2])
-        sway[r, 2] = -step * (rotation[r, 0] * lever[1] - rotation[r, 1] * lever[0])
-    sway[2, 0] = step
+        slopes[r, 0] = -step * (rotation[r, 1] * lever[2] - rotation[r, 2] * lever[1])
+        slopes[r, 1] = -step * (rotation[r, 2] * lever[0] - rotation[r, 0] * lever[2])
+        slopes[r, 2] = -step * (rotation[r, 0] * lever[1] - rotation[r, 1] * lever[0])
+    slopes[2, 0] = step
     turn = (PADDING * rotation).astype(np.float32)
     flat, crosses = data.reshape(-1), W.reshape(-1)
-    spot, where, found = work
+    corner, where, found = work
     sums = np.zeros(21)
     for begin in range(0, count, CHUNK):
         end = min(begin + CHUNK, count)
-        locate_spline_samples(data.shape, turn, kx, ky, begin, end, spot, where)
-        read_spline(flat, data.shape, end - begin, spot, where, found)
+        locate_spline_samples(data.shape, turn, kx, ky, begin, end, corner, where)
+        read_spline(flat, data.shape, end - begin, corner, where, found)
         gradient_over_rotation(end - begin, where, found)
         shift_phases(shift, size, kx, ky, begin, end, found)
-        _accumulate(crosses, w, kx, ky, begin, end, found, sway, sums)
+        _accumulate(crosses, w, kx, ky, begin, end, found, slopes, sums)
     entry = 6
     for i in range(5):
         gradient[i] = -2 * sums[1 + i]

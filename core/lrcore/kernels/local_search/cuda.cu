@@ -19,7 +19,7 @@ struct Mode {
 
 // State that the threads of a block share during a descent.
 struct Work {
-    float turn[6], sway[6];        // PADDING · R and −(2π / D) R [l]×, the first two rows
+    float turn[6], slopes[6];      // PADDING · R and −(2π / D) R [l]×, the first two rows
     unsigned shift[2];             // of the image, in turns per sample
     double partial[WARPS_MAX][SUMS];
     double trial[5];
@@ -123,7 +123,7 @@ __device__ inline void accumulate(const Problem& p, const Work& work, int s, flo
     const float cross = value.y * rest_x - value.x * rest_y;
 #pragma unroll
     for (int i = 0; i < 3; ++i) {
-        const float lever = x * work.sway[i] + y * work.sway[3 + i];
+        const float lever = x * work.slopes[i] + y * work.slopes[3 + i];
         jacobian[i].x += lever * value.y;
         jacobian[i].y -= lever * value.x;
         sums[1 + i] += jacobian[i].x * rest_x + jacobian[i].y * rest_y;
@@ -161,7 +161,7 @@ __device__ inline void place(const Problem& p, const double* theta, Work& work) 
         for (int c = 0; c < 3; ++c) {
             const int d = (c + 1) % 3, e = (c + 2) % 3;
             const double crossed = rotation[3 * r + d] * p.lever[e] - rotation[3 * r + e] * p.lever[d];
-            work.sway[3 * r + c] = static_cast<float>(-step * crossed);
+            work.slopes[3 * r + c] = static_cast<float>(-step * crossed);
         }
     }
 }

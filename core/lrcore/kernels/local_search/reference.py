@@ -68,13 +68,13 @@ def evaluate_with_derivatives(
     value, slope = project_slices_quadratic(volume, rotations, band_samples)
     q = PADDING * np.einsum("bij,si->bsj", rotations[:, :2], k)
     step = 2 * np.pi / samples.size
-    sway = ((rotations - centres) @ lever)[:, :2] + theta[:, 3:]
-    turn = np.exp(-1j * step * np.einsum("bi,si->bs", sway, k))
+    shift = ((rotations - centres) @ lever)[:, :2] + theta[:, 3:]
+    turn = np.exp(-1j * step * np.einsum("bi,si->bs", shift, k))
     model = value * turn
     cross = np.array([[0, -lever[2], lever[1]], [lever[2], 0, -lever[0]], [-lever[1], lever[0], 0]])
-    sway_slope = np.einsum("bij,si->bsj", -rotations[:, :2] @ cross, k)
+    shift_slope = np.einsum("bij,si->bsj", -rotations[:, :2] @ cross, k)
     jacobian = np.empty((*model.shape, 5), np.complex128)
-    jacobian[..., :3] = np.cross(slope, q) * turn[..., None] - 1j * step * sway_slope * model[..., None]
+    jacobian[..., :3] = np.cross(slope, q) * turn[..., None] - 1j * step * shift_slope * model[..., None]
     jacobian[..., 3:] = -1j * step * k * model[..., None]
     score = (-2 * W.conj() * model).real + w * np.abs(model) ** 2
     gradient = -2 * np.einsum("bsi,bs->bi", jacobian.conj(), W - w * model).real

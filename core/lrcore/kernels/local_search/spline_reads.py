@@ -17,7 +17,7 @@ LOCATION_COLUMNS, VALUE_COLUMNS = 17, 10
 
 @numba.njit(**NUMBA_OPTIONS)
 def allocate_scratch():  # type: ignore[no-untyped-def]
-    """Return scratch arrays for a chunk: (spot, where, found)."""
+    """Return scratch arrays for a chunk: (corner, where, found)."""
     return (
         np.empty(CHUNK, np.int32),
         np.empty(LOCATION_COLUMNS * CHUNK, np.float32),
@@ -33,11 +33,11 @@ def _spline_weights(t):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def locate_spline_samples(shape, turn, kx, ky, begin, end, spot, where):  # type: ignore[no-untyped-def]
-    """Pass 1: compute where samples begin … end are read; `spot` receives the index of the first of 27 neighbours.
+def locate_spline_samples(shape, turn, kx, ky, begin, end, corner, where):  # type: ignore[no-untyped-def]
+    """Pass 1: compute where samples begin … end are read; `corner` receives the index of the first of 27 neighbours.
 
-    `spot` counts floats. Columns of `where`: −1 where the mate is read, else 1 (0), q (1 … 3), the offset along x (4),
-    weights and slopes along y (5 … 10) and z (11 … 16).
+    `corner` counts floats. Columns of `where`: −1 where the mate is read, else 1 (0), q (1 … 3), the offset along x
+    (4), weights and slopes along y (5 … 10) and z (11 … 16).
     """
     row, plane, centre = I32(shape[2]), I32(shape[1] * shape[2]), F(shape[0] // 2)
     t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
@@ -53,7 +53,7 @@ def locate_spline_samples(shape, turn, kx, ky, begin, end, spot, where):  # type
         qz = (t02 * u + t12 * v) * sign
         ix, iy, iz = I32(qx + half), I32(qy + centre + half), I32(qz + centre + half)
         # Numba computes products of int32 as int64, which is slower.
-        spot[i] = I32(2) * I32(I32(I32(iz - I32(1)) * plane) + I32(I32(iy - I32(1)) * row) + ix)
+        corner[i] = I32(2) * I32(I32(I32(iz - I32(1)) * plane) + I32(I32(iy - I32(1)) * row) + ix)
         where[i], where[C + i], where[2 * C + i], where[3 * C + i] = sign, qx, qy, qz
         where[4 * C + i] = qx - F(ix)
         y, z = _spline_weights(qy + centre - F(iy)), _spline_weights(qz + centre - F(iz))
@@ -83,7 +83,7 @@ def _sheet(data, at, step, where, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def read_spline(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def]
+def read_spline(data, shape, count, corner, where, found):  # type: ignore[no-untyped-def]
     """Pass 2: read value, ∂/∂x, ∂/∂y, ∂/∂z of `count` located samples, each (re, im), into columns of `found`."""
     # Weights along x, of (re, im) pairs, as polynomials of the offset t: w = w0 + w1 t + w2 t², slope = w1 + 2 w2 t.
     w0 = constant((0.125, 0.125, 0.75, 0.75, 0.125, 0.125, 0.0, 0.0))
@@ -92,8 +92,8 @@ def read_spline(data, shape, count, spot, where, found):  # type: ignore[no-unty
     step, leap = 2 * np.int64(shape[2]), 2 * np.int64(shape[1] * shape[2])
     for j in range(count):
         i = np.uint64(j)
-        _prefetch(data, np.int64(spot[min(j + PREFETCH_DISTANCE, count - 1)]), step, leap)
-        at = np.int64(spot[i])
+        _prefetch(data, np.int64(corner[min(j + PREFETCH_DISTANCE, count - 1)]), step, leap)
+        at = np.int64(corner[i])
         a, da = _sheet(data, at, step, where, i)
         b, db = _sheet(data, at + leap, step, where, i)
         c, dc = _sheet(data, at + leap + leap, step, where, i)
@@ -117,7 +117,7 @@ def _plain_sheet(data, at, step, where, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def read_spline_values(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def]
+def read_spline_values(data, shape, count, corner, where, found):  # type: ignore[no-untyped-def]
     """Pass 2 without slopes: read (re, im) of `count` located samples, conjugated for mates, into columns 0 and 1."""
     w0 = constant((0.125, 0.125, 0.75, 0.75, 0.125, 0.125, 0.0, 0.0))
     w1 = constant((-0.5, -0.5, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0))
@@ -125,8 +125,8 @@ def read_spline_values(data, shape, count, spot, where, found):  # type: ignore[
     step, leap = 2 * np.int64(shape[2]), 2 * np.int64(shape[1] * shape[2])
     for j in range(count):
         i = np.uint64(j)
-        _prefetch(data, np.int64(spot[min(j + PREFETCH_DISTANCE, count - 1)]), step, leap)
-        at = np.int64(spot[i])
+        _prefetch(data, np.int64(corner[min(j + PREFETCH_DISTANCE, count - 1)]), step, leap)
+        at = np.int64(corner[i])
         value = multiply(_plain_sheet(data, at, step, where, i), where[11 * C + i])
         value = fma(_plain_sheet(data, at + leap, step, where, i), where[12 * C + i], value)
         value = fma(_plain_sheet(data, at + leap + leap, step, where, i), where[13 * C + i], value)

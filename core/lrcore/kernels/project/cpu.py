@@ -24,7 +24,7 @@ F, I32 = np.float32, np.int32
 
 @numba.njit(**NUMBA_OPTIONS)
 def allocate_scratch():  # type: ignore[no-untyped-def]
-    """Return scratch arrays for a chunk: (spot, where, found)."""
+    """Return scratch arrays for a chunk: (corner, where, found)."""
     return (
         np.empty(CHUNK, np.int32),
         np.empty(LOCATION_COLUMNS * CHUNK, np.float32),
@@ -33,11 +33,11 @@ def allocate_scratch():  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def locate_samples(shape, turn, kx, ky, begin, end, spot, where, bend=None):  # type: ignore[no-untyped-def]
-    """Pass 1: compute where samples begin … end are read; `spot` receives the index of the first of 8 neighbours.
+def locate_samples(shape, turn, kx, ky, begin, end, corner, where, bend=None):  # type: ignore[no-untyped-def]
+    """Pass 1: compute where samples begin … end are read; `corner` receives the index of the first of 8 neighbours.
 
-    `spot` counts floats. Columns of `where`: −1 where the mate is read, else 1 (0), the offset along x (1), the weights
-    of the four rows (2 … 5). bend: k_z = bend · k²; for None, code without k_z is compiled.
+    `corner` counts floats. Columns of `where`: −1 where the mate is read, else 1 (0), the offset along x (1), the
+    weights of the four rows (2 … 5). bend: k_z = bend · k²; for None, code without k_z is compiled.
     """
     row, plane, centre = I32(shape[2]), I32(shape[1] * shape[2]), F(shape[0] // 2)
     t00, t01, t02 = turn[0, 0], turn[0, 1], turn[0, 2]
@@ -56,7 +56,7 @@ def locate_samples(shape, turn, kx, ky, begin, end, spot, where, bend=None):  # 
         qy, qz = qy * sign + centre, qz * sign + centre
         x, y, z = I32(qx), I32(qy), I32(qz)
         # Numba computes products of int32 as int64, which is slower.
-        spot[i] = I32(2) * I32(I32(z * plane) + I32(y * row) + x + I32(1))
+        corner[i] = I32(2) * I32(I32(z * plane) + I32(y * row) + x + I32(1))
         fy, fz = qy - F(y), qz - F(z)
         where[i], where[C + i] = sign, qx - F(x)
         where[2 * C + i], where[3 * C + i] = (F(1) - fy) * (F(1) - fz), fy * (F(1) - fz)
@@ -64,7 +64,7 @@ def locate_samples(shape, turn, kx, ky, begin, end, spot, where, bend=None):  # 
 
 
 @numba.njit(**NUMBA_OPTIONS)
-def read_trilinear(data, shape, count, spot, where, found):  # type: ignore[no-untyped-def]
+def read_trilinear(data, shape, count, corner, where, found):  # type: ignore[no-untyped-def]
     """Pass 2: read the trilinear values (re, im) of `count` located samples into the two columns of `found`."""
     # Weights along x, of (re, im) pairs, for an offset f: w0 + f w1.
     w0 = constant((1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
@@ -72,7 +72,7 @@ def read_trilinear(data, shape, count, spot, where, found):  # type: ignore[no-u
     step, leap = 2 * np.int64(shape[2]), 2 * np.int64(shape[1] * shape[2])
     for j in range(count):
         i = np.uint64(j)
-        at = np.int64(spot[i])
+        at = np.int64(corner[i])
         low = fma(load(data, at + step), where[3 * C + i], multiply(load(data, at), where[2 * C + i]))
         at += leap
         both = fma(load(data, at + step), where[5 * C + i], fma(load(data, at), where[4 * C + i], low))
@@ -82,12 +82,12 @@ def read_trilinear(data, shape, count, spot, where, found):  # type: ignore[no-u
 
 @numba.njit(**NUMBA_OPTIONS)
 def _project_slice(data, turn, kx, ky, work, out):  # type: ignore[no-untyped-def]
-    spot, where, found = work
+    corner, where, found = work
     flat = data.reshape(-1)
     for begin in range(0, len(kx), CHUNK):
         end = min(begin + CHUNK, len(kx))
-        locate_samples(data.shape, turn, kx, ky, begin, end, spot, where)
-        read_trilinear(flat, data.shape, end - begin, spot, where, found)
+        locate_samples(data.shape, turn, kx, ky, begin, end, corner, where)
+        read_trilinear(flat, data.shape, end - begin, corner, where, found)
         for j in range(end - begin):
             out[begin + j, 0], out[begin + j, 1] = found[np.uint64(j)], found[C + np.uint64(j)]
 
