@@ -51,29 +51,42 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     check_job(job)
     began = time.perf_counter()
     warn_background(job.particles)
-    maps = job.half_maps
-    if maps is None:
-        symmetry = job.spec.symmetry
-        if job.particles.subtracted:  # the images show no copies beside the mask
-            symmetry = symmetry_of_mask(job.mask, symmetry)
-        volumes = []
-        for half in (1, 2):
-            for event in reconstruct(job.particles, half, symmetry, backend, job.spec.ewald):
-                if isinstance(event, Volume):
-                    volumes.append(event)
-                else:
-                    yield event
-        maps = HalfMaps(*volumes)
-    for result in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
-        if isinstance(result, Progress):
-            yield result
-        else:
-            warn_subtracted(job, result.outside_fraction)
-            first = _first_step(job, result, backend)
+    symmetry = job.spec.symmetry
+    if job.particles.subtracted:  # the images show no copies beside the mask
+        symmetry = symmetry_of_mask(job.mask, symmetry)
+    maps = job.half_maps or (yield from _half_maps_at_input_poses(job, symmetry, backend))
+    calibration = yield from _calibrate(job, maps, backend)
+    own_symmetry = symmetry_of_mask(job.mask, symmetry)
+    if job.half_maps is None and max(calibration.outside_fraction) == 0 and own_symmetry != symmetry:
+        maps = yield from _half_maps_at_input_poses(job, own_symmetry, backend)
+        calibration = yield from _calibrate(job, maps, backend)
+    warn_subtracted(job, calibration.outside_fraction)
+    first = _first_step(job, calibration, backend)
     noise = yield from _first_noise(job, first, backend)
     (summary,) = first.history
     summary = replace(summary, seconds={"start": time.perf_counter() - began}, memory_MB=peak_memory_MB())
     yield replace(first, noise=noise, history=(summary,))
+
+
+def _half_maps_at_input_poses(job: Job, symmetry: str, backend: Backend) -> Generator[Progress, None, HalfMaps]:
+    """Reconstruct the half maps that a job comes without, averaged over a symmetry. Yields progress."""
+    volumes: list[Volume] = []
+    for half in (1, 2):
+        for event in reconstruct(job.particles, half, symmetry, backend, job.spec.ewald):
+            if isinstance(event, Volume):
+                volumes.append(event)
+            else:
+                yield event
+    return HalfMaps(*volumes)
+
+
+def _calibrate(job: Job, maps: HalfMaps, backend: Backend) -> Generator[Progress, None, Calibration]:
+    """Bring half maps to the scale of the images. Yields progress."""
+    for event in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
+        if isinstance(event, Calibration):
+            return event
+        yield event
+    raise AssertionError("calibrate ends with a Calibration")
 
 
 def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress, None, Float64]:

@@ -15,15 +15,17 @@ from lrcore.arrays import Float32
 from lrcore.compute.backend import get_backend
 from lrcore.imaging.grids import ift
 from lrcore.imaging.symmetry import symmetry_operators
+from lrcore.io.image_stack_writer import write_image_stack
 from lrcore.masks import overlaps_with_copies
 from lrcore.particles.symmetry_expansion import expand_symmetry
-from lrcore.records import HalfMaps, Particles, Poses, Step, Volume
+from lrcore.records import HalfMaps, ImageSource, Particles, Poses, Step, Volume
 from lrcore.refinement.density import mask_of_all_copies, symmetry_of_mask
 from lrcore.refinement.iteration import run_iteration
 from lrcore.refinement.job import Job, check_job
 from lrcore.refinement.parameter_checks import parameter_warnings
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.start import start
+from lrcore.refinement.subtraction import subtracted_images, writing_order
 from lrcore.simulation.atoms import density_of_atoms
 from lrcore.simulation.data_set import make_particles, random_rotations, simulate_noise_particles, soft_mask
 from lrcore.simulation.images import noise_ft, project, write_stack
@@ -185,6 +187,25 @@ def test_the_first_half_maps_of_subtracted_images(number: int, simulated: Simula
         *_, first = start(replace(job, particles=replace(case.particles, subtracted=True)), get_backend("cpu", 1))
         maps.append(first.half_maps.first)
     assert same_bits(*maps) == (number == 0)
+
+
+@pytest.mark.slow
+def test_subtracted_images_without_a_mark_are_noticed(simulated: Simulate, tmp_path: Path) -> None:
+    """A first average over all copies shows copies that the images do not: it is made again without."""
+    case, backend = simulated("C4"), get_backend("cpu", 1)
+    job = case.job("C1", case.units[0])
+    *_, first = start(job, backend)
+    images = np.concatenate(list(subtracted_images(job, first, first, backend)))
+    n, stack = len(case.particles), tmp_path / "subtracted.mrcs"
+    write_image_stack(stack, n, case.particles.box, case.particles.pixel_size_A, [images])
+    index = np.argsort(writing_order(case.particles))
+    source = ImageSource((stack,), np.zeros(n, np.int32), index, case.particles.images.sign)
+    particles, maps = replace(case.particles, images=source), []
+    for symmetry in ("C1", "C4"):
+        unmarked = replace(case.job(symmetry, case.units[0]), half_maps=None, particles=particles)
+        *_, step = start(unmarked, backend)
+        maps.append(step.half_maps.first)
+    assert same_bits(*maps)
 
 
 def test_one_line_says_over_how_many_operators_the_map_is_averaged(simulated: Simulate) -> None:
