@@ -6,7 +6,7 @@ cut off at the Nyquist limit of the coarser grid, masks linearly, so that they d
 
 import numpy as np
 
-from lrcore.arrays import Float32, Float64
+from lrcore.arrays import Float64
 from lrcore.imaging.grids import resize
 from lrcore.records import Volume
 
@@ -35,7 +35,7 @@ def resample_map(volume: Volume, box: int, pixel_size_A: float, is_mask: bool = 
     if scale == 1.0:
         data = resize(volume.data, box, 3)
     else:
-        at = (np.arange(box) - box // 2) * scale + n // 2
+        at: Float64 = (np.arange(box) - box // 2) * np.float64(scale) + n // 2
         matrix = (_linear_weights(at, n) if is_mask else _fourier_weights(at, n, scale)).astype(np.float32)
         data = volume.data
         for _ in range(3):  # each product resamples the last axis and makes it the first one
@@ -99,8 +99,8 @@ def grid_mismatch(volume: Volume, box: int, pixel_size_A: float, what: str, whos
         )
     if same_box:
         return (
-            f"{name}: voxel size {apix:g} Å but {whose} voxel size is {pixel_size_A:g} Å in the same box of {box}: if the "
-            f"header is wrong, give --apix {pixel_size_A:g}; if it is right, resample the {what}: {command}"
+            f"{name}: voxel size {apix:g} Å but {whose} voxel size is {pixel_size_A:g} Å in the same box of {box}: if "
+            f"the header is wrong, give --apix {pixel_size_A:g}; if it is right, resample the {what}: {command}"
         )
     if same_voxel:
         return f"{name}: the {what} is {n}³ but {whose} box is {box}: re-box the {what}: {command}"

@@ -94,8 +94,8 @@ def _implausible_bfactors(particles: Particles) -> Iterator[str]:
         row = int(np.argmax(negative))
         yield (
             f"row {rows_in_table(particles)[row] + 1}: B-factor {particles.bfactor_A2[row]:g} A2 is below 0 "
-            f"({int(negative.sum())} of {len(negative)} particles), so that the CTF, multiplied by exp(-B k2 / 4), rises "
-            "with the resolution: change its sign if it was meant to dampen (M exports it so)"
+            f"({int(negative.sum())} of {len(negative)} particles), so that the CTF, multiplied by exp(-B k2 / 4), "
+            "rises with the resolution: change its sign if it was meant to dampen (M exports it so)"
         )
 
 

@@ -55,7 +55,9 @@ class MicrographCoordinates:
         return self.centre_px * self.pixel_size_A[:, None] - particles.poses.origin_A
 
 
-def read_micrograph_coordinates(particles: Particles, pixel_size_A: float | None = None) -> MicrographCoordinates | None:
+def read_micrograph_coordinates(
+    particles: Particles, pixel_size_A: float | None = None
+) -> MicrographCoordinates | None:
     """Read the positions of the particles in their micrographs.
 
     Parameters
@@ -104,9 +106,9 @@ def _sizes_of_groups(source: StarSource, table: pd.DataFrame, name: str) -> Floa
         return None
     sizes = float_column(source.path, optics, name)
     if GROUP not in table.columns:
-        return np.full(len(table), sizes[0])
+        return np.repeat(sizes[:1], len(table))
     groups = pd.Series(sizes, float_column(source.path, optics, GROUP))
-    return groups.reindex(float_column(source.path, table, GROUP)).to_numpy(dtype=np.float64)
+    return np.asarray(groups.reindex(float_column(source.path, table, GROUP)), np.float64)
 
 
 def _from_cryosparc(particles: Particles, source: CsSource) -> MicrographCoordinates | None:

@@ -25,7 +25,7 @@ BLOCK_A = 4.0
 OPPOSITE_CORRELATION = -0.3
 """Correlation of low-passed half maps below which they have opposite contrast."""
 DARK_RATIO = 2.0
-"""Ratio of the density below the solvent's to that above, from which the particle is dark. Measured: 0.07; inverted 14."""
+"""Ratio of the density below the solvent's to that above, from which the particle is dark; measured: 0.07 and 14."""
 SOLVENT_DISTANCE_A = 20.0
 """Distance from the outline of the particle, in Å, where solvent begins."""
 SOLVENT_RADIUS = 0.45
@@ -102,7 +102,7 @@ def find_half_map_faults(maps: HalfMaps) -> HalfMapFaults:
 
 
 def contrast_warning(maps: HalfMaps) -> str | None:
-    """Return, in one sentence, that the particle in two half maps is darker than the solvent; None if it is not.
+    """Return, in one sentence, that the contrast of two half maps is inverted; None if it is not.
 
     Parameters
     ----------

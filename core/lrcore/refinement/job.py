@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrcore.errors import InputError
 from lrcore.masks import validate_mask
 from lrcore.particles.duplicates import require_disjoint_half_sets
 from lrcore.particles.half_sets import require_both_half_sets

@@ -1,10 +1,12 @@
 """Make step 0 of a run: half maps on the scale of the images, initial noise spectra, initial low-pass.
 
-Step 0 is made in four parts: check the job, reconstruct half maps from the input poses where none are given, calibrate
-the half maps (`calibration`), and measure the noise as after every later iteration (`noise`), but at the input poses.
+Step 0 is made in five parts: check the job, reconstruct half maps from the input poses where none are given, test the
+contrast of these or the order of the given ones, calibrate the half maps (`calibration`), and measure the noise as
+after every later iteration (`noise`), but at the input poses.
 """
 
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
@@ -15,12 +17,14 @@ from lrcore.compute.backend import Backend
 from lrcore.compute.timing import peak_memory_MB
 from lrcore.imaging.aberrations import largest_magnification
 from lrcore.maps.fsc import fsc_curves
+from lrcore.maps.half_map_checks import contrast_warning
 from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.records import Expectation, HalfMaps, IterationSummary, Progress, Step, Volume
 from lrcore.refinement.calibration import Calibration, calibrate, sample_rows
 from lrcore.refinement.density import density_to_subtract
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import align_resolution_A, search_geometry
+from lrcore.refinement.half_map_order import half_map_order_warning
 from lrcore.refinement.job import Job, check_job, with_signal_scale
 from lrcore.refinement.noise import NoiseResiduals, apply_noise_model, measure_residuals, pooled_noise_spectrum
 from lrcore.refinement.reconstruction import reconstruct
@@ -59,6 +63,12 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
                 else:
                     yield event
         maps = HalfMaps(*volumes)
+        fault = contrast_warning(maps)
+        fault = fault and f"{job.particles.path}: {fault}"
+    else:
+        fault = half_map_order_warning(job.particles, maps, backend)
+    if fault:
+        warnings.warn(fault, stacklevel=2)
     for result in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
         if isinstance(result, Progress):
             yield result
