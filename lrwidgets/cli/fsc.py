@@ -36,7 +36,7 @@ def fsc(arguments: Namespace) -> None:
 
 
 def _warn_of_faults(maps: HalfMaps) -> None:
-    """Warn of what makes the FSC of two maps meaningless, also of what only half maps must not be, such as copies."""
+    """Warn of what makes the FSC of two maps meaningless, also where it could not be refined with."""
     faults = find_half_map_faults(maps)
     for fault in (faults.unusable, *faults.harmful):
         if fault is not None:

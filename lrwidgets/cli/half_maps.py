@@ -19,7 +19,7 @@ def thread_count(arguments: Namespace) -> int:
 def read_matching_half_maps(first: Path, second: Path, apix: float | None) -> tuple[Volume, Volume]:
     """Read two half maps; warn of what makes their FSC wrong.
 
-    Raises InputError when their boxes or voxel sizes differ, one is a copy of the other, or their contrast is opposite.
+    Raises InputError when their boxes or voxel sizes differ, or their contrast is opposite.
     """
     a, b = (io.read_volume(path, apix) for path in (first, second))
     require_same_grid(a, b)

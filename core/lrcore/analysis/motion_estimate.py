@@ -73,8 +73,8 @@ def estimate_motion(job: Job, step: Step, before: Step | None = None) -> MotionE
         (_, first), (_, second) = (fit(half) for half in split_by_half_set(evidence, particles.half[rows]))
     except np.linalg.LinAlgError as error:
         raise InputError(
-            f"{particles.path}: the poses do not determine a motion ({error}): check that the particles are aligned and "
-            "have different views"
+            f"{particles.path}: the poses do not determine a motion ({error}): check that the particles are aligned "
+            "and have different views"
         ) from error
     return MotionEstimate(motion, rows, overall, (first, second))
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
 from lrcore.maps.solvent_mask import coarse_mean, density_tails, outline_distance_A
-from lrcore.records import HalfMaps, Volume
+from lrcore.records import HalfMaps
 
 COPY_TOLERANCE = 1e-5
 """Distance of a correlation from ±1 that counts as none; rounding to float16 leaves 1e-7."""
@@ -64,7 +64,7 @@ def check_half_maps(maps: HalfMaps) -> None:
     Raises
     ------
     InputError
-        If one is a copy of the other, scaled or not, or they have opposite contrast.
+        If one is the negative of the other, they have opposite contrast, or one has the same value everywhere.
     """
     faults = find_half_map_faults(maps)
     if faults.unusable:
@@ -85,20 +85,34 @@ def find_half_map_faults(maps: HalfMaps) -> HalfMapFaults:
     HalfMapFaults
     """
     first, second = maps.first, maps.second
-    if unusable := _copy_fault(first, second):
-        return HalfMapFaults(unusable, ())
+    name, other = str(second.path or "half map 2"), str(first.path or "half map 1")
+    sections = [volume.data[_sections(volume.box)].astype(np.float64) for volume in (first, second)]
+    a, b = (data - data.mean() for data in sections)
+    for data, which in ((a, other), (b, name)):
+        if not data.any():
+            text = f"{which}: has the same value in every voxel, so it is no half map: compute the map again"
+            return HalfMapFaults(text, ())
+    correlation = _correlation(a, b)
+    if correlation > 1 - COPY_TOLERANCE:
+        what = "the same map as" if np.array_equal(*sections) else "a scaled copy of"
+        text = (
+            f"{name}: is {what} {other}, so that every FSC is 1 and says nothing: give the maps of both half sets, or "
+            "leave half maps out"
+        )
+        return HalfMapFaults(None, (text,))
+    if correlation < COPY_TOLERANCE - 1:
+        text = f"{name}: is the negative of {other}: give the maps of both half sets, particles white on black"
+        return HalfMapFaults(text, ())
     size = max(1, int(BLOCK_A / first.pixel_size_A))
     blocks, apix = (_block_means(first.data, size), _block_means(second.data, size)), first.pixel_size_A * size
     nothing = np.zeros_like(blocks[0])
-    a, b = (coarse_mean(data, nothing, apix) for data in blocks)
-    if _correlation(a - a.mean(), b - b.mean()) < OPPOSITE_CORRELATION:
-        names = second.path or "half map 2", first.path or "half map 1"
-        text = f"{names[0]}: has the opposite contrast of {names[1]}: invert the one in which the particle is dark"
+    low = [coarse_mean(data, nothing, apix) for data in blocks]
+    if _correlation(*(data - data.mean() for data in low)) < OPPOSITE_CORRELATION:
+        text = f"{name}: has the opposite contrast of {other}: invert the one in which the particle is dark"
         return HalfMapFaults(text, ())
-    name = f"{first.path or 'half map 1'} and {second.path.name if second.path else 'half map 2'}"
     solvent = outline_distance_A(*blocks, apix) > SOLVENT_DISTANCE_A
-    texts = (*_contrast_faults(a + b), *_solvent_faults(first.data, second.data, solvent))
-    return HalfMapFaults(None, tuple(f"{name}: {text}" for text in texts))
+    texts = (*_contrast_faults(low[0] + low[1]), *_solvent_faults(first.data, second.data, solvent))
+    return HalfMapFaults(None, tuple(f"{other} and {name}: {text}" for text in texts))
 
 
 def contrast_warning(maps: HalfMaps) -> str | None:
@@ -110,23 +124,6 @@ def contrast_warning(maps: HalfMaps) -> str | None:
     """
     first, second = maps.first, maps.second
     return next(_contrast_faults(coarse_mean(first.data, second.data, first.pixel_size_A)), None)
-
-
-def _copy_fault(first: Volume, second: Volume) -> str | None:
-    """Return, in one line, that a half map is empty, or a copy or the negative of the other; None if it is not."""
-    name, other = second.path or "half map 2", first.path or "half map 1"
-    sections = _sections(len(first.data))
-    a, b = (volume.data[sections].astype(np.float64) for volume in (first, second))
-    a, b = a - a.mean(), b - b.mean()
-    for data, which in ((a, other), (b, name)):
-        if not data.any():
-            return f"{which}: has the same value in every voxel, so it is no half map: compute the map again"
-    correlation = _correlation(a, b)
-    if abs(correlation) < 1 - COPY_TOLERANCE:
-        return None
-    what = "the same map as" if np.array_equal(a, b) else "a scaled copy of"
-    what = "the negative of" if correlation < 0 else what
-    return f"{name}: is {what} {other}, so their FSC means nothing: give the maps of both half sets"
 
 
 def _contrast_faults(coarse: Float32) -> Iterator[str]:

@@ -166,10 +166,10 @@ def _find_faults(mask: Volume) -> Iterator[str]:
     if not (values := _values(data)).passed:
         yield values.sentence
     fraction, border = _fraction(data), _border(data)
-    if not fraction.passed and border.value > 0.5:
+    if not fraction.passed and data[:: len(data) - 1, :: len(data) - 1, :: len(data) - 1].min() > 0.5:
         yield (
-            f"{fraction.value:.0%} of the box is inside the mask, to its border: is it the wrong way round? It must be "
-            "1 in the region to keep, and 0 elsewhere (lrwidgets mask --invert turns a mask round)"
+            f"{fraction.value:.0%} of the box is inside the mask, to its corners: is it the wrong way round? It must "
+            "be 1 in the region to keep, and 0 elsewhere (lrwidgets mask --invert turns a mask round)"
         )
         return
     yield from (check.sentence for check in (fraction, border) if not check.passed)
