@@ -1,4 +1,4 @@
-"""Resampling: a function sampled on another grid, Fourier cropping as witness, the frame of the header, and messages."""
+"""Resampling: a function sampled on another grid, Fourier cropping as witness, the header's frame, and messages."""
 
 from pathlib import Path
 
