@@ -135,5 +135,5 @@ def require_same_grid(first: Volume, second: Volume) -> None:
     InputError
         If box or voxel size differ; names both files.
     """
-    if mismatch := grid_mismatch(second, first.box, first.pixel_size_A, "map", f"{first.path or 'the other map'}:"):
+    if mismatch := grid_mismatch(second, first.box, first.pixel_size_A, "map", f"{first.path or 'the other map'}'s"):
         raise InputError(mismatch)

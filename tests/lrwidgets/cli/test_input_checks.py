@@ -78,9 +78,9 @@ COMMANDS = {
 def test_every_command_that_takes_a_mask_tells_its_faults(
     made: FlexibleParticle, tmp_path: Path, capsys: Out, command: str
 ) -> None:
-    bad = mask(tmp_path, np.roll(0.5 * soft_sphere(N, 9, 6), 10, 2))
+    bad = mask(tmp_path, np.roll(0.6 * soft_sphere(N, 9, 6), 10, 2))
     status, said = run(capsys, command, *COMMANDS[command](made, bad, tmp_path))
-    assert status == 0
+    assert status == 0, said
     for fault in ("the maximum should be 1", "is cut by the border of the box"):
         assert said.count(f"warning: {bad}: ") >= 2
         assert said.count(fault) == 1
