@@ -86,15 +86,16 @@ def find_half_map_faults(maps: HalfMaps) -> HalfMapFaults:
     """
     first, second = maps.first, maps.second
     name, other = str(second.path or "half map 2"), str(first.path or "half map 1")
-    sections = [volume.data[_sections(volume.box)].astype(np.float64) for volume in (first, second)]
-    a, b = (data - data.mean() for data in sections)
+    a, b = (volume.data[_sections(volume.box)].astype(np.float64) for volume in (first, second))
+    is_same = np.array_equal(a, b)
+    a, b = a - a.mean(), b - b.mean()
     for data, which in ((a, other), (b, name)):
         if not data.any():
             text = f"{which}: has the same value in every voxel, so it is no half map: compute the map again"
             return HalfMapFaults(text, ())
     correlation = _correlation(a, b)
     if correlation > 1 - COPY_TOLERANCE:
-        what = "the same map as" if np.array_equal(*sections) else "a scaled copy of"
+        what = "the same map as" if is_same else "a scaled copy of"
         text = (
             f"{name}: is {what} {other}, so that every FSC is 1 and says nothing: give the maps of both half sets, or "
             "leave half maps out"

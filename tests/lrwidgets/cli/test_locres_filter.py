@@ -155,6 +155,8 @@ def test_inputs_are_kept_and_folders_are_there(maps: Path, tmp_path: Path, capsy
     assert "there is no folder" in refused(capsys, ["locres", first, second, "--out", str(tmp_path / "none" / "x.mrc")])
     other = tmp_path / "small.mrc"
     io.write_volume(other, Volume(np.zeros((32, 32, 32), np.float32), PIXEL))
-    assert "re-box the map: lrwidgets resample" in refused(capsys, ["locres", first, str(other), "--out", str(tmp_path / "x.mrc")])
+    assert "re-box the map: lrwidgets resample" in refused(
+        capsys, ["locres", first, str(other), "--out", str(tmp_path / "x.mrc")]
+    )
     asked = ["locres", first, second, "--window", "3", "--out", str(tmp_path / "x.mrc")]
     assert "between 16 Å" in refused(capsys, asked)
