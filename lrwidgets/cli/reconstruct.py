@@ -6,6 +6,7 @@ from lrcore import io
 from lrcore.compute.backend import get_backend
 from lrcore.io.paths import require_parent_folder
 from lrcore.records import Progress
+from lrcore.refinement.input_checks import warn_of_input
 from lrcore.refinement.reconstruction import reconstruct as reconstruct_map
 from lrwidgets.cli.job_folder import fill_from_job_folder
 from lrwidgets.cli.printer import Printer
@@ -19,6 +20,7 @@ def reconstruct(arguments: Namespace) -> None:
     printer = Printer(arguments.json)
     fill_from_job_folder(arguments, printer)
     particles = io.read_particles(arguments.particles, arguments.images)
+    warn_of_input(particles, None, None)
     count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
     try:
         backend = get_backend(arguments.backend, arguments.threads)

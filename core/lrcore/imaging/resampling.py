@@ -4,6 +4,8 @@ The value at a point is interpolated from all voxels of its row, one axis after 
 cut off at the Nyquist limit of the coarser grid, masks linearly, so that they do not ring. Box centres coincide.
 """
 
+import shlex
+
 import numpy as np
 
 from lrcore.arrays import Float64
@@ -91,7 +93,7 @@ def grid_mismatch(volume: Volume, box: int, pixel_size_A: float, what: str, whos
     if same_box and same_voxel:
         return None
     name, target = volume.path or what, f"--box {box} --apix {pixel_size_A:g}"
-    command = f"lrwidgets resample {volume.path or what.upper()} {target} --out NEW.mrc"
+    command = f"lrwidgets resample {shlex.quote(str(volume.path or what.upper()))} {target} --out NEW.mrc"
     if same_box and apix == PLACEHOLDER_A:
         return (
             f"{name}: voxel size 1 Å, which many programs write when they do not know it, but {whose} voxel size is "

@@ -33,7 +33,7 @@ SOLVENT_RADIUS = 0.45
 EQUAL_CORRELATION = 0.5
 """Correlation of the noise of the solvent from which half maps share it; independent ones are below 0.05."""
 FLAT_SHARE = 0.3
-"""Fraction of the solvent without noise, in both maps, from which they have been masked."""
+"""Fraction of the solvent without noise, in one of the maps, from which they have been masked."""
 FLAT_NOISE = 1e-5
 """Noise of a voxel, relative to the rms of the map's, below which there is none."""
 SECTIONS = 12
