@@ -290,6 +290,10 @@ def _duplicates(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--distance", type=float, metavar="A", help="also remove neighbours on a micrograph that are closer than this"
     )
+    command.add_argument(
+        "--micrograph-apix", type=positive_number, metavar="A",
+        help="pixel size of the micrographs that --distance is measured on (default: that in the file)",
+    )  # fmt: skip
 
 
 def _mask(command: argparse.ArgumentParser) -> None:
@@ -369,6 +373,23 @@ def _add_mask_operations(command: argparse.ArgumentParser) -> None:
             metavar="M", help=text,
         )  # fmt: skip
     group.add_argument("--invert", action="store_true", help="1 - mask, after all other operations")
+
+
+def _resample(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("map", type=Path, metavar="MAP", help="a map or mask")
+    add("--like", type=Path, metavar="MAP2", help="map, mask or image stack whose box and voxel size to take")
+    add("--box", type=positive_int, metavar="N", help="new box in voxels (default: the present extent)")
+    add(
+        "--apix", type=positive_number, metavar="A",
+        help="new voxel size (default: that with which --box has the present extent)",
+    )  # fmt: skip
+    add("--from-apix", type=positive_number, metavar="A", help="voxel size of MAP, instead of that in its header")
+    add(
+        "--as", dest="kind", choices=("auto", "map", "mask"), default="auto",
+        help="a mask is clipped to 0 and 1 (default: auto, a mask if all values lie there)",
+    )  # fmt: skip
+    add("--out", type=output_file, required=True, metavar="FILE", help="the map to write")
 
 
 def _subtract(command: argparse.ArgumentParser) -> None:
@@ -536,6 +557,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "convert": (_convert, "convert particle metadata from .star to .cs or back without losing columns"),
     "expand": (_expand, "expand the symmetry of particles: write each once per operator of a point group"),
     "duplicates": (_duplicates, "remove particles that occur more than once"),
+    "resample": (_resample, "resample a map or mask to another box and voxel size"),
     "mask": (_mask, "make a soft mask from a map, shapes, an atomic model and other masks"),
     "subtract": (_subtract, "subtract the density outside a mask from the images"),
     "motion": (_motion, "estimate the fulcrum and the motion of the refined body from a run"),

@@ -18,12 +18,19 @@ def duplicates(arguments: Namespace) -> None:
     if arguments.distance is not None:
         if arguments.distance <= 0:
             raise InputError(f"--distance {arguments.distance:g}: give a length in A above 0")
-        coordinates = read_micrograph_coordinates(kept)
+        coordinates = read_micrograph_coordinates(kept, arguments.micrograph_apix)
         if coordinates is None:
             raise InputError(f"{arguments.particles}: has no micrographs and coordinates: leave out --distance")
+        if coordinates.movie_pixel_size_A is not None:
+            raise InputError(
+                f"{arguments.particles}: does not say the pixel size of the micrographs, only that of the movies "
+                f"({coordinates.movie_pixel_size_A:g} A) and of the images ({kept.pixel_size_A:g} A), and micrographs "
+                "may have been binned: give it with --micrograph-apix"
+            )
         if coordinates.pixel_size_is_assumed:
             warnings.warn(
-                f"{arguments.particles}: has no pixel size of the micrographs: that of the images is used",
+                f"{arguments.particles}: has no pixel size of the micrographs: that of the images is used; "
+                "--micrograph-apix sets another one",
                 stacklevel=2,
             )
         distinct = kept.select(find_repeated_places(kept, coordinates, arguments.distance).keep)

@@ -1,13 +1,15 @@
 """`lrwidgets fsc`: calculate the Fourier shell correlation of two maps."""
 
+import warnings
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from lrcore import io
 from lrcore.io.checks import require_same_grid
 from lrcore.maps.fsc import fsc_curves
+from lrcore.maps.half_map_checks import find_half_map_faults
 from lrcore.masks import validate_mask
-from lrcore.records import Fsc
+from lrcore.records import Fsc, HalfMaps
 from lrwidgets.cli.printer import Printer
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ def fsc(arguments: Namespace) -> None:
     """Print the resolution at 0.143 and 0.5 of every FSC curve of two maps, or with --json the curves."""
     first, second = (io.read_volume(path, arguments.apix) for path in (arguments.first, arguments.second))
     require_same_grid(first, second)
+    _warn_of_faults(HalfMaps(first, second))
     mask = arguments.mask and validate_mask(
         io.read_volume(arguments.mask, arguments.apix), first.box, first.pixel_size_A
     )
@@ -30,6 +33,14 @@ def fsc(arguments: Namespace) -> None:
         from lrcore.maps.conical_fsc import compute_conical_fsc  # imported here, so that fsc starts quickly
 
         _print_conical(printer, compute_conical_fsc(first, second, mask or None))
+
+
+def _warn_of_faults(maps: HalfMaps) -> None:
+    """Warn of what makes the FSC of two maps meaningless, also where it could not be refined with."""
+    faults = find_half_map_faults(maps)
+    for fault in (faults.unusable, *faults.harmful):
+        if fault is not None:
+            warnings.warn(fault, stacklevel=2)
 
 
 def _print_curve(printer: Printer, curve: Fsc) -> None:

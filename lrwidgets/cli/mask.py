@@ -14,7 +14,8 @@ from lrcore.arrays import Float32
 from lrcore.errors import InputError
 from lrcore.io.checks import require_same_grid
 from lrcore.io.paths import refuse_to_overwrite_inputs
-from lrcore.records import Volume
+from lrcore.maps.half_map_checks import check_half_maps
+from lrcore.records import HalfMaps, Volume
 from lrcore.refinement.parameters import FULCRUM_PATTERN, fulcrum_point
 from lrwidgets.cli.printer import Printer
 from lrwidgets.text.parameters import POINT_FORMS
@@ -61,6 +62,7 @@ def _mean_map(paths: Sequence[Path], apix: float | None) -> Volume:
     first = volumes[0]
     for other in volumes[1:]:
         require_same_grid(first, other)
+        check_half_maps(HalfMaps(first, other))
     data = first.data if len(volumes) == 1 else 0.5 * (first.data + volumes[1].data)
     return Volume(data, first.pixel_size_A, first.header_origin_A, first.path)
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from lrcore import io
 from lrcore.errors import InputError
+from lrcore.imaging.resampling import grid_mismatch
 from lrcore.io.image_stack_writer import write_image_stack
 from lrcore.io.image_stacks import is_float16
 from lrcore.io.paths import create_files_or_clean_up
-from lrcore.masks import centre_of_mass, farthest_voxel_distance, validate_mask
+from lrcore.masks import centre_of_mass, farthest_voxel_distance
 from lrcore.particles.recentring import (
     Recentring,
     ctf_delocalisation_limit_A,
@@ -24,6 +25,7 @@ from lrcore.particles.recentring import (
     visible_fraction,
 )
 from lrcore.records import Particles, Volume
+from lrcore.refinement.input_checks import warn_of_input
 from lrcore.refinement.parameters import FULCRUM_PATTERN, fulcrum_point
 from lrwidgets.cli.job_folder import fill_from_job_folder
 from lrwidgets.cli.printer import Printer
@@ -61,7 +63,6 @@ def recenter(arguments: Namespace) -> None:
     with create_files_or_clean_up(arguments.out, [f"particles{suffix}", "particles.mrcs", *data.maps]) as out:
         table = out / f"particles{suffix}"
         frame = recentring_of(data.particles)[0].inverse if arguments.back else _recentring(arguments, data)
-        _check_maps(data, frame)
         if arguments.back:
             moved = undo_recentring(data.particles, table, arguments.images)
         else:
@@ -94,7 +95,11 @@ def _from_files(arguments: Namespace) -> _RecentringInput:
     mask = None if a.mask is None else io.read_volume(a.mask, a.apix)
     if mask is not None:
         maps["mask.mrc"] = mask
-    return _RecentringInput(io.read_particles(a.particles, None if a.back else a.images), mask, maps)
+    particles = io.read_particles(a.particles, None if a.back else a.images)
+    _check_grids(particles, maps)
+    if not a.back:  # a mask in another frame may be cut by its box
+        warn_of_input(particles, mask, halves)
+    return _RecentringInput(particles, mask, maps)
 
 
 def _from_run(arguments: Namespace) -> _RecentringInput:
@@ -121,8 +126,7 @@ def _recentring(arguments: Namespace, data: _RecentringInput) -> Recentring:
     if text == "mask":
         if data.mask is None:
             raise InputError("--point is missing: give it, or a --mask whose centre of mass is used")
-        mask = validate_mask(data.mask, particles.box, particles.pixel_size_A)
-        x, y, z = (float(c) for c in centre_of_mass(mask.data) * particles.pixel_size_A)
+        x, y, z = (float(c) for c in centre_of_mass(data.mask.data) * particles.pixel_size_A)
         centre = (x, y, z)
     elif text != "box" and not FULCRUM_PATTERN.match(text):
         raise InputError(f"--point {text}: write mask, {POINT_FORMS}")
@@ -174,11 +178,9 @@ def needed_box(particles: Particles, frame: Recentring, diameter_A: float, resol
     return next((n for n in sizes if ctf_delocalisation_limit_A(particles, n, diameter_A) <= resolution_A), sizes[-1])
 
 
-def _check_maps(data: _RecentringInput, frame: Recentring) -> None:
-    """Raise InputError for a map of another box than the particles'."""
-    for name, volume in data.maps.items():
-        if volume.box != frame.original_box:
-            raise InputError(
-                f"{volume.path or name}: is {volume.box}³ but the particles' box is {frame.original_box}: "
-                "give maps of the particles' box"
-            )
+def _check_grids(particles: Particles, maps: dict[str, Volume]) -> None:
+    """Raise InputError for a map with another box or voxel size than the particles."""
+    for name, volume in maps.items():
+        what = "mask" if name == "mask.mrc" else "map"
+        if mismatch := grid_mismatch(volume, particles.box, particles.pixel_size_A, what, "the particles'"):
+            raise InputError(mismatch)

@@ -6,6 +6,7 @@ from argparse import Namespace
 from lrcore import io
 from lrcore.compute.backend import get_backend
 from lrcore.records import Progress
+from lrcore.refinement.input_checks import warn_of_input
 from lrcore.refinement.reconstruction import reconstruct as reconstruct_map
 from lrwidgets.cli.job_folder import fill_from_job_folder
 from lrwidgets.cli.printer import Printer
@@ -24,6 +25,7 @@ def reconstruct(arguments: Namespace) -> None:
             f"have the symmetry {symmetry}, the average makes the density too weak: use --symmetry C1",
             stacklevel=2,
         )
+    warn_of_input(particles, None, None)
     count = len(particles) if arguments.half is None else int((particles.half == arguments.half).sum())
     try:
         backend = get_backend(arguments.backend, arguments.threads)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lrcore.compute.workers import DaskWorkers, LocalWorkers, connect_scheduler
 from lrcore.errors import InputError
+from lrcore.particles.half_sets import filament_numbers
 from lrcore.records import Progress
 from lrcore.refinement.memory import estimate_memory
 from lrcore.refinement.parameter_effects import fields_that_act, require_effect, unmet_need
@@ -42,6 +43,8 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
             _note_once(session, printer, f"{arguments.out}: {began}")
         session.progress.connect(printer.show_progress)
         session.step_done.connect(lambda node, step: printer.print_iteration(node.id, step.history[-1]))
+        if arguments.resplit and (filament := filament_numbers(session.job.particles)) is not None:
+            printer.note(f"new half sets: each of {filament.max() + 1} helical filaments is in one of them as a whole")
         memory = estimate_memory(session.job, workers=arguments.workers or 0)
         if memory.process_MB > MEMORY_NOTE_MB:
             printer.note(memory.sentence())

@@ -1,5 +1,7 @@
 """Open a session from a panel: on files, on a run, or on the example."""
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +19,7 @@ FILES = (
         "Half maps",
         "two maps separated by a comma, or a volume .csg; empty: reconstructed from particles",
     ),
+    ("apix", "Voxel size", "of mask and half maps, in Å per voxel; empty: that in their headers"),
     ("images", "Images folder", "folder that image names are relative to; empty: that of the particles"),
     ("out", "New run", "folder to write, such as run.zarr; empty: in memory only"),
     ("run", "Existing run", "folder of a run to continue: RUN.zarr"),
@@ -62,12 +65,21 @@ class DataModel:
 
     def _open(self, message: str, make: Callable[[], Session]) -> None:
         self._panel.show_message(message, "neutral")
-        self._panel.latest.submit(make, self._show, "data")
+        self._panel.latest.submit(lambda: with_warnings(make), self._show, "data")
 
-    def _show(self, session: Session) -> None:
+    def _show(self, loaded: tuple[Session, tuple[str, ...]]) -> None:
+        session, issued = loaded
         self._view.describe(session)
-        self._panel.show_message("loaded")
+        self._panel.show_message("; ".join(("loaded", *issued)), "bad" if issued else "good")
         self._opened(session)
+
+
+def with_warnings(make: Callable[[], Session]) -> tuple[Session, tuple[str, ...]]:
+    """Return a session and the warnings that were issued while it was made, one line each."""
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        session = make()
+    return session, tuple(dict.fromkeys(" ".join(str(warning.message).split()) for warning in issued))
 
 
 def load_session(fields: Mapping[str, str]) -> Session:
@@ -82,7 +94,19 @@ def load_session(fields: Mapping[str, str]) -> Session:
             raise InputError(f"no {name} given: {remedy}")
     halves = tuple(part.strip() for part in values["halves"].split(",") if part.strip())
     images, out = values["images"] or None, values["out"] or None
-    return Session.load(values["particles"], values["mask"] or None, halves, images=images, out=out)
+    apix = _voxel_size(values.get("apix", ""))
+    return Session.load(values["particles"], values["mask"] or None, halves, images=images, apix=apix, out=out)
+
+
+def _voxel_size(text: str) -> float | None:
+    """Return a voxel size in Å; None for an empty text. Raises InputError for another text than a number above 0."""
+    try:
+        size = float(text) if text else None
+    except ValueError:
+        size = 0.0
+    if size is not None and not 0 < size < math.inf:
+        raise InputError(f"voxel size {text!r}: type a number of Å above 0, or leave it empty")
+    return size
 
 
 def open_run(path: str) -> Session:

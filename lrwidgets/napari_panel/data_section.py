@@ -11,6 +11,8 @@ from lrwidgets.session.session import Session
 
 FOLDERS = ("images", "run")
 """Fields that name an existing folder."""
+NUMBERS = ("apix",)
+"""Fields that name no file."""
 
 
 class DataSection(Section):
@@ -43,12 +45,14 @@ class DataSection(Section):
         field.setPlaceholderText(tip)
         field.setToolTip(tip)
         self.fields[name] = field
+        line = QHBoxLayout()
+        line.addWidget(field)
+        if name in NUMBERS:
+            return line
         browse = QPushButton("…")
         browse.setFixedWidth(28)
         browse.setToolTip("choose a file or folder")
         browse.clicked.connect(self.catch_errors(lambda *_: self._browse(name)))
-        line = QHBoxLayout()
-        line.addWidget(field)
         line.addWidget(browse)
         return line
 

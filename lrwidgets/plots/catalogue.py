@@ -35,9 +35,10 @@ _EVIDENCE = {
     "FSC": "overfitting halves_share half_maps_share initial_lowpass",
     "Pose changes": "at_rotation_extent at_shift_extent off_centre rotation_prior_tight rotation_prior_wide "
     "shift_prior_tight shift_prior_wide",
+    "Directions": "unaligned",
     "History": "drift_of_rotations drift_of_shifts not_converging still_improving resolution_limit",
     MOTION: "fulcrum_off prior_uneven",
-    MAPS: "mask_edge mask_small mask_still other_hand other_scale",
+    MAPS: "mask_edge mask_small mask_still other_hand other_scale contrast",
 }
 FIGURE_OF_FINDING = {finding: figure for figure, findings in _EVIDENCE.items() for finding in findings.split()}
 """Name of a finding of `lrcore.analysis.advice.advise` → name of the figure that shows it."""

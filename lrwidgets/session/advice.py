@@ -1,5 +1,6 @@
 """Give advice on the steps of a session, the same in every interface, and apply it."""
 
+import contextlib
 import threading
 from weakref import WeakKeyDictionary
 
@@ -41,7 +42,10 @@ def findings(session: Session, node: str) -> tuple[Finding, ...]:
         If there is no such step.
     """
     (stored, step), start = session.load_step(node), start_node(session, node)
-    motion = None if node == start or len(session.job.particles) < MIN_IMAGES else motion_estimate_of(session, node)
+    motion = None
+    if node != start and len(session.job.particles) >= MIN_IMAGES:
+        with contextlib.suppress(InputError):  # the poses do not determine a motion: its checks are skipped
+            motion = motion_estimate_of(session, node)
     with _lock:
         audit = _audit_of(session, node)
         score = None if audit is None or step.iteration < 2 else _score_against_start(session, node)

@@ -9,11 +9,11 @@ from lrcore import io
 from lrcore.errors import InputError
 from lrcore.io.job_folders import find_job_files
 from lrcore.io.micrograph_coordinates import read_micrograph_coordinates
-from lrcore.masks import require_mask_fits
 from lrcore.particles.duplicates import require_disjoint_half_sets
 from lrcore.particles.half_sets import resplit
 from lrcore.particles.subsets import draw_balanced_subset
 from lrcore.records import HalfMaps, Particles
+from lrcore.refinement.input_checks import warn_of_input
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 
@@ -92,7 +92,7 @@ def resolve_inputs(
 
 
 def load_job(source: Source, spec: RefineSpec) -> Job:
-    """Read and check the files of a job.
+    """Read and check the files of a job; warn, one line each, of what would harm a refinement.
 
     Parameters
     ----------
@@ -111,8 +111,9 @@ def load_job(source: Source, spec: RefineSpec) -> Job:
     """
     particles = read_particles(source)
     mask = io.read_volume(source.mask, source.apix)
-    require_mask_fits(mask, particles.box, particles.pixel_size_A)
-    return Job(select_subset(particles, source), mask, spec, read_half_maps(source.half_maps, source.apix))
+    half_maps = read_half_maps(source.half_maps, source.apix)
+    warn_of_input(particles, mask, half_maps)
+    return Job(select_subset(particles, source), mask, spec, half_maps)
 
 
 def read_particles(source: Source) -> Particles:

@@ -16,9 +16,10 @@ from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_four
 from lrcore.imaging.grids import FourierSamples, half_plane, radius_grid
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.fsc import band_correlation, masked_fsc, wiener_gain
-from lrcore.maps.solvent_mask import outline_distance_A
+from lrcore.maps.solvent_mask import coarse_mean, density_tails, outline_distance_A
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
+from lrcore.particles.pose_checks import find_shared_pose
 from lrcore.records import HalfMaps, Particles, Step
 from lrcore.refinement.job import Job
 
@@ -68,11 +69,16 @@ class InputAudit:
     solvent_correlation : correlation of the half maps of step 0 in the solvent
     solvent_correlation_iteration_1 : the same of the half maps of iteration 1; None before there is one
     hand_and_scale : test of the given half maps; None if they were reconstructed from the images
+    unaligned : number of particles that share one pose
+    contrast_ratio
+        Density of the map of step 0 below that of the solvent over the density above it; above 1 for a dark particle.
     """
 
     solvent_correlation: float
     solvent_correlation_iteration_1: float | None
     hand_and_scale: HandAndScaleTest | None
+    unaligned: int = 0
+    contrast_ratio: float = 0.0
 
     def with_first_iteration(self, second: Step, workers: int = 1) -> "InputAudit":
         """Return the audit with the solvent correlation of the half maps of iteration 1.
@@ -105,7 +111,17 @@ def audit_input(job: Job, first: Step, backend: Backend) -> InputAudit:
         If an image stack cannot be read.
     """
     fit = None if job.half_maps is None else _test_hand_and_scale(job.particles, job.half_maps, backend)
-    return InputAudit(solvent_correlation(first.half_maps, backend.threads), None, fit)
+    shared, maps = find_shared_pose(job.particles.poses), first.half_maps
+    below, above = density_tails(
+        coarse_mean(maps.first.data, maps.second.data, maps.first.pixel_size_A, backend.threads)
+    )
+    return InputAudit(
+        solvent_correlation(maps, backend.threads),
+        None,
+        fit,
+        unaligned=0 if shared is None else len(shared.rows),
+        contrast_ratio=below / max(above, 1e-30),
+    )
 
 
 def solvent_correlation(maps: HalfMaps, workers: int = 1) -> float:

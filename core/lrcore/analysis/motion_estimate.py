@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lrcore.errors import InputError
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.motion.model import FulcrumEstimate, Motion
 from lrcore.motion.principal import decompose_motion, radius_of_gyration_A, to_dataset
@@ -53,6 +54,11 @@ def estimate_motion(job: Job, step: Step, before: Step | None = None) -> MotionE
     -------
     MotionEstimate
         Motion, and fulcra from all particles and from each half set.
+
+    Raises
+    ------
+    InputError
+        If the poses do not determine a motion, as where all particles are seen from one direction.
     """
     spec, geometry = job.spec, search_geometry(job.mask, job.spec)
     search = step.search or search_settings(geometry, spec)
@@ -62,8 +68,14 @@ def estimate_motion(job: Job, step: Step, before: Step | None = None) -> MotionE
     centres = search_centres(particles.poses, last, spec, np.array(search.fulcrum_A), behind)
     evidence, rows = evidence_from_search(particles, step.expectation, centres, search)
     fit = fulcrum_fitter(job.mask, spec, geometry)
-    motion, overall = fit(evidence)
-    (_, first), (_, second) = (fit(half) for half in split_by_half_set(evidence, particles.half[rows]))
+    try:
+        motion, overall = fit(evidence)
+        (_, first), (_, second) = (fit(half) for half in split_by_half_set(evidence, particles.half[rows]))
+    except np.linalg.LinAlgError as error:
+        raise InputError(
+            f"{particles.path}: the poses do not determine a motion ({error}): check that the particles are aligned "
+            "and have different views"
+        ) from error
     return MotionEstimate(motion, rows, overall, (first, second))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lrcore.errors import InputError
+from lrcore.imaging.resampling import grid_mismatch
 from lrcore.io.derived_particles import rows_in_table
 from lrcore.records import Optics, Particles, Volume
 
@@ -25,6 +26,8 @@ RELION, but not beyond the 1 % by which a map may differ (`require_same_grid`)."
 SAME_PIXEL = 1e-3
 """Relative difference of pixel sizes that moves the edge of a particle of 300 Å by 0.15 Å: less than is resolved."""
 MAX_DEFOCUS_A = 1e5
+MAX_GAIN_BY_BFACTOR = 10.0
+"""Largest factor by which B-factors below 0 may multiply the CTF at the Nyquist limit."""
 MIN_MEDIAN_DEFOCUS_A = 100.0
 """A smaller median |defocus| means that the unit is wrong (µm) or the images are in focus."""
 
@@ -97,8 +100,9 @@ def check_optics(path: Path, optics: Optics) -> Optics:
 
 
 def warn_implausible_optics(particles: Particles) -> None:
-    """Warn, one line each, about optics and defocus values that are possible but implausible (often a wrong unit)."""
-    for message in (*_implausible_optics(particles), *_implausible_defocus(particles)):
+    """Warn, one line each, about optics and CTF values that are possible but implausible (often a wrong unit)."""
+    implausible = (_implausible_optics, _implausible_defocus, _implausible_bfactors)
+    for message in (text for find in implausible for text in find(particles)):
         warnings.warn(f"{particles.path}: {message}", stacklevel=2)
 
 
@@ -128,6 +132,41 @@ def _implausible_defocus(particles: Particles) -> Iterator[str]:
         yield f"median defocus is {np.median(np.abs(mean)):g} A, almost in focus: defocus must be in A, not in µm"
 
 
+def _implausible_bfactors(particles: Particles) -> Iterator[str]:
+    negative = particles.bfactor_A2 < 0
+    if negative.any():
+        row = int(np.argmax(negative))
+        yield (
+            f"row {rows_in_table(particles)[row] + 1}: B-factor {particles.bfactor_A2[row]:g} A2 is below 0 "
+            f"({int(negative.sum())} of {len(negative)} particles), so that the CTF, multiplied by exp(-B k2 / 4), "
+            "rises with the resolution: change its sign if it was meant to dampen (M exports it so)"
+        )
+
+
+def require_usable_bfactors(particles: Particles) -> None:
+    """Check that no B-factor below 0 multiplies the CTF by more than MAX_GAIN_BY_BFACTOR at the Nyquist limit.
+
+    Parameters
+    ----------
+    particles : n particles
+
+    Raises
+    ------
+    InputError
+        If one does; names the row with the lowest B-factor.
+    """
+    steepest = -16.0 * particles.pixel_size_A**2 * np.log(MAX_GAIN_BY_BFACTOR)
+    beyond = particles.bfactor_A2 < steepest
+    if beyond.any():
+        row = int(np.argmin(particles.bfactor_A2))
+        raise InputError(
+            f"{particles.path}: row {rows_in_table(particles)[row] + 1}: B-factor {particles.bfactor_A2[row]:g} A2 "
+            f"multiplies the CTF by more than {MAX_GAIN_BY_BFACTOR:g} at the Nyquist limit ({int(beyond.sum())} of "
+            f"{len(beyond)} particles are below {steepest:.0f} A2): change the sign of the B-factors (rlnCtfBfactor, "
+            "ctf/bfactor), or set them to 0"
+        )
+
+
 def require_same_grid(first: Volume, second: Volume) -> None:
     """Check that two maps have the same box and voxel size.
 
@@ -140,8 +179,5 @@ def require_same_grid(first: Volume, second: Volume) -> None:
     InputError
         If box or voxel size differ; names both files.
     """
-    if first.box != second.box:
-        raise InputError(f"{second.path}: box is {second.box}, but {first.path} has {first.box}: re-box one of them")
-    if abs(first.pixel_size_A / second.pixel_size_A - 1) > 0.01:
-        sizes = f"voxel size is {second.pixel_size_A:g} Å, but {first.path} has {first.pixel_size_A:g} Å"
-        raise InputError(f"{second.path}: {sizes}: resample one of them, or give --apix")
+    if mismatch := grid_mismatch(second, first.box, first.pixel_size_A, "map", f"{first.path or 'the other map'}'s"):
+        raise InputError(mismatch)

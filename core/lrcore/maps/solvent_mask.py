@@ -1,6 +1,7 @@
 """Make loose and tight masks for the FSC from the half maps alone, by fixed rules."""
 
 import numpy as np
+import numpy.typing as npt
 import scipy.fft
 
 from lrcore.arrays import Float32
@@ -26,7 +27,7 @@ def outline_distance_A(first: Float32, second: Float32, pixel_size_A: float, wor
     """Return the distance of each voxel of two half maps from the particle, 0 inside it.
 
     On a coarse grid, the mean of the half maps is low-passed, thresholded at OUTLINE_LEVEL, and small pieces are
-    removed.
+    removed. The particle may be brighter or darker than the solvent.
 
     Parameters
     ----------
@@ -44,11 +45,11 @@ def outline_distance_A(first: Float32, second: Float32, pixel_size_A: float, wor
     from scipy.ndimage import distance_transform_edt, label
 
     n = first.shape[-1]
-    m = min(n, scipy.fft.next_fast_len(int(np.ceil(VOXELS * n * pixel_size_A / LOWPASS_A)), real=True))
-    coarse = _coarse_mean(first, second, m, pixel_size_A, workers)
-    ball = radius_grid(m, 3) < 0.5 * m
-    solvent, interior = np.quantile(coarse[ball], (0.5, INTERIOR_QUANTILE))
-    inside = (coarse >= solvent + OUTLINE_LEVEL * (interior - solvent)) & ball
+    coarse = coarse_mean(first, second, pixel_size_A, workers)
+    m = len(coarse)
+    dark, bright = density_tails(coarse)
+    coarse = coarse - np.median(coarse[_ball(m)])
+    inside = (coarse >= OUTLINE_LEVEL * bright if bright >= dark else coarse <= -OUTLINE_LEVEL * dark) & _ball(m)
     pieces, _ = label(inside)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
@@ -63,9 +64,40 @@ def cosine_falloff(distance_A: Float32, edge_A: tuple[float, float]) -> Float32:
     return cosine_edge(distance_A, edge_A[0], edge_A[1] - edge_A[0])
 
 
-def _coarse_mean(first: Float32, second: Float32, m: int, pixel_size_A: float, workers: int) -> Float32:
-    """Return the mean of two maps, low-passed by exp(−(k LOWPASS_A)² / 2) and cropped in Fourier space to m³ voxels."""
+def coarse_mean(first: Float32, second: Float32, pixel_size_A: float, workers: int = 1) -> Float32:
+    """Return the mean of two maps, low-passed by exp(−(k LOWPASS_A)² / 2) and cropped to `VOXELS` per `LOWPASS_A`.
+
+    Parameters
+    ----------
+    first, second : (n, n, n)
+    pixel_size_A : voxel size in Å
+    workers : threads of the FFT
+
+    Returns
+    -------
+    (m, m, m), twice the mean.
+    """
     n = first.shape[-1]
+    m = min(n, scipy.fft.next_fast_len(int(np.ceil(VOXELS * n * pixel_size_A / LOWPASS_A)), real=True))
     spectrum = crop_ft(ft(first + second, 3, workers), n, m)
     squares = np.asarray(sum((k / (n * pixel_size_A)) ** 2 for k in index_grid(m, 3)))
     return ift(spectrum * np.exp(-0.5 * LOWPASS_A**2 * squares), m, 3, workers).astype(np.float32)
+
+
+def density_tails(coarse: Float32) -> tuple[float, float]:
+    """Return how far the densities of a low-passed map reach below and above that of the solvent, the median.
+
+    Parameters
+    ----------
+    coarse : (m, m, m), of `coarse_mean`
+
+    Returns
+    -------
+    (below, above), both 0 or more. The longer one is that of the particle.
+    """
+    lowest, solvent, highest = np.quantile(coarse[_ball(len(coarse))], (1 - INTERIOR_QUANTILE, 0.5, INTERIOR_QUANTILE))
+    return float(solvent - lowest), float(highest - solvent)
+
+
+def _ball(m: int) -> npt.NDArray[np.bool_]:
+    return np.asarray(radius_grid(m, 3) < 0.5 * m)

@@ -2,12 +2,15 @@
 
 import math
 import warnings
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError
+from lrcore.imaging.resampling import grid_mismatch
 from lrcore.masks.distance import bounding_block, squared_distance
 from lrcore.masks.geometry import SUPPORT_THRESHOLD, centre_of_mass
 from lrcore.records import Volume
@@ -24,6 +27,8 @@ MAX_BOX_FRACTION = 0.5
 """Largest mean of a mask over the box."""
 MAX_CUT_FRACTION = 0.1
 """Largest fraction of the covered density that may lie in the edge."""
+MIN_MAXIMUM = 0.99
+"""Smallest maximum of a mask."""
 EDGE_TOLERANCE = 1e-5
 """Distance from 0 and 1 from which a value counts as part of the edge."""
 
@@ -104,7 +109,7 @@ def mass_kDa(volume_A3: float) -> float:
 
 
 def validate_mask(mask: Volume, box: int, pixel_size_A: float) -> Volume:
-    """Return the mask if it fits the particles; warn if its edge is too sharp.
+    """Return the mask if it fits the particles; warn, one line each, of what would harm a refinement.
 
     Parameters
     ----------
@@ -125,18 +130,54 @@ def validate_mask(mask: Volume, box: int, pixel_size_A: float) -> Volume:
         If the box or the voxel size differ, values lie outside [0, 1], or the mask is empty.
     """
     require_mask_fits(mask, box, pixel_size_A)
-    name = mask.path or "mask"
+    for message in mask_warnings(mask):
+        warnings.warn(message, stacklevel=2)
+    return mask
+
+
+_known_warnings: dict[int, tuple[weakref.ref[Volume], tuple[str, ...]]] = {}
+"""Warnings of each mask in use, by its id: a mask is checked when it is read and again when a run starts."""
+
+
+def mask_warnings(mask: Volume) -> tuple[str, ...]:
+    """Return one line for each property of a mask that would harm a refinement, although it can be used.
+
+    Checked are its maximum, the fraction of the box that it fills, its values at the border of the box, and its edge.
+    The same mask is checked once.
+
+    Parameters
+    ----------
+    mask : Volume
+        A mask that has passed `require_mask_fits`.
+    """
+    number, known = id(mask), _known_warnings.get(id(mask))
+    if known is None or known[0]() is not mask:
+        gone = weakref.ref(mask, lambda _: _known_warnings.pop(number, None))
+        known = (gone, tuple(f"{mask.path or 'mask'}: {text}" for text in _find_faults(mask)))
+        _known_warnings[number] = known
+    return known[1]
+
+
+def _find_faults(mask: Volume) -> Iterator[str]:
+    """Yield a sentence for each fault of a mask."""
     data = mask.data
+    if not (values := _values(data)).passed:
+        yield values.sentence
+    fraction, border = _fraction(data), _border(data)
+    if not fraction.passed and data[:: len(data) - 1, :: len(data) - 1, :: len(data) - 1].min() > 0.5:
+        yield (
+            f"{fraction.value:.0%} of the box is inside the mask, to its corners: is it the wrong way round? It must "
+            "be 1 in the region to keep, and 0 elsewhere (lrwidgets mask --invert turns a mask round)"
+        )
+        return
+    yield from (check.sentence for check in (fraction, border) if not check.passed)
     binary = bool(np.all((data < 1e-3) | (data > 1 - 1e-3)))
     width = 0.0 if binary else edge_width(data)
     if binary or 0 < width < MIN_EDGE_VOXELS:
         finding = "the mask is binary" if binary else f"the soft edge is {width:.1f} voxels wide"
-        warnings.warn(
-            f"{name}: {finding}: it will cause ringing; make it 5 x resolution / pixel size voxels wide "
-            "(lrwidgets mask --soft)",
-            stacklevel=2,
+        yield (
+            f"{finding}: it will cause ringing; make it 5 x resolution / pixel size voxels wide (lrwidgets mask --soft)"
         )
-    return mask
 
 
 def require_mask_fits(mask: Volume, box: int, pixel_size_A: float) -> None:
@@ -149,16 +190,12 @@ def require_mask_fits(mask: Volume, box: int, pixel_size_A: float) -> None:
     """
     name = mask.path or "mask"
     data = mask.data
-    if mask.box != box:
-        raise InputError(f"{name}: the mask is {mask.box}³ but the particles' box is {box}: re-box the mask")
-    if abs(mask.pixel_size_A / pixel_size_A - 1) > 0.01:
-        raise InputError(
-            f"{name}: voxel size {mask.pixel_size_A:g} Å but the pixel size of the particles is {pixel_size_A:g} Å: "
-            "resample the mask"
-        )
+    if mismatch := grid_mismatch(mask, box, pixel_size_A, "mask", "the particles'"):
+        raise InputError(mismatch)
     if data.min() < -1e-3 or data.max() > 1 + 1e-3:
         raise InputError(
-            f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask must lie between 0 and 1"
+            f"{name}: values run from {data.min():.3g} to {data.max():.3g}; a mask must lie between 0 and 1: clip it "
+            f"(lrwidgets resample {mask.path or 'MASK'} --like {mask.path or 'MASK'} --as mask --out NEW.mrc)"
         )
     if data.max() <= SUPPORT_THRESHOLD:
         raise InputError(f"{name}: the mask is empty; make one that covers the region to refine")
@@ -219,12 +256,17 @@ def check_mask(
 
 
 def _values(mask: Float32) -> MaskCheck:
-    """Check that all values lie in [0, 1]."""
+    """Check that all values lie in [0, 1], and that the highest one is 1."""
     low, high = float(mask.min()), float(mask.max())
     excess = max(0.0, -low, high - 1)
-    return MaskCheck(
-        "values", excess, SUPPORT_THRESHOLD, excess <= SUPPORT_THRESHOLD, f"values lie between {low:.3g} and {high:.3g}"
-    )
+    sentence = f"values lie between {low:.3g} and {high:.3g}"
+    if SUPPORT_THRESHOLD < high < MIN_MAXIMUM:
+        sentence += (
+            f": the maximum should be 1, because everything inside is weighted down: divide the mask by {high:.3g}, or "
+            "make it anew (lrwidgets mask)"
+        )
+        return MaskCheck("values", 1 - high, 1 - MIN_MAXIMUM, False, sentence)
+    return MaskCheck("values", excess, SUPPORT_THRESHOLD, excess <= SUPPORT_THRESHOLD, sentence)
 
 
 def _empty(mask: Float32) -> MaskCheck:

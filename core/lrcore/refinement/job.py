@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrcore.errors import InputError
 from lrcore.masks import validate_mask
 from lrcore.particles.duplicates import image_numbers, require_disjoint_half_sets
 from lrcore.particles.half_sets import require_both_half_sets
 from lrcore.records import HalfMaps, Particles, Step, Volume
+from lrcore.refinement.input_checks import require_same_grid_as_particles
 from lrcore.refinement.parameter_checks import parameter_warnings, require_valid_fulcrum
 from lrcore.refinement.parameters import RefineSpec
 
@@ -49,15 +49,8 @@ def check_job(job: Job) -> None:
     """
     particles = job.particles
     validate_mask(job.mask, particles.box, particles.pixel_size_A)
-    for volume in (job.half_maps.first, job.half_maps.second) if job.half_maps else ():
-        name = volume.path or "half map"
-        if volume.box != particles.box:
-            raise InputError(f"{name}: the map is {volume.box}³ but the particles' box is {particles.box}: re-box it")
-        if abs(volume.pixel_size_A / particles.pixel_size_A - 1) > 0.01:
-            raise InputError(
-                f"{name}: voxel size {volume.pixel_size_A:g} Å but the particles' is {particles.pixel_size_A:g} Å: "
-                "resample the map, or correct it with --apix"
-            )
+    if job.half_maps is not None:
+        require_same_grid_as_particles(job.half_maps, particles)
     require_both_half_sets(particles)
     require_disjoint_half_sets(particles)
     require_valid_fulcrum(job.mask, job.spec)

@@ -1,10 +1,12 @@
 """Make step 0 of a run: half maps on the scale of the images, initial noise spectra, initial low-pass.
 
-Step 0 is made in four parts: check the job, reconstruct half maps from the input poses where none are given, calibrate
-the half maps (`calibration`), and measure the noise as after every later iteration (`noise`), but at the input poses.
+Step 0 is made in five parts: check the job, reconstruct half maps from the input poses where none are given, test the
+contrast of these or the order of the given ones, calibrate the half maps (`calibration`), and measure the noise as
+after every later iteration (`noise`), but at the input poses.
 """
 
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from lrcore.compute.backend import Backend
 from lrcore.compute.timing import peak_memory_MB
 from lrcore.imaging.aberrations import largest_magnification
 from lrcore.maps.fsc import fsc_curves
+from lrcore.maps.half_map_checks import contrast_warning
 from lrcore.particles.background import warn_background
 from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.records import Expectation, HalfMaps, IterationSummary, Progress, Step, Volume
@@ -22,6 +25,7 @@ from lrcore.refinement.calibration import Calibration, calibrate, sample_rows
 from lrcore.refinement.density import density_to_subtract, symmetry_of_mask
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import align_resolution_A, search_geometry
+from lrcore.refinement.half_map_order import half_map_order_warning
 from lrcore.refinement.job import Job, check_job, warn_subtracted, with_signal_scale
 from lrcore.refinement.noise import NoiseResiduals, measure_residuals, pooled_noise_spectrum
 from lrcore.refinement.reconstruction import reconstruct
@@ -55,6 +59,7 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     if job.particles.subtracted:  # the images show no copies beside the mask
         symmetry = symmetry_of_mask(job.mask, symmetry)
     maps = job.half_maps or (yield from _half_maps_at_input_poses(job, symmetry, backend))
+    _warn_half_maps(job, maps, backend)
     calibration = yield from _calibrate(job, maps, backend)
     own_symmetry = symmetry_of_mask(job.mask, symmetry)
     if job.half_maps is None and max(calibration.outside_fraction) == 0 and own_symmetry != symmetry:
@@ -78,6 +83,17 @@ def _half_maps_at_input_poses(job: Job, symmetry: str, backend: Backend) -> Gene
             else:
                 yield event
     return HalfMaps(*volumes)
+
+
+def _warn_half_maps(job: Job, maps: HalfMaps, backend: Backend) -> None:
+    """Warn of given half maps in the wrong order, or of reconstructed ones of inverted contrast."""
+    if job.half_maps is not None:
+        fault = half_map_order_warning(job.particles, maps, backend)
+    else:
+        fault = contrast_warning(maps)
+        fault = fault and f"{job.particles.path}: {fault}"
+    if fault:
+        warnings.warn(fault, stacklevel=2)
 
 
 def _calibrate(job: Job, maps: HalfMaps, backend: Backend) -> Generator[Progress, None, Calibration]:

@@ -8,9 +8,10 @@ import pytest
 
 from lrcore.analysis.advice.advise import advise_on_step
 from lrcore.analysis.advice.finding import Finding
-from lrcore.analysis.advice.motion import motion_findings
+from lrcore.analysis.advice.motion import _common_shift_in_map, motion_findings
+from lrcore.analysis.advice.redundancy import drop_redundant
 from lrcore.analysis.held_out_likelihood import compare_scores
-from lrcore.analysis.input_audit import HandAndScaleTest, InputAudit
+from lrcore.analysis.input_audit import HandAndScaleTest, InputAudit, solvent_correlation
 from lrcore.analysis.motion_estimate import MotionEstimate
 from lrcore.imaging.grids import radius_grid
 from lrcore.masks import cosine_edge, edge_width
@@ -258,3 +259,36 @@ def test_shifts_in_common_are_told_from_shifts() -> None:
         here = replace(step, expectation=replace(step.expectation, poses=moved, flags=flags))
         here = replace(here, history=tuple(replace(line, **GOOD) for line in here.history))
         assert [one.name for one in motion_findings(job, here, None)] == found
+
+
+def test_particles_of_one_pose_are_reported_instead_of_what_follows_from_them() -> None:
+    seen = InputAudit(0.0, None, None, unaligned=3)
+    (found,) = told(step_with({}, {}), SOFT, seen)
+    assert found.name == "unaligned"
+    assert "3 of 10 particles have one and the same input pose" in found.finding
+    shifted = Finding("off_centre", "all particles share a shift", "recenter_shifts on", 1.0, 0.1)
+    assert [left.name for left in drop_redundant([found, shifted])] == ["unaligned"]
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.07, ["nothing"]), (1.5, ["nothing"]), (14.0, ["contrast"])])
+def test_a_particle_darker_than_the_solvent_is_called_inverted_contrast(ratio: float, expected: list[str]) -> None:
+    assert names(step_with({}, {}), SOFT, InputAudit(0.0, None, None, contrast_ratio=ratio)) == expected
+
+
+def test_half_maps_of_inverted_contrast_do_not_share_images() -> None:
+    """The solvent is found around a dark particle as around a bright one."""
+    rng = np.random.default_rng(0)
+    body = 3 * cosine_edge(radius_grid(48, 3), 8, 4)
+    maps = [Volume((body + rng.normal(0, 0.3, body.shape)).astype(np.float32), 2.5) for _ in "12"]
+    bright = solvent_correlation(HalfMaps(*maps))
+    dark = solvent_correlation(HalfMaps(*(replace(one, data=-one.data) for one in maps)))
+    assert dark == pytest.approx(bright)
+    assert abs(dark) < 0.05
+
+
+def test_a_common_shift_from_one_direction_of_view_has_no_singular_matrix() -> None:
+    poses = Poses(np.repeat(np.eye(3)[None], 30, axis=0), np.zeros((30, 2)))
+    shift = np.random.default_rng(0).normal([1.0, -2.0], 0.1, (30, 2))
+    found, error = _common_shift_in_map(poses, shift)
+    assert found == pytest.approx([*shift.mean(axis=0), 0.0])
+    assert np.isfinite(error).all()

@@ -1,15 +1,25 @@
 """New half sets: balanced, random, reproducible, and what shows the same particle stays together."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lrcore.errors import InputError
 from lrcore.io.micrograph_coordinates import MicrographCoordinates
+from lrcore.io.star_table import StarSource
 from lrcore.particles.duplicates import require_disjoint_half_sets
-from lrcore.particles.half_sets import assign_half_sets, require_both_half_sets, resplit
+from lrcore.particles.half_sets import (
+    assign_half_sets,
+    filament_numbers,
+    half_set_warnings,
+    require_both_half_sets,
+    resplit,
+)
 from lrcore.particles.symmetry_expansion import expand_symmetry
+from lrcore.records import Particles
 from tests.fakes import make_particles
 
 
@@ -66,9 +76,45 @@ def test_an_empty_half_set_says_what_to_do(counts: tuple[int, int], missing: int
         require_both_half_sets(replace(make_particles(9), half=half))
 
 
-@pytest.mark.filterwarnings("error")
 def test_uneven_half_sets_are_warned_of_and_nearly_even_ones_are_not() -> None:
     particles = make_particles(100)
-    with pytest.warns(UserWarning, match=r"half sets of 70 and 30 particles.*--resplit"):
-        require_both_half_sets(replace(particles, half=np.repeat(np.array([1, 2], np.int8), [70, 30])))
-    require_both_half_sets(replace(particles, half=np.repeat(np.array([1, 2], np.int8), [54, 46])))
+    (line,) = half_set_warnings(replace(particles, half=np.repeat(np.array([1, 2], np.int8), [70, 30])))
+    assert "half sets of 70 and 30 particles" in line
+    assert "--resplit" in line
+    assert list(half_set_warnings(replace(particles, half=np.repeat(np.array([1, 2], np.int8), [54, 46])))) == []
+
+
+def segments(columns: dict[str, list[object]]) -> Particles:
+    """120 segments with columns of a STAR table."""
+    particles = make_particles(120)
+    table = pd.DataFrame({name: [str(value) for value in values] for name, values in columns.items()})
+    source = StarSource(Path("p.star"), {"particles": table}, "particles", None, particles.uid)
+    return replace(particles, source=source)
+
+
+TUBES = {
+    "rlnMicrographName": [f"m{i // 60}.mrc" for i in range(120)],
+    "rlnHelicalTubeID": [i % 60 // 10 for i in range(120)],
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "count", "size"),
+    [
+        (TUBES, 12, 10),
+        ({"rlnHelicalTubeID": TUBES["rlnHelicalTubeID"]}, 6, 20),
+        ({"lrwCs/filament/filament_uid:u8": [10**15 + i // 10 for i in range(120)]}, 12, 10),
+    ],
+    ids=["tubes of micrographs", "tubes", "identifiers"],
+)
+def test_segments_of_a_filament_stay_together(columns: dict[str, list[object]], count: int, size: int) -> None:
+    particles = segments(columns)
+    filament = filament_numbers(particles)
+    assert np.bincount(filament).tolist() == [size] * count
+    (line,) = half_set_warnings(particles)
+    assert f"{count} of {count} helical filaments have segments in both half sets" in line
+    found = resplit(particles, None, 0)
+    assert np.bincount(found.half).tolist() == [0, 60, 60]
+    assert all(len(np.unique(found.half[filament == number])) == 1 for number in range(count))
+    assert list(half_set_warnings(found)) == []
+    assert filament_numbers(make_particles(5)) is None

@@ -154,6 +154,8 @@ def test_inputs_are_kept_and_have_to_fit(maps: Path, tmp_path: Path, capsys: Out
     assert "is the input itself" in refused(capsys, ["filter", first, second, "--out", first])
     other = tmp_path / "small.mrc"
     io.write_volume(other, Volume(np.zeros((32, 32, 32), np.float32), PIXEL))
-    assert "re-box one of them" in refused(capsys, ["locres", first, str(other), "--out", str(tmp_path / "x.mrc")])
+    assert "re-box the map: lrwidgets resample" in refused(
+        capsys, ["locres", first, str(other), "--out", str(tmp_path / "x.mrc")]
+    )
     asked = ["locres", first, second, "--window", "3", "--out", str(tmp_path / "x.mrc")]
     assert "between 16 Å" in refused(capsys, asked)

@@ -95,6 +95,7 @@ def required(command: str, data: FlexibleParticle) -> list[str]:
         "advise": [run],
         "select": [run, "--max-angle-sd", "90"],
         "recenter": [star, "--mask", mask],
+        "resample": [mask, "--box", "48"],
     }
     assert command in words, f"{command} writes something: list arguments with which it does"
     return words[command]

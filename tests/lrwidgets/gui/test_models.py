@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrcore import io
 from lrcore.analysis.advice.finding import Finding
 from lrcore.errors import InputError
+from lrcore.masks import soft_sphere
 from lrcore.records import Volume
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.gui import fulcrum_model
@@ -274,10 +276,22 @@ def test_files_and_runs_are_opened(panel: FakePanel, tmp_path: Path) -> None:
     assert "no run is given" in panel.text
     model.load({**fields, "particles": str(files.star), "mask": str(files.mask)})
     assert panel.flush()
-    assert panel.text == "loaded"
+    assert panel.text.startswith(f"loaded; {files.mask}: the soft edge is 1.0 voxels wide: ")
+    assert panel.tone == "bad"
     (session,) = opened
     assert view.last("describe") == (session,)
     session.close()
+    io.write_volume(files.mask, Volume(soft_sphere(BOX, 1.5, 3.5), 1.0))  # a voxel size that its program did not know
+    model.load({**fields, "particles": str(files.star), "mask": str(files.mask)})
+    assert panel.flush()
+    assert f"voxel size is {PIXEL:g} Å in the same box" in panel.text
+    for size, said in (("no number", "voxel size 'no number': type a number"), (f"{PIXEL}", "loaded")):
+        model.load({**fields, "particles": str(files.star), "mask": str(files.mask), "apix": size})
+        assert panel.flush()
+        assert panel.text.startswith(said)
+    assert (panel.text, panel.tone) == ("loaded", "good")
+    assert opened[-1].source.apix == PIXEL
+    opened[-1].close()
 
 
 def test_a_step_is_exported(panel: FakePanel, tmp_path: Path) -> None:

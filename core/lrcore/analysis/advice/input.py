@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from lrcore.analysis.advice.finding import Finding
 from lrcore.analysis.input_audit import HandAndScaleTest, InputAudit
+from lrcore.maps.half_map_checks import DARK_RATIO
 from lrcore.records import Step
 from lrcore.refinement.parameters import RefineSpec
 
@@ -34,6 +35,8 @@ def input_findings(first: Step, step: Step, spec: RefineSpec, audit: InputAudit 
     audit : audit of the input; None skips the checks that need it
     """
     if audit is not None:
+        yield from _unaligned_findings(audit, len(step.expectation.poses))
+        yield from _contrast_findings(audit)
         findings = [*_hand_and_scale_findings(audit.hand_and_scale)]
         yield from findings
         if not any(finding.name == "other_hand" for finding in findings):
@@ -67,6 +70,31 @@ def _hand_and_scale_findings(fit: HandAndScaleTest | None) -> Iterator[Finding]:
             f"divide the pixel size of the maps by {fit.scale:.2f} and resample them, or {instead}",
             abs(fit.scale - 1),
             MIN_SCALE_DIFFERENCE,
+        )
+
+
+def _unaligned_findings(audit: InputAudit, particles: int) -> Iterator[Finding]:
+    """Yield a finding if particles share one pose, so that they have never been aligned."""
+    if audit.unaligned:
+        yield Finding(
+            "unaligned",
+            f"{audit.unaligned} of {particles} particles have one and the same input pose: they are not aligned, and a "
+            "local search cannot align them",
+            "remove these particles from the table, or align them first",
+            audit.unaligned / particles,
+            0.0,
+        )
+
+
+def _contrast_findings(audit: InputAudit) -> Iterator[Finding]:
+    """Yield a finding if the particle is darker than the solvent."""
+    if audit.contrast_ratio > DARK_RATIO:
+        yield Finding(
+            "contrast",
+            "the particle is darker than the solvent: its contrast is inverted",
+            "invert the images, and half maps if any are given, so that particles are white on black",
+            audit.contrast_ratio,
+            DARK_RATIO,
         )
 
 

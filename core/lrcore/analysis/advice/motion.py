@@ -85,9 +85,10 @@ def _common_shift_in_map(poses: Poses, shift: Float64) -> tuple[Float64, Float64
     """Fit d (3,), in the map, so that (A d)_xy is nearest to the shifts (n, 2) of all images; return d and its SD."""
     projection = poses.rotation[:, :2]
     normal = np.einsum("nij,nik->jk", projection, projection)
-    d = np.linalg.solve(normal, np.einsum("nij,ni->j", projection, shift))
+    inverse = np.linalg.pinv(normal, hermitian=True)  # from one direction of view, d along it cannot be seen
+    d = inverse @ np.einsum("nij,ni->j", projection, shift)
     residual = shift - projection @ d
-    return d, np.sqrt(np.diag(np.linalg.inv(normal)) * residual.var())
+    return d, np.sqrt(np.diag(inverse) * residual.var())
 
 
 def _fulcrum(job: Job, search: SearchSettings, estimate: MotionEstimate) -> Iterator[Finding]:

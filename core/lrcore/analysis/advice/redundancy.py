@@ -37,6 +37,9 @@ REDUNDANCIES = (
     ),
     Redundancy(frozenset({"other_hand", "other_scale"}), MOTION, "the poses were fitted to a wrong map"),
     Redundancy(
+        frozenset({"unaligned"}), MOTION | {"overfitting"}, "particles without a pose are spread over the whole search"
+    ),
+    Redundancy(
         frozenset({"overfitting", "off_centre", "other_hand", "other_scale", "halves_share", "half_maps_share"}),
         frozenset({"mask_small", "mask_still"}),
         "the half maps agree outside the mask, or no longer inside, for this reason",

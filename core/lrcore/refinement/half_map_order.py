@@ -1,0 +1,104 @@
+"""Find half maps in the wrong order, or of other half sets, by the noise that a map has from its own images.
+
+A half map holds the noise of the images that it was made from. The difference of two half maps holds no signal, so an
+image correlates with (half map 1 − half map 2) at its pose if it was used for half map 1, and with the negative of that
+if it was used for half map 2. An image that was used for neither correlates with neither.
+"""
+
+import numpy as np
+
+from lrcore.arrays import Float64
+from lrcore.compute.backend import Backend
+from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
+from lrcore.imaging.fourier_volume import FourierVolume, map_to_fourier_volume
+from lrcore.imaging.grids import half_plane
+from lrcore.imaging.poses import magnified_rotation
+from lrcore.particles.image_stream import Batch, map_batches, reading_order
+from lrcore.records import HalfMaps, Particles
+
+IMAGES_PER_HALF_SET = 200
+"""Number of images of each half set that are tested."""
+MAX_SHELL = 100
+"""Finest shell that is used: there are enough samples up to it."""
+SWAPPED_SIGMAS = -8.0
+"""Mean correlation with the own half map, in standard errors, below which half maps are swapped."""
+CLEAR_SIGMAS = 3.0
+"""Rms correlation of single images, in SDs of chance, from which the half map of each can be told."""
+MAX_SHARE_IN_OTHER = 0.1
+"""Share of images in the other half map from which the half maps were not made from these half sets."""
+
+
+def half_map_order_warning(particles: Particles, maps: HalfMaps, backend: Backend) -> str | None:
+    """Return, in one line, that half maps are swapped or were made from other half sets; None if nothing shows that.
+
+    Parameters
+    ----------
+    particles : n particles at the poses that the half maps were made with
+    maps : half maps as given
+    backend : where the kernels run
+    """
+    sigmas = own_noise_sigmas(particles, maps, backend)
+    if len(sigmas) < 2:
+        return None
+    mean, rms = float(sigmas.mean()), float(np.sqrt(np.mean(sigmas**2)))
+    in_other = float(np.mean(sigmas < 0))
+    first, second = maps.first.path or "half map 1", maps.second.path or "half map 2"
+    is_clear = rms > CLEAR_SIGMAS
+    if mean * np.sqrt(len(sigmas)) < SWAPPED_SIGMAS * sigmas.std() and not (is_clear and in_other < 0.9):
+        return (
+            f"{first} and {second}: are in the wrong order: each has the noise of the other half set's images "
+            f"({-mean:.1f} times chance in each image), which the poses would follow: give them the other way round"
+        )
+    if is_clear and in_other > MAX_SHARE_IN_OTHER:
+        return (
+            f"{first} and {second}: were not made from these half sets: {in_other:.0%} of the images are in the half "
+            "map of the other half set, so the poses would follow noise and every FSC is too high: leave the half maps "
+            "out, or give those of these half sets"
+        )
+    return None
+
+
+def own_noise_sigmas(particles: Particles, maps: HalfMaps, backend: Backend) -> Float64:
+    """Return the correlation of single images with the noise of their own half map, in SDs of chance.
+
+    For an image X with noise of power σ² in a shell, and the difference D of own and other half map at its pose, it is
+    Σ Re X* C D / σ² over its SD √(Σ ½ |C D|² / σ²). Its mean over images is at most √(4 K³ / N) for N images in a half
+    map that goes to shell K.
+
+    Parameters
+    ----------
+    particles : n particles at the poses that the half maps were made with
+    maps : half maps as given
+    backend : where the kernels run
+
+    Returns
+    -------
+    (m,) float64
+        For a sample of valid images of both half sets.
+    """
+    n = particles.box
+    limit = min(MAX_SHELL, (n - 1) // 2)
+    samples = half_plane(n, (limit / largest_magnification(particles),))
+    difference = map_to_fourier_volume(maps.first.data - maps.second.data, limit, backend.threads)
+    volume = backend.volume_to_device(difference)
+    sums: list[Float64] = []
+    for half, sign in ((1, 1.0), (2, -1.0)):
+        rows = reading_order(particles, half)
+        rows = rows[:: max(1, len(rows) // IMAGES_PER_HALF_SET)][:IMAGES_PER_HALF_SET]
+
+        def work(batch: Batch, volume: FourierVolume = volume, sign: float = sign) -> Float64:
+            poses, kernels = particles.poses.select(batch.rows), backend.kernels
+            views = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
+            planes = kernels.project_slices(volume, backend.to_device(views), samples)
+            shifts = poses.origin_A / particles.pixel_size_A
+            each = kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples)
+            return np.asarray(each[~batch.bad].astype(np.float64) * [[sign], [1.0], [1.0]])
+
+        sums += map_batches(particles, rows, backend, work)
+    count = np.bincount(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64))
+    dot, power, images = np.moveaxis(np.concatenate(sums)[:, :, 2 : len(count)], 1, 0)
+    noise = images.mean(axis=0) / count[2:]
+    used = noise > 0
+    chance = np.sqrt(0.5 * (power[:, used] / noise[used]).sum(axis=1))
+    correlation = (dot[:, used] / noise[used]).sum(axis=1)
+    return np.divide(correlation, chance, out=np.zeros_like(chance), where=chance > 0)
