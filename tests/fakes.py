@@ -85,7 +85,7 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         scale=random.uniform(0.5, 1.5, n),
         other_modes=other,
         other_probability=np.where(np.isnan(other[..., 0]), 0, 0.1).astype(np.float32),
-        curvature=random.normal(0, 1, (n, 5, 5)).astype(np.float32),
+        curvature=np.linalg.inv(root @ root.transpose(0, 2, 1)).astype(np.float32),
     )
     box, pixel = job.mask.box, job.mask.pixel_size_A
     maps = [Volume(random.normal(0, 1, (box,) * 3).astype(np.float32), pixel, (1.5, 0.0, -2.0)) for _ in (1, 2)]

