@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from lrcore import io
+from lrcore.masks import soft_sphere
 from lrcore.records import Volume
 from lrwidgets.session.session import Session
-from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask, make_particles, make_step
+from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_particles, make_step
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def make_files(above: Path) -> Files:
         mrc.voxel_size = PIXEL
     particles = replace(particles, path=folder / "p.star", images=replace(particles.images, stacks=(stack,)))
     io.write_particles(folder / "p.star", particles, particles.poses)
-    io.write_volume(folder / "mask.mrc", make_mask())
+    io.write_volume(folder / "mask.mrc", Volume(soft_sphere(BOX, 1.5, 3.5), PIXEL))
     maps = make_step(make_job()).half_maps
     halves = (folder / "half1.mrc", folder / "half2.mrc")
     for path, volume in zip(halves, (maps.first, maps.second), strict=True):

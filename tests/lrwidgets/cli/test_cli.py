@@ -323,9 +323,9 @@ def test_fsc_of_two_maps(files: Files, capsys: Out) -> None:
 def test_fsc_of_maps_that_do_not_fit(files: Files, capsys: Out) -> None:
     other = files.folder / "other.mrc"
     io.write_volume(other, Volume(np.ones((10, 10, 10), np.float32), 2.5))
-    assert "other.mrc: box is 10" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
+    assert "other.mrc: the map is 10³ but" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
     io.write_volume(other, Volume(np.ones((12, 12, 12), np.float32), 3.5))
-    assert "other.mrc: voxel size is 3.5" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
+    assert "other.mrc: voxel size 3.5" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
     io.write_volume(other, Volume(np.ones((12, 12, 12), np.float32), 0.0))
     assert "--apix" in refused(capsys, ["fsc", str(files.halves[0]), str(other)])
 

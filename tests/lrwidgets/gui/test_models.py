@@ -30,7 +30,7 @@ from lrwidgets.gui.sweep_model import SweepModel
 from lrwidgets.session.session import Session
 from lrwidgets.session.view_state import TreeRow, make_view_state
 from lrwidgets.text.fields import parameter_field
-from tests.fakes import BOX, PIXEL, FakeEngine
+from tests.fakes import BOX, PIXEL, FakeEngine, make_mask
 from tests.lrwidgets.conftest import make_files
 from tests.lrwidgets.gui.panels import FakePanel, FakeView
 
@@ -276,11 +276,16 @@ def test_files_and_runs_are_opened(panel: FakePanel, tmp_path: Path) -> None:
     assert "no run is given" in panel.text
     model.load({**fields, "particles": str(files.star), "mask": str(files.mask)})
     assert panel.flush()
-    assert panel.text.startswith(f"loaded; {files.mask}: the soft edge is 1.0 voxels wide: ")
-    assert panel.tone == "bad"
+    assert (panel.text, panel.tone) == ("loaded", "good")
     (session,) = opened
     assert view.last("describe") == (session,)
     session.close()
+    io.write_volume(files.mask, make_mask())
+    model.load({**fields, "particles": str(files.star), "mask": str(files.mask)})
+    assert panel.flush()
+    assert panel.text.startswith(f"loaded; {files.mask}: the soft edge is 1.0 voxels wide: ")
+    assert panel.tone == "bad"
+    opened[-1].close()
     io.write_volume(files.mask, Volume(soft_sphere(BOX, 1.5, 3.5), 1.0))  # a voxel size that its program did not know
     model.load({**fields, "particles": str(files.star), "mask": str(files.mask)})
     assert panel.flush()
