@@ -37,7 +37,6 @@ from tests.lrwidgets.cli.commands import Out, refused
 from tests.lrwidgets.conftest import Files
 
 
-
 @pytest.fixture(scope="module")
 def run(kept: Files) -> Path:
     """A finished run that no test changes."""
