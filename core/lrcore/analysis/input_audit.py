@@ -11,16 +11,15 @@ import numpy as np
 
 from lrcore.arrays import Float64
 from lrcore.compute.backend import Backend
-from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
 from lrcore.imaging.grids import FourierSamples, half_plane, radius_grid
-from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.fsc import band_correlation, masked_fsc, wiener_gain
 from lrcore.maps.solvent_mask import coarse_mean, density_tails, outline_distance_A
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
 from lrcore.particles.pose_checks import find_shared_pose
 from lrcore.records import HalfMaps, Particles, Step
+from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
 from lrcore.refinement.job import Job
 
 SOLVENT_DISTANCE_A = 20.0
@@ -177,12 +176,10 @@ def _scores(
     shells = int(shell.max()) + 1
 
     def work(batch: Batch) -> tuple[Float64, int]:
-        poses, kernels = particles.poses.select(batch.rows), backend.kernels
-        turns = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
-        shifts, sums = poses.origin_A / particles.pixel_size_A, np.zeros((len(transforms), 3, shells))
+        sums = np.zeros((len(transforms), 3, shells))
         for number, transform in enumerate(transforms):
-            planes = kernels.project_slices(volume, backend.to_device(turns @ transform), samples)
-            each = kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
+            planes = slices_at_input_poses(batch, particles, volume, samples, backend, transform)
+            each = correlate_at_input_poses(batch, particles, planes, samples, backend)
             sums[number] = each[~batch.bad].sum(axis=0)[:, :shells]
         return sums, int((~batch.bad).sum())
 

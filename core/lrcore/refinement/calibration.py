@@ -21,14 +21,14 @@ import numpy.typing as npt
 from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
-from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
+from lrcore.imaging.aberrations import largest_magnification
 from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
 from lrcore.imaging.grids import FourierSamples, half_plane
-from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.fsc import masked_fsc, wiener_gain
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
 from lrcore.records import HalfMaps, Particles, Progress, Volume
+from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
 from lrcore.refinement.noise import GROUP_SHRINKAGE_IMAGES, MAX_SAMPLED_IMAGES
 from lrcore.refinement.outside_fraction import IMAGES, measure_outside_fraction
 from lrcore.refinement.reconstruction import collect_return_value
@@ -125,11 +125,8 @@ def _accumulate(
     sums: Float64, batch: Batch, particles: Particles, volume: FourierVolume, samples: FourierSamples, backend: Backend
 ) -> None:
     """Add Re X* C S, C² |S|², |X|² and the count per shell of each image to its group: (groups, 4, shells)."""
-    poses, kernels = particles.poses.select(batch.rows), backend.kernels
-    views = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
-    planes = kernels.project_slices(volume, backend.to_device(views), samples)
-    shifts = poses.origin_A / particles.pixel_size_A
-    products = kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)
+    planes = slices_at_input_poses(batch, particles, volume, samples, backend)
+    products = correlate_at_input_poses(batch, particles, planes, samples, backend)
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
     count = np.bincount(shell, minlength=products.shape[2])[: products.shape[2]]
     groups = particles.group[batch.rows]

@@ -9,12 +9,12 @@ import numpy as np
 
 from lrcore.arrays import Float64
 from lrcore.compute.backend import Backend
-from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
+from lrcore.imaging.aberrations import largest_magnification
 from lrcore.imaging.fourier_volume import FourierVolume, map_to_fourier_volume
 from lrcore.imaging.grids import half_plane
-from lrcore.imaging.poses import magnified_rotation
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
 from lrcore.records import HalfMaps, Particles
+from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
 
 IMAGES_PER_HALF_SET = 200
 """Number of images of each half set that are tested."""
@@ -87,12 +87,9 @@ def own_noise_sigmas(particles: Particles, maps: HalfMaps, backend: Backend) -> 
         rows = rows[:: max(1, len(rows) // IMAGES_PER_HALF_SET)][:IMAGES_PER_HALF_SET]
 
         def work(batch: Batch, volume: FourierVolume = volume, sign: float = sign) -> Float64:
-            poses, kernels = particles.poses.select(batch.rows), backend.kernels
-            views = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
-            planes = kernels.project_slices(volume, backend.to_device(views), samples)
-            shifts = poses.origin_A / particles.pixel_size_A
-            each = kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples)
-            return np.asarray(each[~batch.bad].astype(np.float64) * [[sign], [1.0], [1.0]])
+            planes = slices_at_input_poses(batch, particles, volume, samples, backend)
+            each = correlate_at_input_poses(batch, particles, planes, samples, backend)
+            return np.asarray(each[~batch.bad] * [[sign], [1.0], [1.0]], dtype=np.float64)
 
         sums += map_batches(particles, rows, backend, work)
     count = np.bincount(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64))

@@ -21,14 +21,14 @@ import numpy as np
 from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
-from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
+from lrcore.imaging.aberrations import largest_magnification
 from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
 from lrcore.imaging.grids import FourierSamples, half_plane
-from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.fsc import masked_fsc, wiener_gain
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
 from lrcore.records import HalfMaps, Particles, Volume
+from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
 
 IMAGES = 200
 """Images of each half set that are measured, at most."""
@@ -227,12 +227,9 @@ def _batch_sums(
 
     The last one is the power of S_in + S_out, in place of the cross term.
     """
-    poses, kernels = particles.poses.select(batch.rows), backend.kernels
-    views = backend.to_device(magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows)))
-    inside, outside = (kernels.project_slices(volume, views, samples) for volume in volumes)
-    shifts = poses.origin_A / particles.pixel_size_A
+    inside, outside = (slices_at_input_poses(batch, particles, volume, samples, backend) for volume in volumes)
     a, b, both = (
-        kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples).astype(np.float64)[~batch.bad]
+        correlate_at_input_poses(batch, particles, planes, samples, backend)[~batch.bad]
         for planes in (inside, outside, inside + outside)
     )
     return np.stack([a[:, 0], b[:, 0], a[:, 2], a[:, 1], b[:, 1], both[:, 1]])
