@@ -167,6 +167,25 @@ def require_usable_bfactors(particles: Particles) -> None:
         )
 
 
+def require_usable_scales(particles: Particles) -> None:
+    """Check that the amplitudes of the images are not all 0.
+
+    Parameters
+    ----------
+    particles : n particles
+
+    Raises
+    ------
+    InputError
+        If they are; names the columns.
+    """
+    if not np.any(particles.scale > 0):
+        raise InputError(
+            f"{particles.path}: no image has a scale above 0 (rlnCtfScalefactor, ctf/scale): remove this column, or "
+            "set it to 1"
+        )
+
+
 def require_same_grid(first: Volume, second: Volume) -> None:
     """Check that two maps have the same box and voxel size.
 

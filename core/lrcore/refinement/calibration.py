@@ -143,7 +143,8 @@ def _scale(sums: Float64, curve: Float64) -> Float64:
     last = max(5, int(below[0]) if len(below) else len(curve) - 1)
     smooth_dot, smooth_power = (_smooth(values[1 : last + 1]) for values in (dot, power))
     scale = np.divide(smooth_dot, smooth_power, out=np.ones(last), where=smooth_power > 0)
-    return np.maximum(np.concatenate([scale[:1], scale, np.full(len(curve) - last - 1, scale[-1])]), 0.0)
+    least = 1e-6 * np.sqrt(sums[2].sum() / power.sum()) if power.sum() > 0 else 0.0  # a shell of zeros has no FSC
+    return np.maximum(np.concatenate([scale[:1], scale, np.full(len(curve) - last - 1, scale[-1])]), least)
 
 
 def _smooth(values: Float64) -> Float64:

@@ -79,7 +79,9 @@ def own_noise_sigmas(particles: Particles, maps: HalfMaps, backend: Backend) -> 
     n = particles.box
     limit = min(MAX_SHELL, (n - 1) // 2)
     samples = half_plane(n, (limit / largest_magnification(particles),))
-    difference = map_to_fourier_volume(maps.first.data - maps.second.data, limit, backend.threads)
+    first, second = maps.first.data, maps.second.data
+    scale = np.sqrt((first**2).sum(dtype=np.float64) / max((second**2).sum(dtype=np.float64), 1e-300))
+    difference = map_to_fourier_volume(first - second * np.float32(scale), limit, backend.threads)
     volume = backend.volume_to_device(difference)
     sums: list[Float64] = []
     for half, sign in ((1, 1.0), (2, -1.0)):

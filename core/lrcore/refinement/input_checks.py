@@ -4,7 +4,7 @@ import warnings
 
 from lrcore.errors import InputError
 from lrcore.imaging.resampling import grid_mismatch
-from lrcore.io.checks import require_usable_bfactors
+from lrcore.io.checks import require_usable_bfactors, require_usable_scales
 from lrcore.maps.half_map_checks import find_half_map_faults
 from lrcore.masks import mask_warnings, require_mask_fits
 from lrcore.particles.half_sets import half_set_warnings
@@ -29,11 +29,12 @@ def check_input(particles: Particles, mask: Volume | None, half_maps: HalfMaps |
     Raises
     ------
     InputError
-        If the particles have no 3D poses or unusable B-factors, or mask or half maps have another grid than the
+        If the particles have no 3D poses, unusable B-factors or scales, or mask or half maps have another grid than the
         particles, or are unusable.
     """
     require_different_views(particles)
     require_usable_bfactors(particles)
+    require_usable_scales(particles)
     texts = (shared_pose_warning(particles), *half_set_warnings(particles))
     lines = [f"{particles.path}: {text}" for text in texts if text is not None]
     if mask is not None:

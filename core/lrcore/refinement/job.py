@@ -110,8 +110,8 @@ def warn_subtracted(job: Job, fraction: tuple[float, float]) -> None:
     if max(fraction) > 0:
         shares = " and ".join(f"{100 * value:.0f} %" for value in fraction)
         warnings.warn(
-            f"{name}: the images contain {shares} of the density outside the mask (half sets 1 and 2), the rest has "
-            "been subtracted from them before: only what is left is subtracted",
+            f"{name}: on average the images contain {shares} of the density outside the mask (half sets 1 and 2), the "
+            "rest has been subtracted before: only what is left is subtracted",
             stacklevel=2,
         )
     elif spec.subtract_outside:

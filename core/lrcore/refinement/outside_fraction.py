@@ -3,13 +3,14 @@
 Images X of one half set are compared at their input poses with slices of the *other* half map inside the mask, S_in,
 and outside of it, S_out, each filtered by the FSC of its region. With a free amplitude s per shell,
 
-    X = s C (S_in + f S_out) + noise,   log-likelihood gain = Σ_k max(a, 0)² / (b σ²),
-    a = Re X* C (S_in + f S_out),  b = C² |S_in + f S_out|²
+    X = s C M + noise,  M = S_in + f exp(−B k²) S_out,   log-likelihood gain = Σ_k max(a, 0)² / (b σ²),
+    a = Re X* C M,  b = C² |M|²
 
 The fraction f of the highest likelihood is 1 for whole images, 0 where another program has subtracted the density
-outside the mask, and infinite where it has subtracted the density inside. Coarse shells suffice: there the signal is
-strongest, and there the bodies have moved least. Programs mark subtracted images differently, or not at all, so that
-what is measured decides.
+outside the mask, and infinite where it has subtracted the density inside. Where the poses follow the body inside the
+mask, the density outside is blurred, not subtracted: it is missing at high frequencies only, which B accounts for.
+Coarse shells suffice: there the signal is strongest. Programs mark subtracted images differently, or not at all, so
+that what is measured decides.
 """
 
 import warnings
@@ -38,10 +39,22 @@ FIRST_SHELL = 2
 """First shell that is compared: the mean of an image and its slopes belong to the background."""
 ANGLES = np.radians(np.arange(-20.0, 90.1, 0.5))
 """Values of arctan f that are tried."""
+BLURS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Values of B k² at the finest shell that are tried."""
 MIN_GAIN = 50.0
 """Log-likelihood by which f = 0 or f = 1 must be worse than the best f; below it the images do not tell, and f is 1."""
 MIN_POWER = 0.03
 """Least power of the density outside the mask, over that inside; below it is solvent, and f is 1."""
+BLURRED_ABOVE = 0.6
+"""Fraction from which on density that is missing at high frequencies is blurred, not subtracted."""
+MIN_AGREEMENT = 0.35
+"""Least agreement at finer shells; below it images, poses and map do not belong together."""
+SAME_MAP_FSC = 0.9999
+"""FSC in most shells above which both half maps are one map."""
+MIN_EXPLAINED = 20.0
+"""Power over that of the noise that the finer shells must be expected to explain, for their comparison to mean much."""
+MIN_SHELLS = 4
+"""Shells that the comparison of finer and coarser ones needs."""
 WHOLE_ABOVE, ABSENT_BELOW = 0.85, 0.1
 """Fractions that are taken for 1 and for 0: half maps differ from the images by their filters as much."""
 INVERTED_ABOVE = 4.0
@@ -73,8 +86,11 @@ class RegionSums:
     image_power: Float64
     samples: Float64
 
-    def fit(self, inside: float, outside: float) -> tuple[Float64, Float64]:
-        """Return a and b of the model inside · S_in + outside · S_out, summed over images: (K,) each."""
+    def fit(self, inside: float, outside: float | Float64) -> tuple[Float64, Float64]:
+        """Return a and b of the model inside · S_in + outside · S_out, summed over images: (K,) each.
+
+        outside: one number, or one for each shell (K,).
+        """
         dot = inside * self.inside + outside * self.outside
         power = inside**2 * self.inside_power + outside**2 * self.outside_power + 2 * inside * outside * self.cross
         return dot.sum(axis=0), power.sum(axis=0)
@@ -107,9 +123,24 @@ def measure_outside_fraction(
     InputError
         When the images contain the density outside the mask, but not the one inside: the mask is the wrong way round.
     """
-    fractions, mixed = [], []
+    both = []
     for half in (1, 2):
-        sums = yield from _region_sums(particles, maps, mask, half, backend)
+        both.append((yield from _region_sums(particles, maps, mask, half, backend)))
+    curve = masked_fsc(maps.first.data, maps.second.data, inscribed_sphere(particles.box), backend.threads)
+    if max(fine_agreement(sums, curve) for sums in both) < MIN_AGREEMENT:
+        warnings.warn(
+            f"{particles.path}: the images show the map at coarse resolution only: images, poses and half maps do not "
+            "seem to belong together; check the order of the images, the pixel size, and the map's handedness",
+            stacklevel=2,
+        )
+        return 1.0, 1.0
+    return _fractions(particles, mask, both)
+
+
+def _fractions(particles: Particles, mask: Volume, both: list[RegionSums]) -> tuple[float, float]:
+    """Return the fraction of each half set, and warn of images of two kinds. Raises as `measure_outside_fraction`."""
+    fractions, mixed = [], []
+    for sums in both:
         fraction = likeliest_fraction(sums)
         if fraction > INVERTED_ABOVE:
             raise InputError(
@@ -133,10 +164,37 @@ def likeliest_fraction(sums: RegionSums) -> float:
     if sums.outside_power.sum() < MIN_POWER * sums.inside_power.sum():
         return 1.0
     noise = _noise(sums)
-    gain = np.array([_gain(sums, angle, noise) for angle in ANGLES])
+    gain = np.array([[_gain(sums, angle, noise, blur) for blur in BLURS] for angle in ANGLES])
     if gain.max() - min(_gain(sums, 0.0, noise), _gain(sums, np.pi / 4, noise)) < MIN_GAIN:
         return 1.0
-    return max(float(np.tan(ANGLES[int(gain.argmax())])), 0.0)
+    angle, blur = np.unravel_index(int(gain.argmax()), gain.shape)
+    fraction = max(float(np.tan(ANGLES[angle])), 0.0)
+    return 1.0 if blur > 0 and fraction > BLURRED_ABOVE else fraction
+
+
+def fine_agreement(sums: RegionSums, curve: Float64) -> float:
+    """Return how well images show a map at its finer shells, relative to the coarser ones: about 1, or near 0.
+
+    The signal-to-noise ratio of an explained shell k over that of the map, k √(FSC / (1 − FSC)), is the same in all
+    shells in which the half maps agree, if the images belong to the map and to the poses. NaN for too few shells or
+    images.
+
+    curve: (n // 2 + 1,) FSC of the half maps; NaN, too, for one map given twice, whose FSC says nothing.
+    """
+    shell = FIRST_SHELL + np.arange(len(sums.samples))
+    if np.median(curve[shell]) > SAME_MAP_FSC:
+        return float("nan")
+    known = curve[shell] > 0.5
+    last = len(known) if known.all() else int(np.argmin(known))
+    if last < MIN_SHELLS:
+        return float("nan")
+    fsc = np.minimum(curve[shell[:last]], 0.999)
+    explained = np.maximum(_explained(sums) / np.maximum(_noise(sums), 1e-300) - 1.0, 0.0)[:last]
+    expected = shell[:last] * np.sqrt(fsc / (1 - fsc))
+    coarse, fine = np.array_split(np.sqrt(explained) / expected, 2)
+    if ((coarse.mean() * expected[-len(fine) :]) ** 2).sum() < MIN_EXPLAINED:
+        return float("nan")
+    return float(fine.mean() / coarse.mean())
 
 
 def second_kind(sums: RegionSums, fraction: float) -> float:
@@ -165,26 +223,32 @@ def second_kind(sums: RegionSums, fraction: float) -> float:
     return len(absent) / len(seen) if absent.mean() < 0.25 and present.mean() > 0.75 else 0.0
 
 
-def _gain(sums: RegionSums, angle: float, noise: Float64) -> float:
-    """Return the log-likelihood of f = tan(angle) over that of no density."""
-    dot, power = sums.fit(float(np.cos(angle)), float(np.sin(angle)))
+def _gain(sums: RegionSums, angle: float, noise: Float64, blur: float = 0.0) -> float:
+    """Return the log-likelihood of f = tan(angle) and of B k² = blur at the finest shell over that of no density."""
+    shell = FIRST_SHELL + np.arange(len(sums.samples))
+    envelope = np.exp(-blur * (shell / shell[-1]) ** 2)
+    dot, power = sums.fit(float(np.cos(angle)), float(np.sin(angle)) * envelope)
     scaled = power * noise
     return float(np.divide(np.maximum(dot, 0.0) ** 2, scaled, out=np.zeros_like(dot), where=scaled > 0).sum())
 
 
 def _noise(sums: RegionSums) -> Float64:
     """Return the power per sample that S_in and S_out leave, each with its own amplitude: (K,)."""
-    count = len(sums.inside) * sums.samples
+    total = sums.image_power.sum(axis=0)
+    return np.maximum(total - _explained(sums), 1e-3 * total) / np.maximum(len(sums.inside) * sums.samples, 1)
+
+
+def _explained(sums: RegionSums) -> Float64:
+    """Return the power that S_in and S_out explain, each with its own amplitude: (K,)."""
     a, b, c = sums.inside_power.sum(axis=0), sums.outside_power.sum(axis=0), sums.cross.sum(axis=0)
-    x, y, total = sums.inside.sum(axis=0), sums.outside.sum(axis=0), sums.image_power.sum(axis=0)
+    x, y = sums.inside.sum(axis=0), sums.outside.sum(axis=0)
     determinant = a * b - c**2
-    explained = np.divide(
+    return np.divide(
         b * x**2 + a * y**2 - 2 * c * x * y,
         determinant,
-        out=np.zeros_like(total),
+        out=np.divide(x**2, a, out=np.zeros_like(x), where=a > 0),
         where=determinant > 1e-6 * np.maximum(a * b, 1e-300),
     )
-    return np.maximum(total - explained, 1e-3 * total) / np.maximum(count, 1)
 
 
 def _region_sums(

@@ -59,8 +59,8 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     if job.particles.subtracted:  # the images show no copies beside the mask
         symmetry = symmetry_of_mask(job.mask, symmetry)
     maps = job.half_maps or (yield from _half_maps_at_input_poses(job, symmetry, backend))
-    _warn_half_maps(job, maps, backend)
     calibration = yield from _calibrate(job, maps, backend)
+    _warn_half_maps(job, maps, backend)
     own_symmetry = symmetry_of_mask(job.mask, symmetry)
     if job.half_maps is None and max(calibration.outside_fraction) == 0 and own_symmetry != symmetry:
         maps = yield from _half_maps_at_input_poses(job, own_symmetry, backend)

@@ -17,7 +17,13 @@ from lrcore.masks import invert_mask
 from lrcore.records import HalfMaps, ImageSource, Particles, Step, Volume
 from lrcore.refinement.density import density_to_subtract
 from lrcore.refinement.job import Job
-from lrcore.refinement.outside_fraction import RegionSums, likeliest_fraction, measure_outside_fraction
+from lrcore.refinement.outside_fraction import (
+    MIN_AGREEMENT,
+    RegionSums,
+    fine_agreement,
+    likeliest_fraction,
+    measure_outside_fraction,
+)
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reconstruction import collect_return_value
 from lrcore.refinement.start import start
@@ -97,6 +103,26 @@ def test_images_and_maps_that_do_not_tell_are_taken_for_whole() -> None:
     assert likeliest_fraction(nearly_all_inside) == 1.0
 
 
+def test_density_that_is_blurred_is_not_taken_for_subtracted() -> None:
+    """As where the poses follow the body inside the mask: it is all there at low frequencies."""
+    whole, decay = sums_of(1.0, 5.0, 0.0), np.exp(-(np.linspace(0, 1, 8) ** 2))
+    power = 4 * (whole.inside_power + decay**2 * whole.outside_power) + 5000.0
+    blurred = replace(whole, outside=whole.outside * decay, image_power=power)
+    assert likeliest_fraction(blurred) == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize(("fine", "belongs"), [(1.0, True), (0.6, True), (0.05, False)])
+def test_images_that_show_only_the_coarse_shells_of_a_map(fine: float, belongs: bool) -> None:
+    shell, fsc = np.arange(2, 10), np.linspace(0.99, 0.6, 8)
+    amplitude = np.where(np.arange(8) < 4, 1.0, fine)
+    signal = 40 * amplitude**2 * shell**2 * fsc / (1 - fsc)
+    rows = (signal, 0 * signal, signal, 0 * signal, 0 * signal, signal + 1000.0)
+    sums = RegionSums(*(np.tile(row, (5, 1)) for row in rows), np.full(8, 1000.0))
+    curve = np.concatenate([[1.0, 1.0], fsc, np.zeros(5)])
+    assert (fine_agreement(sums, curve) > MIN_AGREEMENT) == belongs
+    assert np.isnan(fine_agreement(sums, np.ones(15)))  # one map given twice
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("share", "wanted"), [(0.0, 1.0), (1.0, 0.0), (0.5, 0.5)])
 def test_what_is_left_is_measured(made: FlexibleParticle, tmp_path: Path, share: float, wanted: float) -> None:
@@ -138,7 +164,7 @@ def test_a_start_from_subtracted_images_subtracts_nothing(made: FlexibleParticle
 def test_a_fraction_is_subtracted_where_a_fraction_is_left(made: FlexibleParticle, tmp_path: Path) -> None:
     mask = read_volume(made.map("mask_b"))
     job = Job(subtracted(made, tmp_path, 0.5), mask, RefineSpec(), maps_of(made))
-    with pytest.warns(UserWarning, match=r"contain [45]\d % and [45]\d % of the density outside the mask"):
+    with pytest.warns(UserWarning, match=r"images contain [45]\d % and [45]\d % of the density outside the mask"):
         first = next(event for event in start(job, BACKEND) if isinstance(event, Step))
     whole = density_to_subtract(job, replace(first, outside_fraction=(1.0, 1.0)), mask, 1)
     part = density_to_subtract(job, first, mask, 1)
