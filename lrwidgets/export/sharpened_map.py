@@ -1,6 +1,5 @@
 """Sharpen the map of a step by the B-factor of its Guinier plot."""
 
-import warnings
 from collections.abc import Callable
 
 from lrcore.errors import InputError
@@ -38,15 +37,14 @@ def sharpen_step(job: Job, step: Step) -> tuple[Volume, Guinier]:
 
 
 def try_to_sharpen(job: Job, step: Step, report: Callable[[str], None]) -> tuple[Volume, Guinier] | None:
-    """Return the result of `sharpen_step`, or None with a warning if the resolution is too low; tell the B-factor."""
+    """Return the result of `sharpen_step`, or None if the resolution is too low; report which, and the B-factor."""
     try:
         volume, plot = sharpen_step(job, step)
     except InputError:
         resolution = step.fsc[KIND].resolution_A()
-        warnings.warn(
+        report(
             f"no {SHARPENED_FILE}: a resolution of {resolution:.1f} Å is too low to fit a B-factor: sharpen by hand, "
-            "lrwidgets filter half1.mrc half2.mrc --sharpen B",
-            stacklevel=2,
+            "lrwidgets filter half1.mrc half2.mrc --sharpen B"
         )
         return None
     coarse, fine = plot.range_A

@@ -24,10 +24,14 @@ from lrcore.kernels.local_search import SearchLimits
 
 POINTS = 256
 """Number of points of the importance sampling, in pairs ±z."""
-REACH_SDS = 3.0
+REACH_SDS = 4.0
 """A mode whose ellipsoid of this many SDs lies inside the extents is not truncated."""
 EXTENT_SHARPNESS = 0.5
 """Precision of the stand-in for the extents, relative to that of a uniform distribution: wider, to reach the rim."""
+RIM = 0.05
+"""Width of the edge of the extents in the sampling, relative to the extent."""
+NEARLY_WHOLE = 0.8
+"""Share of a Gaussian inside the extents above which its known moments correct the sampled ones."""
 MIN_VARIANCE = 1e-4
 """Least variance of a truncated mode along an axis, relative to that of the whole one."""
 
@@ -125,13 +129,23 @@ def _truncated_moments(
     log_ratio = 0.5 * (z**2).sum(axis=1) - 0.5 * np.einsum("nsi,nsi->ns", whitened, whitened)
     log_ratio -= (delta @ gradient[..., None])[..., 0]
     log_ratio += 0.5 * (np.linalg.slogdet(proposal)[1] - np.linalg.slogdet(covariance)[1])[:, None]
-    log_ratio[_beyond(theta[:, None] + delta @ to_theta.transpose(0, 2, 1), limits)] = -np.inf
-    ratio = np.exp(np.minimum(log_ratio, 300.0))
+    whole = np.exp(np.minimum(log_ratio, 300.0))
+    ratio = whole * _share_inside(theta[:, None] + delta @ to_theta.transpose(0, 2, 1), limits)
+    mass, second = _weighted_covariance(ratio, delta)
+    # Where hardly anything is cut, the error of the sampling is that of the whole Gaussian, which is known.
+    all_mass, all_second = _weighted_covariance(whole, delta)
+    trust = np.clip((mass / all_mass - 1) / (1 - NEARLY_WHOLE) + 1, 0.0, 1.0) ** 2
+    mass = mass + trust * (1 - all_mass)
+    second = second + trust[:, None, None] * (covariance - all_second)
+    return np.maximum(mass, 1e-12), second + (1 - trust)[:, None, None] * MIN_VARIANCE * proposal
+
+
+def _weighted_covariance(ratio: Float64, delta: Float64) -> tuple[Float64, Float64]:
+    """Return the mean weight (N,) and the covariance (N, 5, 5) of points (N, S, 5) with weights (N, S)."""
     share = ratio / np.maximum(ratio.sum(axis=1, keepdims=True), 1e-300)
-    mean = (share[:, None] @ delta)[:, 0]
-    around = delta - mean[:, None]
-    second = (share[..., None] * around).transpose(0, 2, 1) @ around
-    return np.maximum(ratio.mean(axis=1), 1e-12), second + MIN_VARIANCE * proposal
+    around = delta - share[:, None] @ delta
+    covariance = (share[..., None] * around).transpose(0, 2, 1) @ around
+    return np.maximum(ratio.mean(axis=1), 1e-300), np.asarray(covariance, dtype=np.float64)
 
 
 def _proposal(
@@ -157,14 +171,18 @@ def _proposal(
     return (covariance @ inward[..., None])[..., 0], np.asarray(covariance, dtype=np.float64)
 
 
-def _beyond(theta: Float64, limits: SearchLimits) -> npt.NDArray[np.bool_]:
-    """Return which poses (..., 5) lie beyond an extent that is not 0: (...)."""
-    beyond = np.zeros(theta.shape[:-1], np.bool_)
+def _share_inside(theta: Float64, limits: SearchLimits) -> Float64:
+    """Return the weight (...) of poses (..., 5): 1 inside the extents and 0 beyond, with a linear edge of RIM.
+
+    With a sharp edge the last bit of an input could move a point across it, and change its mode by a percent.
+    """
+    weight = np.ones(theta.shape[:-1])
     for part, extent in ((slice(0, 3), limits.rotation), (slice(3, 5), limits.shift)):
         if extent > 0:
             here = theta[..., part]
-            beyond |= np.einsum("...i,...i->...", here, here) > extent**2
-    return beyond
+            length = np.sqrt(np.einsum("...i,...i->...", here, here))
+            weight *= np.clip((1 - length / extent) / RIM + 0.5, 0.0, 1.0)
+    return weight
 
 
 def _right_jacobian_inverse(omega: Float64) -> Float64:

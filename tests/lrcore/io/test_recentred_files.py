@@ -40,7 +40,7 @@ def images_of(particles: Particles) -> np.ndarray:
 def test_a_star_file_goes_there_and_back(make, tmp_path: Path) -> None:
     make.stack()
     coordinates = {"rlnCoordinateX": [f"{100 + i}.5" for i in range(24)], "rlnCoordinateY": ["70"] * 24}
-    pixel = {"rlnMicrographOriginalPixelSize": [0.75, 0.75]}
+    pixel = {"rlnMicrographPixelSize": [0.75, 0.75]}
     star = make.star(optics=make.optics() | pixel, **coordinates)
     before = read_particles(star)
     there = moved(before, tmp_path / "there")

@@ -44,6 +44,16 @@ def test_mass_and_widths_agree_with_draws(width: float, place: float, push: floa
     assert np.sqrt(np.diag(found.covariance[0])) == pytest.approx(np.sqrt(np.diag(second)), rel=0.15)
 
 
+def test_moments_are_continuous_where_truncation_begins() -> None:
+    """Of a mode that just reaches the extents the covariance is the whole one, whatever the error of the sampling."""
+    sd = LIMITS.rotation / 4.0 * np.array([1.001, 1.0, 1.0])
+    covariance = np.diag([*sd, 0.3, 0.3])[None] ** 2
+    found = truncate_modes(np.zeros((1, 5)), covariance, np.zeros((1, 5)), LIMITS)
+    assert found.changed[0]
+    assert found.mass[0] == pytest.approx(1.0, abs=0.05)
+    assert np.sqrt(np.diag(found.covariance[0])) == pytest.approx(np.sqrt(np.diag(covariance[0])), rel=0.03)
+
+
 def test_without_information_it_is_uniform_inside_the_extents() -> None:
     wide = np.diag([100.0, 100, 100, 1e4, 1e4])[None]
     found = truncate_modes(np.zeros((1, 5)), wide, np.zeros((1, 5)), LIMITS)

@@ -93,7 +93,7 @@ def test_settings_that_are_unwise_are_told(
     round_mask(files, centre=centre)
     status, lines = said(capsys, files.refine(tmp_path / "run.zarr", "--set", setting))
     assert status == 0
-    told = [line for line in lines if line.startswith("warning:")]
+    told = [line for line in lines if line.startswith("warning:") and "cut by the border" not in line]
     assert len(told) == (1 if words else 0)
     assert words in "".join(told)
 
