@@ -17,6 +17,7 @@ import numpy as np
 
 from lrcore.arrays import Float32, Float64, Rows
 from lrcore.io.image_stacks import StackReader
+from lrcore.particles.subsets import spread_rows
 from lrcore.records import Particles
 
 FRAME_WIDTH = 1 / 12
@@ -65,7 +66,7 @@ def background_in_sds(particles: Particles, rows: Rows) -> tuple[float, float]:
         If a stack cannot be read.
     """
     with StackReader(particles.images, particles.box) as reader:
-        images, finite = reader.read_with_finite_flags(rows[:: max(1, -(-len(rows) // SAMPLED_IMAGES))])
+        images, finite = reader.read_with_finite_flags(spread_rows(rows, SAMPLED_IMAGES))
     images = images[finite]
     plane = np.abs(remove_background(images))
     sd = images.std(axis=(1, 2), dtype=np.float64)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lrcore.arrays import Float32, Rows
 from lrcore.io.derived_particles import rows_in_table
 from lrcore.io.image_stacks import StackReader
+from lrcore.particles.subsets import spread_rows
 from lrcore.records import FLAG_BAD_IMAGE, Particles
 
 VALID, NOT_FINITE, CONSTANT, IMPLAUSIBLE = 0, 1, 2, 3
@@ -46,7 +47,7 @@ def typical_sd(reader: StackReader, rows: Rows) -> float:
     InputError
         If a stack cannot be read.
     """
-    images, finite = reader.read_with_finite_flags(rows[:: max(1, -(-len(rows) // SD_SAMPLE))])
+    images, finite = reader.read_with_finite_flags(spread_rows(rows, SD_SAMPLE))
     sd = _pixel_sd(images[finite])
     sd = sd[sd > 0]
     return float(np.median(sd)) if len(sd) >= MIN_SD_SAMPLE else float("nan")

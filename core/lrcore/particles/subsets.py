@@ -36,6 +36,17 @@ def draw_balanced_subset(half: npt.NDArray[np.int8], n: int, seed: int) -> npt.N
     return np.sort(np.concatenate(chosen))
 
 
+def spread_rows(rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """Return every k-th row, so that at most `most` are left.
+
+    Parameters
+    ----------
+    rows : (n,) rows in any order
+    most : largest number of rows
+    """
+    return rows[:: max(1, -(-len(rows) // most))]
+
+
 def select_step_particles(step: Step, rows: npt.NDArray[np.int64]) -> Step:
     """Restrict the expectation of a step to some particles; maps, curves and noise stay those of all.
 

@@ -14,6 +14,7 @@ Done once, before the first iteration. Differs from RELION, which makes its firs
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -77,17 +78,24 @@ def calibrate(
     with what is left of it. Raises InputError when images and map have opposite contrast, and as
     `measure_outside_fraction`.
     """
+
+    @cache
+    def curve_in(fraction: float) -> Float64:
+        """Return the FSC where images with this fraction of the density outside show density."""
+        return masked_fsc(maps.first.data, maps.second.data, _region(mask, fraction), backend.threads)
+
     n, measured = particles.box, 0 if particles.subtracted else min(2 * IMAGES, len(particles))
     rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, measured + len(rows[1]) + len(rows[2])
     fraction = (0.0, 0.0)
     if not particles.subtracted:
         found: list[tuple[float, float]] = []
-        for count in collect_return_value(found, measure_outside_fraction(particles, maps, mask, backend)):
+        whole = curve_in(1.0)
+        for count in collect_return_value(found, measure_outside_fraction(particles, maps, mask, whole, backend)):
             done += count
             yield Progress(0, "start", done, total)
         (fraction,) = found
-    curves = [masked_fsc(maps.first.data, maps.second.data, _region(mask, f), backend.threads) for f in fraction]
+    curves = [curve_in(f) for f in fraction]
     samples = half_plane(n, ((n - 1) // 2 / largest_magnification(particles),))
     sums = np.zeros((len(particles.optics), 4, n // 2 + 1))
     images = np.bincount(particles.group[np.concatenate(list(rows.values()))], minlength=len(particles.optics))

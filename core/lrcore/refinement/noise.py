@@ -26,6 +26,7 @@ from lrcore.imaging.grids import half_plane, radius_grid, shell_mean
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.masks import cosine_edge
 from lrcore.particles.image_stream import Batch
+from lrcore.particles.subsets import spread_rows
 from lrcore.records import Particles, Poses
 from lrcore.refinement.geometry import SearchGeometry
 from lrcore.refinement.reference import Reference
@@ -42,7 +43,7 @@ GROUP_SHRINKAGE_IMAGES = 10.0
 def choose_sample(rows: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.bool_]:
     """Return which of `total` particles to measure, (total,): up to SAMPLE of the `rows`, evenly spread over them."""
     out = np.zeros(total, np.bool_)
-    out[rows[:: max(1, -(-len(rows) // MAX_SAMPLED_IMAGES))]] = True
+    out[spread_rows(rows, MAX_SAMPLED_IMAGES)] = True
     return out
 
 

@@ -15,7 +15,7 @@ that what is measured decides.
 
 import warnings
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from lrcore.imaging.grids import FourierSamples, half_plane
 from lrcore.maps.fsc import masked_fsc, wiener_gain
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
+from lrcore.particles.subsets import spread_rows
 from lrcore.records import HalfMaps, Particles, Volume
 from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
 
@@ -86,6 +87,11 @@ class RegionSums:
     image_power: Float64
     samples: Float64
 
+    def total(self) -> "RegionSums":
+        """Return the sums over all images, as those of a single one."""
+        names = ("inside", "outside", "inside_power", "outside_power", "cross", "image_power")
+        return replace(self, **{name: getattr(self, name).sum(axis=0, keepdims=True) for name in names})
+
     def fit(self, inside: float, outside: float | Float64) -> tuple[Float64, Float64]:
         """Return a and b of the model inside · S_in + outside · S_out, summed over images: (K,) each.
 
@@ -97,7 +103,7 @@ class RegionSums:
 
 
 def measure_outside_fraction(
-    particles: Particles, maps: HalfMaps, mask: Volume, backend: Backend
+    particles: Particles, maps: HalfMaps, mask: Volume, curve: Float64, backend: Backend
 ) -> Generator[int, None, tuple[float, float]]:
     """Measure the fraction of the density outside the mask that the images of each half set contain.
 
@@ -106,6 +112,7 @@ def measure_outside_fraction(
     particles : n particles, at their input poses
     maps : half maps, on any scale
     mask : (n, n, n), 1 where density is kept
+    curve : (n // 2 + 1,) FSC of the half maps in the inscribed sphere
     backend : where the kernels run
 
     Yields
@@ -124,9 +131,13 @@ def measure_outside_fraction(
         When the images contain the density outside the mask, but not the one inside: the mask is the wrong way round.
     """
     both = []
+    sphere = inscribed_sphere(particles.box)
+    regions = [region * sphere for region in (mask.data, 1 - mask.data)]
+    gains = [wiener_gain(masked_fsc(maps.first.data, maps.second.data, r, backend.threads)) for r in regions]
     for half in (1, 2):
-        both.append((yield from _region_sums(particles, maps, mask, half, backend)))
-    curve = masked_fsc(maps.first.data, maps.second.data, inscribed_sphere(particles.box), backend.threads)
+        other = maps.half(3 - half).data
+        volumes = [_filtered(other * region, gain, backend) for region, gain in zip(regions, gains, strict=True)]
+        both.append((yield from _region_sums(particles, volumes, half, backend)))
     if max(fine_agreement(sums, curve) for sums in both) < MIN_AGREEMENT:
         warnings.warn(
             f"{particles.path}: the images show the map at coarse resolution only: images, poses and half maps do not "
@@ -163,9 +174,9 @@ def likeliest_fraction(sums: RegionSums) -> float:
     """Return the fraction f of the highest likelihood, at least 0; 1 where images or map do not tell."""
     if sums.outside_power.sum() < MIN_POWER * sums.inside_power.sum():
         return 1.0
-    noise = _noise(sums)
-    gain = np.array([[_gain(sums, angle, noise, blur) for blur in BLURS] for angle in ANGLES])
-    if gain.max() - min(_gain(sums, 0.0, noise), _gain(sums, np.pi / 4, noise)) < MIN_GAIN:
+    noise, total = _noise(sums), sums.total()
+    gain = np.array([[_gain(total, angle, noise, blur) for blur in BLURS] for angle in ANGLES])
+    if gain.max() - min(_gain(total, 0.0, noise), _gain(total, np.pi / 4, noise)) < MIN_GAIN:
         return 1.0
     angle, blur = np.unravel_index(int(gain.argmax()), gain.shape)
     fraction = max(float(np.tan(ANGLES[angle])), 0.0)
@@ -252,16 +263,16 @@ def _explained(sums: RegionSums) -> Float64:
 
 
 def _region_sums(
-    particles: Particles, maps: HalfMaps, mask: Volume, half: int, backend: Backend
+    particles: Particles, volumes: list[FourierVolume], half: int, backend: Backend
 ) -> Generator[int, None, RegionSums]:
-    """Return the sums of images of a half set. Yields the number of images of each batch."""
+    """Return the sums of images of a half set. Yields the number of images of each batch.
+
+    volumes: FTs of the other half map inside and outside the mask.
+    """
     n = particles.box
     limit = min(int(n * particles.pixel_size_A / RESOLUTION_A), int((n - 1) // 2 / largest_magnification(particles)))
     samples = half_plane(n, (max(limit, FIRST_SHELL + 1),))
-    sphere = inscribed_sphere(n)
-    volumes = [_filtered(maps, region * sphere, 3 - half, backend) for region in (mask.data, 1 - mask.data)]
-    rows = reading_order(particles, half)
-    rows = rows[:: max(1, -(-len(rows) // IMAGES))]
+    rows = spread_rows(reading_order(particles, half), IMAGES)
 
     def work(batch: Batch) -> tuple[int, Float64]:
         return len(batch.rows), _batch_sums(batch, particles, volumes, samples, backend)
@@ -277,10 +288,9 @@ def _region_sums(
     return RegionSums(total[0], total[1], total[3], total[4], cross, total[2], number[: total.shape[2]])
 
 
-def _filtered(maps: HalfMaps, region: Float32, half: int, backend: Backend) -> FourierVolume:
-    """Return the FT of a half map in a region, filtered by the FSC of that region."""
-    gain = wiener_gain(masked_fsc(maps.first.data, maps.second.data, region, backend.threads))
-    array = filter_map(maps.half(half).data * region, gain, backend.threads)
+def _filtered(density: Float32, gain: Float64, backend: Backend) -> FourierVolume:
+    """Return the FT of density, filtered."""
+    array = filter_map(density, gain, backend.threads)
     return backend.volume_to_device(map_to_fourier_volume(array, (len(array) - 1) // 2, backend.threads))
 
 

@@ -45,6 +45,7 @@ from lrcore.records import (
     WeightedPoses,
 )
 from lrcore.refinement.posterior import MIN_MODE_SHARE, PointGeometry, backprojection_points, laplace_posterior
+from lrcore.refinement.truncation import shorten_to
 
 MAX_LATTICE_POINTS = 320
 """Largest number of rotations on the lattice."""
@@ -224,10 +225,7 @@ def _gradient_at_extents(
 ) -> Float64:
     """Return the gradient (B, K, 5) of −log posterior at modes that stopped at an extent; 0 at all others."""
     gradient, band = np.zeros(modes.theta.shape), len(frame.samples.ends) - 1
-    stopped = np.isfinite(modes.value) & (
-        (np.linalg.norm(modes.theta[..., :3], axis=2) > 0.99 * frame.limits.rotation)
-        | (np.linalg.norm(modes.theta[..., 3:], axis=2) > 0.99 * frame.limits.shift)
-    )
+    stopped = np.isfinite(modes.value) & np.logical_or(*_at_extents(modes.theta, frame.limits))
     precision = frame.limits.precision(views)
     for m in range(modes.theta.shape[1]):
         rows = np.nonzero(stopped[:, m])[0]
@@ -333,6 +331,12 @@ def _maximum_separation(vectors: Float64) -> float:
     return float(1.2 * nearest / np.sqrt(0.75))
 
 
+def _at_extents(theta: Float64, limits: SearchLimits) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which poses θ (..., 5) are at the extent of the rotation, and at that of the shift: (...) each."""
+    rotation, shift = (np.linalg.norm(part, axis=-1) for part in (theta[..., :3], theta[..., 3:]))
+    return rotation > 0.99 * limits.rotation, shift > 0.99 * limits.shift
+
+
 def is_unambiguous(expectation: Expectation) -> npt.NDArray[np.bool_]:
     """Return which particles have no doubt about their mode: (n,). One at an extent, or with an invalid image, has."""
     return (expectation.mode_probability > UNAMBIGUOUS_ABOVE) & (expectation.flags == 0)
@@ -358,10 +362,8 @@ def poses_to_theta(centres: Poses, poses: Poses, frame: SearchFrame, magnificati
     omega = relative_rotation(centres.rotation, poses.rotation)
     moved = (magnified_rotation(poses.rotation - centres.rotation, magnification) @ frame.fulcrum_A)[:, :2]
     shift = (centres.origin_A + moved - poses.origin_A) / frame.pixel_size_A
-    for part, limit in ((omega, frame.limits.rotation), (shift, frame.limits.shift)):
-        length = np.linalg.norm(part, axis=1, keepdims=True)
-        part *= np.minimum(1.0, limit / np.maximum(length, 1e-30))
-    return np.concatenate([omega, shift], axis=1)
+    limits = frame.limits
+    return np.concatenate([shorten_to(omega, limits.rotation), shorten_to(shift, limits.shift)], axis=1)
 
 
 def theta_to_poses(centres: Poses, theta: Float64, frame: SearchFrame, magnification: Float64 | None = None) -> Poses:
@@ -374,8 +376,7 @@ def _flags(
     theta: Float64, probability: Float64, bad: npt.NDArray[np.bool_], limits: SearchLimits
 ) -> npt.NDArray[np.uint8]:
     """Return the flags (B,) of poses at an extent, ambiguous modes and invalid images."""
-    rotation = np.linalg.norm(theta[:, :3], axis=1) > 0.99 * limits.rotation
-    shift = np.linalg.norm(theta[:, 3:], axis=1) > 0.99 * limits.shift
+    rotation, shift = _at_extents(theta, limits)
     flags = FLAG_AT_ROTATION_EXTENT * rotation + FLAG_AT_SHIFT_EXTENT * shift
     flags = flags + FLAG_AMBIGUOUS * (probability < AMBIGUOUS_BELOW)
     return np.where(bad, FLAG_BAD_IMAGE, flags).astype(np.uint8)

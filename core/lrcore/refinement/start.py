@@ -61,10 +61,11 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     maps = job.half_maps or (yield from _half_maps_at_input_poses(job, symmetry, backend))
     calibration = yield from _calibrate(job, maps, backend)
     _warn_half_maps(job, maps, backend)
-    own_symmetry = symmetry_of_mask(job.mask, symmetry)
-    if job.half_maps is None and max(calibration.outside_fraction) == 0 and own_symmetry != symmetry:
-        maps = yield from _half_maps_at_input_poses(job, own_symmetry, backend)
-        calibration = yield from _calibrate(job, maps, backend)
+    if job.half_maps is None and max(calibration.outside_fraction) == 0:
+        own_symmetry = symmetry_of_mask(job.mask, symmetry)
+        if own_symmetry != symmetry:
+            maps = yield from _half_maps_at_input_poses(job, own_symmetry, backend)
+            calibration = yield from _calibrate(job, maps, backend)
     warn_subtracted(job, calibration.outside_fraction)
     first = _first_step(job, calibration, backend)
     noise = yield from _first_noise(job, first, backend)

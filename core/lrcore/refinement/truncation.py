@@ -78,11 +78,16 @@ def truncate_modes(theta: Float64, covariance: Float64, gradient: Float64, limit
 def reaches_extents(theta: Float64, covariance: Float64, limits: SearchLimits) -> npt.NDArray[np.bool_]:
     """Return which modes (N, 5) have a noticeable part of their Gaussian (N, 5, 5) beyond the extents: (N,)."""
     changed = np.zeros(len(theta), np.bool_)
-    for part, extent in ((slice(0, 3), limits.rotation), (slice(3, 5), limits.shift)):
-        if extent > 0:
-            widest = np.sqrt(np.linalg.eigvalsh(covariance[:, part, part])[:, -1])
-            changed |= np.linalg.norm(theta[:, part], axis=1) + REACH_SDS * widest > extent
+    for part, extent in _limited_parts(limits):
+        widest = np.sqrt(np.linalg.eigvalsh(covariance[:, part, part])[:, -1])
+        changed |= np.linalg.norm(theta[:, part], axis=1) + REACH_SDS * widest > extent
     return changed
+
+
+def _limited_parts(limits: SearchLimits) -> list[tuple[slice, float]]:
+    """Return the unknowns, rotation or shift, that have an extent above 0, each with that extent."""
+    parts = ((slice(0, 3), limits.rotation), (slice(3, 5), limits.shift))
+    return [(part, extent) for part, extent in parts if extent > 0]
 
 
 def move_into_extents(theta: Float64, delta: Float64, limits: SearchLimits) -> tuple[Float64, Float64]:
@@ -102,13 +107,13 @@ def move_into_extents(theta: Float64, delta: Float64, limits: SearchLimits) -> t
     shape = delta.shape[:2]
     mode = rotation_exp(theta[:, :3])
     moved = mode[:, None] @ rotation_exp(delta[..., :3].reshape(-1, 3)).reshape(*shape, 3, 3)
-    omega = _shortened(rotation_log(moved.reshape(-1, 3, 3)).reshape(*shape, 3), limits.rotation)
+    omega = shorten_to(rotation_log(moved.reshape(-1, 3, 3)).reshape(*shape, 3), limits.rotation)
     inside = rotation_exp(omega.reshape(-1, 3)).reshape(*shape, 3, 3)
-    shift = _shortened(theta[:, None, 3:] + delta[..., 3:], limits.shift) - theta[:, None, 3:]
+    shift = shorten_to(theta[:, None, 3:] + delta[..., 3:], limits.shift) - theta[:, None, 3:]
     return mode.transpose(0, 2, 1)[:, None] @ inside, shift
 
 
-def _shortened(vectors: Float64, length: float) -> Float64:
+def shorten_to(vectors: Float64, length: float) -> Float64:
     """Return vectors (..., d) of this length at most."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors * np.minimum(1.0, length / np.maximum(norm, 1e-30)), dtype=np.float64)
@@ -158,13 +163,12 @@ def _proposal(
     pushes against an extent E, ½ g gᵀ across the rim and |g| / E along it, as the rim is curved.
     """
     stand_in, across = np.zeros((len(theta), 5)), np.zeros((len(theta), 5, 5))
-    for part, extent, uniform in ((slice(0, 3), limits.rotation, 5.0), (slice(3, 5), limits.shift, 4.0)):
-        if extent > 0:
-            slope = gradient[:, part]
-            steepness = np.linalg.norm(slope, axis=1, keepdims=True)
-            stand_in[:, part] = EXTENT_SHARPNESS * uniform / extent**2
-            across[:, part, part] = 0.5 * slope[:, :, None] * slope[:, None]
-            across[:, part, part] += (steepness / extent)[..., None] * np.eye(slope.shape[1])
+    for part, extent in _limited_parts(limits):
+        slope = gradient[:, part]
+        dimension, steepness = slope.shape[1], np.linalg.norm(slope, axis=1, keepdims=True)
+        stand_in[:, part] = EXTENT_SHARPNESS * (dimension + 2) / extent**2
+        across[:, part, part] = 0.5 * slope[:, :, None] * slope[:, None]
+        across[:, part, part] += (steepness / extent)[..., None] * np.eye(dimension)
     pull = to_theta.transpose(0, 2, 1) @ (stand_in[..., None] * to_theta)
     inward = -(to_theta.transpose(0, 2, 1) @ (stand_in * theta)[..., None])[..., 0] + 0.5 * gradient
     covariance = np.linalg.inv(precision + pull + across)
@@ -177,11 +181,10 @@ def _share_inside(theta: Float64, limits: SearchLimits) -> Float64:
     With a sharp edge the last bit of an input could move a point across it, and change its mode by a percent.
     """
     weight = np.ones(theta.shape[:-1])
-    for part, extent in ((slice(0, 3), limits.rotation), (slice(3, 5), limits.shift)):
-        if extent > 0:
-            here = theta[..., part]
-            length = np.sqrt(np.einsum("...i,...i->...", here, here))
-            weight *= np.clip((1 - length / extent) / RIM + 0.5, 0.0, 1.0)
+    for part, extent in _limited_parts(limits):
+        here = theta[..., part]
+        length = np.sqrt(np.einsum("...i,...i->...", here, here))
+        weight *= np.clip((1 - length / extent) / RIM + 0.5, 0.0, 1.0)
     return weight
 
 

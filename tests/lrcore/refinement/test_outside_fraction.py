@@ -13,7 +13,8 @@ from lrcore.imaging.grids import ift
 from lrcore.io import read_particles, read_volume
 from lrcore.io.image_stack_writer import write_image_stack
 from lrcore.io.image_stacks import StackReader
-from lrcore.masks import invert_mask
+from lrcore.maps.fsc import masked_fsc
+from lrcore.masks import inscribed_sphere, invert_mask
 from lrcore.records import HalfMaps, ImageSource, Particles, Step, Volume
 from lrcore.refinement.density import density_to_subtract
 from lrcore.refinement.job import Job
@@ -77,7 +78,8 @@ def maps_of(made: FlexibleParticle) -> HalfMaps:
 
 def measured(particles: Particles, maps: HalfMaps, mask: Volume) -> tuple[float, float]:
     found: list[tuple[float, float]] = []
-    counts = list(collect_return_value(found, measure_outside_fraction(particles, maps, mask, BACKEND)))
+    curve = masked_fsc(maps.first.data, maps.second.data, inscribed_sphere(mask.box))
+    counts = list(collect_return_value(found, measure_outside_fraction(particles, maps, mask, curve, BACKEND)))
     assert sum(counts) == len(particles)
     return found[0]
 
