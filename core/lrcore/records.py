@@ -276,6 +276,25 @@ class HalfMaps:
         return self.first if number == 1 else self.second
 
 
+@dataclass(frozen=True)
+class BodyMaps:
+    """Half maps of the refined body alone, in the window about its mask.
+
+    Attributes
+    ----------
+    half_maps : (D, D, D) each
+        Unmasked and unfiltered.
+    held : (D, D, D) float32
+        Share of the start's density that they hold: the mask, or 1 where nothing was subtracted from the images.
+    centre
+        Middle D // 2 of the window, (x, y, z) in voxels from the centre of the whole box.
+    """
+
+    half_maps: HalfMaps
+    held: Float32
+    centre: tuple[int, int, int]
+
+
 FLAG_AT_ROTATION_EXTENT = 1
 FLAG_AT_SHIFT_EXTENT = 2
 FLAG_AMBIGUOUS = 4
@@ -492,7 +511,8 @@ class Step:
     expectation
         Result of the search for all particles, in their order.
     half_maps
-        Unmasked and unfiltered half maps.
+        Unmasked and unfiltered half maps of the whole box: from whole images, or those of the start with the body of
+        this step in them (`lrcore.maps.body_maps.MapsAmidStart`).
     fsc
         FSC curves by kind.
     noise : (2, groups, shells)
@@ -517,6 +537,9 @@ class Step:
         Identifies spec and mask, see `lrcore.refinement.parameter_effects.settings_key`; empty at the start.
     settings_since
         Number of the iteration after which spec and mask have been those of `settings_key`.
+    body
+        Half maps of the body in its window, which the next iteration goes on from; None at the start, and where an
+        iteration works on whole images.
     """
 
     iteration: int
@@ -533,6 +556,7 @@ class Step:
     search: SearchSettings | None = None
     settings_key: str = ""
     settings_since: int = 0
+    body: BodyMaps | None = None
 
     def _repr_html_(self) -> str:
         now = self.history[-1]

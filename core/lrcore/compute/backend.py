@@ -38,6 +38,9 @@ class Kernels:
     whiten_windows: Callable[..., Any]
     subtract_model: Callable[..., Any]
     correlate_with_model: Callable[..., Any]
+    pack_windows: Callable[..., Any]
+    unpack_windows: Callable[..., Any]
+    search_samples: Callable[..., Any]
 
 
 class MapReduceInterface(Protocol):
@@ -281,6 +284,9 @@ def kernels_of(implementation: str) -> Kernels:
         "whiten_sidebands": "ewald",
         "subtract_model": "model_images",
         "correlate_with_model": "model_images",
+        "pack_windows": "window_values",
+        "unpack_windows": "window_values",
+        "search_samples": "window_values",
     }
     return Kernels(
         **{name: _lazy_kernel(f"lrcore.kernels.{folder}.{implementation}", name) for name, folder in folders.items()}

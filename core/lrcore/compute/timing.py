@@ -3,12 +3,14 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+Y = TypeVar("Y")
+R = TypeVar("R")
 
 
 class StageTimer:
@@ -33,6 +35,17 @@ class StageTimer:
                 item = next(items, None)
             if item is None:
                 return
+            yield item
+
+    def time_generator(self, stage: str, generator: Generator[Y, None, R]) -> Generator[Y, None, R]:
+        """Yield and return what a generator does; add the time spent waiting for it to `stage`."""
+        while True:
+            with self(stage):
+                try:
+                    item = next(generator)
+                except StopIteration as end:
+                    returned: R = end.value
+                    return returned
             yield item
 
 

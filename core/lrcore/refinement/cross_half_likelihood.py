@@ -17,8 +17,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from lrcore.arrays import Float64
+from lrcore.arrays import Complex64, Float32, Float64, Rows
 from lrcore.compute.backend import Backend
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.poses import magnified_rotation
@@ -27,6 +28,8 @@ from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.half_set_pass import HalfSetContext, ParticleRange
 from lrcore.refinement.reference import reference_to_device
 from lrcore.refinement.search import poses_to_theta
+from lrcore.refinement.window_cache import WindowCache
+from lrcore.refinement.window_pass import load_windows, samples_to_search, window_batches
 
 
 @dataclass(frozen=True)
@@ -44,26 +47,22 @@ class QuadraticLikelihood:
 
 
 def likelihood_under_other_half(
-    context: HalfSetContext, part: ParticleRange, backend: Backend
+    context: HalfSetContext, part: ParticleRange, backend: Backend, cache: WindowCache | None = None
 ) -> Generator[int, None, QuadraticLikelihood]:
     """Evaluate the likelihoods of a part of a half set. Yields the number of images of each batch.
 
-    context: with the reference of the *other* half set. Invalid images get J = 0, h = 0.
+    context: with the reference of the *other* half set. cache: of windows, where the context has a window. Invalid
+    images get J = 0, h = 0.
     """
     particles, geometry, reference = part.particles, context.geometry, reference_to_device(context.reference, backend)
     frame = reference.frame
     all_samples = replace(frame.samples, ends=frame.samples.ends[-1:])
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
 
-    def work(batch: Batch) -> QuadraticLikelihood:
-        subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
-        given, magnification = particles.poses.select(batch.rows), magnification_in_3d(particles, batch.rows)
-        W, w = backend.kernels.whiten_windows(
-            subtracted.spectrum, subtracted.ctf, context.noise, particles.group[batch.rows], reference.variance,
-            geometry.centre_in(given, magnification), all_samples,
-        )  # fmt: skip
+    def evaluate(W: Complex64, w: Float32, rows: Rows, bad: npt.NDArray[np.bool_]) -> QuadraticLikelihood:
+        given, magnification = particles.poses.select(rows), magnification_in_3d(particles, rows)
         views = magnified_rotation(given.rotation, magnification)
-        starts = poses_to_theta(given, part.last.poses.select(batch.rows), frame, magnification)[:, None]
+        starts = poses_to_theta(given, part.last.poses.select(rows), frame, magnification)[:, None]
         valid = np.ones((len(starts), 1), np.bool_)
         modes = backend.kernels.find_posterior_modes(
             frame.volume, W, w, all_samples, views, starts, valid, frame.lever, frame.limits
@@ -72,14 +71,31 @@ def likelihood_under_other_half(
         _, gradient, curvature = backend.kernels.evaluate_with_derivatives(
             frame.volume, W, w, all_samples, 0, views, theta, frame.lever
         )
-        bad = batch.bad[:, None]
-        h = np.where(bad, 0.0, np.einsum("bij,bj->bi", curvature, theta) - gradient)
-        return QuadraticLikelihood(np.where(bad[..., None], 0.0, curvature) / np.outer(unit, unit), h / unit)
+        h = np.where(bad[:, None], 0.0, np.einsum("bij,bj->bi", curvature, theta) - gradient)
+        precision = np.where(bad[:, None, None], 0.0, curvature) / np.outer(unit, unit)
+        return QuadraticLikelihood(precision, h / unit)
+
+    def work(batch: Batch) -> QuadraticLikelihood:
+        subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
+        given, magnification = particles.poses.select(batch.rows), magnification_in_3d(particles, batch.rows)
+        W, w = backend.kernels.whiten_windows(
+            subtracted.spectrum, subtracted.ctf, context.noise, particles.group[batch.rows], reference.variance,
+            geometry.centre_in(given, magnification), all_samples,
+        )  # fmt: skip
+        return evaluate(W, w, batch.rows, batch.bad)
 
     results: list[QuadraticLikelihood] = []
-    for result in map_batches(particles, part.rows, backend, work, context.typical_sd):
-        results.append(result)
-        yield len(result.information)
+    if context.cutting is None:
+        for result in map_batches(particles, part.rows, backend, work, context.typical_sd):
+            results.append(result)
+            yield len(result.information)
+        return _concatenate_likelihoods(results)
+    for rows in window_batches(part.rows, context.cutting.window, backend):
+        given = particles.poses.select(rows)
+        windows = yield from load_windows(context, part, rows, given, cache or WindowCache(), backend)
+        W, w = samples_to_search(windows, context, reference, backend)
+        results.append(evaluate(W, w, rows, windows.bad))
+        yield len(rows)
     return _concatenate_likelihoods(results)
 
 

@@ -24,12 +24,12 @@ from lrcore.refinement.noise import NoiseResiduals, measure_residuals
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reconstruction import (
     Accumulator,
-    accumulator_to_host,
     add_accumulators,
     backproject,
     empty_accumulator,
 )
 from lrcore.refinement.reference import Reference, reference_to_device
+from lrcore.refinement.window_images import Cutting
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class HalfSetContext:
     operators : (m, 3, 3) over which the map is averaged
     insert_whole_images : True to insert whole images into the map, False to insert the subtracted ones
     largest_magnification : largest factor by which the frequencies of the map exceed those of the images
+    cutting : of the images' windows, where the pass works on these (`window_pass`); the reference, its variance and the
+        sums are then those of the window
     """
 
     spec: RefineSpec
@@ -56,6 +58,7 @@ class HalfSetContext:
     operators: Float64
     insert_whole_images: bool
     largest_magnification: float
+    cutting: Cutting | None = None
 
 
 @dataclass(frozen=True)
@@ -151,20 +154,6 @@ def run_half_set(
         residuals.append(residual)
         yield count
     return HalfSetResult(tuple(expectations), tuple(residuals), sums, clock.seconds)
-
-
-def run_half_set_on_worker(
-    context: HalfSetContext, part: ParticleRange, backend: Backend
-) -> Generator[int, None, HalfSetResult]:
-    """Run a pass on a worker, and return its result for the transfer: sums as NumPy arrays, all batches as one."""
-    result = yield from run_half_set(context, part, backend)
-    power, groups = (np.concatenate(column) for column in zip(*result.residuals, strict=True))
-    return replace(
-        result,
-        expectations=(concatenate_expectations(result.expectations),),
-        residuals=((power, groups),),
-        sums=accumulator_to_host(result.sums, backend),
-    )
 
 
 def merge_half_set_results(a: HalfSetResult, b: HalfSetResult) -> HalfSetResult:

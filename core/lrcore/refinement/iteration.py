@@ -15,6 +15,7 @@ The half sets share the mask, the FSC, and the estimated prior and fulcrum, but 
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +24,15 @@ from lrcore.arrays import Float32, Float64, Rows
 from lrcore.compute.backend import Backend, WorkerPool
 from lrcore.compute.timing import StageTimer
 from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
+from lrcore.imaging.fourier_volume import FourierVolume, map_to_fourier_volume
 from lrcore.imaging.poses import magnified_rotation
+from lrcore.maps.body_maps import MapsAmidStart, soft_cube
 from lrcore.maps.fsc import fsc_curves
 from lrcore.maps.nonuniform import cutoff_map
 from lrcore.motion.model import MotionEvidence
 from lrcore.particles.bad_images import bad_image_mask, warn_bad_images
 from lrcore.particles.image_stream import batch_ranges, reading_order, typical_sd_of
-from lrcore.records import Expectation, HalfMaps, Particles, Progress, Step, Volume
+from lrcore.records import BodyMaps, Expectation, HalfMaps, Particles, Progress, Step, Volume
 from lrcore.refinement.convergence import has_converged, settings_since, stop_reason, summarise_iteration
 from lrcore.refinement.cross_half_likelihood import (
     QuadraticLikelihood,
@@ -49,8 +52,6 @@ from lrcore.refinement.half_set_pass import (
     ParticleRange,
     concatenate_expectations,
     merge_half_set_results,
-    run_half_set,
-    run_half_set_on_worker,
 )
 from lrcore.refinement.job import Job, with_signal_scale
 from lrcore.refinement.motion_prior import estimate_motion_prior, rows_for_motion_estimate
@@ -65,9 +66,22 @@ from lrcore.refinement.reconstruction import (
 )
 from lrcore.refinement.reference import OutsideDensity, make_reference
 from lrcore.refinement.search import is_unambiguous
+from lrcore.refinement.window import (
+    Window,
+    body_in_window,
+    held_density,
+    step_in_window,
+    window_of,
+    with_coarse_shells,
+)
+from lrcore.refinement.window_cache import WindowCache
+from lrcore.refinement.window_images import CutInput, Cutting
+from lrcore.refinement.window_pass import run_pass, run_pass_on_worker
 
 
-def run_iteration(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
+def run_iteration(
+    job: Job, first: Step, last: Step, backend: Backend, cache: WindowCache | None = None
+) -> Iterator[Progress | Step]:
     """Run one iteration on top of a step.
 
     Parameters
@@ -76,6 +90,7 @@ def run_iteration(job: Job, first: Step, last: Step, backend: Backend) -> Iterat
     first : step 0 of the run
     last : step to go on from
     backend : where the kernels run
+    cache : keeps the windows of the images from one iteration to the next; None to cut them again
 
     Yields
     ------
@@ -87,37 +102,66 @@ def run_iteration(job: Job, first: Step, last: Step, backend: Backend) -> Iterat
     InputError
         When an image cannot be read, no image of a half set is valid, or memory does not suffice.
     """
-    clock = StageTimer()
-    with clock("reference"):
-        outside = density_to_subtract(job, first, job.mask, backend.threads)
-    yield from _run_iteration(job, outside, first, last, backend, clock)
+    yield from _run_iteration(RunInput(job, first, backend, cache), last)
 
 
-def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
+def iterate(
+    job: Job, first: Step, last: Step, backend: Backend, cache: WindowCache | None = None
+) -> Iterator[Progress | Step]:
     """Run iterations until the refinement has converged, and its extra passes, or `max_iterations` is reached.
 
     Both count from the last change of spec or mask, see `convergence.stop_reason`.
 
     Parameters
     ----------
-    job, first, last, backend : see `run_iteration`, which also says what is raised
+    job, first, last, backend, cache : see `run_iteration`, which also says what is raised
 
     Yields
     ------
     Progress or Step
         All that `run_iteration` yields.
     """
-    if stop_reason(job, last):
-        return
-    clock = StageTimer()
-    with clock("reference"):
-        outside = density_to_subtract(job, first, job.mask, backend.threads)
+    run = RunInput(job, first, backend, WindowCache() if cache is None else cache)
     while not stop_reason(job, last):
-        for event in _run_iteration(job, outside, first, last, backend, clock):
+        for event in _run_iteration(run, last):
             yield event
             if isinstance(event, Step):
                 last = event
-        clock = StageTimer()
+
+
+class RunInput:
+    """Input that all iterations of a run share.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    first : step 0 of the run
+    backend : where the kernels run
+    cache : of the windows of the images, or None
+    """
+
+    def __init__(self, job: Job, first: Step, backend: Backend, cache: WindowCache | None) -> None:
+        self.job, self.first, self.backend, self.cache = job, first, backend, cache
+        self._cut_inputs: dict[int, CutInput] = {}
+
+    @cached_property
+    def outside(self) -> OutsideDensity | None:
+        """Density outside the mask of the job; it takes transforms of the whole box."""
+        return density_to_subtract(self.job, self.first, self.job.mask, self.backend.threads)
+
+    def cut_input(self, half: int, rows: Rows) -> CutInput:
+        """Return what cutting the images of a half set takes, made when the first one is cut.
+
+        half: 1 or 2. rows: of its particles.
+        """
+
+        def make() -> tuple[FourierVolume | None, float]:
+            volume = None
+            if self.outside:
+                volume = map_to_fourier_volume(self.outside.maps[half - 1], self.outside.limit, self.backend.threads)
+            return volume, typical_sd_of(self.job.particles, rows)
+
+        return self._cut_inputs.setdefault(half, CutInput(make))
 
 
 @dataclass(frozen=True)
@@ -129,7 +173,9 @@ class IterationContext:
     job : with the mask of this iteration, and particles with their amplitudes in force
     last : the step before, whose half maps are the references
     geometry : geometry of the search
-    outside : density outside the mask that is subtracted, or None
+    window : in which the iteration works; None for whole images
+    run : what all iterations share
+    outside : density outside a mask that changed and is subtracted, or None
     operators : (m, 3, 3) over which the map is averaged
     cutoff_A : (n, n, n) low-pass of each voxel, or None
     search_key : text that changes with the search, see `geometry.search_key`
@@ -141,6 +187,8 @@ class IterationContext:
     job: Job
     last: Step
     geometry: SearchGeometry
+    window: Window | None
+    run: RunInput
     outside: OutsideDensity | None
     operators: Float64
     cutoff_A: Float32 | None
@@ -167,8 +215,8 @@ def cross_half_context(job: Job, first: Step, last: Step, backend: Backend) -> I
     IterationContext
         With the half maps of `last` swapped.
     """
-    outside = density_to_subtract(job, first, job.mask, backend.threads)
-    return _with_swapped_half_maps(_iteration_context(job, outside, first, last, backend, StageTimer()))
+    run = RunInput(job, first, backend, None)
+    return _with_swapped_half_maps(_iteration_context(run, last, StageTimer(), whole_images=True))
 
 
 def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSetContext:
@@ -180,6 +228,8 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
     half : half set, 1 or 2
     rows : rows of its particles, from which the SD of a valid image is estimated
     """
+    if context.window is not None:
+        return _window_half_set_context(context, context.window, half, rows)
     job, last, geometry, spec = context.job, context.last, context.geometry, context.job.spec
     with context.clock("reference"):
         magnification = largest_magnification(job.particles)
@@ -199,26 +249,52 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
     return HalfSetContext(spec, geometry, reference, noise, typical_sd, context.operators, whole, magnification)
 
 
-def _iteration_context(
-    job: Job, outside: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
-) -> IterationContext:
-    """Return the context of the iteration after `last`, with the prior and fulcrum of the parameters.
+def _window_half_set_context(context: IterationContext, window: Window, half: int, rows: Rows) -> HalfSetContext:
+    """Return `half_set_context` of an iteration inside the window."""
+    job, last, spec, workers = context.job, context.last, context.job.spec, context.backend.threads
+    magnification = largest_magnification(job.particles)
+    with context.clock("reference"):
+        geometry = window.geometry(context.geometry)
+        reference = make_reference(
+            step_in_window(last, window),
+            None,
+            half,
+            window.crop(job.mask),
+            spec,
+            geometry,
+            workers,
+            context.cutoff_A,
+            magnification,
+        )
+        # Poses stay in the frame of the box.
+        frame = replace(reference.frame, fulcrum_A=context.geometry.fulcrum * window.pixel_size_A)
+    noise = apply_noise_model(last.noise, spec.noise_model)[half - 1]
+    cutting = Cutting(window, context.run.first.noise[half - 1], context.run.cut_input(half, rows))
+    return HalfSetContext(
+        spec, context.geometry, replace(reference, frame=frame), noise, np.nan, context.operators, False, magnification,
+        cutting,
+    )  # fmt: skip
 
-    outside: density outside the job's own mask; made again for a dynamic mask.
-    """
-    spec, maps, workers = job.spec, last.half_maps, backend.threads
+
+def _iteration_context(run: RunInput, last: Step, clock: StageTimer, whole_images: bool = False) -> IterationContext:
+    """Return the context of the iteration after `last`, with the prior and fulcrum of the parameters."""
+    job, spec, workers = run.job, run.job.spec, run.backend.threads
     mask = mask_for_next_iteration(job, last, workers)
-    if mask is not job.mask:
-        outside = density_to_subtract(job, first, mask, workers)
+    geometry = search_geometry(mask, spec)
+    window = None if whole_images else window_of(mask, spec, geometry, last)
+    outside = None
+    if window is None:
+        outside = run.outside if mask is job.mask else density_to_subtract(job, run.first, mask, workers)
     cutoff_A = None
     if spec.non_uniform:
+        maps, inside = (last.half_maps, mask) if window is None else (body_in_window(last, window), window.crop(mask))
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
-        cutoff_A = cutoff_map(*both, mask.data, mask.pixel_size_A, factor, workers=workers)
+        cutoff_A = cutoff_map(*both, inside.data, mask.pixel_size_A, factor, workers=workers)
     operators = map_operators(job.mask, spec.symmetry)
     job = replace(job, mask=mask, particles=with_signal_scale(job, last))
     unambiguous = np.zeros(len(job.particles), np.bool_)
     context = IterationContext(
-        job, last, search_geometry(mask, spec), outside, operators, cutoff_A, "", unambiguous, backend, clock
+        job, last, geometry, window, run, outside, operators, cutoff_A, "", unambiguous, run.backend, clock
     )
     return _with_search_prior(context, None)
 
@@ -235,39 +311,64 @@ def _with_swapped_half_maps(context: IterationContext) -> IterationContext:
 def _with_search_prior(context: IterationContext, prior: MotionPrior | None) -> IterationContext:
     """Return the context with a search about this fulcrum and with this prior; None for those of the parameters."""
     spec, last = context.job.spec, context.last
-    geometry = search_geometry(context.job.mask, spec, prior)
+    geometry, window = search_geometry(context.job.mask, spec, prior), context.window
+    if window is not None:
+        window = window_of(context.job.mask, spec, geometry, last)
     key = search_key(spec, geometry)
     return replace(
         context,
         geometry=geometry,
+        window=window,
         search_key=key,
         unambiguous=is_unambiguous(last.expectation) & (last.search_key == key),
     )
 
 
-def _run_iteration(
-    job: Job, outside: OutsideDensity | None, first: Step, last: Step, backend: Backend, clock: StageTimer
-) -> Iterator[Progress | Step]:
-    """Run one iteration, see `run_iteration`. The clock may have counted what came before."""
+def _run_iteration(run: RunInput, last: Step) -> Iterator[Progress | Step]:
+    """Run one iteration, see `run_iteration`."""
+    clock, job = StageTimer(), run.job
     with clock("reference"):
-        context = _iteration_context(job, outside, first, last, backend, clock)
+        context = _iteration_context(run, last, clock)
     context = _with_search_prior(context, (yield from _estimate_motion_prior(context)))
+    _prepare_cache(context)
     expectations, volumes, spectra = yield from _run_half_sets(context)
-    with clock("fsc"):
-        maps = HalfMaps(*volumes)
-        fsc = fsc_curves(maps.first, maps.second, context.job.mask, job.spec.seed, backend.threads, part=True)
     noise, key = np.stack(spectra), settings_key(job.spec, job.mask)
     expectation = _combine_half_sets(expectations, job.particles)
     step = replace(
-        last, iteration=last.iteration + 1, expectation=expectation, half_maps=maps, fsc=fsc, noise=noise,
+        last, iteration=last.iteration + 1, expectation=expectation, noise=noise,
         initial_lowpass_A=0.0, search_key=context.search_key, search=search_settings(context.geometry, job.spec),
         settings_key=key, settings_since=settings_since(key, last),
     )  # fmt: skip
+    with clock("fsc"):
+        step = _with_maps(context, step, HalfMaps(*volumes))
     lattice_share, fulcrum = 1 - float(context.unambiguous.mean()), context.geometry.fulcrum_A
     summary = summarise_iteration(job.particles, job.spec, last, step, fulcrum, clock.seconds, lattice_share)
     step = replace(step, history=(*last.history, summary))
     warn_bad_images(job.particles, bad_image_mask(expectation.flags))
     yield replace(step, converged=has_converged(step.history[step.settings_since :]))
+
+
+def _with_maps(context: IterationContext, step: Step, maps: HalfMaps) -> Step:
+    """Return a step with its half maps and FSC curves; inside a window, these are of the body."""
+    job, workers, window = context.job, context.backend.threads, context.window
+    if window is None:
+        fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, workers, part=True)
+        return replace(step, half_maps=maps, fsc=fsc, body=None)
+    fsc = window.fsc_of(maps, window.crop(job.mask), job.spec.seed, workers)
+    body = BodyMaps(maps, held_density(job.mask, window, job.spec.subtract_outside), window.centre)
+    return replace(step, half_maps=MapsAmidStart(context.run.first.half_maps, body), fsc=fsc, body=body)
+
+
+def _prepare_cache(context: IterationContext) -> None:
+    """Make room for the windows of an iteration, which stay as they are while all that they depend on does."""
+    window, run, particles = context.window, context.run, context.job.particles
+    if window is None or run.cache is None or context.backend.workers is not None:
+        return
+    first, spec = run.first, context.job.spec
+    images, poses, mask = particles.images, particles.poses.rotation, context.job.mask.data
+    settings = (spec.subtract_outside, spec.symmetry, first.outside_fraction, first.intensity)
+    key = (images, poses, mask, first.noise, window.centre, window.size, *settings)
+    run.cache.prepare(key, len(particles), window)
 
 
 def _estimate_motion_prior(context: IterationContext) -> Generator[Progress, None, MotionPrior | None]:
@@ -300,7 +401,10 @@ def _cross_half_likelihoods(
         for half, part in zip((1, 2), parts, strict=True):
             results: list[QuadraticLikelihood] = []
             for count in collect_return_value(
-                results, likelihood_under_other_half(half_set_context(context, half, part.rows), part, context.backend)
+                results,
+                likelihood_under_other_half(
+                    half_set_context(context, half, part.rows), part, context.backend, context.run.cache
+                ),
             ):
                 done += count
                 yield Progress(iteration, "learn", done, total)
@@ -336,7 +440,7 @@ def _run_half_sets(
             continue
         expectations.append(concatenate_expectations(event.expectations))
         spectra.append(pooled_noise_spectrum(event.residuals, context.job.particles))
-        volumes.append(_solve_map(context, event.sums))
+        volumes.append(_solve_map(context, event.sums, len(volumes) + 1))
         del event
     return expectations, volumes, spectra
 
@@ -346,7 +450,8 @@ def _run_in_this_process(context: IterationContext) -> Iterator[Progress | HalfS
     done, total = 0, len(context.job.particles)
     for half in (1, 2):
         part = _particle_range(context, reading_order(context.job.particles, half))
-        half_set_pass = run_half_set(half_set_context(context, half, part.rows), part, context.backend, context.clock)
+        shared, backend, clock = half_set_context(context, half, part.rows), context.backend, context.clock
+        half_set_pass = run_pass(shared, part, backend, clock, context.run.cache)
         # Reference and images are released with the pass, before the map is made.
         results: list[HalfSetResult] = []
         for count in collect_return_value(results, half_set_pass):
@@ -359,7 +464,7 @@ def _run_in_this_process(context: IterationContext) -> Iterator[Progress | HalfS
 def _run_on_workers(context: IterationContext, workers: WorkerPool) -> Iterator[Progress | HalfSetResult]:
     """Run the passes over both half sets on workers, in chunks that depend on the data alone. Yields as above."""
     particles, began = context.job.particles, time.perf_counter()
-    with workers.map_reduce(run_half_set_on_worker, merge_half_set_results) as task:
+    with workers.map_reduce(run_pass_on_worker, merge_half_set_results) as task:
         for half in (1, 2):
             part = _particle_range(context, reading_order(particles, half))
             chunks = batch_ranges(part.rows, particles.box, context.backend)
@@ -389,13 +494,20 @@ def _particle_range(context: IterationContext, rows: Rows) -> ParticleRange:
     )
 
 
-def _solve_map(context: IterationContext, sums: Accumulator) -> Volume:
-    """Return the new half map of the sums (M-step)."""
+def _solve_map(context: IterationContext, sums: Accumulator, half: int) -> Volume:
+    """Return the new half map of the sums (M-step), of the whole box or of the window."""
+    window, last, backend = context.window, context.last, context.backend
+    apix = context.job.particles.pixel_size_A
     with context.clock("reconstruct"):
-        rho = regularisation_from_fsc(context.last.fsc["corrected"].value)
-        return solve_map(
-            accumulator_to_host(sums, context.backend), context.job.particles.pixel_size_A, rho, context.backend.threads
-        )
+        corrected = last.fsc["corrected"] if window is None else window.fsc_at_window(last.fsc["corrected"])
+        rho = regularisation_from_fsc(corrected.value)
+        volume = solve_map(accumulator_to_host(sums, backend), apix, rho, backend.threads)
+        if window is None:
+            return volume
+        held = held_density(context.job.mask, window, context.job.spec.subtract_outside)
+        start = window.crop(context.run.first.half_maps.half(half))
+        coarse = replace(start, data=start.data * held * soft_cube(window.size))
+        return with_coarse_shells(volume, coarse, backend.threads)
 
 
 def _combine_half_sets(expectations: list[Expectation], particles: Particles) -> Expectation:

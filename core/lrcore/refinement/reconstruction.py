@@ -123,10 +123,12 @@ def backproject(
     for data, weight, curvature in _weighted_slices(batch, noise, group, spheres, backend):
         curvatures = None if curvature is None else curvature[image]
         for operator in symmetry:
-            _insert(sums, (views @ operator, shifts, image, share, curvatures), data, weight, backend)
+            insert_slices(sums, (views @ operator, shifts, image, share, curvatures), data, weight, backend)
 
 
-def _insert(sums: Accumulator, slices: tuple[Any, ...], data: Complex64, weight: Float32, backend: Backend) -> None:
+def insert_slices(
+    sums: Accumulator, slices: tuple[Any, ...], data: Complex64, weight: Float32, backend: Backend
+) -> None:
     """Add slices, in halves where memory is short.
 
     slices: rotation, shift, image, share and curvature (or None) of each.
@@ -142,7 +144,9 @@ def _insert(sums: Accumulator, slices: tuple[Any, ...], data: Complex64, weight:
         backend.free_cached_memory()
         middle = len(rotations) // 2
         for half in (slice(middle), slice(middle, None)):
-            _insert(sums, tuple(None if column is None else column[half] for column in slices), data, weight, backend)
+            insert_slices(
+                sums, tuple(None if column is None else column[half] for column in slices), data, weight, backend
+            )
 
 
 def _weighted_slices(

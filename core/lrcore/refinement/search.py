@@ -342,7 +342,9 @@ def is_unambiguous(expectation: Expectation) -> npt.NDArray[np.bool_]:
     return (expectation.mode_probability > UNAMBIGUOUS_ABOVE) & (expectation.flags == 0)
 
 
-def poses_to_theta(centres: Poses, poses: Poses, frame: SearchFrame, magnification: Float64 | None = None) -> Float64:
+def poses_to_theta(
+    centres: Poses, poses: Poses, frame: SearchFrame | PointGeometry, magnification: Float64 | None = None
+) -> Float64:
     """Return θ of poses, seen from the centres of the search and limited to the extents.
 
         ω = log(Aᵀ A'),  t = o + ((A' − A) f)_xy − o'
