@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from scipy.spatial.transform import Rotation
 
 from lrcore.analysis.held_out_likelihood import HeldOut, compare_scores
+from lrcore.compute.backend import Backend, kernels_of
 from lrcore.records import (
     OTHER_MODES,
     Expectation,
@@ -142,7 +144,7 @@ class FakeEngine:
     adopted_masks: list[Volume] = field(default_factory=list)
 
     def get_backend(self, name: str, threads: int | None = None) -> Any:
-        return name
+        return Backend(name, np, scipy.fft, kernels_of("reference"), threads or 1)
 
     def start(self, job: Job, backend: Any) -> Iterator[Progress | Step]:
         yield from self._chunked(job, 0, "start")
@@ -163,6 +165,9 @@ class FakeEngine:
             for event in self.run_iteration(job, first, last, backend):
                 last = event if isinstance(event, Step) else last
                 yield event
+
+    def make_whole_maps(self, job: Job, step: Step, backend: Any) -> Iterator[Progress | Step]:
+        yield step
 
     def adopt_step(self, job: Job, made: Job, first: Step, step: Step, backend: Any) -> Step:
         self.adopted_masks.append(job.mask)

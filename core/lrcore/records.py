@@ -288,11 +288,14 @@ class BodyMaps:
         Share of the start's density that they hold: the mask, or 1 where nothing was subtracted from the images.
     centre
         Middle D // 2 of the window, (x, y, z) in voxels from the centre of the whole box.
+    corrected
+        Mask-corrected FSC of the half maps, at the shells of the whole box.
     """
 
     half_maps: HalfMaps
     held: Float32
     centre: tuple[int, int, int]
+    corrected: "Fsc"
 
 
 FLAG_AT_ROTATION_EXTENT = 1
@@ -557,6 +560,11 @@ class Step:
     settings_key: str = ""
     settings_since: int = 0
     body: BodyMaps | None = None
+
+    @property
+    def corrected(self) -> Fsc:
+        """Mask-corrected FSC from which the next iteration goes on: of the body where there is one."""
+        return self.body.corrected if self.body else self.fsc["corrected"]
 
     def _repr_html_(self) -> str:
         now = self.history[-1]

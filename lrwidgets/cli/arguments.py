@@ -140,6 +140,17 @@ def _refine(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="continue RUN.zarr from its last complete iteration; start it if there is no run yet",
     )
+    add(
+        "--cache-memory",
+        type=nonnegative_number,
+        metavar="GB",
+        help="memory for the windows of the images, which are cut once (default: a third of what is free)",
+    )
+    add(
+        "--scratch", type=Path, metavar="DIR",
+        help="folder on a fast disk for windows that do not fit into memory; they are removed at the end",
+    )  # fmt: skip
+    add("--no-cache", action="store_true", help="keep no windows: cut them from the images in each iteration")
     add("--workers", type=positive_int, metavar="N", help="distribute the images over N processes on this machine")
     add(
         "--scheduler",

@@ -111,10 +111,18 @@ def _spec_changes(arguments: Namespace) -> dict[str, Any]:
     return changes | {name: value for name, value in options.items() if value is not None}
 
 
+def _cache(arguments: Namespace) -> dict[str, Any]:
+    """Return where the windows of the images are kept, as `Session` takes it."""
+    a = arguments
+    if a.no_cache and (a.cache_memory is not None or a.scratch is not None):
+        raise InputError("--no-cache: keeps no windows, so --cache-memory and --scratch have no effect: leave it out")
+    return {"cache_memory_GB": 0.0 if a.no_cache else a.cache_memory, "scratch": a.scratch}
+
+
 def _session(arguments: Namespace, changes: dict[str, Any], engine: Engine, workers: Any) -> Session:
     """Return a session on a new run or, with --resume, on the one that exists."""
     a, spec = arguments, edit_spec(DEFAULT_SPEC, changes)
-    computing = {"backend": a.backend, "threads": a.threads, "workers": workers, "engine": engine}
+    computing = {"backend": a.backend, "threads": a.threads, "workers": workers, "engine": engine, **_cache(a)}
     if not a.resume:
         if a.mask is None:
             raise InputError("--mask is missing: give the soft mask of the region to refine")

@@ -87,7 +87,8 @@ def deposition_text(job: Job, step: Step, name: str, primary: Volume, plot: Guin
         "fsc.xml": "FSC of the half maps inside the mask, corrected by phase randomisation",
     }
     numbers = {**_map_numbers(step, primary), "Sharpening": sharpening, **_reconstruction_numbers(job, step)}
-    whole = not job.particles.subtracted and (step.iteration == 0 or maps_include_surroundings(job.spec))
+    of_whole_images = step.body is not None or step.iteration == 0 or maps_include_surroundings(job.spec)
+    whole = not job.particles.subtracted and of_whole_images
     shown = "show the whole particle" if whole else "show the refined region alone: the rest was subtracted"
     lines = [
         "# Files and numbers for a deposition in EMDB",

@@ -17,6 +17,7 @@ from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.poses import pose_differences
 from lrcore.io.fsc_curves import KIND, write_fsc_star, write_fsc_xml
 from lrcore.io.paths import atomic_write
+from lrcore.maps.body_maps import body_in_box
 from lrcore.maps.fsc import randomisation_shell
 from lrcore.records import Expectation, Step, Volume
 from lrcore.refinement.density import final_map, map_with_surroundings, mask_for_next_iteration
@@ -160,12 +161,18 @@ def _second_mode(expectation: Expectation) -> dict[str, npt.NDArray[Any]]:
     }
 
 
+def needs_whole_maps(targets: ExportTargets) -> bool:
+    """Return True if one of the targets holds maps of the whole box."""
+    return any(targets.get(name) for name in ("maps", "deposit", "fsc_xml", "fsc_star", "chimerax", "netcdf"))
+
+
 def write_step_maps(
     folder: Path, job: Job, first: Step, step: Step, report: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
     """Write the half maps, the final map and the mask of a step.
 
-    half1.mrc and half2.mrc are unfiltered; map.mrc is their mean, filtered by the FSC, and sharpened.mrc the same with
+    half1.mrc and half2.mrc are unfiltered, of whole images where the step has whole maps; body_half1.mrc and
+    body_half2.mrc are those of the refined body alone, from which the next iteration goes on. map.mrc is their mean, filtered by the FSC, and sharpened.mrc the same with
     the B-factor of its Guinier plot, if the resolution is high enough to fit one. map_whole.mrc shows the body
     with the rest of the particle (`map_with_surroundings`). mask.mrc, if dynamic, is the mask of the next iteration,
     made from this step's map.
@@ -188,6 +195,9 @@ def write_step_maps(
         If the folder cannot be created or a file cannot be written.
     """
     volumes = {"half1.mrc": step.half_maps.first, "half2.mrc": step.half_maps.second}
+    if step.body:
+        body = {f"body_half{half}.mrc": body_in_box(step.body, job.mask.box, half) for half in (1, 2)}
+        volumes |= {name: replace(v, header_origin_A=job.mask.header_origin_A) for name, v in body.items()}
     volumes |= _step_volumes(job, first, step)
     if sharpened := try_to_sharpen(job, step, report):
         volumes[SHARPENED_FILE] = sharpened[0]

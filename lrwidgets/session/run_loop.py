@@ -11,6 +11,7 @@ from typing import Any
 from psygnal import EmitLoopError, Signal, SignalInstance
 
 from lrcore.compute.backend import Backend
+from lrcore.errors import InputError
 from lrcore.io.paths import make_parents
 from lrcore.particles.subsets import draw_balanced_subset, select_step_particles
 from lrcore.records import IterationSummary, Progress, Step, Volume
@@ -19,6 +20,7 @@ from lrcore.refinement.job import Job
 from lrcore.refinement.parameter_checks import mask_centre_A
 from lrcore.refinement.parameter_effects import acts_from
 from lrcore.refinement.parameters import RefineSpec, spec_differences
+from lrcore.refinement.whole_maps import has_whole_maps
 from lrcore.results.fingerprints import volume_fingerprint
 from lrcore.results.store import StepNode
 from lrcore.results.zarr_store import Store
@@ -45,6 +47,7 @@ class RunLoop(StoredSteps):
     state_changed = Signal(RunState)
     progress = Signal(Progress)
     step_done = Signal(StepNode, Step)
+    whole_maps_done = Signal(StepNode, Step)
     spec_changed = Signal(RefineSpec)
     mask_changed = Signal(Volume)
     error = Signal(Exception)
@@ -159,6 +162,27 @@ class RunLoop(StoredSteps):
                     break
         if not stepped:
             self._publish(message=self._ending(ran))
+        elif not self._past_convergence:
+            yield from self._complete_maps()
+
+    def _complete_maps(self) -> Generator[None, None, None]:
+        """Make the whole half maps of the present step, if it has none, and store them beside it."""
+        if self._state.node is None:
+            raise InputError("no step yet: run one first")
+        node = self._require_store().node(self._state.node)
+        job = self.job_of(node)
+        first, last = self._stored_steps()
+        if has_whole_maps(last):
+            return
+        for event in self._engine.make_whole_maps(job, last, self._get_backend()):
+            if isinstance(event, Progress):
+                self._report(event)
+                yield
+                continue
+            self._require_store().store_whole_maps(node.id, event)
+            self._steps = (event if first is last else first, event)
+            self._emit(self.whole_maps_done, node, event)
+            yield
 
     def _ending(self, ran: bool) -> str:
         """Return the message of a run that ends before the number of iterations that was asked for, with the reason."""
@@ -206,16 +230,20 @@ class RunLoop(StoredSteps):
 
     def _current_steps(self, job: Job) -> tuple[Step, Step]:
         """Return the start of the present path, and the present step converted for this job's mask and map kind."""
-        store = self._require_store()
-        if self._steps is None:
-            path = store.path_to(self._state.node)
-            last = store.load(path[-1].id)
-            self._steps = (store.load(path[0].id) if len(path) > 1 else last, last)
-        first, last = self._steps
-        node = store.node(self._state.node)
+        first, last = self._stored_steps()
+        node = self._require_store().node(self._state.node)
         if map_kind(node.spec, node.mask) != map_kind(job.spec, volume_fingerprint(job.mask)["digest"]):
             last = self._engine.adopt_step(job, self.job_of(node), first, last, self._get_backend())
         return first, last
+
+    def _stored_steps(self) -> tuple[Step, Step]:
+        """Return the start of the present path, and the present step as it was made."""
+        if self._steps is None:
+            store = self._require_store()
+            path = store.path_to(self._state.node)
+            last = store.load(path[-1].id)
+            self._steps = (store.load(path[0].id) if len(path) > 1 else last, last)
+        return self._steps
 
     def _get_backend(self) -> Backend:
         """Return the backend of the run, made when it is first needed."""

@@ -18,7 +18,7 @@ from lrcore.refinement.parameter_effects import require_effect
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.results.store import MemoryStore, StepStore
 from lrcore.results.zarr_store import Store, require_new_run_path
-from lrwidgets.session.engine import LRCORE_ENGINE, Engine, make_backend
+from lrwidgets.session.engine import LRCORE_ENGINE, Engine, make_backend, make_window_cache
 from lrwidgets.session.loading import PathLike, Source, load_job, resolve_inputs
 from lrwidgets.session.run_loop import RunLoop
 from lrwidgets.session.state import Phase, RunState
@@ -48,6 +48,10 @@ class Session(RunLoop):
     workers
         An Executor, a `distributed.Client` or workers (`lrcore.LocalWorkers`, `lrcore.DaskWorkers`) that share the
         work on the images; the caller closes it.
+    cache_memory_GB
+        Memory for the windows of the images, which are cut once and used in every iteration; by default a third of
+        what is free. 0 to keep none in memory.
+    scratch : folder for windows that do not fit into memory; without it they are cut again in each iteration
     engine : the functions that compute; lrcore's by default
 
     Raises
@@ -60,6 +64,7 @@ class Session(RunLoop):
     state_changed : signal with the new RunState
     progress : signal with a Progress event after each chunk of particles
     step_done : signal with the StepNode and the Step of a finished start or iteration
+    whole_maps_done : signal with the StepNode and the Step whose whole half maps were made
     spec_changed : signal with the new RefineSpec
     mask_changed : signal with the new mask
     error : signal with the exception of work that failed
@@ -79,6 +84,8 @@ class Session(RunLoop):
         backend: str = "auto",
         threads: int | None = None,
         workers: Any = None,
+        cache_memory_GB: float | None = None,
+        scratch: PathLike | None = None,
         engine: Engine = LRCORE_ENGINE,
     ) -> None:
         self._out = None if out is None else Path(out)
@@ -90,7 +97,8 @@ class Session(RunLoop):
             self._mask = store.mask(store.head.id) or job.mask
         self._mask_centre_A = mask_centre_A(self._mask)  # kept, because an edit must not wait for a pass over the mask
         self._store = store if store is not None or out is not None else MemoryStore(job)
-        self._make_backend = lambda: make_backend(engine, backend, threads, workers)
+        windows = make_window_cache(cache_memory_GB, scratch)
+        self._make_backend = lambda: make_backend(engine, backend, threads, workers, windows)
         self._backend = None
         self._lock = threading.Lock()
         self._worker = Worker(self._settle, self._fail)
@@ -118,6 +126,8 @@ class Session(RunLoop):
         backend: str = "auto",
         threads: int | None = None,
         workers: Any = None,
+        cache_memory_GB: float | None = None,
+        scratch: PathLike | None = None,
         engine: Engine = LRCORE_ENGINE,
     ) -> "Session":
         """Create a session from files.
@@ -137,8 +147,7 @@ class Session(RunLoop):
         out : path of the run folder (.zarr) to create; None to keep the run in memory
         backend : "auto", "cpu" or "cuda"
         threads : number of CPU threads; None for all
-        workers : see `Session`
-        engine : see `Session`
+        workers, cache_memory_GB, scratch, engine : see `Session`
 
         Returns
         -------
@@ -158,7 +167,17 @@ class Session(RunLoop):
             particles, mask, half_maps, images, apix=apix, subset=subset, subset_seed=spec.seed, resplit=split_seed
         )
         job = load_job(source, spec)
-        return cls(job, out=out, source=source, backend=backend, threads=threads, workers=workers, engine=engine)
+        return cls(
+            job,
+            out=out,
+            source=source,
+            backend=backend,
+            threads=threads,
+            workers=workers,
+            cache_memory_GB=cache_memory_GB,
+            scratch=scratch,
+            engine=engine,
+        )
 
     @classmethod
     def open(
@@ -173,6 +192,8 @@ class Session(RunLoop):
         backend: str = "auto",
         threads: int | None = None,
         workers: Any = None,
+        cache_memory_GB: float | None = None,
+        scratch: PathLike | None = None,
         engine: Engine = LRCORE_ENGINE,
     ) -> "Session":
         """Open a run at its newest complete step, with the spec and the mask of that step.
@@ -187,7 +208,7 @@ class Session(RunLoop):
         mask : new path of the mask, if it has moved
         half_maps : new paths of the half maps, if they have moved
         images : new folder of the image stacks, if they have moved
-        backend, threads, workers, engine : see `load`
+        backend, threads, workers, cache_memory_GB, scratch, engine : see `load`
 
         Returns
         -------
@@ -211,7 +232,17 @@ class Session(RunLoop):
         except BaseException:
             store.close()
             raise
-        return cls(job, store=store, source=source, backend=backend, threads=threads, workers=workers, engine=engine)
+        return cls(
+            job,
+            store=store,
+            source=source,
+            backend=backend,
+            threads=threads,
+            workers=workers,
+            cache_memory_GB=cache_memory_GB,
+            scratch=scratch,
+            engine=engine,
+        )
 
     def __enter__(self) -> "Session":
         return self
@@ -369,6 +400,19 @@ class Session(RunLoop):
         """
         done: Future[None] = Future()
         self._request(lambda: self._worker.begin(self._run_preview(n), False, done), done, wait)
+
+    def make_whole_maps(self, wait: bool = False) -> None:
+        """Make the whole half maps of the present step by one pass of the whole images; nothing if it has them.
+
+        Iterations work in the window about the mask, so that in between the maps are those of the start with the
+        refined body in them. A run makes them at its end, an export when it needs them.
+
+        Parameters
+        ----------
+        wait : return when it is done, and raise its error
+        """
+        done: Future[None] = Future()
+        self._request(lambda: self._worker.begin(self._complete_maps(), False, done), done, wait)
 
     def pause(self) -> None:
         """Pause the run at the next chunk of particles; `resume`, `run` or `step` continues it."""

@@ -17,6 +17,7 @@ from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
 from lrcore.records import Progress, Step
 from lrcore.refinement.job import Job
+from lrcore.refinement.whole_maps import has_whole_maps
 from lrcore.results.store import StepNode, StepStore
 from lrwidgets.export import step_files
 from lrwidgets.session.engine import Engine
@@ -179,7 +180,8 @@ class StoredSteps:
             What to write, with its path; folders are made if they do not exist:
 
             * star, cs: file of the particles with the step's poses, for RELION or CryoSPARC
-            * maps: folder for half1.mrc, half2.mrc, map.mrc, sharpened.mrc, map_whole.mrc and mask.mrc
+            * maps: folder for half1.mrc, half2.mrc, map.mrc, sharpened.mrc, map_whole.mrc and mask.mrc, and the half
+              maps of the body alone, body_half1.mrc and body_half2.mrc
             * deposit: folder for what EMDB asks for: half maps, sharpened map, mask, fsc.xml, README.md
             * fsc_xml: file of the FSC curve in EMDB's format
             * fsc_star: file of the FSC curves, as RELION's postprocess.star
@@ -197,6 +199,8 @@ class StoredSteps:
             If a target is unknown or cannot be written, or if there is no such step.
         """
         chosen, step = self.load_step(node)
+        if step_files.needs_whole_maps(targets):
+            step = self._with_whole_maps(chosen, step)
 
         def earlier_steps() -> tuple[Step, ...]:
             ids = [node.id for node in self._require_store().path_to(chosen.id)[:-1]]
@@ -206,6 +210,24 @@ class StoredSteps:
         job = self.job_of(chosen)
         tree = functools.partial(self.results, chosen.id)
         return step_files.write_step(targets, job, step, earlier_steps, tree, uncertainty, report)
+
+    def _with_whole_maps(self, node: StepNode, step: Step) -> Step:
+        """Return a step with its whole half maps, which are made and stored if it has none.
+
+        Where the images are not at hand, its maps are those of the start with the refined body in them.
+        """
+        if has_whole_maps(step):
+            return step
+        try:
+            *_, made = self._engine.make_whole_maps(self.job_of(node), step, self._make_backend())
+        except InputError as error:
+            warnings.warn(f"{error}; without images the maps outside the mask are those of the start", stacklevel=3)
+            return step
+        assert isinstance(made, Step)
+        store = self._require_store()
+        if not store.read_only:
+            store.store_whole_maps(node.id, made)
+        return made
 
     def _require_store(self) -> StepStore:
         """Return the store. Raises InputError before the first step of a run that is to be written."""

@@ -106,6 +106,7 @@ class Backend:
     threads : threads of FFTs and compiled loops on the host
     batch_bytes : size of a batch of images
     workers : workers that process the images in place of this process, or None
+    windows : keeps the windows of the images (`lrcore.refinement.window_cache.WindowCache`); None to cut them each time
     """
 
     name: str
@@ -115,6 +116,7 @@ class Backend:
     threads: int
     batch_bytes: int = 16 << 20  # a batch and its intermediate arrays fit into the caches of a CPU
     workers: WorkerPool | None = None
+    windows: Any = None
 
     def to_device(self, array: Any) -> Any:
         """Return an array where the kernels can use it: the array itself, or a copy on the GPU.

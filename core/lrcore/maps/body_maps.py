@@ -1,7 +1,8 @@
 """Put the half maps of a body, which are known in a window, in the place of the body in the maps of the start."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -15,7 +16,7 @@ EDGE = 4
 
 @dataclass(frozen=True, init=False)
 class MapsAmidStart(HalfMaps):
-    """Half maps of the start with those of a body in them; each is made when it is first read.
+    """Half maps of the start with those of a body in them; each is made when it is read.
 
     In the window, h' = h + edge · (body − held · h), h the half map of the start.
 
@@ -31,16 +32,29 @@ class MapsAmidStart(HalfMaps):
     def __init__(self, start: HalfMaps, body: BodyMaps) -> None:
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "body", body)
+        object.__setattr__(self, "_made", WeakValueDictionary())
 
-    @cached_property  # type: ignore[misc]
+    @property  # type: ignore[misc]
     def first(self) -> Volume:
         """Map of half set 1."""
-        return self._place(1)
+        return self._map(1)
 
-    @cached_property  # type: ignore[misc]
+    @property  # type: ignore[misc]
     def second(self) -> Volume:
         """Map of half set 2."""
-        return self._place(2)
+        return self._map(2)
+
+    def _map(self, half: int) -> Volume:
+        """Return a map, made anew unless somebody still holds it, since maps of many steps would fill the memory."""
+        made: WeakValueDictionary[int, Volume] = self.__dict__["_made"]
+        volume = made.get(half)
+        if volume is None:
+            volume = made[half] = self._place(half)
+        return volume
+
+    def __reduce__(self) -> Any:
+        """The maps that are made are not sent along."""
+        return MapsAmidStart, (self.start, self.body)
 
     def _place(self, half: int) -> Volume:
         whole, body = self.start.half(half), self.body.half_maps.half(half).data
@@ -50,6 +64,22 @@ class MapsAmidStart(HalfMaps):
         change = soft_cube(size) * (body - self.body.held * _padded(data[region], inside, size))
         data[region] += change[inside]
         return replace(whole, data=data, path=None)
+
+
+def body_in_box(body: BodyMaps, box: int, half: int) -> Volume:
+    """Return a half map of the body alone in the whole box, 0 outside its window.
+
+    Parameters
+    ----------
+    body : half maps of the body
+    box : n, voxels
+    half : 1 or 2
+    """
+    volume = body.half_maps.half(half)
+    region, inside = overlap_with_window(box, body.centre, volume.box)
+    data = np.zeros((box,) * 3, np.float32)
+    data[region] = (soft_cube(volume.box) * volume.data)[inside]
+    return replace(volume, data=data)
 
 
 def overlap_with_window(

@@ -49,7 +49,7 @@ def summarise_iteration(
         step.iteration,
         fsc["masked"].resolution_A(),
         fsc["corrected"].resolution_A(),
-        align_resolution_A(last.fsc["corrected"], spec, last.initial_lowpass_A),
+        align_resolution_A(last.corrected, spec, last.initial_lowpass_A),
         float(np.median(angle)),
         float(np.median(shift)),
         float(np.median(angle_last)),

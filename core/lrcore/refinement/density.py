@@ -102,7 +102,7 @@ def subtracted_density(job: Job, first: Step, step: Step, workers: int) -> Float
 
     job: the one that made the step. first: step 0 of its run, whose half maps are whole.
     """
-    if step.iteration == 0 or maps_include_surroundings(job.spec):
+    if step.iteration == 0 or step.body is not None or maps_include_surroundings(job.spec):
         return None
     outside = density_to_subtract(job, first, job.mask, workers)
     return outside.maps if outside else None
@@ -121,7 +121,7 @@ def adopt_step(job: Job, source: Job, first: Step, step: Step, backend: Backend)
         )
         maps = HalfMaps(*whole)
     fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, backend.threads, part=True)
-    return replace(step, half_maps=maps, fsc=fsc)
+    return replace(step, half_maps=maps, fsc=fsc, body=None)
 
 
 def final_map(job: Job, step: Step) -> Volume:
@@ -152,7 +152,7 @@ def final_map(job: Job, step: Step) -> Volume:
 def map_with_surroundings(job: Job, first: Step, step: Step, workers: int = 1) -> Volume:
     """Return the final map of a step together with the density outside the mask.
 
-    Where that density was subtracted from the images it is taken from step 0, unchanged by the refinement.
+    A step that has no whole half maps shows that of step 0, unchanged by the refinement.
 
     Parameters
     ----------

@@ -66,6 +66,7 @@ from lrcore.refinement.reconstruction import (
 )
 from lrcore.refinement.reference import OutsideDensity, make_reference
 from lrcore.refinement.search import is_unambiguous
+from lrcore.refinement.whole_maps import has_whole_maps, make_whole_maps
 from lrcore.refinement.window import (
     Window,
     body_in_window,
@@ -79,9 +80,7 @@ from lrcore.refinement.window_images import CutInput, Cutting
 from lrcore.refinement.window_pass import run_pass, run_pass_on_worker
 
 
-def run_iteration(
-    job: Job, first: Step, last: Step, backend: Backend, cache: WindowCache | None = None
-) -> Iterator[Progress | Step]:
+def run_iteration(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
     """Run one iteration on top of a step.
 
     Parameters
@@ -89,8 +88,7 @@ def run_iteration(
     job : input of the refinement
     first : step 0 of the run
     last : step to go on from
-    backend : where the kernels run
-    cache : keeps the windows of the images from one iteration to the next; None to cut them again
+    backend : where the kernels run, and where windows of the images are kept from one iteration to the next
 
     Yields
     ------
@@ -102,31 +100,35 @@ def run_iteration(
     InputError
         When an image cannot be read, no image of a half set is valid, or memory does not suffice.
     """
-    yield from _run_iteration(RunInput(job, first, backend, cache), last)
+    yield from _run_iteration(RunInput(job, first, backend), last)
 
 
-def iterate(
-    job: Job, first: Step, last: Step, backend: Backend, cache: WindowCache | None = None
-) -> Iterator[Progress | Step]:
+def iterate(job: Job, first: Step, last: Step, backend: Backend) -> Iterator[Progress | Step]:
     """Run iterations until the refinement has converged, and its extra passes, or `max_iterations` is reached.
 
-    Both count from the last change of spec or mask, see `convergence.stop_reason`.
+    Both count from the last change of spec or mask, see `convergence.stop_reason`. The last step has whole half maps
+    (`whole_maps`).
 
     Parameters
     ----------
-    job, first, last, backend, cache : see `run_iteration`, which also says what is raised
+    job, first, last, backend : see `run_iteration`, which also says what is raised
 
     Yields
     ------
     Progress or Step
         All that `run_iteration` yields.
     """
-    run = RunInput(job, first, backend, WindowCache() if cache is None else cache)
+    if backend.windows is None:
+        backend = replace(backend, windows=WindowCache())
+    run = RunInput(job, first, backend)
     while not stop_reason(job, last):
         for event in _run_iteration(run, last):
-            yield event
             if isinstance(event, Step):
                 last = event
+                if stop_reason(job, last) and not has_whole_maps(last):
+                    yield from make_whole_maps(job, last, backend)
+                    break
+            yield event
 
 
 class RunInput:
@@ -136,12 +138,12 @@ class RunInput:
     ----------
     job : input of the refinement
     first : step 0 of the run
-    backend : where the kernels run
-    cache : of the windows of the images, or None
+    backend : where the kernels run, and where windows of the images are kept
     """
 
-    def __init__(self, job: Job, first: Step, backend: Backend, cache: WindowCache | None) -> None:
-        self.job, self.first, self.backend, self.cache = job, first, backend, cache
+    def __init__(self, job: Job, first: Step, backend: Backend) -> None:
+        self.job, self.first, self.backend = job, first, backend
+        self.cache: WindowCache | None = backend.windows
         self._cut_inputs: dict[int, CutInput] = {}
 
     @cached_property
@@ -215,7 +217,7 @@ def cross_half_context(job: Job, first: Step, last: Step, backend: Backend) -> I
     IterationContext
         With the half maps of `last` swapped.
     """
-    run = RunInput(job, first, backend, None)
+    run = RunInput(job, first, backend)
     return _with_swapped_half_maps(_iteration_context(run, last, StageTimer(), whole_images=True))
 
 
@@ -355,7 +357,8 @@ def _with_maps(context: IterationContext, step: Step, maps: HalfMaps) -> Step:
         fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, workers, part=True)
         return replace(step, half_maps=maps, fsc=fsc, body=None)
     fsc = window.fsc_of(maps, window.crop(job.mask), job.spec.seed, workers)
-    body = BodyMaps(maps, held_density(job.mask, window, job.spec.subtract_outside), window.centre)
+    held = held_density(job.mask, window, job.spec.subtract_outside)
+    body = BodyMaps(maps, held, window.centre, fsc["corrected"])
     return replace(step, half_maps=MapsAmidStart(context.run.first.half_maps, body), fsc=fsc, body=body)
 
 
@@ -432,7 +435,9 @@ def _run_half_sets(
 
     Returns, for each half set, its expectation in reading order, its new map, and its noise (groups, shells).
     """
-    expectations, volumes, spectra = [], [], []
+    expectations: list[Expectation] = []
+    volumes: list[Volume] = []
+    spectra: list[Float64] = []
     workers = context.backend.workers
     for event in _run_in_this_process(context) if workers is None else _run_on_workers(context, workers):
         if isinstance(event, Progress):
@@ -499,7 +504,7 @@ def _solve_map(context: IterationContext, sums: Accumulator, half: int) -> Volum
     window, last, backend = context.window, context.last, context.backend
     apix = context.job.particles.pixel_size_A
     with context.clock("reconstruct"):
-        corrected = last.fsc["corrected"] if window is None else window.fsc_at_window(last.fsc["corrected"])
+        corrected = last.corrected if window is None else window.fsc_at_window(last.corrected)
         rho = regularisation_from_fsc(corrected.value)
         volume = solve_map(accumulator_to_host(sums, backend), apix, rho, backend.threads)
         if window is None:

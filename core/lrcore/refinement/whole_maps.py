@@ -75,7 +75,7 @@ def make_whole_maps(job: Job, step: Step, backend: Backend) -> Iterator[Progress
     particles, spec = with_signal_scale(job, step), job.spec
     noise = apply_noise_model(step.noise, spec.noise_model)
     operators = map_operators(job.mask, spec.symmetry)
-    rho = regularisation_from_fsc(step.fsc["corrected"].value)
+    rho = regularisation_from_fsc(step.corrected.value)
     volumes: list[Volume] = []
     done = 0
     for half in (1, 2):
@@ -126,7 +126,7 @@ def point_geometry(job: Job, step: Step) -> PointGeometry:
         (np.inf, np.inf) if search.recentred else (search.rotation_extent_deg * DEGREE, search.shift_extent_A / apix)
     )
     limits = SearchLimits(*extents, np.inf, np.inf)
-    resolution_A = max(step.fsc["corrected"].resolution_A(ALIGN_THRESHOLD), 2 * apix)
+    resolution_A = max(step.corrected.resolution_A(ALIGN_THRESHOLD), 2 * apix)
     reach = PADDING * job.mask.box * apix / resolution_A
     return PointGeometry(limits, np.array(search.fulcrum_A), apix, reach)
 

@@ -182,7 +182,7 @@ def body_in_window(step: Step, window: Window) -> HalfMaps:
 
 def step_in_window(step: Step, window: Window) -> Step:
     """Return a step whose half maps and FSC curves are those of the window, as `make_reference` takes them."""
-    fsc = {"corrected": window.fsc_at_window(step.fsc["corrected"])}
+    fsc = {"corrected": window.fsc_at_window(step.corrected)}
     return replace(step, half_maps=body_in_window(step, window), fsc=fsc)
 
 

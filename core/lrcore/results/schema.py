@@ -122,10 +122,20 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "half": _HALF,
         **_AXES,
         "half_map": VariableSchema(
-            ("half", *_GRID), "f4", "1", "Half map of the last iteration, unmasked and unfiltered"
+            ("half", *_GRID), "f4", "1", "Half map of the last iteration, of the whole box, unmasked and unfiltered"
         ),
         "pixel_size": VariableSchema(("half",), "f8", "angstrom", "Voxel size"),
         "header_origin": VariableSchema(("half", "map_axis"), "f8", "angstrom", "Origin x, y, z of the MRC header"),
+    },
+    "body": {
+        "half": _HALF,
+        **_AXES,
+        "half_map": VariableSchema(
+            ("half", *_GRID), "f4", "1", "Half map of the refined body in the window about the mask, unfiltered"
+        ),
+        "held": VariableSchema(_GRID, "f4", "1", "Share of the start's density that the body's half maps hold"),
+        "frequency": VariableSchema(("shell",), "f8", "1/angstrom", "Spatial frequency"),
+        "corrected": VariableSchema(("shell",), "f8", "1", "Mask-corrected FSC of the body's half maps"),
     },
     "mask": {**_AXES, "mask": VariableSchema(_GRID, "f4", "1", "Mask of the region that is refined")},
     "history": {
@@ -199,7 +209,7 @@ STAGE_VARIABLES = {
     "particles_per_s_": VariableSchema(("iteration",), "f8", "1/s", "Particles per second in the stage"),
 }
 """Variables of /history by their prefix, which the name of a stage follows."""
-OPTIONAL_GROUPS = ("mask", "uncertainty")
+OPTIONAL_GROUPS = ("mask", "uncertainty", "body")
 """Groups that a valid tree may lack."""
 
 

@@ -92,6 +92,21 @@ class StepStore(ABC):
         return False
 
     @abstractmethod
+    def store_whole_maps(self, node: str, step: Step) -> None:
+        """Store the whole half maps and FSC curves of a step beside it; it is loaded with them from now on.
+
+        Parameters
+        ----------
+        node : id of the step
+        step : the step with its whole half maps, from `make_whole_maps`
+
+        Raises
+        ------
+        InputError
+            If they cannot be written; the store is then unchanged.
+        """
+
+    @abstractmethod
     def store_uncertainty(self, node: str, data: xr.Dataset) -> None:
         """Store the uncertainty of a step, from `uncertainty_dataset`, in place of one stored earlier."""
 
@@ -167,6 +182,10 @@ class MemoryStore(StepStore):
         specs, masks = [n.spec for n in path], [self._masks[n.mask] for n in path]
         tree = to_tree(job, [self._steps[n.id] for n in path], specs=specs, masks=masks)
         return with_uncertainty(tree, self.uncertainty(path[-1].id))
+
+    def store_whole_maps(self, node: str, step: Step) -> None:
+        """Replace a step by itself with its whole half maps."""
+        self._steps[self.node(node).id] = step
 
     def store_uncertainty(self, node: str, data: xr.Dataset) -> None:
         """Store the uncertainty of a step."""

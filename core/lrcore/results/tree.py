@@ -1,7 +1,7 @@
 """Convert steps to an xarray.DataTree by the schema (docs/results.md), and back bit for bit."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lrcore.analysis.pose_uncertainty import Uncertainty
 from lrcore.arrays import Float32
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.poses import pose_differences
+from lrcore.maps.body_maps import MapsAmidStart
 from lrcore.records import (
     FLAG_NAMES,
     Expectation,
@@ -29,8 +30,11 @@ from lrcore.records import (
 from lrcore.refinement.geometry import fulcrum_A, step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.whole_maps import has_whole_maps
+from lrcore.results.datasets import grid_axes, make_dataset, make_variable, to_array
 from lrcore.results.fingerprints import input_fingerprints, package_versions
-from lrcore.results.schema import SCHEMA, STAGE_VARIABLES, VERSION, VariableSchema, validate
+from lrcore.results.map_groups import body_dataset, body_of, half_maps_of, volumes_dataset
+from lrcore.results.schema import STAGE_VARIABLES, VERSION, validate
 from lrcore.units import DEGREE
 
 __all__ = [
@@ -50,6 +54,8 @@ __all__ = [
     "with_mask",
 ]
 
+LAST_ONLY = ("volumes", "body", "history", "mask")
+"""Groups that are those of the last step."""
 UNKNOWNS = "rotation_x rotation_y rotation_z shift_x shift_y"
 """Names of the five pose parameters, in the order of covariances and offsets."""
 UNKNOWN_UNITS = "radian radian radian angstrom angstrom"
@@ -106,7 +112,8 @@ def to_tree(
     Returns
     -------
     xarray.DataTree
-        The results; they share no memory with the steps.
+        The results; they share no memory with the steps. Whole half maps that are those of the start with a body in
+        them are made when they are read.
     """
     specs = [job.spec] * len(steps) if specs is None else specs
     masks = [job.mask] * len(steps) if masks is None else masks
@@ -116,7 +123,8 @@ def to_tree(
         poses = before.expectation.poses if before else None
         trees.append(step_to_datatree(replace(job, spec=spec, mask=mask), step, poses, inputs))
         before = step
-    return with_mask(join_iterations(trees), mask_dataset(masks[-1])).copy(deep=True)
+    tree = with_mask(join_iterations(trees), mask_dataset(masks[-1])).copy(deep=True)
+    return with_group(tree, "volumes", volumes_dataset(steps[-1].half_maps, steps[-1].iteration))
 
 
 def step_to_datatree(job: Job, step: Step, before: Poses | None, inputs: dict[str, Any]) -> xr.DataTree:
@@ -149,10 +157,13 @@ def step_to_datatree(job: Job, step: Step, before: Poses | None, inputs: dict[st
         "/": xr.Dataset(attrs=attributes),
         "/fsc": _fsc(step),
         "/particles": _particles(job, step, before, fulcrum),
-        "/volumes": _volumes(step),
         "/history": _history(step.history),
         "/state": _state(step),
     }
+    if has_whole_maps(step):
+        groups["/volumes"] = volumes_dataset(step.half_maps, step.iteration)
+    if step.body:
+        groups["/body"] = body_dataset(step.body, step.iteration)
     return xr.DataTree.from_dict(groups)
 
 
@@ -161,8 +172,11 @@ def join_iterations(trees: Sequence[xr.DataTree]) -> xr.DataTree:
     last = trees[-1]
     groups = {"/": xr.Dataset(attrs=_join_attributes(trees))}
     for name in last.children:
+        if name in LAST_ONLY:
+            groups["/" + name] = last[name].to_dataset()
+            continue
         parts = [tree[name].to_dataset() for tree in trees]
-        groups["/" + name] = parts[-1] if name in ("volumes", "history", "mask") else _along_iteration(parts)
+        groups["/" + name] = _along_iteration(parts)
     return xr.DataTree.from_dict(groups)
 
 
@@ -187,6 +201,24 @@ def _along_iteration(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     )
     whole = varying.assign_coords({str(name): parts[-1].variables[name] for name in fixed})
     return whole.assign_attrs(parts[-1].attrs)
+
+
+def whole_maps_datatree(step: Step) -> xr.DataTree:
+    """Return the groups /volumes and /fsc of a step with whole half maps, as they are stored beside the step."""
+    return xr.DataTree.from_dict({"/volumes": volumes_dataset(step.half_maps, step.iteration), "/fsc": _fsc(step)})
+
+
+def with_whole_maps(step: Step, tree: xr.DataTree) -> Step:
+    """Return a step with the whole half maps and the FSC curves of a tree by `whole_maps_datatree`."""
+    half_maps, fsc = half_maps_of(tree["volumes"].to_dataset()), _curves(tree["fsc"].to_dataset())
+    return replace(step, half_maps=half_maps, fsc=fsc)
+
+
+def replace_curves(tree: xr.DataTree, data: xr.Dataset) -> xr.DataTree:
+    """Return the results with the FSC curves of the last iteration from another /fsc group of that iteration."""
+    before = tree["fsc"].to_dataset().isel(iteration=slice(0, -1))
+    parts = [before, data] if before.sizes["iteration"] else [data]
+    return with_group(tree, "fsc", _along_iteration(parts))
 
 
 def with_mask(tree: xr.DataTree, mask: xr.Dataset) -> xr.DataTree:
@@ -224,31 +256,42 @@ def uncertainty_dataset(particles: Particles, step: Step, result: Uncertainty) -
         "offset": result.offset,
         "draws": result.ess,
     }
-    data = _dataset("uncertainty", values, ("uid", "half"), iteration=step.iteration)
+    data = make_dataset("uncertainty", values, ("uid", "half"), iteration=step.iteration)
     for name in ("covariance", "offset"):
         data[name].attrs |= {"unknowns": UNKNOWNS, "unknown_units": UNKNOWN_UNITS}
     return data
 
 
-def to_step(tree: xr.DataTree) -> Step:
-    """Return the last step in a tree, bit for bit as it was written."""
+def to_step(tree: xr.DataTree, start: Callable[[], HalfMaps] | None = None) -> Step:
+    """Return the last step in a tree, bit for bit as it was written.
+
+    Parameters
+    ----------
+    tree : of a step, or the results up to it
+    start : returns the half maps of the start, for a step whose tree has no whole half maps
+    """
+    body = body_of(tree["body"].to_dataset()) if "body" in tree.children else None
+    if "volumes" in tree.children or body is None or start is None:
+        half_maps = half_maps_of(tree["volumes"].to_dataset())
+    else:
+        half_maps = MapsAmidStart(start(), body)
     particles, state = (tree[name].to_dataset().isel(iteration=-1) for name in ("particles", "state"))
     return Step(
         iteration=int(particles["iteration"]),
         expectation=Expectation(
-            poses=Poses(_array(particles["rotation"]), _array(particles["origin"])),
-            covariance=_array(particles["covariance"]),
-            ess=_array(particles["ess"]),
-            mode_probability=_array(particles["mode_probability"]),
-            gain=_array(particles["log_likelihood_gain"]),
-            flags=_array(particles["flags"]),
-            scale=_array(particles["scale"]),
+            poses=Poses(to_array(particles["rotation"]), to_array(particles["origin"])),
+            covariance=to_array(particles["covariance"]),
+            ess=to_array(particles["ess"]),
+            mode_probability=to_array(particles["mode_probability"]),
+            gain=to_array(particles["log_likelihood_gain"]),
+            flags=to_array(particles["flags"]),
+            scale=to_array(particles["scale"]),
             **_other_modes(particles),
             curvature=_curvature(particles),
         ),
-        half_maps=_half_maps(tree["volumes"].to_dataset()),
+        half_maps=half_maps,
         fsc=_curves(tree["fsc"].to_dataset()),
-        noise=_array(state["noise"]),
+        noise=to_array(state["noise"]),
         initial_lowpass_A=float(state["initial_lowpass"]),
         history=history_from_dataset(tree["history"].to_dataset()),
         converged=bool(state["converged"]),
@@ -258,14 +301,15 @@ def to_step(tree: xr.DataTree) -> Step:
         search=_search_settings(state, tree.attrs),
         settings_key=str(state.attrs.get("settings", "")),
         settings_since=int(state.attrs.get("settings_since", 0)),
+        body=body,
     )
 
 
 def _curvature(particles: xr.Dataset) -> Float32:
     """Return the curvature at the poses; for a run that was written before it was stored, the inverse covariance."""
     if "curvature" in particles and np.isfinite(particles["curvature"]).all():
-        return _array(particles["curvature"])
-    covariance = _array(particles["covariance"])
+        return to_array(particles["curvature"])
+    covariance = to_array(particles["covariance"])
     found = np.zeros(covariance.shape, np.float32)
     searched = np.linalg.det(covariance) > 0
     found[searched] = np.linalg.inv(covariance[searched])
@@ -285,7 +329,7 @@ def _other_modes(particles: xr.Dataset) -> dict[str, Any]:
     names = ("other_modes", "other_probability")
     if names[0] not in particles:
         return dict(zip(names, empty_other_modes(particles.sizes["particle"]), strict=True))
-    return {name: _array(particles[name]) for name in names}
+    return {name: to_array(particles[name]) for name in names}
 
 
 def covariance_in_degrees(tree: xr.DataTree) -> xr.DataArray:
@@ -309,7 +353,7 @@ def covariance_in_degrees(tree: xr.DataTree) -> xr.DataArray:
 
 def mask_dataset(mask: Volume) -> xr.Dataset:
     """Return the /mask group: the mask on its grid in Å about the box centre."""
-    data = _dataset("mask", {"mask": mask.data, **_grid(mask.box, mask.pixel_size_A)})
+    data = make_dataset("mask", {"mask": mask.data, **grid_axes(mask.box, mask.pixel_size_A)})
     path = "" if mask.path is None else str(mask.path)
     return data.assign_attrs(
         pixel_size_angstrom=mask.pixel_size_A, header_origin_angstrom=list(mask.header_origin_A), path=path
@@ -320,27 +364,7 @@ def to_mask(data: xr.Dataset) -> Volume:
     """Return the mask in a /mask group, as it was written."""
     x, y, z = (float(value) for value in data.attrs["header_origin_angstrom"])
     path = Path(data.attrs["path"]) if data.attrs["path"] else None
-    return Volume(_array(data["mask"]), float(data.attrs["pixel_size_angstrom"]), (x, y, z), path)
-
-
-def _dataset(group: str, values: dict[str, Any], coordinates: Sequence[str] = (), **attrs: Any) -> xr.Dataset:
-    """Make a data set by the schema; `coordinates` names those that are not named like a dimension."""
-    schema = SCHEMA[group]
-    variables = {name: _variable(schema[name], value) for name, value in values.items()}
-    names = [name for name, v in variables.items() if v.dims == (name,) or name in coordinates]
-    data = xr.Dataset({k: v for k, v in variables.items() if k not in names}, {k: variables[k] for k in names})
-    return data.assign_attrs(attrs)
-
-
-def _variable(schema: VariableSchema, value: Any) -> xr.Variable:
-    """Return a variable with the type and attributes of the schema."""
-    array = np.asarray(value, dtype=np.dtype(schema.dtype))
-    return xr.Variable(schema.dims, array, {"long_name": schema.long_name, "units": schema.unit})
-
-
-def _grid(n: int, pixel_size_A: float) -> dict[str, Any]:
-    """Return the coordinates z, y, x of voxel centres, Å from the box centre."""
-    return dict.fromkeys("zyx", (np.arange(n) - n // 2) * pixel_size_A)
+    return Volume(to_array(data["mask"]), float(data.attrs["pixel_size_angstrom"]), (x, y, z), path)
 
 
 def _fsc(step: Step) -> xr.Dataset:
@@ -350,7 +374,7 @@ def _fsc(step: Step) -> xr.Dataset:
         resolution = 1.0 / frequency
     values: dict[str, Any] = {kind: curve.value[None] for kind, curve in step.fsc.items()}
     values |= {"iteration": [step.iteration], "frequency": frequency, "resolution": resolution}
-    return _dataset("fsc", values, ("frequency", "resolution"), kinds=" ".join(step.fsc))
+    return make_dataset("fsc", values, ("frequency", "resolution"), kinds=" ".join(step.fsc))
 
 
 def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float, float, float]) -> xr.Dataset:
@@ -381,51 +405,28 @@ def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float,
     }
     each = {name: value[None] for name, value in values.items()}
     known = {"iteration": [step.iteration], "uid": job.particles.uid, "half": job.particles.half}
-    data = _dataset("particles", {**known, **each}, ("uid", "half"))
+    data = make_dataset("particles", {**known, **each}, ("uid", "half"))
     for name in ("covariance", "other_modes", "curvature"):
         data[name].attrs |= {"unknowns": UNKNOWNS, "unknown_units": UNKNOWN_UNITS}
     data["flags"].attrs |= {"flag_masks": list(FLAG_NAMES), "flag_meanings": " ".join(FLAG_NAMES.values())}
     return data
 
 
-def _volumes(step: Step) -> xr.Dataset:
-    """Return the /volumes group of a step."""
-    both = (step.half_maps.first, step.half_maps.second)
-    values: dict[str, Any] = {
-        "half": [1, 2],
-        "half_map": np.stack([v.data for v in both]),
-        "pixel_size": [v.pixel_size_A for v in both],
-        "header_origin": [v.header_origin_A for v in both],
-        **_grid(both[0].box, both[0].pixel_size_A),
-    }
-    paths = json.dumps([None if v.path is None else str(v.path) for v in both])
-    return _dataset("volumes", values, iteration=step.iteration, paths=paths)
-
-
-def _half_maps(data: xr.Dataset) -> HalfMaps:
-    """Return the half maps in a /volumes group."""
-    paths = [None if path is None else Path(path) for path in json.loads(data.attrs["paths"])]
-    origins = [(float(x), float(y), float(z)) for x, y, z in data["header_origin"].values]
-    sizes = [float(size) for size in data["pixel_size"].values]
-    first, second = (Volume(_array(data["half_map"][i]), sizes[i], origins[i], paths[i]) for i in (0, 1))
-    return HalfMaps(first, second)
-
-
 def _curves(data: xr.Dataset) -> dict[str, Fsc]:
     """Return the curves of the last iteration in their original order, which attribute `kinds` stores."""
-    frequency = _array(data["frequency"])
-    return {kind: Fsc(kind, frequency, _array(data[kind].isel(iteration=-1))) for kind in data.attrs["kinds"].split()}
+    frequency = to_array(data["frequency"])
+    return {kind: Fsc(kind, frequency, to_array(data[kind].isel(iteration=-1))) for kind in data.attrs["kinds"].split()}
 
 
 def _history(history: Sequence[IterationSummary]) -> xr.Dataset:
     """Return the /history group."""
     values: dict[str, Any] = {name: [getattr(s, field) for s in history] for name, field in _HISTORY.items()}
-    data = _dataset("history", {"iteration": [s.iteration for s in history], **values})
+    data = make_dataset("history", {"iteration": [s.iteration for s in history], **values})
     for prefix, field in (("seconds_", "seconds"), ("particles_per_s_", "particles_per_s")):
         stages = list(dict.fromkeys(stage for s in history for stage in getattr(s, field)))
         for stage in stages:
             column = [getattr(s, field).get(stage, np.nan) for s in history]
-            data[prefix + stage] = _variable(STAGE_VARIABLES[prefix], column)
+            data[prefix + stage] = make_variable(STAGE_VARIABLES[prefix], column)
         data.attrs[field] = " ".join(stages)
     return data
 
@@ -461,7 +462,7 @@ def _state(step: Step) -> xr.Dataset:
     values |= {name: [getattr(step.search, field)] for name, field in _SEARCH_SETTINGS.items() if step.search}
     if step.search and step.search.covariance:
         values["prior_covariance"] = np.reshape(step.search.covariance, (1, 6, 6))
-    data = _dataset("state", values, question=step.search_key)
+    data = make_dataset("state", values, question=step.search_key)
     return data.assign_attrs(settings=step.settings_key, settings_since=step.settings_since)
 
 
@@ -480,8 +481,3 @@ def _search_settings(state: xr.Dataset, attributes: dict[Any, Any]) -> SearchSet
     return SearchSettings(
         (x, y, z), **numbers, recentred=spec["recenter_rotations"] or spec["recenter_shifts"], covariance=covariance
     )
-
-
-def _array(variable: xr.DataArray) -> Any:
-    """Return the values as a contiguous array in memory."""
-    return np.ascontiguousarray(variable.values)

@@ -1,4 +1,4 @@
-"""Verify a whole run: the checksums of all steps, masks and uncertainties, and remains of interrupted writes."""
+"""Verify a whole run: the checksums of all steps, masks, uncertainties and whole maps, and remains of interrupted writes."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class RunVerification:
     ----------
     whole : names of the steps that are as they were written
     usable : names of the whole steps whose ancestors are all whole
-    damaged : name of a damaged step, or path of a damaged mask or uncertainty → problem
+    damaged : name of a damaged step, or path of a damaged mask, uncertainty or whole map → problem
     left : paths of the remains of interrupted writes
     """
 
@@ -48,7 +48,7 @@ def verify_run(path: str | Path) -> RunVerification:
         store = Store.open(path, write=False)
     problems = {step.stem: store.find_damage(step) for step in store.step_paths()}
     damaged = {name: problem for name, problem in problems.items() if problem}
-    others = [*store.damaged_masks(), *store.damaged_uncertainties()]
+    others = [*store.damaged_masks(), *store.damaged_companions()]
     damaged |= {str(folder.relative_to(path)): "is damaged (its checksum differs)" for folder in others}
     usable: list[str] = []
     for node in store.tree():

@@ -12,25 +12,32 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakValueDictionary
 
 import xarray as xr
 import zarr
 
 from lrcore.errors import InputError, write_remedy
 from lrcore.io.paths import make_parents, require_writable_folder
-from lrcore.records import IterationSummary, Poses, Step, Volume
+from lrcore.maps.body_maps import MapsAmidStart
+from lrcore.records import HalfMaps, IterationSummary, Poses, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.results.fingerprints import input_fingerprints, package_versions, volume_fingerprint
+from lrcore.results.map_groups import body_of, half_maps_of, volumes_dataset
 from lrcore.results.store import StepNode, StepStore, with_uncertainty
 from lrcore.results.tree import (
     history_from_dataset,
     join_iterations,
     mask_dataset,
+    replace_curves,
     step_to_datatree,
     to_mask,
     to_step,
+    whole_maps_datatree,
+    with_group,
     with_mask,
+    with_whole_maps,
 )
 from lrcore.results.zarr_files import (
     ZIP_SUFFIX,
@@ -43,9 +50,12 @@ from lrcore.results.zarr_files import (
 )
 
 FORMAT = "lrwidgets run"
-FORMAT_VERSION = 2
-"""Version of the layout: in version 1 each step was a folder, since version 2 it is a zip file."""
-READABLE_VERSIONS = (1, 2)
+FORMAT_VERSION = 3
+"""Version of the layout: in version 1 each step was a folder, since version 2 it is a zip file; since version 3 a step
+may have half maps of the body alone, and its whole half maps beside it."""
+READABLE_VERSIONS = (1, 2, 3)
+COMPANIONS = {"uncertainty": "compute the uncertainty again", "whole_maps": "make the whole maps again"}
+"""Kinds of data that are stored beside a step, each with what to do when a file is damaged."""
 
 
 class Store(StepStore):
@@ -63,7 +73,8 @@ class Store(StepStore):
         super().__init__()
         self.path = path
         # A run keeps the layout that it was created with, so that the lrwidgets that created it can still read it.
-        self._suffix = "" if attributes.get("format_version") == 1 else ZIP_SUFFIX
+        version = attributes.get("format_version", FORMAT_VERSION)
+        self._suffix, self._always_whole = "" if version == 1 else ZIP_SUFFIX, version < 3
         try:
             self.inputs: dict[str, Any] = json.loads(attributes["inputs"])
             self.source: dict[str, Any] = json.loads(attributes["source"])
@@ -75,6 +86,7 @@ class Store(StepStore):
             ) from error
         self._lock = lock
         self._next = 0
+        self._maps_of_start: WeakValueDictionary[str, HalfMaps] = WeakValueDictionary()
 
     @classmethod
     def create(cls, path: str | Path, job: Job, source: dict[str, Any] | None = None) -> "Store":
@@ -171,6 +183,8 @@ class Store(StepStore):
         mask = volume_fingerprint(job.mask)
         inputs = self.inputs if mask["digest"] == self._own_mask else {**self.inputs, "mask": mask}
         tree = step_to_datatree(job, step, self._poses(parent) if parent else None, inputs)
+        if self._always_whole:
+            tree = with_group(tree, "volumes", volumes_dataset(step.half_maps, step.iteration))
         tree.attrs |= {"parent": parent or "", "sequence": self._next, "mask": mask["digest"]}
         partial = self.path / ".partial"
         problem = f"{self.path}: step {step.iteration} cannot be written"
@@ -191,7 +205,11 @@ class Store(StepStore):
         if not self._whole(found.id):
             raise InputError(f"{self._file(found.id)}: is damaged (its checksum differs): rewind to an earlier step")
         with open_tree(self._file(found.id)) as tree:
-            return to_step(tree)
+            step = to_step(tree, lambda: self._start_maps(found.id))
+        for whole in self._companions("whole_maps", found.id):
+            with open_tree(whole) as tree:
+                step = with_whole_maps(step, tree)
+        return step
 
     def mask(self, node: str) -> Volume | None:
         """Return the mask of a node; see `StepStore`. Raises InputError if it is damaged."""
@@ -215,19 +233,53 @@ class Store(StepStore):
         path = self.path_to(node)
         trees = [open_tree(self._file(n.id)) for n in path]
         tree = with_mask(join_iterations(trees), open_tree(self._mask_folder(path[-1].mask)).to_dataset())
+        tree = self._with_volumes(tree, path[-1].id)
         return with_uncertainty(tree, self.uncertainty(path[-1].id))
+
+    def _with_volumes(self, tree: xr.DataTree, node: str) -> xr.DataTree:
+        """Return the results with the whole half maps of their last step, stored beside it or made when read."""
+        for whole in self._companions("whole_maps", node):
+            stored = open_tree(whole)
+            tree = with_group(tree, "volumes", stored["volumes"].to_dataset())
+            return replace_curves(tree, stored["fsc"].to_dataset())
+        if "volumes" in tree.children:
+            return tree
+        body = body_of(tree["body"].to_dataset())
+        maps = MapsAmidStart(self._start_maps(node), body)
+        return with_group(tree, "volumes", volumes_dataset(maps, self.node(node).iteration))
+
+    def _start_maps(self, node: str) -> HalfMaps:
+        """Return the half maps of the start of the path to a node; they are kept while somebody holds them."""
+        start = self.path_to(node)[0].id
+        maps = self._maps_of_start.get(start)
+        if maps is None:
+            with open_tree(self._file(start)) as tree:
+                maps = self._maps_of_start[start] = half_maps_of(tree["volumes"].to_dataset())
+        return maps
+
+    def store_whole_maps(self, node: str, step: Step) -> None:
+        """Write the whole half maps of a step under their checksum. Raises InputError as `append` does."""
+        tree = whole_maps_datatree(step)
+        self._store_companion("whole_maps", node, tree, "the whole maps cannot be stored", "make them again")
 
     def store_uncertainty(self, node: str, data: xr.Dataset) -> None:
         """Write the uncertainty of a step under its checksum, next to the steps. Raises InputError as `append` does."""
+        self._store_companion(
+            "uncertainty", node, xr.DataTree(data), "the uncertainty cannot be stored", "compute it again"
+        )
+
+    def _store_companion(self, kind: str, node: str, tree: xr.DataTree, problem: str, again: str) -> None:
+        """Write data that belong to a step, in place of older ones, into the folder of their kind."""
         step = self.node(node)
         if self.read_only:
-            raise InputError(f"{self.path}: is open for reading only: open it for writing to store an uncertainty")
+            what = problem.removesuffix(" cannot be stored").removeprefix("the ")
+            raise InputError(f"{self.path}: is open for reading only: open it for writing to store the {what}")
         self._require_same_run(step.iteration)
-        partial, old = self.path / ".uncertainty.partial", self._uncertainties(step.id)
-        with _temporary_folder(partial, f"{self.path}: the uncertainty cannot be stored", "compute it again"):
-            written = self._write(xr.DataTree(data), partial / "data")
-            zarr.open_group(self.path / "uncertainty", mode="a", zarr_format=3)
-            target = self.path / "uncertainty" / f"{step.id}-{checksum(written)}{self._suffix}"
+        partial, old = self.path / f".{kind}.partial", self._files_of(kind, step.id)
+        with _temporary_folder(partial, f"{self.path}: {problem}", again):
+            written = self._write(tree, partial / "data")
+            zarr.open_group(self.path / kind, mode="a", zarr_format=3)
+            target = self.path / kind / f"{step.id}-{checksum(written)}{self._suffix}"
             if target not in old:
                 rename(written, target)
         for path in old:
@@ -236,17 +288,23 @@ class Store(StepStore):
 
     def uncertainty(self, node: str) -> xr.Dataset | None:
         """Return the stored uncertainty of a step, or None; a damaged one is left out with a warning."""
-        for path in self._uncertainties(node):
-            if path.stem == f"{node}-{checksum(path)}":
-                with open_tree(path) as tree:
-                    return tree.to_dataset().load()
-            _warn(f"{path}: is damaged (its checksum differs) and left out: compute the uncertainty again")
+        for path in self._companions("uncertainty", node):
+            with open_tree(path) as tree:
+                return tree.to_dataset().load()
         return None
 
-    def _uncertainties(self, node: str | None = None) -> list[Path]:
-        """Return the files (or folders) of the uncertainties of a step, or of all steps."""
+    def _companions(self, kind: str, node: str) -> Iterator[Path]:
+        """Yield the file (or folder) of a kind that belongs to a step; a damaged one is left out with a warning."""
+        for path in self._files_of(kind, node):
+            if path.stem == f"{node}-{checksum(path)}":
+                yield path
+                return
+            _warn(f"{path}: is damaged (its checksum differs) and left out: {COMPANIONS[kind]}")
+
+    def _files_of(self, kind: str, node: str | None = None) -> list[Path]:
+        """Return the files (or folders) of a kind that belong to a step, or to any step."""
         name = f"{node}-*" if node else "*-*-*"
-        return sorted((self.path / "uncertainty").glob(name))
+        return sorted((self.path / kind).glob(name))
 
     @property
     def read_only(self) -> bool:
@@ -312,7 +370,8 @@ class Store(StepStore):
 
     def _clear(self) -> None:
         """Remove the remains of an interrupted write, with a warning; they were never part of the run."""
-        shutil.rmtree(self.path / ".uncertainty.partial", ignore_errors=True)
+        for kind in COMPANIONS:
+            shutil.rmtree(self.path / f".{kind}.partial", ignore_errors=True)
         partial = self.path / ".partial"
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
@@ -375,9 +434,10 @@ class Store(StepStore):
         except (InputError, OSError) as error:
             return f"is damaged ({error})"
 
-    def damaged_uncertainties(self) -> list[Path]:
-        """Return the files (or folders) of uncertainties that do not match their checksum."""
-        return [path for path in self._uncertainties() if path.stem.rpartition("-")[2] != checksum(path)]
+    def damaged_companions(self) -> list[Path]:
+        """Return the files (or folders) of uncertainties and whole maps that do not match their checksum."""
+        stored = [path for kind in COMPANIONS for path in self._files_of(kind)]
+        return [path for path in stored if path.stem.rpartition("-")[2] != checksum(path)]
 
     def damaged_masks(self) -> list[Path]:
         """Return the folders of masks that do not match their digest."""
