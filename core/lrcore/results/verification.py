@@ -1,4 +1,4 @@
-"""Verify a whole run: the checksums of all steps, masks, uncertainties and whole maps, and remains of interrupted writes."""
+"""Verify a whole run: the checksums of all steps, what is stored beside them, and remains of writes."""
 
 import warnings
 from dataclasses import dataclass
