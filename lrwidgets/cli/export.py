@@ -21,4 +21,4 @@ def export(arguments: Namespace) -> None:
         for path in session.export(node=node.id, report=notes.append, **targets):
             printer.report_file(path, f"iteration {node.iteration}", node=node.id)
     for note in dict.fromkeys(notes):
-        printer.report(note, "note", message=note)
+        printer.report(note, "note", message=note, node=node.id)

@@ -15,7 +15,12 @@ from lrcore.io.fsc_curves import KIND, write_fsc_xml
 from lrcore.io.paths import atomic_write
 from lrcore.maps.sharpening import Guinier
 from lrcore.records import FLAG_BAD_IMAGE, Particles, Step, Volume
-from lrcore.refinement.density import final_map, maps_include_surroundings, mask_for_next_iteration
+from lrcore.refinement.density import (
+    final_map,
+    images_are_subtracted,
+    maps_include_surroundings,
+    mask_for_next_iteration,
+)
 from lrcore.refinement.job import Job
 from lrcore.results.fingerprints import package_versions
 from lrwidgets.export.chimerax import display_level
@@ -25,7 +30,7 @@ README_FILE = "README.md"
 
 
 def write_deposition(
-    folder: Path, job: Job, before: Step | None, step: Step, report: Callable[[str], None] = lambda _: None
+    folder: Path, job: Job, steps: tuple[Step, ...], report: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
     """Write half1.mrc, half2.mrc, sharpened.mrc, mask.mrc, fsc.xml and README.md.
 
@@ -36,8 +41,7 @@ def write_deposition(
     ----------
     folder : where to write; it is made if it does not exist
     job : the job that the step was run with
-    before : the step that it was computed from; None for a start
-    step : the step
+    steps : the start of the run, the step's parent (left out if it is the start) and the step; for a start, it alone
     report : called with the sentence about the B-factor
 
     Returns
@@ -50,9 +54,9 @@ def write_deposition(
     InputError
         If a file cannot be written.
     """
-    origin = job.mask.header_origin_A
+    origin, step = job.mask.header_origin_A, steps[-1]
     halves = [replace(half, header_origin_A=origin) for half in (step.half_maps.first, step.half_maps.second)]
-    mask = job.mask if before is None else mask_for_next_iteration(job, before)
+    mask = job.mask if len(steps) < 2 else mask_for_next_iteration(job, steps[-2])
     sharpened = try_to_sharpen(job, step, report)
     name, primary = (SHARPENED_FILE, sharpened[0]) if sharpened else ("map.mrc", final_map(job, step))
     volumes = {"half1.mrc": halves[0], "half2.mrc": halves[1], name: primary, "mask.mrc": mask}
@@ -60,17 +64,18 @@ def write_deposition(
         io.write_volume(folder / file, volume)
     write_fsc_xml(folder / "fsc.xml", step.fsc[KIND])
     with atomic_write(folder / README_FILE) as temporary:
-        text = deposition_text(job, step, name, primary, sharpened[1] if sharpened else None)
+        text = deposition_text(job, steps[0], step, name, primary, sharpened[1] if sharpened else None)
         temporary.write_text(text, encoding="utf-8")
     return [*(folder / file for file in volumes), folder / "fsc.xml", folder / README_FILE]
 
 
-def deposition_text(job: Job, step: Step, name: str, primary: Volume, plot: Guinier | None) -> str:
+def deposition_text(job: Job, first: Step, step: Step, name: str, primary: Volume, plot: Guinier | None) -> str:
     """Return the text of README.md.
 
     Parameters
     ----------
     job : the job that the step was run with
+    first : the start of its run
     step : the step
     name : file name of the primary map
     primary : the primary map
@@ -87,9 +92,10 @@ def deposition_text(job: Job, step: Step, name: str, primary: Volume, plot: Guin
         "fsc.xml": "FSC of the half maps inside the mask, corrected by phase randomisation",
     }
     numbers = {**_map_numbers(step, primary), "Sharpening": sharpening, **_reconstruction_numbers(job, step)}
-    of_whole_images = step.body is not None or step.iteration == 0 or maps_include_surroundings(job.spec)
-    whole = not job.particles.subtracted and of_whole_images
+    whole = step.body is not None or step.iteration == 0 or maps_include_surroundings(job.spec)
     shown = "show the whole particle" if whole else "show the refined region alone: the rest was subtracted"
+    if images_are_subtracted(job.particles, first):
+        shown = "show the refined region alone: the rest was subtracted from the images before this refinement"
     lines = [
         "# Files and numbers for a deposition in EMDB",
         "",

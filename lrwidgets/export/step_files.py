@@ -90,8 +90,7 @@ def write_step(
         steps = (*before(), step)
         written += write_step_maps(paths["maps"], job, steps[0], step, report) if "maps" in paths else []
         written += write_chimerax_scene(paths["chimerax"], job, steps) if "chimerax" in paths else []
-        parent = steps[-2] if len(steps) > 1 else None
-        written += write_deposition(paths["deposit"], job, parent, step, report) if "deposit" in paths else []
+        written += write_deposition(paths["deposit"], job, steps, report) if "deposit" in paths else []
     if "fsc_xml" in paths:
         write_fsc_xml(paths["fsc_xml"], step.fsc[KIND])
         written.append(paths["fsc_xml"])

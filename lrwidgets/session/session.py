@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from lrcore.html_repr import html_table
 from lrcore.masks import validate_mask
 from lrcore.records import Volume
+from lrcore.refinement.density import images_are_subtracted
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameter_checks import mask_centre_A, parameter_warnings, require_valid_fulcrum
 from lrcore.refinement.parameter_effects import require_effect
@@ -318,7 +319,7 @@ class Session(RunLoop):
         def checked(before: RefineSpec) -> RefineSpec:
             spec = edit_spec(before, changes)
             iteration = self._rewinding_to[-1] if self._rewinding_to else self._state.iteration
-            require_effect(before, spec, iteration, self._job.particles.subtracted)
+            require_effect(before, spec, iteration, self._images_are_subtracted(before, spec, self._state.node))
             return spec
 
         return self._use_spec(checked)
@@ -338,6 +339,16 @@ class Session(RunLoop):
                 warnings.warn(warning, stacklevel=3)
         self._worker.submit(lambda: self._emit(self.spec_changed, spec))
         return spec
+
+    def _images_are_subtracted(self, before: RefineSpec, after: RefineSpec, node: str | None) -> bool:
+        """Return whether the images are subtracted, which only a change of subtract_outside needs to know.
+
+        node: a step of the run in question; None before its start.
+        """
+        if before.subtract_outside == after.subtract_outside:
+            return False
+        first = None if node is None else self.load_step(self.path(node)[0].id)[1]
+        return images_are_subtracted(self._job.particles, first)
 
     def use_mask(self, mask: Volume) -> None:
         """Refine with another mask, from the next iteration on.
@@ -469,7 +480,7 @@ class Session(RunLoop):
         target = None if node is None else self._require_store().node(node)
         before = target.spec if target else self._spec
         spec = edit_spec(before, changes)
-        require_effect(before, spec, target.iteration if target else 0, self._job.particles.subtracted)
+        require_effect(before, spec, target.iteration if target else 0, self._images_are_subtracted(before, spec, node))
         self.rewind(node)
         if mask is not None:
             self.use_mask(mask)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from lrcore.analysis.pose_uncertainty import pose_sds
 from lrcore.compute.backend import Backend
 from lrcore.imaging.grids import shell_frequency
 from lrcore.io import read_particles, write_particles
@@ -52,30 +53,36 @@ def path(job: Job, first: Step, n: int, backend: Backend) -> list[Step]:
     return steps
 
 
-def same_poses(a: Step, b: Step, degrees: float, angstrom: float, mask: Volume, name: str) -> None:
+def same_poses(a: Step, b: Step, share: float, mask: Volume, name: str) -> None:
+    """Differences of the poses, at the median within a share of their posterior SDs."""
     turn = rotation_error_deg(a.expectation.poses, b.expectation.poses)
     shift = shift_error_A(a.expectation.poses, b.expectation.poses, body_centre_A(mask))
-    sd = np.degrees(np.sqrt(np.diagonal(a.expectation.covariance, axis1=1, axis2=2)[:, :3])).mean()
-    print_measurement(f"on the fly and in writing, {name}: median {np.median(turn):.1e}° and {np.median(shift):.1e} Å,")
-    print_measurement(
-        f"95 %: {np.quantile(turn, 0.95):.1e}° and {np.quantile(shift, 0.95):.1e} Å (the poses' SD: {sd:.1f}°)"
-    )
-    assert np.median(turn) < degrees
-    assert np.median(shift) < angstrom
+    sds = [float(np.median(sd)) for sd in pose_sds(a.expectation.covariance)]
+    for what, apart, sd in (("°", turn, sds[0]), (" Å", shift, sds[1])):
+        print_measurement(
+            f"on the fly and in writing, {name}: median {np.median(apart):.1e}{what}, 95 % "
+            f"{np.quantile(apart, 0.95):.1e}{what} (the poses' SD: {sd:.1f}{what}, limit {share * sd:.1e}{what})"
+        )
+        assert np.median(apart) < share * sd
 
 
 def test_a_refinement_of_the_written_images_is_that_on_the_fly(
     two_body: SimulatedCase, both: Both, backend: Backend
 ) -> None:
-    """Four iterations from a start of its own, which measures scale and noise anew; one from the same start."""
+    """Four iterations from a start of its own, which measures scale and noise anew; one from the same start.
+
+    The scale of the map per shell is fitted to images that no longer show most of the particle: to 1 to 2 % in a shell,
+    by which it differs, and to which nearly all of the difference of the poses is due. It is 1 % of their SD, and a
+    scale is wrong in earnest where it costs accuracy: the errors against the truth are compared as well.
+    """
     job = Job(both.written, two_body.mask, SPEC, two_body.half_maps)
     with pytest.warns(UserWarning, match="subtract_outside does nothing"):
         own = last_step(start(job, backend))
     fly = path(two_body.job(SPEC), both.first, 4, backend)
     (_, same) = path(job, both.first, 1, backend)
-    same_poses(fly[1], same, 1e-3, 1e-3, two_body.mask, "the same start")
+    same_poses(fly[1], same, 5e-4, two_body.mask, "the same start")
     for a, b in zip(fly[1:], path(job, own, 4, backend)[1:], strict=True):
-        same_poses(a, b, 0.02, 0.02, two_body.mask, f"iteration {a.iteration}")
+        same_poses(a, b, 0.03, two_body.mask, f"iteration {a.iteration}")
         worth = [np.median(rotation_error_deg(step.expectation.poses, two_body.truth)) for step in (a, b)]
         print_measurement(f"rotation error {worth[0]:.3f}° and {worth[1]:.3f}°")
         assert worth[0] == pytest.approx(worth[1], rel=0.02)

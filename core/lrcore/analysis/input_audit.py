@@ -21,6 +21,7 @@ from lrcore.particles.pose_checks import find_shared_pose
 from lrcore.records import HalfMaps, Particles, Step
 from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
 from lrcore.refinement.job import Job
+from lrcore.refinement.region_sums import MIRRORS
 
 SOLVENT_DISTANCE_A = 20.0
 """Distance from the outline, Å, where solvent begins, and the coarsest resolution used: coarser density leaks out."""
@@ -30,13 +31,6 @@ IMAGES_PER_HALF_SET = 300
 """Number of images of each half set that hand and scale are tested with."""
 SCALES = np.arange(0.92, 1.0801, 0.01)
 """Scales of the map that are tested."""
-MIRRORS = {
-    "along x": np.diag([-1.0, 1.0, 1.0]),
-    "along y": np.diag([1.0, -1.0, 1.0]),
-    "along z": np.diag([1.0, 1.0, -1.0]),
-    "through the middle of the box": -np.eye(3),
-}
-"""Reflections of the map that are tested."""
 
 
 @dataclass(frozen=True)

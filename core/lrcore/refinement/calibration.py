@@ -84,17 +84,15 @@ def calibrate(
         """Return the FSC where images with this fraction of the density outside show density."""
         return masked_fsc(maps.first.data, maps.second.data, _region(mask, fraction), backend.threads)
 
-    n, measured = particles.box, 0 if particles.subtracted else min(2 * IMAGES, len(particles))
+    n, measured = particles.box, min(2 * IMAGES, len(particles))
     rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, measured + len(rows[1]) + len(rows[2])
-    fraction = (0.0, 0.0)
-    if not particles.subtracted:
-        found: list[tuple[float, float]] = []
-        whole = curve_in(1.0)
-        for count in collect_return_value(found, measure_outside_fraction(particles, maps, mask, whole, backend)):
-            done += count
-            yield Progress(0, "start", done, total)
-        (fraction,) = found
+    found: list[tuple[float, float]] = []
+    whole = curve_in(1.0)
+    for count in collect_return_value(found, measure_outside_fraction(particles, maps, mask, whole, backend)):
+        done += count
+        yield Progress(0, "start", done, total)
+    (fraction,) = found
     curves = [curve_in(f) for f in fraction]
     samples = half_plane(n, ((n - 1) // 2 / largest_magnification(particles),))
     sums = np.zeros((len(particles.optics), 4, n // 2 + 1))

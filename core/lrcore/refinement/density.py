@@ -15,13 +15,24 @@ from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.symmetry import symmetry_operators
 from lrcore.maps.fsc import combined_gain, fsc_curves
 from lrcore.masks import dynamic_mask, operators_in_place, overlaps_with_copies, soft_edge, union_of_copies
-from lrcore.records import HalfMaps, Step, Volume
+from lrcore.records import HalfMaps, Particles, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reference import OutsideDensity, outside_density
 
 EXACT_OVERLAP = 0.98
 """Mean overlap of a mask with its copies from which they count as equal; less would show in the amplitude."""
+
+
+def images_are_subtracted(particles: Particles, first: Step | None) -> bool:
+    """Return True when nothing of the density outside the mask is in the images, as they are marked or as was measured.
+
+    Parameters
+    ----------
+    particles : images of the job
+    first : step 0 of the run, which measured it; None before there is one
+    """
+    return particles.subtracted or (first is not None and max(first.outside_fraction) == 0)
 
 
 def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> OutsideDensity | None:
@@ -40,9 +51,9 @@ def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> Ou
         None when nothing is subtracted (`subtract_outside` off, or no significant density outside), or when the images
         are already subtracted. Where the images contain a fraction of it, that fraction.
     """
-    fraction = np.array(first.outside_fraction, np.float32)
-    if job.particles.subtracted or not fraction.any():
+    if images_are_subtracted(job.particles, first):
         return None
+    fraction = np.array(first.outside_fraction, np.float32)
     outside = outside_density(first.half_maps, mask_of_all_copies(mask, job.spec.symmetry), job.spec, workers)
     if outside is None or (fraction == 1).all():
         return outside

@@ -36,7 +36,7 @@ from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order, undo_corrections
 from lrcore.particles.recentring import POINT_COLUMNS
 from lrcore.records import ImageSource, Particles, Step, Volume
-from lrcore.refinement.density import density_to_subtract, mask_for_next_iteration
+from lrcore.refinement.density import density_to_subtract, images_are_subtracted, mask_for_next_iteration
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.job import Job, with_signal_scale
 
@@ -77,7 +77,7 @@ def subtracted_images(job: Job, first: Step, last: Step, backend: Backend) -> It
         When there is nothing to subtract, or an image cannot be read.
     """
     particles = with_signal_scale(job, last)
-    if max(first.outside_fraction) == 0:
+    if images_are_subtracted(particles, first):
         raise InputError(
             f"{particles.path}: the density outside the mask is already subtracted from these images: there is nothing "
             "left to subtract"

@@ -163,6 +163,15 @@ def test_held_out_images_tell_of_poses_that_follow_the_noise_though_the_half_map
     assert set(found[1]) == {"at_rotation_extent"}
 
 
+def test_an_extent_far_inside_the_prior_cuts_poses_off_and_is_not_overfitting() -> None:
+    half, rng = (np.arange(400) % 2 + 1).astype(np.int8), np.random.default_rng(0)
+    worse = compare_scores(np.arange(400), half, np.stack([rng.normal(0, 1, 400), rng.normal(-2, 1, 400)]))
+    step = step_with({}, {"at_rotation_extent": 0.9, "resolution_corrected_A": 6.0})
+    for extent, name in ((2.0, "at_rotation_extent"), (12.0, "overfitting")):
+        job = replace(make_job(rotation_extent_deg=extent), mask=SOFT)
+        assert [one.name for one in advise_on_step(job, make_step(make_job()), step, held_out=worse)] == [name]
+
+
 def test_where_a_prior_is_too_wide_that_is_the_cause_of_what_held_out_images_tell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,15 +18,10 @@ from lrcore.masks import inscribed_sphere, invert_mask
 from lrcore.records import HalfMaps, ImageSource, Particles, Step, Volume
 from lrcore.refinement.density import density_to_subtract
 from lrcore.refinement.job import Job
-from lrcore.refinement.outside_fraction import (
-    MIN_AGREEMENT,
-    RegionSums,
-    fine_agreement,
-    likeliest_fraction,
-    measure_outside_fraction,
-)
+from lrcore.refinement.outside_fraction import likeliest_fraction, measure_outside_fraction
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reconstruction import collect_return_value
+from lrcore.refinement.region_sums import RegionSums
 from lrcore.refinement.start import start
 from lrcore.refinement.subtraction import subtracted_images
 from lrcore.results.tree import step_to_datatree, to_step
@@ -111,18 +106,6 @@ def test_density_that_is_blurred_is_not_taken_for_subtracted() -> None:
     power = 4 * (whole.inside_power + decay**2 * whole.outside_power) + 5000.0
     blurred = replace(whole, outside=whole.outside * decay, image_power=power)
     assert likeliest_fraction(blurred) == pytest.approx(1.0, abs=0.03)
-
-
-@pytest.mark.parametrize(("fine", "belongs"), [(1.0, True), (0.6, True), (0.05, False)])
-def test_images_that_show_only_the_coarse_shells_of_a_map(fine: float, belongs: bool) -> None:
-    shell, fsc = np.arange(2, 10), np.linspace(0.99, 0.6, 8)
-    amplitude = np.where(np.arange(8) < 4, 1.0, fine)
-    signal = 40 * amplitude**2 * shell**2 * fsc / (1 - fsc)
-    rows = (signal, 0 * signal, signal, 0 * signal, 0 * signal, signal + 1000.0)
-    sums = RegionSums(*(np.tile(row, (5, 1)) for row in rows), np.full(8, 1000.0))
-    curve = np.concatenate([[1.0, 1.0], fsc, np.zeros(5)])
-    assert (fine_agreement(sums, curve) > MIN_AGREEMENT) == belongs
-    assert np.isnan(fine_agreement(sums, np.ones(15)))  # one map given twice
 
 
 @pytest.mark.slow

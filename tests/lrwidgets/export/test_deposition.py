@@ -145,6 +145,16 @@ def test_what_the_half_maps_show_is_said(tmp_path: Path) -> None:
         assert words in (tmp_path / str(number) / "README.md").read_text()
 
 
+def test_images_that_were_subtracted_before_show_the_region_alone_marked_or_not(tmp_path: Path) -> None:
+    job, step = falling(BFACTOR_A2)
+    marked = replace(job, particles=replace(job.particles, subtracted=True))
+    measured = replace(step, outside_fraction=(0.0, 0.0))
+    for number, (given, first) in enumerate([(marked, step), (job, measured)]):
+        given = replace(given, spec=RefineSpec(subtract_outside=False))
+        deposit(tmp_path / str(number), given, replace(step, iteration=1), first)
+        assert "the rest was subtracted from the images before" in (tmp_path / str(number) / "README.md").read_text()
+
+
 def test_the_mask_is_that_of_the_fsc(tmp_path: Path) -> None:
     """A dynamic mask is made from the step before; that of the next iteration is another."""
     job, first = falling(BFACTOR_A2)

@@ -274,7 +274,8 @@ def rewind_branch_compare(notebook: Notebook) -> None:
     notebook.screenshot("15-advice")
     apply.click()
     notebook.wait_text("lrw-run-unrun", "→")
-    step(notebook, 3)
+    notebook.wait_text("lrw-run-status", "at iteration")  # 2, or 0 for advice that starts again
+    step(notebook, notebook.kernel.value("session.state.iteration + 1"))
     choose_step(notebook, 0)
     notebook.find("lrw-run-compare").click()
     notebook.find("lrw-tab-inspect").wait_for()

@@ -545,6 +545,22 @@ def test_what_is_already_subtracted_cannot_be_switched(engine: FakeEngine) -> No
         session.edit(subtract_outside=False)
 
 
+def test_what_was_measured_to_be_subtracted_cannot_be_switched_either(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.fakes.make_step", lambda job, last=None: replace(make_step(job, last), outside_fraction=(0.0, 0.0))
+    )
+    with Session(make_job(), engine=engine) as session:
+        session.edit(subtract_outside=False)
+        session.edit(subtract_outside=True)
+        session.step(wait=True)
+        with pytest.raises(InputError, match="already subtracted from these images"):
+            session.edit(subtract_outside=False)
+        with pytest.raises(InputError, match="already subtracted from these images"):
+            session.branch(session.state.node, subtract_outside=False)
+
+
 def test_settings_that_are_given_as_a_whole_are_let_through_with_a_warning(session: Session) -> None:
     with pytest.warns(UserWarning, match="rotation_prior_sd_deg = 2: has no effect with prior=none"):
         session.edit(prior="none", rotation_prior_sd_deg=2.0)

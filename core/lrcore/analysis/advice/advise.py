@@ -72,13 +72,30 @@ def advise_on_step(
     if step.iteration == 0:
         return (*on_input,) or (_nothing_wrong_with_input(audit),)
     on_motion, on_mask = [*motion_findings(job, step, motion)], [*mask_findings(first, step, job.mask, spec)]
-    overfitting = [*_overfitting_at_extents(step, spec)]
     cause = spec.prior != "none" and {finding.name for finding in (*on_motion, *on_mask)} & CAUSES_OF_OVERFITTING
-    if not overfitting and not cause:
-        overfitting = [*_overfitting_on_held_out(step, spec, held_out)]
+    overfitting = list[Finding]()
+    if not _is_cut_off(step, spec):
+        overfitting = [*_overfitting_at_extents(step, spec)]
+        if not overfitting and not cause:
+            overfitting = [*_overfitting_on_held_out(step, spec, held_out)]
     extents, drift, unconverged = _extents(step, spec), _drift(step, spec), _unconverged(step, spec)
     findings = [*on_input, *overfitting, *extents, *drift, *on_motion, *on_mask, *unconverged]
     return drop_redundant(findings) or (_nothing_wrong(step),)
+
+
+def _is_cut_off(step: Step, spec: RefineSpec) -> bool:
+    """Return True if many poses stopped at an explicit extent narrower than one SD of their prior.
+
+    Such a search ends before the noise could lead it astray: what the images miss lies beyond it.
+    """
+    now = step.history[-1]
+    return spec.prior != "none" and any(
+        extent is not None and extent < sd and share > MAX_SHARE_AT_EXPLICIT_EXTENT
+        for extent, sd, share in (
+            (spec.rotation_extent_deg, spec.rotation_prior_sd_deg, now.at_rotation_extent),
+            (spec.shift_extent_A, spec.shift_prior_sd_A, now.at_shift_extent),
+        )
+    )
 
 
 def _overfitting_at_extents(step: Step, spec: RefineSpec) -> Iterator[Finding]:
