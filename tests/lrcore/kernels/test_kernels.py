@@ -274,6 +274,43 @@ def test_newton_finds_the_pose_and_twins_agree(problem):
     assert np.allclose(found[0].value[:, 0], found[1].value[:, 0], rtol=1e-4)
 
 
+def test_settled_images_are_polished_at_once_to_the_same_pose(kernels, problem):
+    volume, samples, W, w, centres, theta = problem
+    limits, one = SearchLimits(0.3, 4.0, 0.1, 2.0), np.ones((3, 1), bool)
+    known = (volume, W, w, samples, centres)
+    whole = kernels.find_posterior_modes(*known, theta[:, None], one, LEVER, limits)
+    curvature = whole.hessian[:, 0] + limits.precision(centres)
+    step = np.random.default_rng(2).normal(size=(3, 5))
+    step /= np.sqrt(np.einsum("bi,bij,bj->b", step, curvature, step))[:, None]
+    settled = np.array([True, True, False])
+    for sds, most in ((1.0, 6), (0.005, 1)):
+        near = (whole.theta[:, 0] + sds * step)[:, None]
+        found = kernels.find_posterior_modes(*known, near, one, LEVER, limits, settled)
+        apart = found.theta[:, 0] - whole.theta[:, 0]
+        assert np.sqrt(np.einsum("bi,bij,bj->b", apart, curvature, apart)).max() < 0.05
+        assert np.allclose(found.value, whole.value, atol=5e-3)
+        assert np.allclose(found.hessian[:, 0], whole.hessian[:, 0], atol=0.02 * np.abs(whole.hessian).max())
+        assert found.steps[:2].max() <= most < found.steps[2]
+        at = found.theta[:, 0]
+        likelihood, _, _ = kernels.evaluate_with_derivatives(volume, W, w, samples, 2, centres, at, LEVER)
+        prior = 0.5 * np.einsum("bi,bij,bj->b", at, limits.precision(centres), at)
+        assert np.allclose(found.likelihood[:, 0], likelihood, atol=2e-3)  # of the last step, which is not evaluated
+        assert np.allclose(found.value[:, 0], likelihood + prior, atol=2e-3)
+
+
+def test_a_settled_image_whose_polish_leads_nowhere_is_searched_as_others_are(kernels, problem):
+    volume, samples, W, w, centres, theta = problem
+    limits, one = SearchLimits(1.5, 8.0, np.inf, np.inf), np.ones((3, 1), bool)
+    far = theta[:, None] + np.array([0.5, -0.6, 0.4, 3.0, -3.0])
+    arguments = (volume, W, w, samples, centres, far, one, LEVER, limits)
+    found = kernels.find_posterior_modes(*arguments, np.ones(3, bool))
+    whole = kernels.find_posterior_modes(*arguments)
+    undone = found.steps > 20
+    assert undone.any()
+    assert np.allclose(found.theta[undone], whole.theta[undone])
+    assert np.all(found.steps[undone] > whole.steps[undone])
+
+
 def tilted(turns: np.ndarray) -> tuple[SearchLimits, np.ndarray]:
     """A prior of a body that turns about one axis, far away, and the precision of what each image sees of it."""
     axis = np.array([2.0, 1.0, -1.0]) / np.sqrt(6)

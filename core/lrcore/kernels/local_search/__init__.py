@@ -20,7 +20,7 @@ interpolant itself. With q = PADDING · Rᵀ k, ∂S/∂δ = ∇S × q and ∂s/
         -> (B, M) float64, the value alone at M poses of each image
 
     find_posterior_modes(volume, W, w, samples, centres, starts: (B, M, 5), valid: (B, M) bool, lever,
-                         limits: SearchLimits)
+                         limits: SearchLimits, settled: (B,) bool or None)
         -> PosteriorModes
 
 Both evaluations use the samples up to samples.ends[band].
@@ -30,9 +30,16 @@ by Levenberg–Marquardt from every valid start. Steps are projected onto |ω| �
 search runs band by band, from low to high resolution. After each band, starts that converged to the same mode are
 merged, and those that are worse than the best by more than limits.drop are dropped; at most MAX_MODES continue.
 
-The best mode is polished by Gauss–Newton steps, which are halved whenever they do not contract, until one is shorter
-than POLISH_TOLERANCE posterior SDs: the pose then does not depend on its start. A polish that lowers the posterior is
-undone.
+The best mode is polished by quasi-Newton steps: the curvature starts as CURVATURE_RATIO times that of Gauss–Newton and
+is corrected by the change of the gradient (BFGS, with Powell's damping). A step is the last one if it is expected to
+leave an error below POLISH_TOLERANCE posterior SDs, its length times the factor by which steps shorten. Where the last
+step leads is not evaluated: the value there is that of the quadratic model, the Hessian that of the pose before. A
+polish that lowers the posterior, or does not end, is undone.
+
+Images that are `settled` have one valid start, close to their mode: it is polished at once, in the finest band. If that
+polish is undone, the image is searched as the others are.
+
+Reference: Nocedal & Wright (2006), Numerical optimization, ch. 18.3 (damped BFGS).
 """
 
 from dataclasses import dataclass, field

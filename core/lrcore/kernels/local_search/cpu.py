@@ -11,15 +11,24 @@ import numpy.typing as npt
 from lrcore.arrays import FloatArray
 from lrcore.imaging.fourier_volume import PADDING, FourierVolume
 from lrcore.imaging.grids import FourierSamples
-from lrcore.kernels.constants import MAX_MODES, POLISH_STEPS, POLISH_TOLERANCE, TOLERANCE
+from lrcore.kernels.constants import (
+    CURVATURE_RATIO,
+    FIRST_CONTRACTION,
+    MAX_MODES,
+    POLISH_STEPS,
+    POLISH_TOLERANCE,
+    TOLERANCE,
+)
 from lrcore.kernels.local_search import MAX_STEPS, PosteriorModes, SearchLimits
 from lrcore.kernels.local_search.small_algebra import (
     add_prior_gradient,
     apply_step,
     exp_rotation,
+    is_at_extent,
     prior_penalty,
     solve5,
     squared_length,
+    update_curvature,
 )
 from lrcore.kernels.local_search.spline_reads import (
     allocate_scratch,
@@ -197,28 +206,35 @@ def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, precision, 
 
 @numba.njit(**NUMBA_OPTIONS)
 def _polish(data, W, w, kx, ky, count, centre, lever, size, limits, precision, theta, hessian, work, result):  # type: ignore[no-untyped-def]
-    """Polish a mode by Gauss–Newton steps, halved when they do not contract. Updates theta, hessian and result."""
-    gradient, at, curvature = np.empty(5), theta.copy(), np.empty((5, 5))
-    likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, curvature)
-    length, share, used = np.inf, 1.0, 1
+    """Polish a pose by quasi-Newton steps. Returns whether that ends, and then updates theta, hessian and result."""
+    gradient, at, model = np.empty(5), theta.copy(), np.empty((5, 5))
+    likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, model)
+    first = likelihood + prior_penalty(at, precision)
+    slope, curvature = add_prior_gradient(gradient, precision, at), CURVATURE_RATIO * model
+    length, used = 0.0, 1
     for _ in range(POLISH_STEPS):
-        delta, _gain = solve5(curvature, precision, 0.0, add_prior_gradient(gradient, precision, at))
-        now = np.sqrt(squared_length(delta, curvature, precision))
-        if now > 0.8 * length:
-            share = max(0.5 * share, 0.125)
-        length = now
-        trial = apply_step(at, share * delta, limits[0], limits[1])
-        move = np.sqrt(squared_length(trial - at, curvature, precision))
+        delta, _gain = solve5(curvature, precision, 0.0, slope)
+        trial = apply_step(at, delta, limits[0], limits[1])
+        move = trial - at
+        previous, length = length, np.sqrt(squared_length(move, model, precision))
+        if length * (length / previous if previous > 0 else FIRST_CONTRACTION) < POLISH_TOLERANCE:
+            value = likelihood + prior_penalty(at, precision) + 0.5 * squared_length(move, curvature, precision)
+            for i in range(5):
+                value += slope[i] * move[i]
+            if value > first + TOLERANCE:
+                return False, used
+            theta[:], hessian[:] = trial, model
+            result[0], result[1] = value, value - prior_penalty(trial, precision)
+            return True, used
         at[:] = trial
-        likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, curvature)
+        likelihood = _evaluate(data, W, w, kx, ky, count, centre, at, lever, size, work, gradient, model)
         used += 1
-        if move < POLISH_TOLERANCE * share:
-            break
-    value = likelihood + prior_penalty(at, precision)
-    if value <= result[0] + TOLERANCE:
-        theta[:], hessian[:] = at, curvature
-        result[0], result[1] = value, likelihood
-    return used
+        before, slope = slope, add_prior_gradient(gradient, precision, at)
+        if is_at_extent(at, limits[0], limits[1]):
+            curvature = CURVATURE_RATIO * model
+        else:
+            update_curvature(curvature, precision, delta, slope - before)
+    return False, used
 
 
 @numba.njit(**NUMBA_OPTIONS)
@@ -246,15 +262,22 @@ def _prune(theta, hessian, results, count, drop, precision):  # type: ignore[no-
 
 @numba.njit(**NUMBA_OPTIONS)
 def _image(  # type: ignore[no-untyped-def]
-    data, W, w, kx, ky, ends, centre, starts, valid, lever, size, limits, precision, plan, theta, hessian, results
+    data, W, w, kx, ky, ends, centre, starts, valid, settled, lever, size, limits, precision, plan, found
 ):
     """Search all modes of one image into theta, hessian and results. Returns (modes, evaluations)."""
-    work = allocate_scratch()
+    theta, hessian, results = found
+    work, last = allocate_scratch(), ends[-1]
     count = used = 0
     for m in range(len(valid)):
         if valid[m]:
             theta[count] = starts[m]
             count += 1
+    if settled:
+        done, used = _polish(
+            data, W, w, kx, ky, last, centre, lever, size, limits, precision, theta[0], hessian[0], work, results[0]
+        )
+        if done:
+            return 1, used
     for band in range(len(ends)):
         for m in range(count):
             used += _descend(
@@ -262,22 +285,24 @@ def _image(  # type: ignore[no-untyped-def]
                 theta[m], hessian[m], work, results[m],
             )  # fmt: skip
         count = _prune(theta, hessian, results, count, limits[2], precision)
-    used += _polish(
-        data, W, w, kx, ky, ends[-1], centre, lever, size, limits, precision, theta[0], hessian[0], work, results[0]
+    _done, more = _polish(
+        data, W, w, kx, ky, last, centre, lever, size, limits, precision, theta[0], hessian[0], work, results[0]
     )
-    return count, used
+    return count, used + more
 
 
 @numba.njit(parallel=True, **NUMBA_OPTIONS)
-def _find_posterior_modes(data, W, w, kx, ky, ends, centres, starts, valid, lever, size, limits, precisions, plan, out):  # type: ignore[no-untyped-def]
+def _find_posterior_modes(  # type: ignore[no-untyped-def]
+    data, W, w, kx, ky, ends, centres, starts, valid, settled, lever, size, limits, precisions, plan, out
+):
     out_theta, out_value, out_likelihood, out_hessian, out_steps = out
     for b in numba.prange(W.shape[0]):
         theta = np.empty((starts.shape[1], 5))
         hessian = np.empty((starts.shape[1], 5, 5))
         results = np.empty((starts.shape[1], 2))
         count, used = _image(
-            data, W[b], w[b], kx, ky, ends, centres[b], starts[b], valid[b], lever, size, limits, precisions[b],
-            plan, theta, hessian, results,
+            data, W[b], w[b], kx, ky, ends, centres[b], starts[b], valid[b], settled[b], lever, size, limits,
+            precisions[b], plan, (theta, hessian, results),
         )  # fmt: skip
         out_steps[b] = used
         for m in range(count):
@@ -351,6 +376,7 @@ def find_posterior_modes(
     valid: npt.NDArray[np.bool_],
     lever: FloatArray,
     limits: SearchLimits,
+    settled: npt.NDArray[np.bool_] | None = None,
 ) -> PosteriorModes:
     """Find the posterior modes of each image from several starts; see `lrcore.kernels.local_search`."""
     batch, bands = len(W), len(samples.ends)
@@ -361,7 +387,8 @@ def find_posterior_modes(
     )
     _find_posterior_modes(
         as_real_pairs(volume.data), as_real_pairs(W), w, samples.kx, samples.ky, np.array(samples.ends), _f64(centres),
-        _f64(starts), valid, _f64(lever), float(samples.size), numbers,
+        _f64(starts), valid, np.zeros(batch, np.bool_) if settled is None else settled, _f64(lever),
+        float(samples.size), numbers,
         _f64(limits.precision(centres)), plan,
         (out.theta, out.value, out.likelihood, out.hessian, out.steps),
     )  # fmt: skip

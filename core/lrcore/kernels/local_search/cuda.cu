@@ -17,6 +17,11 @@ struct Mode {
     Evaluation result;
 };
 
+// State of a polish, of thread 0; `curvature` is that of −log likelihood, as corrected so far.
+struct Polish {
+    double at[5], slope[5], delta[5], move[5], curvature[15], first, length;
+};
+
 // State that the threads of a block share during a descent.
 struct Work {
     float turn[6], slopes[6];      // PADDING · R and −(2π / D) R [l]×, the first two rows
@@ -24,7 +29,8 @@ struct Work {
     double partial[WARPS_MAX][SUMS];
     double trial[5];
     Evaluation result;
-    bool step, more[2];            // decisions of thread 0; each is read by every thread before it is written again
+    Polish polish;
+    bool step, more;               // decisions of thread 0; each is read by every thread before it is written again
     int count, order[MAX_MODES];
 };
 
@@ -213,55 +219,94 @@ __device__ int descend(const Problem& p, int count, const Prior& prior, int step
         if (first) {
             const double total = work.result.value + penalty(work.trial, prior);
             if (total < mode.total) {
-                work.more[0] = !(mode.total - total < TOLERANCE);
+                work.more = !(mode.total - total < TOLERANCE);
                 for (int i = 0; i < 5; ++i) mode.theta[i] = work.trial[i];
                 mode.total = total;
                 mode.result = work.result;
                 damping = fmax(damping * 0.1, 1e-6);
             } else {
                 damping *= damping > 1e-2 ? 10 : 100;
-                work.more[0] = !(damping > 1e6);
+                work.more = !(damping > 1e6);
             }
         }
         __syncthreads();
-        if (!work.more[0]) break;
+        if (!work.more) break;
     }
     return used;
 }
 
-// All threads: polish a mode by Gauss–Newton steps, halved when they do not contract. Returns the evaluations.
-__device__ int polish(const Problem& p, int count, const Prior& prior, Mode& mode, Work& work) {
+// Thread 0: start the curvature from that of the last evaluation.
+__device__ inline void reset_curvature(Work& work) {
+    for (int i = 0; i < 15; ++i) work.polish.curvature[i] = CURVATURE_RATIO * work.result.hessian[i];
+}
+
+// Thread 0: compute the next step of a polish into work.trial. Returns whether it need not be evaluated.
+__device__ __noinline__ bool next_polishing_step(const Prior& prior, Work& work) {
+    Polish& polish = work.polish;
+    solve5(polish.curvature, prior, 0.0, polish.slope, polish.delta);
+    apply_step(polish.at, polish.delta, prior, work.trial);
+    for (int i = 0; i < 5; ++i) polish.move[i] = work.trial[i] - polish.at[i];
+    const double previous = polish.length;
+    polish.length = sqrt(squared_length(polish.move, work.result.hessian, prior));
+    return polish.length * (previous > 0.0 ? polish.length / previous : FIRST_CONTRACTION) < POLISH_TOLERANCE;
+}
+
+// Thread 0: take the last step into the mode, unless it leads to a lower posterior. Returns whether it was taken.
+__device__ __noinline__ bool take_last_step(const Prior& prior, Mode& mode, const Work& work) {
+    const Polish& polish = work.polish;
+    double total = work.result.value + penalty(polish.at, prior)
+                   + 0.5 * squared_length(polish.move, polish.curvature, prior);
+    for (int i = 0; i < 5; ++i) total += polish.slope[i] * polish.move[i];
+    if (total > polish.first + TOLERANCE) return false;
+    for (int i = 0; i < 5; ++i) mode.theta[i] = work.trial[i];
+    mode.total = total;
+    mode.result = work.result;
+    mode.result.value = total - penalty(work.trial, prior);
+    return true;
+}
+
+// Thread 0: go on from the evaluation at work.trial.
+__device__ __noinline__ void continue_polish(const Prior& prior, Work& work) {
+    Polish& polish = work.polish;
+    double change[5];
+    for (int i = 0; i < 5; ++i) {
+        polish.at[i] = work.trial[i];
+        change[i] = -polish.slope[i];
+    }
+    add_prior_gradient(work.result.gradient, polish.at, prior, polish.slope);
+    for (int i = 0; i < 5; ++i) change[i] += polish.slope[i];
+    if (is_at_extent(polish.at, prior)) reset_curvature(work);
+    else update_curvature(polish.curvature, prior, polish.delta, change);
+}
+
+// All threads: polish a pose by quasi-Newton steps; if that ends, the mode is updated and `done` set. Returns the
+// evaluations.
+__device__ int polish_mode(const Problem& p, int count, const Prior& prior, Mode& mode, Work& work, bool& done) {
     const bool first = threadIdx.x == 0;
-    double length = 1e300, share = 1.0, at[5];
-    for (int i = 0; i < 5; ++i) at[i] = mode.theta[i];
+    Polish& polish = work.polish;
     evaluate_at(p, count, mode.theta, work);
+    if (first) {
+        for (int i = 0; i < 5; ++i) polish.at[i] = mode.theta[i];
+        polish.first = work.result.value + penalty(polish.at, prior);
+        polish.length = 0.0;
+        add_prior_gradient(work.result.gradient, polish.at, prior, polish.slope);
+        reset_curvature(work);
+    }
     int used = 1;
-    for (int step = 0; step < POLISH_STEPS; ++step) {
+    bool more = true;
+    for (int step = 0; step < POLISH_STEPS && more; ++step) {
         if (first) {
-            double slope[5], delta[5];
-            add_prior_gradient(work.result.gradient, at, prior, slope);
-            solve5(work.result.hessian, prior, 0.0, slope, delta);
-            const double now = sqrt(squared_length(delta, work.result.hessian, prior));
-            if (now > 0.8 * length) share = fmax(0.5 * share, 0.125);
-            length = now;
-            for (int i = 0; i < 5; ++i) delta[i] *= share;
-            apply_step(at, delta, prior, work.trial);
-            for (int i = 0; i < 5; ++i) delta[i] = work.trial[i] - at[i];
-            work.more[step % 2] = !(sqrt(squared_length(delta, work.result.hessian, prior)) < POLISH_TOLERANCE * share);
-            for (int i = 0; i < 5; ++i) at[i] = work.trial[i];
+            work.step = next_polishing_step(prior, work);
+            if (work.step) work.more = take_last_step(prior, mode, work);
         }
+        __syncthreads();
+        more = !work.step;
+        if (!more) break;
         evaluate_at(p, count, work.trial, work);
         ++used;
-        if (!work.more[step % 2]) break;
+        if (first) continue_polish(prior, work);
     }
-    if (first) {
-        const double total = work.result.value + penalty(at, prior);
-        if (total <= mode.total + TOLERANCE) {
-            for (int i = 0; i < 5; ++i) mode.theta[i] = at[i];
-            mode.total = total;
-            mode.result = work.result;
-        }
-    }
+    done = !more && work.more;
     __syncthreads();
     return used;
 }
@@ -347,12 +392,14 @@ evaluate_likelihood(const float2* data, int planes, int row, const float2* W, co
     values[pose] = total;
 }
 
-// ends, plan: (bands), samples and steps of each. starts: (images, start_count, 5), valid: (images, start_count).
+// ends, plan: (bands), samples and steps of each. starts: (images, start_count, 5), valid: (images, start_count),
+// settled: (images).
 // Outputs as in `PosteriorModes`, filled beforehand for absent modes. Dynamic shared memory: start_count Modes, ints.
 extern "C" __global__ void __launch_bounds__(THREADS_MAX, BLOCKS)
 find_posterior_modes(const float2* data, int planes, int row, const float2* W, const float* w, int stride,
                      const int* kx, const int* ky, const int* ends, const int* plan, int bands, const double* centres,
-                     const double* starts, const bool* valid, int start_count, const double* lever, int size,
+                     const double* starts, const bool* valid, int start_count, const bool* settled,
+                     const double* lever, int size,
                      const double* limits, const double* precision, double* theta, double* value, double* likelihood,
                      double* hessian, int* steps) {
     DYNAMIC_SHARED(Mode, modes);
@@ -370,11 +417,14 @@ find_posterior_modes(const float2* data, int planes, int row, const float2* W, c
         ++count;
     }
     __syncthreads();
-    for (int band = 0; band < bands; ++band) {
+    bool polished = false;
+    if (settled[image]) used += polish_mode(p, ends[bands - 1], prior, modes[0], work, polished);
+    if (polished) count = 1;
+    for (int band = 0; band < bands && !polished; ++band) {
         for (int m = 0; m < count; ++m) used += descend(p, ends[band], prior, plan[band], modes[m], work);
         count = prune(modes, count, prior, spare, rank, work);
     }
-    if (count > 0) used += polish(p, ends[bands - 1], prior, modes[0], work);
+    if (count > 0 && !polished) used += polish_mode(p, ends[bands - 1], prior, modes[0], work, polished);
     for (int m = 0; m < count; ++m) {
         const long long to = image * MAX_MODES + m;
         if (threadIdx.x < 5) theta[5 * to + threadIdx.x] = modes[m].theta[threadIdx.x];

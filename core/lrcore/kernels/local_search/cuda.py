@@ -127,6 +127,7 @@ def find_posterior_modes(
     valid: Any,
     lever: Any,
     limits: SearchLimits,
+    settled: Any = None,
 ) -> PosteriorModes:
     """Find the posterior modes of each image from several starts; see `lrcore.kernels.local_search`.
 
@@ -146,6 +147,7 @@ def find_posterior_modes(
         as_device_array(np.array([limits.rotation, limits.shift, limits.drop]), np.float64),
         limits.precision(centres),
     )
+    near = np.zeros(len(W), np.bool_) if settled is None else settled
 
     def part(rows: slice) -> tuple[Any, ...]:
         images, weights = as_device_array(W[rows], np.complex64), as_device_array(w[rows], np.float32)
@@ -175,6 +177,7 @@ def find_posterior_modes(
             as_device_array(starts[rows], np.float64),
             as_device_array(valid[rows], np.bool_),
             np.int32(count),
+            as_device_array(near[rows], np.bool_),
             arm,
             np.int32(samples.size),
             numbers,

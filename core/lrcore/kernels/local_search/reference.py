@@ -11,7 +11,14 @@ from lrcore.arrays import FloatArray
 from lrcore.imaging.fourier_volume import PADDING, FourierVolume
 from lrcore.imaging.grids import FourierSamples
 from lrcore.imaging.rotations import rotation_exp, rotation_log
-from lrcore.kernels.constants import MAX_MODES, POLISH_STEPS, POLISH_TOLERANCE, TOLERANCE
+from lrcore.kernels.constants import (
+    CURVATURE_RATIO,
+    FIRST_CONTRACTION,
+    MAX_MODES,
+    POLISH_STEPS,
+    POLISH_TOLERANCE,
+    TOLERANCE,
+)
 from lrcore.kernels.local_search import MAX_STEPS, PosteriorModes, SearchLimits
 
 Evaluated = tuple[Any, Any, Any]
@@ -109,6 +116,7 @@ def find_posterior_modes(
     valid: npt.NDArray[np.bool_],
     lever: FloatArray,
     limits: SearchLimits,
+    settled: npt.NDArray[np.bool_] | None = None,
 ) -> PosteriorModes:
     """Find the posterior modes of each image from several starts; see `lrcore.kernels.local_search`."""
     batch = len(W)
@@ -125,11 +133,14 @@ def find_posterior_modes(
         prior = _Prior(limits, precision[b])
         thetas = [theta.copy() for theta in starts[b][valid[b]]]
         last = len(samples.ends) - 1
-        for band in range(last + 1):
-            steps = MAX_STEPS[2] if band == last else MAX_STEPS[0] if band == 0 else MAX_STEPS[1]
-            modes = _prune([_descend(measure, theta, band, steps, prior) for theta in thetas], prior)
-            thetas = [mode[0] for mode in modes]
-        modes[0] = _polish(measure, modes[0], last, prior)
+        polished = _polish(measure, thetas[0], last, prior) if settled is not None and settled[b] else None
+        modes = [] if polished is None else [polished]
+        if not modes:
+            for band in range(last + 1):
+                steps = MAX_STEPS[2] if band == last else MAX_STEPS[0] if band == 0 else MAX_STEPS[1]
+                modes = _prune([_descend(measure, theta, band, steps, prior) for theta in thetas], prior)
+                thetas = [mode[0] for mode in modes]
+            modes[0] = _polish(measure, modes[0][0], last, prior) or modes[0]
         for m, (theta, value, likelihood, hessian) in enumerate(modes):
             out.theta[b, m], out.value[b, m], out.likelihood[b, m] = theta, value, likelihood
             out.hessian[b, m] = hessian
@@ -174,21 +185,45 @@ def _descend(measure: Measure, theta: FloatArray, band: int, steps: int, prior: 
     return theta, total, value, hessian
 
 
-def _polish(measure: Measure, mode: Mode, band: int, prior: _Prior) -> Mode:
-    """Polish a mode (theta, value, likelihood, hessian) by Gauss–Newton steps, halved when they do not contract."""
-    theta, (likelihood, gradient, hessian), length, share = mode[0], measure(mode[0], band), np.inf, 1.0
+def _polish(measure: Measure, theta: FloatArray, band: int, prior: _Prior) -> Mode | None:
+    """Polish a pose by quasi-Newton steps to (theta, value, likelihood, hessian); None if that leads nowhere."""
+    likelihood, gradient, hessian = measure(theta, band)
+    first = likelihood + prior.penalty(theta)
+    slope, curvature, length = gradient + prior.precision @ theta, CURVATURE_RATIO * hessian, 0.0
     for _ in range(POLISH_STEPS):
-        curvature = hessian + prior.precision
-        delta = -np.linalg.solve(curvature, gradient + prior.precision @ theta)
-        if (now := np.sqrt(delta @ curvature @ delta)) > 0.8 * length:
-            share = max(0.5 * share, 0.125)
-        trial, length = _apply_step(theta, share * delta, prior.limits), now
-        move = np.sqrt((trial - theta) @ curvature @ (trial - theta))
-        theta, (likelihood, gradient, hessian) = trial, measure(trial, band)
-        if move < POLISH_TOLERANCE * share:
-            break
-    value = likelihood + prior.penalty(theta)
-    return mode if value > mode[1] + TOLERANCE else (theta, value, likelihood, hessian)
+        delta = -np.linalg.solve(curvature + prior.precision, slope)
+        trial = _apply_step(theta, delta, prior.limits)
+        move = trial - theta
+        previous, length = length, np.sqrt(move @ (hessian + prior.precision) @ move)
+        if length * (length / previous if previous > 0 else FIRST_CONTRACTION) < POLISH_TOLERANCE:
+            gain = -(slope @ move + 0.5 * move @ (curvature + prior.precision) @ move)
+            value = likelihood + prior.penalty(theta) - gain
+            return (trial, value, value - prior.penalty(trial), hessian) if value <= first + TOLERANCE else None
+        before, theta = slope, trial
+        likelihood, gradient, hessian = measure(theta, band)
+        slope = gradient + prior.precision @ theta
+        if _is_at_extent(theta, prior.limits):
+            curvature = CURVATURE_RATIO * hessian
+        else:
+            curvature = curvature + _curvature_change(curvature + prior.precision, delta, slope - before)
+    return None
+
+
+def _curvature_change(curvature: FloatArray, step: FloatArray, change: FloatArray) -> FloatArray:
+    """Return the BFGS correction (5, 5) of a curvature by the change of the slope along a step; Powell's damping."""
+    expected = curvature @ step
+    along, measured = step @ expected, step @ change
+    if not along > 0:
+        return np.zeros((5, 5))
+    trust = 1.0 if measured >= 0.2 * along else 0.8 * along / (along - measured)
+    rise = trust * change + (1 - trust) * expected
+    return np.asarray(np.outer(rise, rise) / (step @ rise) - np.outer(expected, expected) / along, dtype=np.float64)
+
+
+def _is_at_extent(theta: FloatArray, limits: SearchLimits) -> bool:
+    """Return whether a step may have been cut short at an extent."""
+    rotation, shift = np.linalg.norm(theta[:3]), np.linalg.norm(theta[3:])
+    return bool(rotation >= limits.rotation * (1 - 1e-9) or shift >= limits.shift * (1 - 1e-9))
 
 
 def _apply_step(theta: FloatArray, delta: FloatArray, limits: SearchLimits) -> FloatArray:

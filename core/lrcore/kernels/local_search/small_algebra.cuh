@@ -115,3 +115,27 @@ __device__ __noinline__ double solve5(const double* hessian, const Prior& prior,
     for (int i = 0; i < 5; ++i) gain -= slope[i] * step[i];
     return gain;
 }
+
+// Correct C = curvature + precision by the change of the slope along a step: BFGS, with Powell's damping.
+__device__ __noinline__ void update_curvature(double* curvature, const Prior& prior, const double* step,
+                                              const double* change) {
+    double expected[5] = {}, rise[5], along = 0.0, measured = 0.0;
+    for (int i = 0; i < 5; ++i) {
+        for (int j = 0; j < 5; ++j) expected[i] += (curvature[packed(i, j)] + prior.precision(i, j)) * step[j];
+        along += step[i] * expected[i];
+        measured += step[i] * change[i];
+    }
+    if (!(along > 0.0)) return;
+    const double trust = measured >= 0.2 * along ? 1.0 : 0.8 * along / (along - measured);
+    const double risen = trust * measured + (1.0 - trust) * along;
+    for (int i = 0; i < 5; ++i) rise[i] = trust * change[i] + (1.0 - trust) * expected[i];
+    for (int i = 0; i < 5; ++i)
+        for (int j = i; j < 5; ++j)
+            curvature[packed(i, j)] += rise[i] * rise[j] / risen - expected[i] * expected[j] / along;
+}
+
+// Whether a step to θ may have been cut short at an extent.
+__device__ inline bool is_at_extent(const double* theta, const Prior& prior) {
+    const double shift = sqrt(theta[3] * theta[3] + theta[4] * theta[4]);
+    return norm3(theta) >= prior.rotation_limit * (1 - 1e-9) || shift >= prior.shift_limit * (1 - 1e-9);
+}

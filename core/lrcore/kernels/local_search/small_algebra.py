@@ -127,3 +127,30 @@ def solve5(hessian, precision, damping, slope):  # type: ignore[no-untyped-def]
     for i in range(5):
         gain -= slope[i] * step[i]
     return step, gain
+
+
+@numba.njit(**NUMBA_OPTIONS)
+def update_curvature(curvature, precision, step, change):  # type: ignore[no-untyped-def]
+    """Correct C = curvature + precision by the change of the slope along a step: BFGS, with Powell's damping."""
+    expected = np.zeros(5)
+    for i in range(5):
+        for j in range(5):
+            expected[i] += (curvature[i, j] + precision[i, j]) * step[j]
+    along = measured = 0.0
+    for i in range(5):
+        along += step[i] * expected[i]
+        measured += step[i] * change[i]
+    if not along > 0:
+        return
+    trust = 1.0 if measured >= 0.2 * along else 0.8 * along / (along - measured)
+    risen = trust * measured + (1 - trust) * along
+    rise = trust * change + (1 - trust) * expected
+    for i in range(5):
+        for j in range(5):
+            curvature[i, j] += rise[i] * rise[j] / risen - expected[i] * expected[j] / along
+
+
+@numba.njit(**NUMBA_OPTIONS)
+def is_at_extent(theta, rotation_limit, shift_limit):  # type: ignore[no-untyped-def]
+    """Return whether a step to θ may have been cut short at an extent."""
+    return norm3(theta) >= rotation_limit * (1 - 1e-9) or np.hypot(theta[3], theta[4]) >= shift_limit * (1 - 1e-9)
