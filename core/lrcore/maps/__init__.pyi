@@ -4,6 +4,7 @@ from .local_resolution import LocalResolution, estimate_local_resolution
 from .nonuniform import NonUniformMaps, filter_nonuniform
 from .sharpening import Guinier, figure_of_merit, fit_guinier, sharpen
 from .solvent_mask import outline_distance_A
+from .window_fsc import windowed_fsc_curves
 
 __all__ = [
     "ConicalFsc",
@@ -21,4 +22,5 @@ __all__ = [
     "randomise_phases",
     "sharpen",
     "shell_correlation",
+    "windowed_fsc_curves",
 ]

@@ -8,6 +8,7 @@ from lrcore.arrays import ComplexArray, Float32, Float64
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import iterate_planes, shell_frequency, shell_products
 from lrcore.maps.solvent_mask import LOOSE_A, TIGHT_A, cosine_falloff, outline_distance_A
+from lrcore.maps.window_fsc import mask_corrected_fsc
 from lrcore.masks import soft_sphere
 from lrcore.records import Fsc, HalfMaps, Volume
 
@@ -186,22 +187,6 @@ def randomisation_shell(curve: Float64) -> int:
     """Return the first shell, at least 2, whose FSC is below RANDOMISE_BELOW: the start of the phase randomisation."""
     below = np.nonzero(curve[2:] < RANDOMISE_BELOW)[0]
     return int(below[0]) + 2 if len(below) else len(curve) - 1
-
-
-def mask_corrected_fsc(masked: Float64, randomised: Float64, start: int) -> Float64:
-    """Return the mask-corrected FSC, (masked − randomised) / (1 − randomised); see `fsc_curves`.
-
-    Parameters
-    ----------
-    masked, randomised : (s,)
-        FSC inside the mask, of the half maps and of those with random phases.
-    start
-        First shell with random phases; up to two shells past it the masked FSC is returned.
-    """
-    out = masked.copy()
-    tail = slice(start + 2, None)
-    out[tail] = (masked[tail] - randomised[tail]) / np.maximum(1 - randomised[tail], 1e-6)
-    return out
 
 
 def wiener_gain(curve: Float64) -> Float64:
