@@ -16,6 +16,7 @@ from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
 from lrwidgets.session.view_state import TreeRow, ViewState, make_view_state, parse_iteration_count
 from lrwidgets.text import formatting
+from lrwidgets.text.interface_terms import in_interface_terms
 
 RUN_FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
 """Parameters of the form."""
@@ -37,9 +38,11 @@ TIPS = {
 
 @dataclass(frozen=True)
 class AdviceRow:
-    """Advice as a panel shows it. figure: name of the figure that shows the evidence; empty for none."""
+    """Advice as a panel shows it: in its terms, with the name of the figure that shows the evidence, or ""."""
 
     finding: Finding
+    words: str
+    remedy: str
     figure: str
 
 
@@ -193,7 +196,11 @@ class RunModel:
 
     def show_findings(self, found: Sequence[Finding]) -> None:
         """Show findings as advice."""
-        self._view.show_advice([AdviceRow(finding, self._figure_of(finding)) for finding in found])
+        self._view.show_advice([self._advice(finding) for finding in found])
+
+    def _advice(self, finding: Finding) -> AdviceRow:
+        words, remedy = in_interface_terms(finding.finding), in_interface_terms(finding.remedy)
+        return AdviceRow(finding, words, remedy, self._figure_of(finding))
 
     def _figure_of(self, finding: Finding) -> str:
         figure = FIGURE_OF_FINDING.get(finding.name, "")

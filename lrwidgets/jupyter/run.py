@@ -44,7 +44,7 @@ class RunWidget(Panel):
         self.bar.value, self.progress.value = state.share, state.progress
         self.bar.layout.display = "" if state.progress else "none"
         self.stop.disabled = self.pause.disabled = not state.busy
-        self.pause.value = state.paused
+        self.pause.value, self.pause.description = state.paused, "Resume" if state.paused else "Pause"
         self.stop.value = self.stop.value and state.busy
         pending = pending_text(state)
         self.pending.value = f"<i>{html.escape(pending)}</i>" if pending else ""
@@ -108,8 +108,8 @@ class RunWidget(Panel):
 
     def _advice_row(self, i: int, row: AdviceRow) -> w.Widget:
         finding, model = row.finding, self.model
-        remedy = f"<br><b>{html.escape(finding.remedy)}</b>" if finding.remedy else ""
-        text = w.HTML(f"{html.escape(finding.finding)}{remedy}", layout=w.Layout(flex="1 1 auto"))
+        remedy = f"<br><b>{html.escape(row.remedy)}</b>" if row.remedy else ""
+        text = w.HTML(f"{html.escape(row.words)}{remedy}", layout=w.Layout(flex="1 1 auto"))
         buttons = []
         if finding.has_fix:
             apply = partial(model.apply, finding)

@@ -168,7 +168,7 @@ class RunSection(Section):
         box, finding, model = QWidget(), row.finding, self.model
         line = QHBoxLayout(box)
         line.setContentsMargins(0, 0, 0, 0)
-        text = QLabel(f"{finding.finding}\n{finding.remedy}".strip())
+        text = QLabel(f"{row.words}\n{row.remedy}".strip())
         text.setWordWrap(True)
         line.addWidget(text, 1)
         if finding.has_fix:

@@ -9,6 +9,7 @@ from lrcore.refinement.parameters import RefineSpec, spec_differences
 from lrcore.results.store import StepNode
 from lrwidgets.session.state import RunState
 from lrwidgets.text.fields import format_value, parameter_field
+from lrwidgets.text.interface_terms import in_interface_terms
 
 PHASE_TEXT = {
     "idle": "ready",
@@ -78,8 +79,8 @@ def make_view_state(spec: RefineSpec, state: RunState) -> ViewState:
     if state.phase == "idle" and state.message:
         status = f"{status}: {state.message}"
     return ViewState(
-        status=status,
-        failure=state.error,
+        status=in_interface_terms(status),
+        failure=in_interface_terms(state.error),
         share=state.done / state.total if state.total else 0.0,
         progress=_progress(state),
         busy=state.phase != "idle",

@@ -108,6 +108,7 @@ def test_stop_and_pause_are_toggles_that_follow_the_run(run: RunWidget, gate: th
     wait_until(lambda: run.session.state.phase == "paused", "the pause")
     assert run.flush()
     assert run.pause.value
+    assert run.pause.description == "Resume"
     assert run.status.value == "paused"
     run.pause.value = False
     wait_until(lambda: run.session.state.phase == "running", "going on")

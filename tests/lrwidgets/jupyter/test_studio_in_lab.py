@@ -151,7 +151,7 @@ def shape_the_mask(notebook: Notebook) -> None:
     notebook.wait_text("lrw-mask-facts", "box")
     notebook.screenshot("02-mask")
     before, facts = picture(notebook, "lrw-mask"), notebook.text("lrw-mask-facts")
-    handle = notebook.find("lrw-mask-threshold").locator(".noUi-handle")
+    handle = notebook.find("lrw-mask-threshold").locator(".lrw-number-range")
     handle.focus()
     for _ in range(20):
         handle.press("ArrowRight")
@@ -318,7 +318,7 @@ def test_no_callback_keeps_the_browser_waiting(folder: Path, open_notebook: Call
     notebook.run_cell(0)
     tab(notebook, "Mask")
     notebook.wait_text("lrw-mask-facts", "box")
-    handle = notebook.find("lrw-mask-threshold").locator(".noUi-handle")
+    handle = notebook.find("lrw-mask-threshold").locator(".lrw-number-range")
     handle.focus()
     slow = moved_for_a_while(notebook, handle)
     if slow:  # the machine may have been busy with something else, once
