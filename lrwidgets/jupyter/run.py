@@ -49,10 +49,9 @@ class RunWidget(Panel):
         pending = pending_text(state)
         self.pending.value = f"<i>{html.escape(pending)}</i>" if pending else ""
 
-    def show_history(self, text: str) -> None:
-        """Show the history, a line for each iteration."""
-        style = "line-height: 1.25; margin: 0; font-size: 11px; white-space: pre; overflow-x: auto"
-        self.history.value = f'<pre style="{style}">{html.escape(text)}</pre>' if text else ""
+    def show_history(self, table: str) -> None:
+        """Show the history, an HTML table with a row for each iteration."""
+        self.history.value = f'<div style="overflow-x: auto; font-size: 12px">{table}</div>' if table else ""
 
     def show_tree(self, rows: Sequence[TreeRow], selected: str | None) -> None:
         """List the steps and select one of them."""

@@ -98,6 +98,7 @@ class Session(RunLoop):
         self._rewinding_to = []
         self._chunk_began = 0.0
         self._steps = None
+        self._state = RunState()
         self._state = RunState(**self._position(store.head if store else None))
         if self.run_path is not None and not (isinstance(store, Store) and store.read_only):
             _OPEN_SESSIONS[self.run_path.absolute()] = self

@@ -83,7 +83,7 @@ def test_step_and_run_show_a_line_and_a_node_for_each_iteration(run: RunWidget) 
     ]  # fmt: skip
     assert run.tree.options[-1][0].startswith("▶")
     assert run.tree.value == run.session.state.node
-    assert run.history.value.count("\n") == 5, "a header of two lines, and the start and three iterations"
+    assert run.history.value.count("<tr") == 6, "a header of two lines, and the start and three iterations"
     assert run.status.value == "ready: iteration 3 done"
     assert run.message.value == ""
 
