@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lrcore.errors import InputError
 from lrwidgets.export.step_files import ExportTargets
+from lrwidgets.gui.confirmation import Confirmation, existing_targets, replace_question
 from lrwidgets.gui.panel_base import PanelBase
 from lrwidgets.session.session import Session
 
@@ -43,9 +44,14 @@ class ExportModel:
     def __init__(self, session: Session, panel: PanelBase) -> None:
         self.session = session
         self._panel = panel
+        self._confirmed = Confirmation()
 
     def export(self, folder: str, chosen: list[str]) -> None:
-        """Write the chosen kinds; the message line shows the paths."""
+        """Write the chosen kinds, in place of others only on a second request; the message line shows the paths."""
+        existing = existing_targets(_targets(folder, chosen).values()) if folder.strip() else ()
+        if not self._confirmed.may_replace(existing, (folder.strip(), *chosen)):
+            self._panel.show_message(replace_question(existing, "Export"), "bad")
+            return
         self._panel.show_message("writing …", "neutral")
         notes = list[str]()
 
@@ -69,7 +75,11 @@ def export_step(
     """
     if not folder.strip():
         raise InputError("no folder is given: type one")
-    base = Path(folder.strip())
     targets: ExportTargets = {}
-    targets.update({name: base / EXPORT_FILE_NAMES[name] for name in chosen})  # type: ignore[typeddict-item]
+    targets.update(_targets(folder, chosen))  # type: ignore[typeddict-item]
     return session.export(report=report, **targets)
+
+
+def _targets(folder: str, chosen: list[str]) -> dict[str, Path]:
+    """Return the file or folder of each chosen kind."""
+    return {name: Path(folder.strip()) / EXPORT_FILE_NAMES[name] for name in chosen}

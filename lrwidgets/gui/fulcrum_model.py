@@ -95,7 +95,7 @@ def format_point(volume: Volume, point_A: npt.ArrayLike, unit: str, description:
 
 def parse_fulcrum(volume: Volume, text: str) -> str:
     """Return a fulcrum as typed in any frame as the spec writes it. Raises InputError if it cannot be read."""
-    text = text.strip()
+    text = _with_short_unit(text)
     try:
         if match := CENTRE_PATTERN.match(text):
             return format_point(volume, [float(a) for a in match.groups()], "A")
@@ -107,9 +107,18 @@ def parse_fulcrum(volume: Volume, text: str) -> str:
     except ValueError:
         pass
     raise InputError(
-        f"fulcrum {text!r}: write mask, box, estimate, or 'x, y, z' and px or A (from the corner of the box), "
+        f"fulcrum {text!r}: write mask, box, estimate, or 'x, y, z' and px or Å (from the corner of the box), "
         "centre (Å from its centre) or map (Å in the map's frame)"
     )
+
+
+def _with_short_unit(text: str) -> str:
+    """Return a typed point with the unit as a word: "96, 96, 140 Å" and "… Å from the corner" end with A."""
+    text = text.strip().replace("\N{ANGSTROM SIGN}", "Å")
+    for description, unit in UNITS:
+        if text.endswith(description):
+            return f"{text.removesuffix(description)}{unit}"
+    return text.removesuffix("Å") + "A" if text.endswith("Å") else text
 
 
 def available_units(volume: Volume) -> tuple[tuple[str, str], ...]:

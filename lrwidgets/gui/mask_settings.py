@@ -1,6 +1,6 @@
 """Settings of a mask in a panel: their recipe, labels, and the resulting mask in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +31,16 @@ TICKS = {"found": "automatic threshold", "fill": "fill holes", "invert": "invert
 """Label of each checkbox."""
 ATOM_RADIUS_A = 5.0
 """Default distance from the atoms of a model."""
+RESOLUTION_LABEL = "target resolution, Å"
 PARTS_LABEL = "largest parts to keep (0 = all)"
 MAX_PARTS = 999
+LABELS = {
+    **{name: label for name, (label, *_) in SLIDERS.items()},
+    "components": PARTS_LABEL,
+    "resolution_A": RESOLUTION_LABEL,
+}
+POSITIVE = ("lowpass_A", "soft_A", "components", "resolution_A")
+"""Settings that may not be below 0."""
 APPLY = ("Use from next iteration", "use this mask from the next iteration")
 APPLIED = "in use from the next iteration"
 
@@ -102,6 +110,15 @@ class MaskSettings:
             invert=self.invert,
         )
 
+    def change(self, changes: Mapping[str, Any], shown: float | None) -> "MaskSettings":
+        """Return settings with changes. A threshold that is set turns the automatic one off.
+
+        shown: the automatic threshold, which stays when only `found` is turned off; None if there is none yet.
+        """
+        manual = {"found": False} if "threshold" in changes else {}
+        kept = {"threshold": shown} if self.found and not changes.get("found", True) and shown is not None else {}
+        return replace(self, **{**kept, **manual, **changes})
+
     def with_shapes(self, shapes: tuple[masks.Sphere | masks.Cuboid, ...]) -> "MaskSettings":
         """Return the settings with these drawn shapes; the first ones are used at once."""
         first = shapes and not self.drawn
@@ -118,6 +135,13 @@ class MaskSettings:
     def changes_to(self, other: "MaskSettings") -> dict[str, Any]:
         """Return the fields in which other settings differ, with their values there."""
         return {name: value for name, value in vars(other).items() if value != getattr(self, name)}
+
+
+def require_valid_setting(name: str, value: Any) -> Any:
+    """Return the value of a setting. Raises InputError if it is below 0 where that means nothing."""
+    if name in POSITIVE and value < 0:
+        raise InputError(f"{LABELS[name]}: {value:g} typed: type 0 or more")
+    return value
 
 
 def read_model(path: str | Path, selection: str = "", radius_A: float = ATOM_RADIUS_A) -> masks.Atoms:

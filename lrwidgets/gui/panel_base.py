@@ -12,6 +12,7 @@ from psygnal import SignalInstance
 
 from lrwidgets.gui.threads import LatestTasks, PublisherLike
 from lrwidgets.text.errors import DEBUG_VARIABLE, error_message, is_internal
+from lrwidgets.text.interface_terms import in_interface_terms
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ Tone = Literal["good", "bad", "neutral"]
 
 
 class PanelBase:
-    """Part of a panel. Subclasses call `start_threads` first and define `show_message`.
+    """Part of a panel. Subclasses call `start_threads` first and define `write_message`.
 
     Attributes
     ----------
@@ -30,7 +31,12 @@ class PanelBase:
         Computes what a slider or a choice requests; only the newest request of each key counts.
     slow
         Computes what takes seconds or more, so that `latest` stays free.
+    has_message, has_error
+        Whether the message line has a text, and whether that says what is wrong.
     """
+
+    has_message = False
+    has_error = False
 
     publisher: PublisherLike
     latest: LatestTasks
@@ -45,6 +51,11 @@ class PanelBase:
 
     def show_message(self, text: str, tone: Tone = "good") -> None:
         """Show a line in place of the last one; an empty text clears it. On any thread."""
+        self.has_message, self.has_error = bool(text), bool(text) and tone == "bad"
+        self.write_message(in_interface_terms(text), tone)
+
+    def write_message(self, text: str, tone: Tone) -> None:
+        """Write the message line; an empty text clears it. On any thread."""
         raise NotImplementedError
 
     def show_error(self, error: Exception) -> None:
@@ -64,6 +75,16 @@ class PanelBase:
                 self.show_error(error)
 
         return call
+
+    def on_press(self, act: Callable[[], Any]) -> Callable[..., None]:
+        """Return the callback of a button: it clears an old error, and shows its own."""
+
+        def press(*_: Any) -> None:
+            if self.has_error:
+                self.show_message("")
+            act()
+
+        return self.catch_errors(press)
 
     def connect(self, signal: SignalInstance, slot: Callable[..., Any]) -> None:
         """Subscribe to a signal until `disconnect_all` or `stop_threads`."""

@@ -63,7 +63,7 @@ class ParameterFormModel:
         if isinstance(value, float):
             value = round(value, 6)  # a slider's steps add up to a little more or less
         elif isinstance(value, str):
-            value = value.strip()
+            value = fields.without_unit(value, self.fields[name].unit)
         if value == now or value == fields.format_value(now):
             return
         try:

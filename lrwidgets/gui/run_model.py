@@ -1,7 +1,7 @@
 """Run iterations of a session: drive it, choose among its steps, show its state, advise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from psygnal import Signal
@@ -9,13 +9,13 @@ from psygnal import Signal
 from lrcore.analysis.advice.finding import Finding
 from lrcore.analysis.comparison import Comparison
 from lrcore.errors import InputError
-from lrcore.records import IterationSummary
+from lrwidgets.gui.history_table import history_html
 from lrwidgets.gui.panel_base import PanelBase, ProgrammaticChange
 from lrwidgets.plots.catalogue import FIGURE_OF_FINDING
 from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
-from lrwidgets.session.view_state import TreeRow, ViewState, make_view_state, parse_iteration_count
-from lrwidgets.text import formatting
+from lrwidgets.session.view_state import TreeRow, ViewState, make_view_state, parse_iteration_count, step_names
+from lrwidgets.text.interface_terms import in_interface_terms
 
 RUN_FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
 """Parameters of the form."""
@@ -37,9 +37,11 @@ TIPS = {
 
 @dataclass(frozen=True)
 class AdviceRow:
-    """Advice as a panel shows it. figure: name of the figure that shows the evidence; empty for none."""
+    """Advice as a panel shows it: in its terms, with the name of the figure that shows the evidence, or ""."""
 
     finding: Finding
+    words: str
+    remedy: str
     figure: str
 
 
@@ -49,8 +51,8 @@ class RunView(Protocol):
     def show_state(self, state: ViewState) -> None:
         """Show status, progress, pending changes, and which buttons can be pressed."""
 
-    def show_history(self, text: str) -> None:
-        """Show the history, a line for each iteration."""
+    def show_history(self, table: str) -> None:
+        """Show the history, an HTML table with a row for each iteration; empty before the start."""
 
     def show_tree(self, rows: Sequence[TreeRow], selected: str | None) -> None:
         """List the steps and select one of them."""
@@ -149,7 +151,7 @@ class RunModel:
         return node
 
     def _show_comparison(self, result: Comparison) -> None:
-        self._panel.show_message(result.summary_line)
+        self._panel.show_message(name_steps(result, self.session).summary_line)
         self.comparison_done.emit(result)
 
     # --- state
@@ -167,7 +169,7 @@ class RunModel:
         if before is None or before.failure != state.failure:
             self._panel.show_message(state.failure, "bad")
         if before is None or before.history != state.history:
-            self._view.show_history(history_text(state.history))
+            self._view.show_history(history_html(state.history))
         if before is None or before.tree != state.tree:
             self._show_tree(state.tree)
         self._request_advice(state)
@@ -193,16 +195,24 @@ class RunModel:
 
     def show_findings(self, found: Sequence[Finding]) -> None:
         """Show findings as advice."""
-        self._view.show_advice([AdviceRow(finding, self._figure_of(finding)) for finding in found])
+        self._view.show_advice([self._advice(finding) for finding in found])
+
+    def _advice(self, finding: Finding) -> AdviceRow:
+        words, remedy = in_interface_terms(finding.finding), in_interface_terms(finding.remedy)
+        return AdviceRow(finding, words, remedy, self._figure_of(finding))
 
     def _figure_of(self, finding: Finding) -> str:
         figure = FIGURE_OF_FINDING.get(finding.name, "")
         return "" if figure in self._shown_elsewhere or not len(self.figure_requested) else figure
 
 
-def history_text(rows: Sequence[IterationSummary]) -> str:
-    """Return the history as the command line prints it; empty before the start."""
-    return "\n".join([formatting.HISTORY_HEADER, *map(formatting.format_iteration, rows)]) if rows else ""
+def name_steps(found: Comparison, session: Session) -> Comparison:
+    """Return a comparison whose sentences and figure call the steps by their names in the tree instead of by ids."""
+    names, verdict = step_names(session.state), found.verdict
+    for node in found.names:
+        verdict = verdict.replace(node[:9], names.get(node, node))
+    first, second = (names.get(node, node) for node in found.names)
+    return replace(found, names=(first, second), verdict=verdict)
 
 
 def tree_label(row: TreeRow, indent: str) -> str:

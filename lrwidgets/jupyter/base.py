@@ -32,15 +32,15 @@ class Panel(PanelBase):
             route_to_subshell(self.widget)
         return self.widget._repr_mimebundle_(**options)
 
-    def show_message(self, text: str, tone: Tone = "good") -> None:
-        """Show a line in place of the last one; an empty text clears it. On any thread."""
+    def write_message(self, text: str, tone: Tone) -> None:
+        """Write the message line; an empty text clears it. On any thread."""
         shown = coloured(text, tone)
         self.publisher.publish(self.message, lambda: setattr(self.message, "value", shown))
 
     def button(self, name: str, text: str, tip: str, act: Callable[[], Any], style: str = "") -> w.Button:
         """Make a button with a class by which tests find it."""
         button = w.Button(description=text, tooltip=tip, button_style=style, layout=w.Layout(width="auto"))
-        button.on_click(self.catch_errors(lambda _: act()))
+        button.on_click(self.on_press(act))
         return button.add_class(f"lrw-{name}")
 
     def close(self) -> None:

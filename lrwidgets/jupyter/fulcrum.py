@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lrcore import masks
 from lrcore.arrays import Float64
+from lrcore.errors import InputError
 from lrcore.motion.model import FulcrumEstimate
 from lrcore.records import Volume
 from lrcore.refinement.parameters import NAMED_POINTS, RefineSpec, fulcrum_point
@@ -27,12 +28,14 @@ from lrwidgets.gui.fulcrum_model import (
 )
 from lrwidgets.gui.panel_base import ProgrammaticChange
 from lrwidgets.jupyter.base import ROW, Panel
+from lrwidgets.jupyter.number import NumberControl
 from lrwidgets.jupyter.slices import SliceView
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import current_map
 
 STYLE = {"description_width": "124px"}
 WIDE = w.Layout(width="99%")
+LARGEST_EXAMPLE_DEG = 180.0
 
 
 class FulcrumWidget(Panel):
@@ -144,9 +147,11 @@ class FulcrumWidget(Panel):
         self._unit = w.Dropdown(description="coordinates", options=units, style=STYLE, layout=WIDE)
         self._unit.add_class("lrw-fulcrum-unit").observe(self.catch_errors(self._unit_chosen), "value")
         angle = min(max(self.session.spec.rotation_prior_sd_deg, 1.0), 45.0)
-        limits = {"min": 0, "max": 45, "step": 0.5}
-        self._angle = w.FloatSlider(angle, description="example rotation, °", **limits, style=STYLE, layout=WIDE)
-        self._angle.add_class("lrw-fulcrum-angle").observe(self.catch_errors(lambda _: self._show()), "value")
+        self._angle = NumberControl(
+            angle, unit="°", description="example rotation, °", label_width=STYLE["description_width"], layout=WIDE,
+            low=0.0, high=45.0, step=0.5,
+        )  # fmt: skip
+        self._angle.add_class("lrw-fulcrum-angle").on_hand(self, self._turn_example)
 
     def _buttons(self) -> list[w.Button]:
         button = self.button
@@ -175,6 +180,13 @@ class FulcrumWidget(Panel):
     def _typed(self, change: Any) -> None:
         if not self._silent.is_active:
             self.set(change["new"])
+
+    def _turn_example(self, angle_deg: float) -> None:
+        """Show what a rotation by this angle moves. Raises InputError for an angle out of range."""
+        if not 0 <= angle_deg <= LARGEST_EXAMPLE_DEG:
+            raise InputError(f"example rotation {angle_deg:g}°: type 0 to {LARGEST_EXAMPLE_DEG:g}°")
+        self._angle.show(angle_deg)
+        self._show()
 
     def _unit_chosen(self, _: Any) -> None:
         """Write the same point in the chosen frame."""

@@ -13,6 +13,7 @@ from lrwidgets import plots
 from lrwidgets.gui.inspect_model import MOTION_CODE, UNCERTAINTY_TIP, InspectModel, LocalResolutionMap
 from lrwidgets.gui.motion_surface import MotionSurfaces
 from lrwidgets.gui.panel_base import ProgrammaticChange
+from lrwidgets.gui.run_model import name_steps
 from lrwidgets.jupyter.base import Panel
 from lrwidgets.jupyter.figure_view import FigureView
 from lrwidgets.jupyter.slices import SliceView
@@ -198,8 +199,10 @@ class InspectWidget(Panel):
             for control, name in zip((self.step, self.other), found.names, strict=True):
                 control.value = name if name in known else control.value
         self._put([self.step, self.other], [self.figure])
-        self.show_message(found.summary_line)
-        self.figure.show_figure(lambda: plots.compare(found), found.summary, "compare", 'session.compare("…").fsc')
+        named = name_steps(found, self.session)
+        self.show_message(named.summary_line)
+        code = "session.compare({!r}, {!r}).fsc".format(*found.names)
+        self.figure.show_figure(lambda: plots.compare(named), named.summary, "compare", code)
 
     def _show_maps(self, maps: tuple[Volume, Volume]) -> None:
         self.view.show(*maps, names=("before", "after"), mode="blend")

@@ -15,27 +15,29 @@ import ipywidgets as w
 from lrcore import io, masks
 from lrcore.arrays import Float32
 from lrcore.errors import InputError
-from lrcore.io.checks import require_same_grid
+from lrcore.imaging.resampling import grid_mismatch
 from lrcore.io.paths import require_writable_file
 from lrcore.records import Volume
+from lrwidgets.gui.confirmation import Confirmation, replace_question
 from lrwidgets.gui.mask_settings import (
     APPLIED,
     APPLY,
     ATOM_RADIUS_A,
     COARSE,
-    MAX_PARTS,
     PARTS_LABEL,
     REGIONS,
+    RESOLUTION_LABEL,
     SLIDER_STEP_A,
     SLIDERS,
     TICKS,
     MaskSettings,
     read_model,
+    require_valid_setting,
 )
-from lrwidgets.gui.panel_base import ProgrammaticChange, Tone
+from lrwidgets.gui.panel_base import ProgrammaticChange
 from lrwidgets.jupyter.base import Panel
-from lrwidgets.jupyter.histogram import STEPS, Histogram, histogram_counts, set_slider_range
 from lrwidgets.jupyter.mask_report import mask_facts_html, mask_parts_html
+from lrwidgets.jupyter.number import STEPS, NumberControl, histogram_counts
 from lrwidgets.jupyter.slices import SliceView, overlay_traits, parse_coordinates
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import current_map
@@ -45,7 +47,7 @@ QUIET_S = 0.25
 WIDE = w.Layout(width="99%")
 WRAPPED = w.Layout(flex_flow="row wrap")
 STYLE = {"description_width": "84px"}
-SLIDER: dict[str, Any] = {"continuous_update": True, "style": STYLE, "layout": WIDE}
+SLIDER: dict[str, Any] = {"label_width": STYLE["description_width"], "layout": WIDE}
 TICK: dict[str, Any] = {"indent": False, "layout": w.Layout(width="auto", margin="0 12px 0 0")}
 
 
@@ -70,12 +72,18 @@ class MaskWidget(Panel):
         source
             Map, or session whose newest map is taken.
         mask
-            Shown until a setting is changed; by default the mask of the session.
+            Shown until a setting is changed; by default the mask of the session. It has the grid of the map.
         resolution_A
             Resolution that the refinement should reach, Å.
+
+        Raises
+        ------
+        InputError
+            If box or voxel size of the mask differ from those of the map.
         """
+        if mask is not None:
+            require_grid_of(mask, source)
         super().__init__()
-        self._has_message = False
         self.session = source if isinstance(source, Session) else None
         self.view = SliceView(tools=("cross", "sphere", "box"))
         self._lock = threading.RLock()
@@ -93,6 +101,7 @@ class MaskWidget(Panel):
         self._whole: masks.MaskResult | None = None
         self._build()
         self._given = mask
+        self._confirmed = Confirmation()
         if isinstance(source, Volume):
             self._take(source)
             return
@@ -123,11 +132,6 @@ class MaskWidget(Panel):
         """Change settings as the controls do. Raises TypeError for an unknown one."""
         self._change(**changes)
         self._show_settings()
-
-    def show_message(self, text: str, tone: Tone = "good") -> None:
-        """Show a line in place of the last one; remember whether there is one."""
-        self._has_message = bool(text)
-        super().show_message(text, tone)
 
     def undo(self) -> None:
         """Go back to the settings before the last change."""
@@ -173,7 +177,7 @@ class MaskWidget(Panel):
 
         def read() -> masks.CombinedMask:
             volume, other = self._map(), io.read_volume(str(path).strip())
-            require_same_grid(volume, other)
+            require_grid_of(other, volume)
             data = masks.validate_mask(other, volume.box, volume.pixel_size_A).data
             return masks.CombinedMask(word, data, Path(path).name)
 
@@ -189,7 +193,6 @@ class MaskWidget(Panel):
 
     def _build(self) -> None:
         self._controls: dict[str, w.Widget] = {}
-        self.histogram = Histogram().add_class("lrw-mask-histogram")
         self._at_cross = w.Checkbox(description="keep the part at the crosshair", **TICK).add_class("lrw-mask-at")
         self._at_cross.observe(self.catch_errors(self._at_changed), "value")
         self.facts = w.HTML().add_class("lrw-mask-facts")
@@ -203,12 +206,9 @@ class MaskWidget(Panel):
 
     def _build_level(self) -> list[w.Widget]:
         """Make the controls of threshold and region."""
-        threshold = self._control("threshold", w.FloatSlider(description="threshold", readout_format=".3g", **SLIDER))
-        w.jslink((threshold, "value"), (self.histogram, "value"))
         region = w.Dropdown(description="region", options=REGIONS, style=STYLE, layout=WIDE)
         return [
-            self.histogram,
-            threshold,
+            self._control("threshold", NumberControl(description="threshold", **SLIDER)),
             self._tick("found", "auto"),
             self._slider("lowpass_A"),
             self._control("region", region),
@@ -216,10 +216,9 @@ class MaskWidget(Panel):
 
     def _build_edges(self) -> list[w.Widget]:
         """Make the controls of edge and parts."""
-        number: dict[str, Any] = {"min": 0, "style": {"description_width": "auto"}}
-        number["layout"] = w.Layout(flex="1 1 120px", width="auto")
-        resolution = w.BoundedFloatText(description="target resolution, Å", max=200, step=0.5, **number)
-        parts = w.BoundedIntText(description=PARTS_LABEL, max=MAX_PARTS, **number)
+        layout = w.Layout(flex="0 0 auto", width="auto")
+        resolution = NumberControl(unit="Å", description=RESOLUTION_LABEL, layout=layout)
+        parts = NumberControl(whole=True, description=PARTS_LABEL, layout=layout)
         rule_tip = "soft edge of 5 × the target resolution"
         rule = self.button("mask-rule", "set edge to 5 × resolution", rule_tip, self._set_edge_by_rule)
         return [
@@ -248,7 +247,7 @@ class MaskWidget(Panel):
             button("mask-redo", "redo", "go forward again", self.redo),
             button("mask-clear", "clear", "remove all shapes, models and other masks", self._clear),
         ]
-        output = [self._path, button("mask-save", "save", "write the mask as MRC", lambda: self.save(self._path.value))]
+        output = [self._path, button("mask-save", "save", "write the mask as MRC", self._save_as_typed)]
         if self.session is not None:
             tip = "show the map of the present iteration"
             history.append(button("mask-refresh", "Show latest map", tip, self.load))
@@ -258,7 +257,7 @@ class MaskWidget(Panel):
 
     def _slider(self, field: str) -> w.Widget:
         label, low, high = SLIDERS[field]
-        slider = w.FloatSlider(min=low, description=label, max=high, step=SLIDER_STEP_A, **SLIDER)
+        slider = NumberControl(unit="Å", low=low, description=label, high=high, step=SLIDER_STEP_A, **SLIDER)
         return self._control(field, slider)
 
     def _tick(self, field: str, name: str = "") -> w.Widget:
@@ -267,31 +266,25 @@ class MaskWidget(Panel):
     def _control(self, field: str, widget: w.Widget, name: str = "") -> w.Widget:
         """Connect the control of a setting. Moving the threshold turns the automatic one off."""
 
-        def changed(change: Any) -> None:
-            if self._silent.is_active or (field == "threshold" and self._is_echo(change["new"])):
-                return
-            more = {"found": False} if field == "threshold" else {}
-            self._change(**{field: change["new"]}, **more)
-            if more:
+        def use(value: Any) -> None:
+            self._change(**{field: require_valid_setting(field, value)})
+            if field == "threshold":
                 with self._silent():
                     self._controls["found"].value = False
 
-        widget.add_class(f"lrw-mask-{name or field.removesuffix('_A')}")
-        widget.observe(self.catch_errors(changed), "value")
+        if isinstance(widget, NumberControl):
+            widget.on_hand(self, use)
+        else:
+            changed = self.catch_errors(lambda change: None if self._silent.is_active else use(change["new"]))
+            widget.observe(changed, "value")
         self._controls[field] = widget
-        return widget
-
-    def _is_echo(self, threshold: float) -> bool:
-        """Return whether the browser only rounds the automatic threshold to a step of its slider."""
-        known = self._small.threshold if self._small is not None else None
-        step: float = self._controls["threshold"].step
-        return self._settings.found and known is not None and abs(threshold - known) < 0.75 * step
+        return widget.add_class(f"lrw-mask-{name or field.removesuffix('_A')}")
 
     # --- what a person does
 
     def _change(self, **changes: Any) -> None:
         with self._lock:
-            settings = replace(self._settings, **changes)
+            settings = self._settings.change(changes, self._small.threshold if self._small else None)
             if settings == self._settings:
                 return
             self._settings = settings
@@ -308,6 +301,14 @@ class MaskWidget(Panel):
 
     def _add_typed_model(self) -> None:
         self.add_model(self._model.value, self._selection.value)
+
+    def _save_as_typed(self) -> None:
+        """Save the mask; in place of another file only if the button is pressed again."""
+        target = Path(self._path.value.strip())
+        if self._confirmed.may_replace([target] if target.is_file() else [], target):
+            self.save(target)
+        else:
+            self.show_message(replace_question([target], "save"), "bad")
 
     def _join_typed_mask(self) -> None:
         self.join(self._word.value, self._other.value)
@@ -352,9 +353,10 @@ class MaskWidget(Panel):
                 if field == "threshold" and settings.found:
                     continue
                 value = getattr(settings, field)
-                if isinstance(control, w.FloatSlider):
-                    set_slider_range(control, min(value, control.min), max(value, control.max))
-                control.value = value
+                if isinstance(control, NumberControl):
+                    control.show(value)
+                else:
+                    control.value = value
             self._at_cross.value = settings.at_A is not None
             if self.view.volume is not None:
                 self.view.slices.shapes = [self._to_view(shape) for shape in settings.drawn]
@@ -436,11 +438,10 @@ class MaskWidget(Panel):
 
         def write() -> None:
             self.view.slices.set_and_redraw(**shown)
-            with self._silent():
-                self._show_found(made.threshold)
+            self._show_found(made.threshold)
 
         self.publisher.publish("mask", write)
-        if self._has_message:  # after the mask, which would wait for the next round
+        if self.has_message:  # after the mask, which would wait for the next round
             self.show_message("")
 
     def _count(self, made: masks.MaskResult) -> None:
@@ -451,19 +452,14 @@ class MaskWidget(Panel):
         counts, (low, high) = histogram_counts(made.lowpassed)
 
         def write() -> None:
-            self.histogram.counts, self.histogram.range = counts, [low, high]
-            slider = self._controls["threshold"]
-            # Ends, step and value in one message: the browser answers each of them with what fits into the others.
-            with self._silent(), slider.hold_sync():
-                set_slider_range(slider, low, high)
-                slider.step = (high - low) / STEPS
-                self._show_found(made.threshold)
+            self._show_found(made.threshold, counts=counts, low=low, high=high, step=(high - low) / STEPS)
 
         self.publisher.publish("histogram", write)
 
-    def _show_found(self, threshold: float | None) -> None:
-        if self._settings.found and threshold is not None:
-            self._controls["threshold"].value = threshold
+    def _show_found(self, threshold: float | None, **traits: Any) -> None:
+        """Show the automatic threshold, or that which is set, and other traits of its control with it."""
+        found = threshold is not None and self._settings.found
+        self._controls["threshold"].show(threshold if found else self._settings.threshold, **traits)
 
     def _stepped(self, *_: object) -> None:
         """Show the first map; a session without half maps has none before its first step."""
@@ -496,3 +492,10 @@ class MaskWidget(Panel):
         if self._volume is None:
             raise InputError("there is no map yet")
         return self._volume
+
+
+def require_grid_of(mask: Volume, source: Volume | Session) -> None:
+    """Check that a mask has box and voxel size of a map, or of a session's maps. Raises InputError if not."""
+    volume = source if isinstance(source, Volume) else source.job.mask
+    if mismatch := grid_mismatch(mask, volume.box, volume.pixel_size_A, "mask", "the map's"):
+        raise InputError(mismatch)

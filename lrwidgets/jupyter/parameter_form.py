@@ -1,17 +1,19 @@
 """Draw a form of parameters with ipywidgets."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import ipywidgets as w
 
 from lrwidgets.gui.parameter_form import SLIDERS, FieldValue, ParameterFormModel, control_kind
 from lrwidgets.jupyter.base import Panel
+from lrwidgets.jupyter.number import NumberControl
 from lrwidgets.session.session import Session
 from lrwidgets.text.fields import ParameterField
 
-STYLE = {"description_width": "185px"}
-FIELD_LAYOUT = w.Layout(width="365px")
+STYLE = {"description_width": "205px"}
+FIELD_LAYOUT = w.Layout(width="385px")
 
 
 class ParameterForm:
@@ -23,15 +25,19 @@ class ParameterForm:
         for name, field in self.model.fields.items():
             control = make_control(field).add_class(f"lrw-{prefix}-{css_class(name)}")
             self.controls[name] = control
+            if isinstance(control, NumberControl):
+                control.on_hand(panel, partial(self.model.edit, name))
+                continue
             control.observe(panel.catch_errors(lambda change, name=name: self.model.edit(name, change["new"])), "value")
         self.model.start()
 
     def _show_field(self, name: str, shown: FieldValue) -> None:
         control = self.controls[name]
+        if isinstance(control, NumberControl):
+            control.show(shown.value)
+            return
         if isinstance(control, w.Text):
             control.placeholder = shown.placeholder
-        elif isinstance(control, w.FloatSlider):
-            control.min, control.max = min(control.min, shown.value), max(control.max, shown.value)
         control.value = shown.value
 
 
@@ -47,7 +53,10 @@ def make_control(field: ParameterField) -> w.Widget:
         return w.Checkbox(indent=False, **common)
     if kind == "slider":
         low, high, step = SLIDERS[field.name]
-        return w.FloatSlider(min=low, max=high, step=step, readout_format=".2f", **common)
+        return NumberControl(
+            unit=field.unit, description=field.title, tooltip=field.help, label_width=STYLE["description_width"],
+            layout=FIELD_LAYOUT, low=low, high=high, step=step,
+        )  # fmt: skip
     return w.Text(continuous_update=False, **common)
 
 

@@ -28,7 +28,7 @@ class PriorWidget(Panel):
         self.use.disabled = True
         self.figure.layout = w.Layout(flex="1 1 auto", min_width="0")
         more = [self.learned, self.use, self.warning, self.message]
-        controls = w.VBox([*self.form.controls.values(), *more], layout=w.Layout(flex="0 0 auto", max_width="375px"))
+        controls = w.VBox([*self.form.controls.values(), *more], layout=w.Layout(flex="0 0 auto", max_width="395px"))
         self.widget = w.HBox([controls, self.figure], layout=w.Layout(align_items="flex-start")).add_class("lrw-prior")
         self.model = PriorModel(session, self, self)
         self.model.start()

@@ -44,15 +44,14 @@ class RunWidget(Panel):
         self.bar.value, self.progress.value = state.share, state.progress
         self.bar.layout.display = "" if state.progress else "none"
         self.stop.disabled = self.pause.disabled = not state.busy
-        self.pause.value = state.paused
+        self.pause.value, self.pause.description = state.paused, "Resume" if state.paused else "Pause"
         self.stop.value = self.stop.value and state.busy
         pending = pending_text(state)
         self.pending.value = f"<i>{html.escape(pending)}</i>" if pending else ""
 
-    def show_history(self, text: str) -> None:
-        """Show the history, a line for each iteration."""
-        style = "line-height: 1.25; margin: 0; font-size: 11px; white-space: pre; overflow-x: auto"
-        self.history.value = f'<pre style="{style}">{html.escape(text)}</pre>' if text else ""
+    def show_history(self, table: str) -> None:
+        """Show the history, an HTML table with a row for each iteration."""
+        self.history.value = f'<div style="overflow-x: auto; font-size: 12px">{table}</div>' if table else ""
 
     def show_tree(self, rows: Sequence[TreeRow], selected: str | None) -> None:
         """List the steps and select one of them."""
@@ -108,8 +107,8 @@ class RunWidget(Panel):
 
     def _advice_row(self, i: int, row: AdviceRow) -> w.Widget:
         finding, model = row.finding, self.model
-        remedy = f"<br><b>{html.escape(finding.remedy)}</b>" if finding.remedy else ""
-        text = w.HTML(f"{html.escape(finding.finding)}{remedy}", layout=w.Layout(flex="1 1 auto"))
+        remedy = f"<br><b>{html.escape(row.remedy)}</b>" if row.remedy else ""
+        text = w.HTML(f"{html.escape(row.words)}{remedy}", layout=w.Layout(flex="1 1 auto"))
         buttons = []
         if finding.has_fix:
             apply = partial(model.apply, finding)

@@ -783,7 +783,7 @@ class View {
     const pane = this.panes[i], step = event.shiftKey ? 10 : 1;
     const along = { ArrowLeft: [pane.h, -1], ArrowRight: [pane.h, 1], ArrowDown: [pane.v, -1], ArrowUp: [pane.v, 1],
       PageUp: [pane.across, 1], PageDown: [pane.across, -1] }[event.key];
-    if (along) this.nudge(along[0], along[1] * step);
+    if (along) this.nudge(along[0], along[1] * step, along[0] === pane.across);
     else if (event.key === "+" || event.key === "=") { this.zoom = Math.min(this.zoom * 1.25, 40); this.hold(); this.draw(); }
     else if (event.key === "-") { this.zoom = Math.max(this.zoom / 1.25, 1); this.hold(); this.draw(); }
     else if (event.key === "0") this.whole();
@@ -795,9 +795,9 @@ class View {
     event.stopPropagation();
   }
 
-  /** With the point's tool, the arrows move the point. */
-  nudge(axis, step) {
-    const moving = this.get("tool") === "point" && this.get("point").length === 3 && !this.get("point_fixed");
+  /** With the point's tool, the arrows move the point in its plane; the page keys always scroll. */
+  nudge(axis, step, scrolls) {
+    const moving = !scrolls && this.get("tool") === "point" && this.get("point").length === 3 && !this.get("point_fixed");
     const place = [...this.get(moving ? "point" : "position")];
     place[axis] = clamp(place[axis] + step, 0, this.box - 1);
     this.send(moving ? { point: place, position: place.map(Math.round) } : { position: place });

@@ -11,6 +11,7 @@ from lrcore.records import Volume
 from lrwidgets import plots
 from lrwidgets.gui.inspect_model import UNCERTAINTY_TIP, InspectModel, LocalResolutionMap
 from lrwidgets.gui.motion_surface import MotionSurfaces
+from lrwidgets.gui.run_model import name_steps
 from lrwidgets.napari_panel.figure_box import FigureBox
 from lrwidgets.napari_panel.layers import LayerData, local_resolution_layer, map_layer, motion_surface_layers
 from lrwidgets.napari_panel.section import Section
@@ -58,8 +59,9 @@ class InspectSection(Section):
         """Show two steps side by side, until a figure is chosen or there is another step."""
         with QSignalBlocker(self.figure_choice):
             self.figure_choice.setCurrentIndex(-1)
-        self.figure.show_figure(lambda: plots.compare(found))
-        self.show_message(found.summary_line)
+        named = name_steps(found, self.session)
+        self.figure.show_figure(lambda: plots.compare(named))
+        self.show_message(named.summary_line)
 
     def load_maps(self) -> None:
         """Show the map at the start and the present one as two layers."""

@@ -6,16 +6,15 @@ from typing import Any
 
 from napari.utils import progress
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QFont
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QPlainTextEdit,
     QProgressBar,
     QPushButton,
+    QTextBrowser,
     QVBoxLayout,
     QWidget,
 )
@@ -68,9 +67,9 @@ class RunSection(Section):
         self.pending.setVisible(bool(state.pending_changes))
         self._show_activity(state)
 
-    def show_history(self, text: str) -> None:
-        """Show the history, a line for each iteration."""
-        self.history.setPlainText(text)
+    def show_history(self, table: str) -> None:
+        """Show the history, an HTML table with a row for each iteration."""
+        self.history.setHtml(table)
 
     def show_tree(self, rows: Sequence[TreeRow], selected: str | None) -> None:
         """List the steps and select one of them."""
@@ -142,11 +141,9 @@ class RunSection(Section):
         self.pending = self.label()
 
     def _build_steps(self) -> None:
-        self.history = QPlainTextEdit()
-        self.history.setReadOnly(True)
-        self.history.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        font = QFont("monospace")
-        font.setStyleHint(QFont.StyleHint.Monospace)
+        self.history = QTextBrowser()
+        self.history.setLineWrapMode(QTextBrowser.LineWrapMode.NoWrap)
+        font = self.history.font()
         font.setPointSize(8)
         self.history.setFont(font)
         self.history.setFixedHeight(110)
@@ -168,7 +165,7 @@ class RunSection(Section):
         box, finding, model = QWidget(), row.finding, self.model
         line = QHBoxLayout(box)
         line.setContentsMargins(0, 0, 0, 0)
-        text = QLabel(f"{finding.finding}\n{finding.remedy}".strip())
+        text = QLabel(f"{row.words}\n{row.remedy}".strip())
         text.setWordWrap(True)
         line.addWidget(text, 1)
         if finding.has_fix:

@@ -25,8 +25,8 @@ class Section(QWidget, PanelBase):
         self.rows.setContentsMargins(6, 6, 6, 6)
         self.rows.setSpacing(6)
 
-    def show_message(self, text: str, tone: Tone = "good") -> None:
-        """Show a line in place of the last one; an empty text clears it. On any thread."""
+    def write_message(self, text: str, tone: Tone) -> None:
+        """Write the message line; an empty text clears it. On any thread."""
 
         def write() -> None:
             self.message.setStyleSheet(f"color: {COLOURS[tone]}" if COLOURS[tone] else "")
@@ -39,7 +39,7 @@ class Section(QWidget, PanelBase):
         button = QPushButton(text)
         button.setObjectName(f"lrw-{name}")
         button.setToolTip(tip)
-        button.clicked.connect(self.catch_errors(lambda *_: act()))
+        button.clicked.connect(self.on_press(act))
         return button
 
     def row(self, *widgets: QWidget) -> QHBoxLayout:

@@ -88,7 +88,7 @@ def compare(comparison: Comparison) -> Figure:
     grid = figure.add_gridspec(2, 2, width_ratios=(2.0, 1.0), height_ratios=(2.3, 1.0))
     left, right, bottom = (figure.add_subfigure(part) for part in (grid[0, 0], grid[0, 1], grid[1, :]))
     maps = {
-        f"{which}: {name[:9]}": comparison.maps["map"][row]
+        f"{which}: {name.partition(' of the ')[0]}": comparison.maps["map"][row]
         for row, (which, name) in enumerate(_step_labels(comparison))
     }
     draw_slices(left, maps, comparison.maps["mask"])

@@ -1,5 +1,6 @@
 """Run a session's work on its worker thread: starts, iterations and previews, one chunk of particles at a time."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -205,7 +206,7 @@ class RunLoop(StoredSteps):
         else:
             first, last = (select_step_particles(step, rows) for step in self._current_steps(job))
         step = yield from self._run_to_step(self._engine.run_iteration(job, first, last, self._get_backend()))
-        self._publish(preview=step, message=f"previewed {len(rows)} particles")
+        self._publish(preview=step, preview_job=job, message=f"previewed {len(rows)} particles")
 
     def _run_to_step(self, events: Events) -> Generator[None, None, Step]:
         """Report progress until the step comes, and return it."""
@@ -303,7 +304,27 @@ class RunLoop(StoredSteps):
             "stage": "",
             "done": 0,
             "total": 0,
+            "resolutions_A": self._resolutions_A(node, history),
         }
+
+    def _resolutions_A(self, node: StepNode | None, history: tuple[IterationSummary, ...]) -> dict[str, float]:
+        """Return the resolution of every step of the tree: those known, and those of histories not read yet.
+
+        history: up to `node`. A step whose history cannot be read has none.
+        """
+        store, known = self._store, dict(self._state.resolutions_A)
+        for leaf in reversed(store.tree() if store else ()):
+            if store is None or leaf.id in known:
+                continue
+            with contextlib.suppress(InputError):
+                summaries = history if node and leaf.id == node.id else store.history(leaf.id)
+                by_iteration = {one.iteration: one.resolution_corrected_A for one in summaries}
+                known |= {
+                    one.id: by_iteration[one.iteration]
+                    for one in store.path_to(leaf.id)
+                    if one.iteration in by_iteration
+                }
+        return known
 
     def _publish(self, **changes: Any) -> None:
         """Replace the state by one with these changes, and emit it."""

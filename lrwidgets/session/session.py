@@ -107,6 +107,7 @@ class Session(RunLoop):
         self._rewinding_to = []
         self._chunk_began = 0.0
         self._steps = None
+        self._state = RunState()
         self._state = RunState(**self._position(store.head if store else None))
         if self.run_path is not None and not (isinstance(store, Store) and store.read_only):
             _OPEN_SESSIONS[self.run_path.absolute()] = self
@@ -268,9 +269,10 @@ class Session(RunLoop):
         return html_table("Session", rows)
 
     def summary(self) -> str:
-        """Return the number of particles, the iteration and the resolution in one line."""
+        """Return the number of particles, and the last iteration that is done with its resolution, in one line."""
         state = self._state
-        text = f"{len(self._job.particles):,} particles, iteration {state.iteration}"
+        done = state.summaries[-1].iteration if state.summaries else 0
+        text = f"{len(self._job.particles):,} particles, iteration {done}"
         return text + (f", {state.summaries[-1].resolution_corrected_A:.2f} Å" if state.summaries else "")
 
     @property

@@ -1,9 +1,11 @@
 """Define the snapshots of a session: frozen, so that they may pass from thread to thread."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lrcore.records import IterationSummary, Step
+from lrcore.refinement.job import Job
 from lrcore.results.store import StepNode
 
 Phase = Literal["idle", "running", "pausing", "paused", "stopping"]
@@ -25,6 +27,8 @@ class RunState:
     message : the last event, for display
     error : why the last work failed; empty if it did not
     preview : step of the last preview, on a subset; not in the tree
+    preview_job : job of the preview, with its subset of the particles
+    resolutions_A : id of each step of the tree → its resolution in Å, corrected for the mask
     """
 
     phase: Phase = "idle"
@@ -39,3 +43,5 @@ class RunState:
     message: str = ""
     error: str = ""
     preview: Step | None = None
+    preview_job: Job | None = None
+    resolutions_A: Mapping[str, float] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from lrcore.refinement.parameters import RefineSpec, spec_differences
 from lrcore.results.store import StepNode
 from lrwidgets.session.state import RunState
 from lrwidgets.text.fields import format_value, parameter_field
+from lrwidgets.text.interface_terms import in_interface_terms
 
 PHASE_TEXT = {
     "idle": "ready",
@@ -29,12 +30,14 @@ class TreeRow:
     depth : depth of its branch, 0 for the first
     label : one line of text
     is_present : True for the present step
+    name : what the step is called in a sentence, see `step_names`
     """
 
     node: str
     depth: int
     label: str
     is_present: bool
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class ViewState:
     progress : stage and remaining time as text
     busy, paused : which buttons are enabled
     history : one summary per iteration
-    tree : all steps, each branch below its parent
+    tree : all steps, each branch below the one that it starts from
     pending_changes : differences of the spec from that of the present step, or empty
     """
 
@@ -78,8 +81,8 @@ def make_view_state(spec: RefineSpec, state: RunState) -> ViewState:
     if state.phase == "idle" and state.message:
         status = f"{status}: {state.message}"
     return ViewState(
-        status=status,
-        failure=state.error,
+        status=in_interface_terms(status),
+        failure=in_interface_terms(state.error),
         share=state.done / state.total if state.total else 0.0,
         progress=_progress(state),
         busy=state.phase != "idle",
@@ -122,43 +125,60 @@ def _progress(state: RunState) -> str:
     return f"{stage}: {state.done:,} of {state.total:,} particles{remaining}"
 
 
+def step_names(state: RunState) -> dict[str, str]:
+    """Return the id of each step → its name in a sentence.
+
+    "iteration 2" in a run without branches; else "iteration 2 (trunk)", or "iteration 2 of the branch with Shift prior
+    SD, Å 3 → 0.97".
+    """
+    return {row.node: row.name for row in _tree(state)}
+
+
 def _tree(state: RunState) -> tuple[TreeRow, ...]:
-    """Return the rows depth first, each step below its parent: first the side branches, then its own branch."""
+    """Return the rows of the tree: the trunk, then its branches, each below the whole of the one it starts from."""
     nodes = {node.id: node for node in state.tree}
     children: dict[str | None, list[StepNode]] = {}
     for node in state.tree:
         children.setdefault(node.parent, []).append(node)
-    known = {summary.iteration: summary.resolution_corrected_A for summary in state.summaries}
-    path = _path(state, nodes)
+    is_branched = any(len(below) > 1 for below in children.values())
     rows: list[TreeRow] = []
     waiting = [(node, 0) for node in reversed(children.get(None, []))]
     while waiting:
-        node, depth = waiting.pop()
-        resolution = known.get(node.iteration) if node.id in path else None
-        label = _label(node, nodes.get(node.parent or ""), resolution)
-        rows.append(TreeRow(node.id, depth, label, node.id == state.node))
-        below = children.get(node.id, [])
-        waiting += [(continuation, depth) for continuation in below[:1]]
-        waiting += [(branch, depth + 1) for branch in reversed(below[1:])]
+        first, depth = waiting.pop()
+        chain = [first]
+        while below := children.get(chain[-1].id):
+            chain.append(below[0])
+        parent = nodes.get(first.parent or "")
+        suffix = "" if not is_branched else f" {_branch_name(first, parent)}" if parent and depth else " (trunk)"
+        for node in chain:
+            origin = f"from {_iteration_name(parent)}" if parent and depth and node is first else ""
+            label = _label(node, nodes.get(node.parent or ""), state.resolutions_A.get(node.id), origin)
+            rows.append(TreeRow(node.id, depth, label, node.id == state.node, _iteration_name(node) + suffix))
+        waiting += [(other, depth + 1) for node in chain for other in reversed(children.get(node.id, [])[1:])]
     return tuple(rows)
 
 
-def _label(node: StepNode, parent: StepNode | None, resolution_A: float | None) -> str:
-    """Return iteration, resolution if it is known, and the differences from the parent."""
-    label = f"iteration {node.iteration}" if node.iteration else "start"
+def _label(node: StepNode, parent: StepNode | None, resolution_A: float | None, origin: str) -> str:
+    """Return iteration, resolution if it is known, where its branch starts, and the differences from the parent."""
+    label = _iteration_name(node)
     if resolution_A is not None:
         label += f", {resolution_A:.2f} Å"
-    differs = [describe_differences(parent.spec, node.spec)] if parent and parent.spec != node.spec else []
-    if parent and parent.mask != node.mask:
-        differs.append("another mask")
-    return f"{label}  [{'; '.join(differs)}]" if differs else label
+    notes = [note for note in (origin, _changes(node, parent)) if note]
+    return f"{label}  [{'; '.join(notes)}]" if notes else label
 
 
-def _path(state: RunState, nodes: dict[str, StepNode]) -> set[str]:
-    """Return the ids of the present step and its ancestors."""
-    path: set[str] = set()
-    at = state.node
-    while at is not None:
-        path.add(at)
-        at = nodes[at].parent
-    return path
+def _changes(node: StepNode, parent: StepNode | None) -> str:
+    """Return the differences of a step's spec and mask from those of its parent; empty for none."""
+    if parent is None:
+        return ""
+    other_mask = "another mask" if parent.mask != node.mask else ""
+    return "; ".join(part for part in (describe_differences(parent.spec, node.spec), other_mask) if part)
+
+
+def _branch_name(first: StepNode, parent: StepNode) -> str:
+    changes = _changes(first, parent)
+    return f"of the branch with {changes}" if changes else f"of the branch from {_iteration_name(parent)}"
+
+
+def _iteration_name(node: StepNode) -> str:
+    return f"iteration {node.iteration}" if node.iteration else "start"

@@ -1,5 +1,6 @@
 """Describe the parameters of RefineSpec as form fields, which each interface draws in its own way."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
+from lrcore.errors import InputError
 from lrcore.refinement.parameters import RefineSpec
 
 Kind = Literal["number", "count", "switch", "choice", "text"]
@@ -78,6 +80,33 @@ def format_value(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+UNIT_NAMES = {"Å": ("Å", "\N{ANGSTROM SIGN}", "A"), "°": ("°", "degrees", "degree", "deg")}
+"""Symbol of a unit → how it is typed."""
+
+
+def without_unit(text: str, unit: str) -> str:
+    """Return a typed text without its unit: "12 Å" → "12". unit: as a symbol; empty for none."""
+    text = text.strip()
+    for name in UNIT_NAMES.get(unit, (unit,)):
+        if name and text.endswith(name):
+            return text.removesuffix(name).rstrip()
+    return text
+
+
+def parse_number(text: str, label: str, unit: str = "", whole: bool = False) -> float:
+    """Return a number as it is typed, with or without its unit. Raises InputError for another text.
+
+    label: of the field, for the message. whole: only whole numbers are read.
+    """
+    try:
+        number = float(without_unit(text, unit))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (whole and number != int(number)):
+        raise InputError(f"{label}: {text.strip() or 'nothing'} typed: type a {'whole ' if whole else ''}number")
+    return int(number) if whole else number
 
 
 def describe_settings(values: Mapping[str, Any]) -> str:

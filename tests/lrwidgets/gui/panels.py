@@ -14,7 +14,7 @@ class FakePanel(PanelBase):
         self.tone: Tone = "good"
         self.start_threads(Publisher(self.show_error))
 
-    def show_message(self, text: str, tone: Tone = "good") -> None:
+    def write_message(self, text: str, tone: Tone) -> None:
         self.text, self.tone = text, tone
 
 

@@ -170,11 +170,43 @@ def test_a_run_is_driven_and_shown(panel: FakePanel, session: Session) -> None:
     rows, selected = view.last("show_tree")
     assert [row.is_present for row in rows] == [False, False, True]
     assert selected == session.state.node
-    assert view.last("show_history")[0].count("\n") == 4
+    assert view.last("show_history")[0].count("<tr") == 2 + 3
     with pytest.raises(InputError, match="whole number"):
         run.run("two")
     with pytest.raises(InputError, match="no step is selected"):
         run.rewind()
+
+
+def test_a_run_with_nothing_to_do_says_why_and_goes_on_after_a_change(panel: FakePanel, session: Session) -> None:
+    view = FakeView()
+    run = RunModel(session, panel, view)
+    run.start()
+    session.run(wait=True)
+    steps = len(session.state.tree)
+    run.run("")
+    wait_until(lambda: session.state.message.startswith("nothing to run"))
+    settle(panel, session)
+    (state,) = view.last("show_state")
+    assert "nothing to run: converged" in state.status
+    assert "Extra final passes" in state.status, "as the form calls it"
+    session.edit(rotation_prior_sd_deg=2.0)
+    run.run("")
+    wait_until(lambda: len(session.state.tree) > steps and session.state.phase == "idle")
+    session.branch(session.state.tree[1].id, rotation_prior_sd_deg=3.0, wait=True)
+    steps = len(session.state.tree)
+    run.run("")
+    wait_until(lambda: len(session.state.tree) > steps and session.state.phase == "idle")
+
+
+def test_an_old_error_is_gone_with_the_next_press(panel: FakePanel, session: Session) -> None:
+    press = {name: panel.on_press(act) for name, act in {"bad": lambda: 1 / 0, "good": lambda: None}.items()}
+    press["bad"]()
+    assert panel.has_error
+    press["good"]()
+    assert (panel.text, panel.has_error) == ("", False)
+    panel.show_message("wrote a.mrc")
+    press["good"]()
+    assert panel.text == "wrote a.mrc", "what is no error stays"
 
 
 def test_the_selected_step_is_compared_and_rewound_to(panel: FakePanel, session: Session) -> None:
@@ -187,7 +219,8 @@ def test_the_selected_step_is_compared_and_rewound_to(panel: FakePanel, session:
     run.compare()
     settle(panel, session)
     assert results[0].names == (start, session.state.node)
-    assert panel.text == results[0].summary_line
+    assert results[0].names[0][:9] not in panel.text, "a step has a name, not an id"
+    assert "iteration 2" in panel.text
     run.rewind()
     settle(panel, session)
     assert session.state.node == start
@@ -317,6 +350,24 @@ def test_a_step_is_exported(panel: FakePanel, tmp_path: Path) -> None:
         }  # fmt: skip
 
 
+def test_files_in_the_way_are_replaced_only_on_a_second_press(panel: FakePanel, tmp_path: Path) -> None:
+    files, out = make_files(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "particles.star").write_text("work of a week")
+    with Session.load(files.star, files.mask, files.halves, engine=FakeEngine()) as session:
+        session.run(1, wait=True)
+        model = ExportModel(session, panel)
+        for chosen in (["star"], ["star", "fsc_xml"]):
+            model.export(str(out), chosen)
+            assert panel.flush()
+            assert "particles.star exists: press Export again to replace" in panel.text
+            assert (out / "particles.star").read_text() == "work of a week"
+        model.export(str(out), ["star", "fsc_xml"])
+        assert panel.flush()
+        assert panel.text.startswith("wrote")
+        assert (out / "particles.star").read_text() != "work of a week"
+
+
 # --- fulcrum
 
 
@@ -328,6 +379,10 @@ def test_a_point_is_written_and_read_in_every_frame(unit: str, place: tuple[floa
     text = fulcrum_model.format_point(volume, point, unit)
     assert fulcrum_model.parse_fulcrum(volume, text) == text
     assert fulcrum_model.parse_fulcrum(volume, "2.5, -5, 0 centre") == "17.5, 10.0, 15.0 A"
+    assert fulcrum_model.parse_fulcrum(volume, "96, 96, 140 Å") == "96, 96, 140 A", "as all labels write it"
+    for description, _ in fulcrum_model.UNITS[:3]:
+        typed = fulcrum_model.format_point(volume, point, unit, description)
+        assert fulcrum_model.parse_fulcrum(volume, typed)
     with pytest.raises(InputError, match="write mask, box, estimate"):
         fulcrum_model.parse_fulcrum(volume, "1, 2 px")
     assert len(fulcrum_model.readout_lines(volume, point)) == 4

@@ -15,7 +15,7 @@ from lrcore.records import Volume
 from lrwidgets.jupyter.fulcrum import FulcrumWidget
 from lrwidgets.session.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job
-from tests.lrwidgets.jupyter.widgets import of_class, opened
+from tests.lrwidgets.jupyter.widgets import by_hand, of_class, opened
 
 ORIGIN = (10.0, -4.0, 2.5)
 HALF = BOX // 2 * PIXEL
@@ -190,7 +190,7 @@ def test_every_step_tells_of_the_hinge_once_for_all_widgets(
 def test_what_a_turn_means(widget: FulcrumWidget, session: Session) -> None:
     """Against every voxel of the mask, turned: none moves further than is said, about an axis across it just as far."""
     click(widget, "box")
-    widget._angle.value = 12.0
+    by_hand(widget._angle, 12.0)
     assert widget.flush()
     inside = (np.argwhere(session.mask.data > 0)[:, ::-1] - BOX // 2) * PIXEL
     far = inside[np.linalg.norm(inside, axis=1).argmax()]

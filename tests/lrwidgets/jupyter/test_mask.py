@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from lrcore import io, masks
+from lrcore.errors import InputError
 from lrcore.records import HalfMaps, Volume
 from lrwidgets.gui.mask_settings import MaskSettings
-from lrwidgets.jupyter.histogram import Histogram
 from lrwidgets.jupyter.mask import MaskWidget
+from lrwidgets.jupyter.number import NumberControl
 from lrwidgets.session.session import Session
 from tests.fakes import BOX, PIXEL, FakeEngine, make_job, make_mask
 from tests.lrwidgets.jupyter.browser import render
-from tests.lrwidgets.jupyter.widgets import of_class
+from tests.lrwidgets.jupyter.widgets import by_hand, of_class
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the soft edge is")
 N, APIX = 40, 2.0
@@ -82,7 +83,7 @@ def shown(widget: MaskWidget) -> np.ndarray:
 def move(widget: MaskWidget, **values: Any) -> None:
     """As the browser does: a control gets a value."""
     for name, value in values.items():
-        widget._controls[name].value = value
+        by_hand(widget._controls[name], value)
     assert widget.flush()
 
 
@@ -106,7 +107,7 @@ def test_it_shows_what_it_makes(make: Make) -> None:
     assert np.abs(shown(widget) - expected.mask).max() <= 0.5 / 255 + 1e-6
     assert widget._controls["threshold"].value == pytest.approx(expected.threshold)
     assert "✓ values lie between 0 and 1" in widget.facts.value
-    assert sum(widget.histogram.counts) == pytest.approx(N**3, rel=0.05)
+    assert sum(widget._controls["threshold"].counts) == pytest.approx(N**3, rel=0.05)
     assert message(widget) == ""
 
 
@@ -146,17 +147,17 @@ def test_a_control_makes_room_for_what_is_set(make: Make) -> None:
 def test_the_histogram_follows_the_low_pass_and_nothing_else(make: Make) -> None:
     widget = make(body())
     counts: list[list[int]] = []
-    widget.histogram.observe(lambda change: counts.append(change["new"]), "counts")
+    threshold = widget._controls["threshold"]
+    threshold.observe(lambda change: counts.append(change["new"]), "counts")
     for value in (4.0, 6.0, 8.0):
         move(widget, soft_A=value)
     assert counts == []
     for value in (9.0, 8.0, 7.0, 6.0):  # faster than they can be shown
-        widget._controls["lowpass_A"].value = value
+        by_hand(widget._controls["lowpass_A"], value)
     assert widget.flush()
-    low, high = widget.histogram.range
+    low, high = threshold.low, threshold.high
     filtered = masks.lowpass(body().data, APIX, 6.0)
     assert high == pytest.approx(filtered.max())
-    assert (widget._controls["threshold"].min, widget._controls["threshold"].max) == (low, high)
     assert counts[-1] == np.histogram(filtered, len(counts[-1]), (low, high))[0].tolist()
 
 
@@ -179,7 +180,7 @@ def test_two_hundred_moves_leave_the_last_one_and_nothing_behind(make: Make, mon
     slowest = 0.0
     for threshold in np.linspace(0.1, 0.6, 200):
         began = time.perf_counter()
-        widget._controls["threshold"].value = float(threshold)
+        by_hand(widget._controls["threshold"], float(threshold))
         slowest = max(slowest, time.perf_counter() - began)
         time.sleep(0.002)
     assert widget.flush()
@@ -205,7 +206,7 @@ def test_the_overlay_follows_a_slider_within_150_ms_in_a_box_of_256(make: Make) 
     for threshold in np.linspace(0.3, 0.5, 6):
         seen.clear()
         began = time.perf_counter()
-        widget._controls["threshold"].value = float(threshold)
+        by_hand(widget._controls["threshold"], float(threshold))
         while not seen:
             time.sleep(0.001)
         took.append(seen[0] - began)
@@ -214,12 +215,46 @@ def test_the_overlay_follows_a_slider_within_150_ms_in_a_box_of_256(make: Make) 
     assert min(took) < 0.15, took
 
 
-def test_what_the_browser_rounds_is_no_move_of_the_threshold(make: Make) -> None:
+def test_nothing_changes_without_a_hand(make: Make) -> None:
+    """A browser returns what it shows, rounded to steps or cut off at ends that have changed meanwhile."""
+    widget = make(body(), resolution_A=6.0)
+    before, mask = widget.settings, widget.mask.data
+    for name, control in widget._controls.items():
+        if isinstance(control.value, float):
+            control.set_state({"value": control.value - 0.4})
+            control.set_state({"value": control.low if hasattr(control, "low") else control.min})
+        assert widget.flush()
+        assert widget.settings == before, name
+    assert np.array_equal(widget.mask.data, mask)
+
+
+def test_the_threshold_stays_when_the_automatic_one_is_turned_off(make: Make) -> None:
     widget = make(body())
-    slider = widget._controls["threshold"]
-    slider.value += 0.4 * slider.step
-    assert widget.flush()
-    assert widget.settings.found
+    mask = widget.mask.data
+    move(widget, found=False)
+    assert not widget.settings.found
+    assert np.array_equal(widget.mask.data, mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("soft_A", "-4", "soft edge, Å: -4 typed: type 0 or more"),
+        ("resolution_A", "-3", "type 0 or more"),
+        ("components", "1.5", "type a whole number"),
+        ("lowpass_A", "far", "type a number"),
+        ("threshold", "", "type a number"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_and_nothing_changes(name: str, text: str, words: str, make: Make) -> None:
+    widget = make(body())
+    before, shown = widget.settings, widget._controls[name].value
+    move(widget, **{name: text})
+    assert words in message(widget)
+    assert widget.settings == before
+    assert widget._controls[name].value == shown
+    move(widget, soft_A="9 Å")
+    assert (widget.settings.soft_A, message(widget)) == (9.0, "")
 
 
 def test_undo_and_redo(make: Make) -> None:
@@ -323,7 +358,6 @@ def test_other_masks_are_coarse_where_the_map_is(make: Make, monkeypatch: pytest
 )
 def test_what_goes_wrong_is_a_sentence_and_the_widget_goes_on(act: Callable, words: str, make: Make) -> None:
     widget = make(body())
-    widget._controls["threshold"].max = 100.0
     widget._other.value = "none.mrc"
     widget._model.value = "none.pdb"
     act(widget)
@@ -349,6 +383,32 @@ def test_it_is_saved(make: Make, tmp_path: Path) -> None:
     saved = io.read_volume(tmp_path / "mask.mrc")
     assert np.array_equal(saved.data, widget.mask.data)
     assert saved.header_origin_A == pytest.approx(widget.mask.header_origin_A)
+
+
+def test_a_mask_in_the_way_is_replaced_only_on_a_second_press(make: Make, tmp_path: Path) -> None:
+    widget, path = make(body()), tmp_path / "mask.mrc"
+    path.write_bytes(b"work of a week")
+    widget._path.value = str(path)
+    click(widget, "save")
+    assert "mask.mrc exists: press save again" in message(widget)
+    assert path.read_bytes() == b"work of a week"
+    widget._path.value = str(tmp_path / "other.mrc")
+    click(widget, "save")
+    assert "wrote" in message(widget)
+    widget._path.value = str(path)
+    click(widget, "save")
+    assert "press save again" in message(widget), "the question before was about another press"
+    click(widget, "save")
+    assert "wrote" in message(widget)
+    assert np.array_equal(io.read_volume(path).data, widget.mask.data)
+
+
+def test_a_mask_on_another_grid_is_refused(make: Make, session: Session) -> None:
+    other = Volume(np.zeros((N // 2,) * 3, np.float32), APIX)
+    with pytest.raises(InputError, match="the mask is 20³ but the map's box is 40"):
+        MaskWidget(body(), mask=other)
+    with pytest.raises(InputError, match="mask"):
+        MaskWidget(session, mask=other)
 
 
 def test_of_a_session_its_own_mask_is_shown_until_another_is_made(make: Make, session: Session) -> None:
@@ -401,18 +461,21 @@ def test_a_session_without_a_map_has_one_from_its_first_step_on(make: Make) -> N
 
 
 def test_a_threshold_is_dragged_on_the_histogram(page: Any) -> None:
-    histogram = Histogram(counts=[900, 90, 9, 0, 3, 1], range=[-1.0, 5.0], value=0.0)
-    render(page, histogram)
+    counts = [900, 90, 9, 0, 3, 1]
+    render(page, NumberControl(0.0, description="threshold", low=-1.0, high=5.0, step=0.5, counts=counts))
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => model.saved") == [], "nothing is sent without a hand"
     box = page.locator(".lrw-histogram").bounding_box()
     x = [box["x"] + share * box["width"] for share in (0.25, 0.5)]
+    sent = "() => Number(model.get('hand').text)"
     page.mouse.move(x[0], box["y"] + 20)
     page.mouse.down()
-    assert page.evaluate("() => model.get('value')") == pytest.approx(0.5, abs=0.02)
+    assert page.evaluate(sent) == pytest.approx(0.5, abs=0.02)
     page.mouse.move(x[1], box["y"] + 20, steps=3)
     page.mouse.up()
     page.mouse.move(x[0], box["y"] + 20)
-    assert page.evaluate("() => model.get('value')") == pytest.approx(2.0, abs=0.02)
-    assert page.evaluate("() => model.saved.at(-1).names") == ["value"]
+    assert page.evaluate(sent) == pytest.approx(2.0, abs=0.02)
+    assert page.evaluate("() => model.saved.at(-1).names") == ["hand"]
     assert "threshold 2.0" in page.locator(".lrw-histogram").get_attribute("aria-label")
     inks = """([x, y]) => {
         const canvas = document.querySelector(".lrw-histogram");
@@ -423,6 +486,20 @@ def test_a_threshold_is_dragged_on_the_histogram(page: Any) -> None:
     assert page.evaluate("() => { end(); return model.listeners(); }") == 0
 
 
+def test_a_number_is_typed_or_moved_and_shows_what_the_kernel_answers(page: Any) -> None:
+    render(page, NumberControl(0.3, description="soft edge, Å", low=0.0, high=80.0, step=0.5))
+    box, slider = page.locator(".lrw-number-box"), page.locator(".lrw-number-range")
+    assert (box.input_value(), page.evaluate("() => model.saved")) == ("0.3", [])
+    box.fill("-4")
+    box.press("Enter")
+    assert page.evaluate("() => model.get('hand').text") == "-4"
+    page.evaluate("() => model.set('seq', 1)")
+    assert box.input_value() == "0.3", "the kernel has refused it"
+    slider.focus()
+    slider.press("ArrowRight")
+    assert page.evaluate("() => Number(model.get('hand').text)") == pytest.approx(1.0)
+
+
 def test_closing_ends_the_threads_and_lets_go_of_the_session(session: Session) -> None:
     before = {thread.name for thread in threading.enumerate()}
     widget = MaskWidget(session)
@@ -431,4 +508,4 @@ def test_closing_ends_the_threads_and_lets_go_of_the_session(session: Session) -
     widget.close()
     assert len(session.step_done) == 0
     assert {thread.name for thread in threading.enumerate()} <= before
-    widget._controls["threshold"].value = 0.01  # a late message finds nobody
+    by_hand(widget._controls["threshold"], 0.01)  # a late message finds nobody

@@ -18,7 +18,7 @@ from lrwidgets.gui.prior_model import PRIOR_FIELDS
 from lrwidgets.jupyter import PriorWidget
 from lrwidgets.session.session import Session
 from lrwidgets.session.step_analysis import MotionWidths, changes_from_search_centres
-from tests.lrwidgets.jupyter.widgets import classes_of, opened, wait_until
+from tests.lrwidgets.jupyter.widgets import by_hand, classes_of, opened, wait_until
 
 WORDS = (
     "The particles move by 1.1 ± 0.06° and 0.43 ± 0.3 Å per axis (SD). The poses hardly determine the SD of the shifts"
@@ -39,7 +39,7 @@ def test_every_field_has_a_control_with_help(prior: PriorWidget) -> None:
 
 
 def test_a_control_edits_the_spec(prior: PriorWidget, session: Session) -> None:
-    prior.form.controls["rotation_prior_sd_deg"].value = 2.5
+    by_hand(prior.form.controls["rotation_prior_sd_deg"], 2.5)
     prior.form.controls["shift_extent_A"].value = "6"
     prior.form.controls["recenter_shifts"].value = True
     spec = session.spec
@@ -64,12 +64,34 @@ def test_what_is_refused_is_told_and_what_holds_is_shown_again(prior: PriorWidge
     for text in ("400", "far"):
         field.value = text
         assert prior.flush()
-        assert "rotation_extent_deg" in prior.message.value
+        assert "Rotation search extent" in prior.message.value
         assert field.value == ""
         assert session.spec.rotation_extent_deg is None
     field.value = "12"
     assert prior.flush()
     assert prior.message.value == ""
+
+
+def test_nothing_is_edited_without_a_hand(prior: PriorWidget, session: Session) -> None:
+    """A browser rounds what it shows to the steps of its sliders."""
+    session.edit(rotation_prior_sd_deg=7.3, shift_prior_sd_A=0.1)
+    session.run(0, wait=True)
+    assert prior.flush()
+    for name in ("rotation_prior_sd_deg", "shift_prior_sd_A"):
+        prior.form.controls[name].set_state({"value": 7.5})
+    assert prior.flush()
+    assert (session.spec.rotation_prior_sd_deg, session.spec.shift_prior_sd_A) == (7.3, 0.1)
+
+
+def test_an_sd_below_zero_is_refused(prior: PriorWidget, session: Session) -> None:
+    sd = prior.form.controls["rotation_prior_sd_deg"]
+    by_hand(sd, "-4")
+    assert prior.flush()
+    assert "Rotation prior SD = -4" in prior.message.value
+    assert session.spec.rotation_prior_sd_deg == sd.value == 5.0
+    by_hand(sd, "4°")
+    prior.form.controls["shift_extent_A"].value = "6 Å"
+    assert (session.spec.rotation_prior_sd_deg, session.spec.shift_extent_A) == (4.0, 6.0)
 
 
 @pytest.mark.alone
@@ -86,7 +108,7 @@ def test_a_slider_that_moves_fast_leaves_its_last_value(prior: PriorWidget, sess
     slider, slowest = prior.form.controls["rotation_prior_sd_deg"], 0.0
     for i in range(200):
         began = time.monotonic()
-        slider.value = 1.0 + 0.05 * i
+        by_hand(slider, 1.0 + 0.05 * i)
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(0.01)
     session.run(0, wait=True)
@@ -167,7 +189,7 @@ def test_of_a_hinge_the_prior_follows_the_axis(session: Session, monkeypatch: py
     )
     prior.use.click()
     assert prior.flush()
-    assert "recenter" in prior.message.value, "refused: it counts the motion from the input poses"
+    assert "Re-centre" in prior.message.value, "refused: it counts the motion from the input poses"
     session.edit(recenter_shifts=False)
     prior.use.click()
     assert session.spec.prior == "motion"

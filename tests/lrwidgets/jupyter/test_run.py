@@ -83,7 +83,7 @@ def test_step_and_run_show_a_line_and_a_node_for_each_iteration(run: RunWidget) 
     ]  # fmt: skip
     assert run.tree.options[-1][0].startswith("▶")
     assert run.tree.value == run.session.state.node
-    assert run.history.value.count("\n") == 5, "a header of two lines, and the start and three iterations"
+    assert run.history.value.count("<tr") == 6, "a header of two lines, and the start and three iterations"
     assert run.status.value == "ready: iteration 3 done"
     assert run.message.value == ""
 
@@ -108,6 +108,7 @@ def test_stop_and_pause_are_toggles_that_follow_the_run(run: RunWidget, gate: th
     wait_until(lambda: run.session.state.phase == "paused", "the pause")
     assert run.flush()
     assert run.pause.value
+    assert run.pause.description == "Resume"
     assert run.status.value == "paused"
     run.pause.value = False
     wait_until(lambda: run.session.state.phase == "running", "going on")

@@ -80,7 +80,7 @@ def at_rest(notebook: Notebook, most_s: float = 180.0) -> str:
 def step(notebook: Notebook, iteration: int) -> None:
     """Press *Step* and wait for the line of that iteration."""
     notebook.find("lrw-run-step").click()
-    notebook.wait_text("lrw-run-history", rf"(?m)^\s*{iteration} ", 120)
+    notebook.wait_text("lrw-run-history", rf"(?m)^\s*{iteration}\s", 120)
     at_rest(notebook)
 
 
@@ -151,7 +151,7 @@ def shape_the_mask(notebook: Notebook) -> None:
     notebook.wait_text("lrw-mask-facts", "box")
     notebook.screenshot("02-mask")
     before, facts = picture(notebook, "lrw-mask"), notebook.text("lrw-mask-facts")
-    handle = notebook.find("lrw-mask-threshold").locator(".noUi-handle")
+    handle = notebook.find("lrw-mask-threshold").locator(".lrw-number-range")
     handle.focus()
     for _ in range(20):
         handle.press("ArrowRight")
@@ -319,7 +319,7 @@ def test_no_callback_keeps_the_browser_waiting(folder: Path, open_notebook: Call
     notebook.run_cell(0)
     tab(notebook, "Mask")
     notebook.wait_text("lrw-mask-facts", "box")
-    handle = notebook.find("lrw-mask-threshold").locator(".noUi-handle")
+    handle = notebook.find("lrw-mask-threshold").locator(".lrw-number-range")
     handle.focus()
     slow = moved_for_a_while(notebook, handle)
     if slow:  # the machine may have been busy with something else, once
@@ -354,19 +354,19 @@ def test_it_is_closed_and_opened_again_during_a_run(folder: Path, open_notebook:
     notebook.run_cell(1)
     tab(notebook, "Run")
     notebook.find("lrw-run-run").click()
-    notebook.wait_text("lrw-run-history", r"(?m)^\s*0 ", 120)
+    notebook.wait_text("lrw-run-history", r"(?m)^\s*0\s", 120)
     notebook.page.goto("about:blank")
     done = notebook.kernel.value("len(session.state.tree)")
     wait_until(lambda: notebook.kernel.value("len(session.state.tree)") > done, "the run to go on", 120)
     notebook.open()
     notebook.run_cell(1)
     tab(notebook, "Run")
-    notebook.wait_text("lrw-run-history", rf"(?m)^\s*{done} ")
+    notebook.wait_text("lrw-run-history", rf"(?m)^\s*{done}\s")
     if "running" in notebook.text("lrw-run-status"):
         press_stop(notebook)
     notebook.run_cell(2)
     second = notebook.page.locator(".lrw-run-history").nth(1)
-    wait_until(lambda: re.search(rf"(?m)^\s*{done} ", second.inner_text()), "the steps of the run in a second panel")
+    wait_until(lambda: re.search(rf"(?m)^\s*{done}\s", second.inner_text()), "the steps of the run in a second panel")
     notebook.lab.end_kernels()  # as a crash does: nothing is closed
     run = "session = Session.open('run.zarr')\nstudio = Studio(session)\nstudio"
     write_notebook(folder / "restarted.ipynb", LOAD.split("files =")[0] + run)
@@ -391,7 +391,7 @@ def test_two_sessions_in_one_kernel(folder: Path, open_notebook: Callable[..., N
         panel.locator(".lrw-run-step").click()
     for number in (0, 1):
         history = notebook.page.locator(".lrw-run-history").nth(number)
-        wait_until(lambda seen=history: re.search(r"(?m)^\s*1 ", seen.inner_text()), "a step", 120)
+        wait_until(lambda seen=history: re.search(r"(?m)^\s*1\s", seen.inner_text()), "a step", 120)
     found = notebook.kernel.value(
         "[[s.resolution_masked_A for s in each.state.summaries] for each in (session, other)]"
     )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import ipywidgets as w
 
 from lrwidgets.jupyter.base import Panel
+from lrwidgets.jupyter.number import NumberControl
 from lrwidgets.session.session import Session
 
 AnyPanel = TypeVar("AnyPanel", bound=Panel)
@@ -45,3 +46,11 @@ def classes_of(widget: w.Widget) -> set[str]:
 def of_class(widget: w.Widget, name: str) -> Any:
     """The widget of a class, such as a button to click."""
     return next(one for one in all_of(widget) if name in getattr(one, "_dom_classes", ()))
+
+
+def by_hand(control: w.Widget, value: Any) -> None:
+    """What a browser sends when a person sets a control."""
+    if isinstance(control, NumberControl):
+        control.set_state({"hand": {"text": str(value), "move": control.hand.get("move", 0) + 1}})
+    else:
+        control.value = value

@@ -1,6 +1,7 @@
 """What a view shows, from a snapshot alone; and the form, which knows every parameter of the spec."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,9 +10,10 @@ from lrcore.records import Progress
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.session.session import Session
 from lrwidgets.session.state import RunState
-from lrwidgets.session.view_state import describe_differences, format_remaining_time, make_view_state
+from lrwidgets.session.view_state import describe_differences, format_remaining_time, make_view_state, step_names
 from lrwidgets.text import fields
 from tests.fakes import FakeEngine, make_job
+from tests.lrwidgets.conftest import make_files
 
 
 @pytest.fixture
@@ -27,11 +29,30 @@ def branched() -> RunState:
 def test_branches_stand_below_the_step_they_grew_from(branched: RunState) -> None:
     shown = make_view_state(branched.tree[-1].spec, branched).tree
     assert [(branch.depth, branch.label.split("  ")[0].split(",")[0]) for branch in shown] == [
-        (0, "start"), (0, "iteration 1"), (1, "iteration 2"), (1, "iteration 3"), (0, "iteration 2"),
+        (0, "start"), (0, "iteration 1"), (0, "iteration 2"), (1, "iteration 2"), (1, "iteration 3"),
     ]  # fmt: skip
-    assert [branch.is_present for branch in shown] == [False, False, False, True, False]
-    assert shown[2].label.endswith("[Rotation prior SD, ° 5 → 2, Rotation search extent, ° auto → 8]")
-    assert [" Å" in branch.label.split("  ")[0] for branch in shown] == [True, True, True, True, False]
+    assert [branch.is_present for branch in shown] == [False, False, False, False, True]
+    changes = "Rotation prior SD, ° 5 → 2, Rotation search extent, ° auto → 8"
+    assert shown[3].label.endswith(f"[from iteration 1; {changes}]")
+    assert all(" Å" in branch.label.split("  ")[0] for branch in shown), "every step has its resolution"
+    names = list(step_names(branched).values())
+    assert names[1:] == [
+        "iteration 1 (trunk)", "iteration 2 (trunk)", f"iteration 2 of the branch with {changes}",
+        f"iteration 3 of the branch with {changes}",
+    ]  # fmt: skip
+
+
+def test_no_resolution_is_lost_by_a_rewind_or_when_a_run_is_opened_again(tmp_path: Path) -> None:
+    files = make_files(tmp_path)
+    with Session.load(files.star, files.mask, files.halves, out=tmp_path / "r.zarr", engine=FakeEngine()) as session:
+        session.run(2, wait=True)
+        session.branch(session.state.tree[1].id, rotation_prior_sd_deg=2.0, wait=True)
+        session.run(1, wait=True)
+        session.rewind(session.state.tree[0].id, wait=True)
+        known = session.state.resolutions_A
+        assert set(known) == {node.id for node in session.state.tree}
+    with Session.open(tmp_path / "r.zarr", engine=FakeEngine()) as again:
+        assert again.state.resolutions_A == pytest.approx(known)
 
 
 def test_what_an_edit_will_change_is_shown_until_it_has_run(branched: RunState) -> None:
