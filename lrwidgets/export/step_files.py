@@ -173,8 +173,8 @@ def write_step_maps(
     half1.mrc and half2.mrc are unfiltered, of whole images where the step has whole maps; body_half1.mrc and
     body_half2.mrc are those of the refined body alone, from which the next iteration goes on. map.mrc is their mean,
     filtered by the FSC, and sharpened.mrc the same with the B-factor of its Guinier plot, if the resolution is high
-    enough to fit one. map_whole.mrc shows the body with the rest of the particle (`map_with_surroundings`). mask.mrc, if
-    dynamic, is the mask of the next iteration, made from this step's map.
+    enough to fit one. map_whole.mrc shows the body with the rest of the particle (`map_with_surroundings`).
+    mask.mrc, if dynamic, is the mask of the next iteration, made from this step's map.
 
     Parameters
     ----------

@@ -21,7 +21,9 @@ def history_html(rows: Sequence[IterationSummary]) -> str:
     """Return a table with a row for each iteration; empty before the start."""
     if not rows:
         return ""
-    groups = "".join(f'<th colspan="{len(names)}" style="{CELL}; text-align: center">{title}</th>' for title, names in GROUPS)
+    groups = "".join(
+        f'<th colspan="{len(names)}" style="{CELL}; text-align: center">{title}</th>' for title, names in GROUPS
+    )
     names = "".join(f'<th style="{CELL}">{name}</th>' for _, names in GROUPS for name in names)
     lines = "".join(f"<tr>{''.join(map(_cell, _values(row)))}</tr>" for row in rows)
     style = "border-collapse: collapse; font-variant-numeric: tabular-nums; line-height: 1.35"

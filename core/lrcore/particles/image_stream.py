@@ -167,10 +167,10 @@ def map_batches(
                     rows = rows[len(batch.rows) :]
                     yield result
         except MemoryError as error:
-            backend = _halve_batches(particles.box, len(rows), backend, error)
+            backend = halve_batches(particles.box, len(rows), backend, error)
 
 
-def _halve_batches(box: int, images: int, backend: Backend, error: MemoryError) -> Backend:
+def halve_batches(box: int, images: int, backend: Backend, error: MemoryError) -> Backend:
     """Return the backend with batches of half the size, and warn about it."""
     size = min(batch_size(box, backend.batch_bytes), images)
     if size <= MIN_BATCH_SIZE:

@@ -28,8 +28,8 @@ from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.half_set_pass import HalfSetContext, ParticleRange
 from lrcore.refinement.reference import reference_to_device
 from lrcore.refinement.search import poses_to_theta
+from lrcore.refinement.window_batch import load_windows, run_window_batches, samples_to_search
 from lrcore.refinement.window_cache import WindowCache
-from lrcore.refinement.window_pass import load_windows, samples_to_search, window_batches
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,14 @@ def likelihood_under_other_half(
             results.append(result)
             yield len(result.information)
         return _concatenate_likelihoods(results)
-    for rows in window_batches(part.rows, context.cutting.window, backend):
-        given = particles.poses.select(rows)
-        windows = yield from load_windows(context, part, rows, given, cache or WindowCache(), backend)
+
+    def work_in_window(rows: Rows) -> Generator[int, None, None]:
+        given, windows_cache = particles.poses.select(rows), cache or WindowCache()
+        windows = yield from load_windows(context, part, rows, given, windows_cache, backend)
         W, w = samples_to_search(windows, context, reference, backend)
         results.append(evaluate(W, w, rows, windows.bad))
-        yield len(rows)
+
+    yield from run_window_batches(part.rows, context.cutting.window, backend, work_in_window)
     return _concatenate_likelihoods(results)
 
 

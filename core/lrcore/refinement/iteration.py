@@ -356,7 +356,7 @@ def _with_maps(context: IterationContext, step: Step, maps: HalfMaps) -> Step:
     if window is None:
         fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, workers, part=True)
         return replace(step, half_maps=maps, fsc=fsc, body=None)
-    fsc = window.fsc_of(maps, window.crop(job.mask), job.spec.seed, workers)
+    fsc = window.fsc_of(maps, window.crop(job.mask), workers)
     held = held_density(job.mask, window, job.spec.subtract_outside)
     body = BodyMaps(maps, held, window.centre, fsc["corrected"])
     return replace(step, half_maps=MapsAmidStart(context.run.first.half_maps, body), fsc=fsc, body=body)

@@ -185,7 +185,8 @@ def solve_map(sums: Accumulator, pixel_size_A: float, rho: npt.ArrayLike = RHO_W
     gain = np.where(sampled, 1 + shell_rho, 0.0).astype(np.float32)[shells]
     ridge = np.where(sampled, floor, 1.0).astype(np.float32)[shells]
     for box, squares in _samples_within(sums.limit):
-        sums.numerator[box] *= gain[squares] / (sums.denominator[box] + ridge[squares])
+        # The weights of windows have sidelobes, so that few of their sums may be negative.
+        sums.numerator[box] *= gain[squares] / (np.maximum(sums.denominator[box], 0) + ridge[squares])
     return Volume(fourier_volume_to_map(FourierVolume(sums.numerator, sums.box, sums.limit), workers), pixel_size_A)
 
 

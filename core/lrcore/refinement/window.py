@@ -15,7 +15,9 @@ from lrcore.arrays import Float64
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import FourierSamples, shell_frequency, window_at
 from lrcore.imaging.poses import magnified_rotation
-from lrcore.maps.fsc import fsc_curves
+from lrcore.maps.fsc import masked_fsc, randomisation_shell
+from lrcore.maps.solvent_mask import LOOSE_A, cosine_falloff, outline_distance_A
+from lrcore.maps.window_fsc import windowed_fsc_curves
 from lrcore.records import Fsc, HalfMaps, Step, Volume
 from lrcore.refinement.geometry import SearchGeometry
 from lrcore.refinement.parameters import RefineSpec
@@ -82,14 +84,16 @@ class Window:
         """Return an FSC curve of the box at the shells of the window."""
         return Fsc(fsc.kind, shell_frequency(self.size, self.pixel_size_A), self.shells(fsc.value))
 
-    def fsc_of(self, maps: HalfMaps, mask: Volume, seed: int, workers: int) -> dict[str, Fsc]:
+    def fsc_of(self, maps: HalfMaps, mask: Volume, workers: int) -> dict[str, Fsc]:
         """Return the FSC curves inside the mask (masked, randomised, corrected) of half maps of the window.
+
+        Phases are random from the shell on where the FSC of the whole window, or inside an automatic loose mask, has
+        fallen below 0.8, whichever is later.
 
         Parameters
         ----------
         maps : (D, D, D) each
         mask : (D, D, D)
-        seed : of the random phases
         workers : threads of the Fourier transforms
 
         Returns
@@ -97,12 +101,11 @@ class Window:
         dict
             Curves at the shells of the box.
         """
-        curves = fsc_curves(maps.first, maps.second, mask, seed, workers, part=True)
-        frequency = shell_frequency(self.box, self.pixel_size_A)
-        return {
-            kind: Fsc(kind, frequency, self.shells_of_box(curves[kind].value))
-            for kind in ("masked", "randomised", "corrected")
-        }
+        both = (maps.first.data, maps.second.data)
+        loose = cosine_falloff(outline_distance_A(*both, self.pixel_size_A, workers), LOOSE_A)
+        start = max(randomisation_shell(masked_fsc(*both, region, workers)) for region in (None, loose))
+        first = int(np.ceil(start * self.box / self.size))
+        return windowed_fsc_curves(both, mask.data, self.box, self.pixel_size_A, first, workers=workers)
 
 
 @lru_cache(maxsize=4)

@@ -90,7 +90,7 @@ def without_the_rest(job: Job, backend: Backend) -> Any:
         ("compute_ctf", 1),
         ("whiten_windows", 2),
         ("search_lattice", 1),
-        ("whiten_images", 2),
+        ("unpack_windows", 2),
         ("backproject_images", 2),
     ],
 )

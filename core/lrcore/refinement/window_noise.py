@@ -1,0 +1,111 @@
+"""Estimate the noise spectra inside the window: power of the residual in the projection of the mask.
+
+With W and w the windows of an image and its weights for the noise σ² that is assumed, S the slice of the reference at
+the pose that was found, and d a soft disc of the mask's diameter about the mask's centre, the residual W − w S has a
+power per shell, and noise of the spectrum σ² would give the power FT(K A), K the inverse FT of w and A the
+autocorrelation of d:
+
+    σ²_new(|k|) = σ²(|k|) · ⟨|FT(d · FT⁻¹(W − w S))|²⟩ / FT(K A)
+
+which is `noise.residual_power` as a ratio: the CTF, in W and in w, cancels.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from lrcore.arrays import Float64
+from lrcore.compute.backend import Backend
+from lrcore.imaging.aberrations import largest_magnification
+from lrcore.imaging.grids import half_plane, radius_grid, shell_mean
+from lrcore.imaging.poses import magnified_rotation
+from lrcore.masks import cosine_edge
+from lrcore.records import Poses
+from lrcore.refinement.half_set_pass import HalfSetContext, ParticleRange
+from lrcore.refinement.noise import NoiseResiduals, crop_about_points
+from lrcore.refinement.reference import Reference
+from lrcore.refinement.window import Window
+from lrcore.refinement.window_batch import WindowBatch
+
+
+def measure_window_residuals(
+    context: HalfSetContext,
+    part: ParticleRange,
+    batch: WindowBatch,
+    poses: Poses,
+    reference: Reference,
+    backend: Backend,
+) -> NoiseResiduals:
+    """Return the noise σ² (m, n // 2 + 1) that the residuals of the sampled images of a batch have, and their groups.
+
+    Parameters
+    ----------
+    context : of the half set, with `cutting`
+    part : particles of the half set, of which those to measure are marked
+    batch : B of their windows
+    poses : (B,) that were found
+    reference : of the half set, on the device
+    backend : where the kernels run
+    """
+    cutting = context.cutting
+    assert cutting is not None
+    chosen = np.nonzero(part.measure_noise[batch.rows] & ~batch.bad)[0]
+    group = part.particles.group[batch.rows[chosen]].astype(np.int32)
+    if len(chosen) == 0:
+        return np.empty((0, context.noise.shape[1])), group
+    window, diameter = cutting.window, context.geometry.diameter
+    reach = reference.frame.volume.limit / largest_magnification(part.particles)
+    ratio = _residual_power(batch, chosen, poses, reference, window, diameter, reach, backend)
+    disc = _disc(window.size, diameter)
+    for number in np.unique(group):
+        own = group == number
+        weight = backend.to_host(batch.weight[backend.to_device(chosen[own])].mean(axis=0))
+        ratio[own] /= _never_zero(_power_of_noise(weight, disc))
+    return context.noise[group] * window.shells_of_box(ratio), group
+
+
+def _residual_power(
+    batch: WindowBatch,
+    chosen: npt.NDArray[np.int64],
+    poses: Poses,
+    reference: Reference,
+    window: Window,
+    diameter: float,
+    reach: float,
+    backend: Backend,
+) -> Float64:
+    """Return the power per shell of residuals in the disc of the mask: (m, D // 2 + 1).
+
+    diameter: of the mask, pixels. reach: last shell of the reference.
+    """
+    size, workers = window.size, backend.threads
+    behind = None if batch.magnification is None else batch.magnification[chosen]
+    rotation = poses.rotation[chosen]
+    at = window.seen_at(rotation, poses.origin_A[chosen], behind) - batch.points[chosen]
+    index, samples = backend.to_device(chosen), half_plane(size, (min(reach, (size - 1) // 2),))
+    residual = batch.data[index]
+    planes = backend.kernels.project_slices(reference.frame.volume, magnified_rotation(rotation, behind), samples)
+    backend.kernels.subtract_model(residual, batch.weight[index], planes, -at, samples)
+    images = crop_about_points(backend.to_host(residual), at, size, workers) * _disc(size, diameter)
+    ft = scipy.fft.rfft2(images, axes=(1, 2), workers=workers)
+    return shell_mean(ft.real**2 + ft.imag**2, size, 2)
+
+
+def _disc(size: int, diameter: float) -> npt.NDArray[np.float32]:
+    """Return the soft disc of the mask, (D, D)."""
+    return cosine_edge(radius_grid(size, 2), 0.5 * diameter, 3.0)
+
+
+def _power_of_noise(weight: npt.NDArray[np.float32], disc: npt.NDArray[np.float32]) -> Float64:
+    """Return the power per shell, in a disc (D, D), of noise with the mean weights (D, D // 2 + 1): (D // 2 + 1,)."""
+    size = len(disc)
+    autocorrelation = scipy.fft.irfft2(np.abs(scipy.fft.rfft2(disc)) ** 2, s=disc.shape)
+    kernel = scipy.fft.irfft2(weight, s=disc.shape) / size**2
+    return shell_mean(scipy.fft.rfft2(kernel * autocorrelation).real, size, 2)
+
+
+def _never_zero(values: Float64) -> Float64:
+    """Return values per shell with those next to nothing replaced by the nearest one that is not."""
+    known = np.nonzero(values > 1e-6 * values.max())[0]
+    nearest = known[np.abs(np.arange(len(values))[:, None] - known).argmin(axis=1)]
+    return np.asarray(values[nearest], np.float64)
