@@ -23,6 +23,9 @@ from lrwidgets.cli.option_types import (
     positive_number,
 )
 
+MAKE_FOLDERS = ("demo", "refine")
+"""Commands whose output is a folder of their own, which is never replaced."""
+
 
 class _Parser(argparse.ArgumentParser):
     """Parser that raises InputError, one line, for arguments that it cannot use."""
@@ -47,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, parents=[shared])
         build(command)
         command.set_defaults(outputs=tuple((option.dest, option.type) for option in output_options(command)))
+        if output_options(command) and name not in MAKE_FOLDERS:
+            command.add_argument("--overwrite", action="store_true", help="replace files that exist (default: refuse)")
     return top
 
 

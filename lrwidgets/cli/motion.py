@@ -52,7 +52,14 @@ def _write_maps(
     """Write the maps along a principal motion. steps: step 0 and the step of the motion."""
     count = 0
     for event in write_motion_maps(
-        arguments.maps, job, steps, motions, arguments.number, arguments.bins, get_backend("auto")
+        arguments.maps,
+        job,
+        steps,
+        motions,
+        arguments.number,
+        arguments.bins,
+        get_backend("auto"),
+        overwrite=arguments.overwrite,
     ):
         if isinstance(event, Progress):
             printer.show_progress(event)

@@ -60,7 +60,9 @@ def recenter(arguments: Namespace) -> None:
     fill_from_job_folder(arguments, Printer(arguments.json), *(() if arguments.back else ("half_maps", "mask")))
     data = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
     suffix = table_suffix(data.particles)
-    with create_files_or_clean_up(arguments.out, [f"particles{suffix}", "particles.mrcs", *data.maps]) as out:
+    with create_files_or_clean_up(
+        arguments.out, [f"particles{suffix}", "particles.mrcs", *data.maps], arguments.overwrite
+    ) as out:
         table = out / f"particles{suffix}"
         frame = recentring_of(data.particles)[0].inverse if arguments.back else _recentring(arguments, data)
         if arguments.back:

@@ -55,7 +55,7 @@ def subtract(arguments: Namespace) -> None:
         return
     data = _from_run(arguments) if arguments.particles.is_dir() else _from_files(arguments)
     particles = data.job.particles
-    with _table(arguments.out, table_suffix(particles), [".mrcs"]) as table:
+    with _table(arguments.out, table_suffix(particles), [".mrcs"], arguments.overwrite) as table:
         first = _write_subtracted(table, data, arguments, printer)
     kept = power_share_in_mask(first, data.job.mask)
     printer.report_file(
@@ -130,7 +130,7 @@ def _restore(arguments: Namespace, printer: Printer) -> None:
     if a.mask or a.half_maps:
         raise InputError("--back restores the original images: leave out --mask and --half-maps")
     particles = _particles_at_last_poses(a.particles) if a.particles.is_dir() else io.read_particles(a.particles)
-    with _table(a.out, table_suffix(particles), []) as table:
+    with _table(a.out, table_suffix(particles), [], a.overwrite) as table:
         out = restore_original_images(particles, table, a.images)
         io.write_particles(table, out, out.poses)
     printer.report_file(table, f"{len(out)} particles with their original images", particles=len(out))
@@ -143,12 +143,12 @@ def _particles_at_last_poses(run: Path) -> Particles:
 
 
 @contextlib.contextmanager
-def _table(out: Path, suffix: str, other_suffixes: list[str]) -> Iterator[Path]:
+def _table(out: Path, suffix: str, other_suffixes: list[str], overwrite: bool) -> Iterator[Path]:
     """Yield the absolute path of the table to write: `out`, or a file in the folder `out`; remove it after a failure.
 
-    Raises InputError if it exists, or a file of the same name with one of the other suffixes.
+    Raises InputError unless `overwrite` if it exists, or a file of the same name with one of the other suffixes.
     """
     folder, name = (out.parent, out.name) if is_table(out) else (out, f"particles{suffix}")
     others = [Path(name).with_suffix(other).name for other in other_suffixes]
-    with create_files_or_clean_up(folder, [name, *others]) as created:
+    with create_files_or_clean_up(folder, [name, *others], overwrite) as created:
         yield created / name

@@ -54,7 +54,15 @@ def motion_series(
 
 
 def write_motion_maps(
-    folder: Path, job: Job, steps: tuple[Step, Step], motions: xr.Dataset, number: int, bins: int, backend: Backend
+    folder: Path,
+    job: Job,
+    steps: tuple[Step, Step],
+    motions: xr.Dataset,
+    number: int,
+    bins: int,
+    backend: Backend,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[Progress | Path]:
     """Write the rigid series and, with `bins`, reconstructions along the motion, each with a .cxc that plays it.
 
@@ -67,6 +75,7 @@ def write_motion_maps(
     number : number of the motion, from 1
     bins : number of reconstructions from particles binned by their position on the motion; 0 for none
     backend : backend for the reconstructions
+    overwrite : replace files that exist
 
     Yields
     ------
@@ -83,7 +92,7 @@ def write_motion_maps(
     rigid_files = [f"{name}_rigid_{i}.mrc" for i in range(1, FRAMES + 1)]
     bin_files = [f"{name}_bin_{i}.mrc" for i in range(1, bins + 1)]
     scripts = [f"{name}_rigid.cxc", *([f"{name}_bins.cxc"] if bins else [])]
-    with create_files_or_clean_up(folder, [*rigid_files, *bin_files, *scripts]) as folder:
+    with create_files_or_clean_up(folder, [*rigid_files, *bin_files, *scripts], overwrite) as folder:
         series = list(motion_series(job, first, step, motions, number))
         for file, (_, volume) in zip(rigid_files, series, strict=True):
             io.write_volume(folder / file, volume)

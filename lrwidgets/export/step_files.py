@@ -25,7 +25,7 @@ from lrcore.refinement.geometry import step_fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.units import DEGREE
 from lrwidgets.export import chimerax as export_chimerax
-from lrwidgets.export.deposition import write_deposition
+from lrwidgets.export.deposition import README_FILE, write_deposition
 from lrwidgets.export.sharpened_map import SHARPENED_FILE, try_to_sharpen
 
 PathLike = str | Path
@@ -45,6 +45,13 @@ class ExportTargets(TypedDict, total=False):
 
 
 TARGET_NAMES = tuple(get_type_hints(ExportTargets))
+_MAPS = ("map.mrc", "map_whole.mrc", "mask.mrc")
+FOLDER_FILES = {
+    "maps": ("half1.mrc", "half2.mrc", *_MAPS, SHARPENED_FILE),
+    "chimerax": (*_MAPS, export_chimerax.SCENE_FILE, export_chimerax.MARKERS_FILE),
+    "deposit": ("half1.mrc", "half2.mrc", "map.mrc", SHARPENED_FILE, "mask.mrc", "fsc.xml", README_FILE),
+}
+"""Target that is a folder → files that may be written into it."""
 
 
 def write_step(

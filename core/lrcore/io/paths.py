@@ -234,6 +234,22 @@ def require_writable_file(path: Path) -> None:
         raise _refusal(path, error) from error
 
 
+def require_new_file(path: Path) -> None:
+    """Check that writing a file would not replace one.
+
+    Parameters
+    ----------
+    path : file to write
+
+    Raises
+    ------
+    InputError
+        If there is a file of this name; special files such as /dev/null may be written to.
+    """
+    if path.is_file():
+        raise InputError(f"{path}: exists already: choose another name, or replace it with --overwrite")
+
+
 def require_writable_folder(folder: Path) -> None:
     """Check that files can be written into a folder, which may not exist yet; like `require_writable_file`.
 
@@ -261,13 +277,14 @@ def _probe(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def create_files_or_clean_up(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+def create_files_or_clean_up(folder: Path, names: Iterable[str], overwrite: bool = False) -> Iterator[Path]:
     """Create a folder for new files; on failure, delete these files and the folders that were created.
 
     Parameters
     ----------
     folder : folder, created if it does not exist
     names : file names that will be written into it
+    overwrite : replace files that exist; they are not deleted on failure
 
     Yields
     ------
@@ -277,18 +294,19 @@ def create_files_or_clean_up(folder: Path, names: Iterable[str]) -> Iterator[Pat
     Raises
     ------
     InputError
-        If the folder cannot be created, or one of the files exists.
+        If the folder cannot be created, or one of the files exists and is not to be replaced.
     """
     folder, names = folder.absolute(), list(names)
-    existing = next((name for name in names if (folder / name).exists()), None)
-    if existing is not None:
-        raise InputError(f"{folder / existing}: exists already: choose another --out")
+    if not overwrite:
+        for name in names:
+            require_new_file(folder / name)
     require_writable_folder(folder)
+    new = [name for name in names if not (folder / name).exists()]
     with make_parents(folder / "file"):
         try:
             yield folder
         except BaseException:
-            for name in names:
+            for name in new:
                 with contextlib.suppress(OSError):
                     (folder / name).unlink()
             raise

@@ -290,7 +290,7 @@ def test_export_writes_what_is_asked_for(files: Files, run: Path, tmp_path: Path
 
 
 def test_export_of_an_earlier_iteration(run: Path, tmp_path: Path, capsys: Out) -> None:
-    argv = ["--json", "export", str(run), "--maps", str(tmp_path / "maps"), "--iteration"]
+    argv = ["--json", "export", str(run), "--maps", str(tmp_path / "maps"), "--overwrite", "--iteration"]
     assert main([*argv, "2"]) == 0
     records = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     store = Store.open(run, write=False)
@@ -386,10 +386,12 @@ def test_reconstruct(files: Files, tmp_path: Path, capsys: Out) -> None:
     assert "5 particles" in capsys.readouterr().out
     assert io.read_volume(out).data.shape == (12, 12, 12)
     flat = io.read_volume(out).data
-    curved = ["--out", str(out), "--half", "1", "--backend", "reference", "--ewald", "negative"]
+    curved = ["--out", str(out), "--half", "1", "--backend", "reference", "--ewald", "negative", "--overwrite"]
     assert main(["reconstruct", str(files.star), *curved]) == 0
     assert not np.array_equal(io.read_volume(out).data, flat)
-    assert "symmetry = X" in refused(capsys, ["reconstruct", str(files.star), "--out", str(out), "--symmetry", "X"])
+    assert "symmetry = X" in refused(
+        capsys, ["reconstruct", str(files.star), "--out", str(tmp_path / "x.mrc"), "--symmetry", "X"]
+    )
 
 
 def test_reconstructing_subtracted_images_with_a_symmetry_is_told(
@@ -401,7 +403,7 @@ def test_reconstructing_subtracted_images_with_a_symmetry_is_told(
         monkeypatch.setattr(io, "read_particles", lambda *_, mark=subtracted: replace(particles, subtracted=mark))
         for symmetry in ("C2", "C1"):
             argv = ["reconstruct", str(files.star), "--out", str(tmp_path / "map.mrc"), "--symmetry", symmetry]
-            assert main([*argv, "--backend", "reference"]) == 0
+            assert main([*argv, "--backend", "reference", "--overwrite"]) == 0
             assert (told in capsys.readouterr().err) == (subtracted and symmetry == "C2")
 
 

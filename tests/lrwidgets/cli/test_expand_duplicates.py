@@ -48,8 +48,10 @@ def test_expand_writes_every_copy(files: Files, capsys: Out) -> None:
     record = told(capsys, "expand", files.star, "--symmetry", "d2", "--out", out)
     assert (record["particles"], record["copies"]) == (10, 4)
     assert len(io.read_particles(out)) == 40
-    assert "is expanded already, by D2" in refused(capsys, "expand", out, "--symmetry", "D2", "--out", out)
-    message = refused(capsys, "expand", files.star, "--symmetry", "D2H", "--out", out)
+    assert "is expanded already, by D2" in refused(
+        capsys, "expand", out, "--symmetry", "D2", "--out", files.folder / "x.star"
+    )
+    message = refused(capsys, "expand", files.star, "--symmetry", "D2H", "--out", files.folder / "x.star")
     assert "symmetry D2H: write Cn, Dn, T, O, I or I1 to I4" in message
 
 
@@ -89,9 +91,10 @@ def test_duplicates_are_removed_and_counted(files: Files, capsys: Out) -> None:
     record = told(capsys, "duplicates", twice, "--out", out)
     assert (record["particles"], record["same_image"], record["same_place"]) == (10, 3, 0)
     assert np.array_equal(io.read_particles(out).images.index, particles.images.index)
-    message = refused(capsys, "duplicates", twice, "--out", out, "--distance", "30")
+    message = refused(capsys, "duplicates", twice, "--out", files.folder / "x.star", "--distance", "30")
     assert "has no micrographs and coordinates: leave out --distance" in message
-    assert "give a length in A above 0" in refused(capsys, "duplicates", twice, "--out", out, "--distance", "0")
+    message = refused(capsys, "duplicates", twice, "--out", files.folder / "x.star", "--distance", "0")
+    assert "give a length in A above 0" in message
 
 
 def test_duplicates_by_place(files: Files, capsys: Out) -> None:

@@ -152,7 +152,7 @@ def test_a_grid_to_resample_to_is_a_map_or_numbers(made: FlexibleParticle, tmp_p
         (["--apix", "2"], 92, 2.0),
         (["--box", "20", "--apix", "5.75"], 20, 5.75),
     ):
-        assert main([*map(str, ["resample", good, *grid, "--out", out, "--json"])]) == 0
+        assert main([*map(str, ["resample", good, *grid, "--out", out, "--overwrite", "--json"])]) == 0
         record = json.loads(capsys.readouterr().out)
         assert (record["box"], record["pixel_size_A"], record["mask"]) == (box, pytest.approx(apix), True)
         found = io.read_volume(out)

@@ -46,7 +46,7 @@ def folder(maps: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.Monk
 
 def made(*arguments: str) -> np.ndarray:
     """The mask that a command writes, checked as a refinement checks it."""
-    assert main(["mask", *arguments, "--out", "mask.mrc"]) == 0
+    assert main(["mask", *arguments, "--out", "mask.mrc", "--overwrite"]) == 0
     volume = io.read_volume("mask.mrc")
     assert volume.header_origin_A == pytest.approx(ORIGIN)
     with warnings.catch_warnings():

@@ -126,13 +126,26 @@ def quick(data: FlexibleParticle, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "dest"), OPTIONS)
-def test_folders_are_made(
-    command: str, dest: str, data: FlexibleParticle, quick: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
-    path = tmp_path / "not" / "yet" / file_name(option_of(command, dest))
-    assert main(argv_with(command, dest, path, data, tmp_path), **quick.get(command, {})) == 0
+def test_folders_are_made_and_no_file_is_replaced_unasked(
+    command: str, dest: str, data: FlexibleParticle, quick: dict[str, dict[str, Any]], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path, hooks = tmp_path / "not" / "yet" / file_name(option_of(command, dest)), quick.get(command, {})
+    argv = argv_with(command, dest, path, data, tmp_path)
+    assert main(argv, **hooks) == 0
     assert path.exists()
     assert not [name for name in os.listdir(path.parent) if name.startswith(".")]
+    if command == "demo":
+        return
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert main(argv, **hooks) == 2
+    error = capsys.readouterr().err
+    assert "exists already" in error
+    assert ("--overwrite" in error) == (command != "refine")
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    if command in ("convert", "export", "motion", "recenter", "subtract"):
+        assert main([*argv, "--overwrite"], **hooks) == 0
+        assert set(before) == {file for file in tmp_path.rglob("*") if file.is_file()}
 
 
 @pytest.mark.parametrize(

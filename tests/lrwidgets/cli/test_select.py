@@ -11,7 +11,7 @@ from tests.lrwidgets.conftest import Files
 def test_a_group_of_a_run(files: Files, tmp_path: Path, capsys) -> None:
     assert main(files.refine(tmp_path / "run.zarr", "--iterations", "1"), engine=FakeEngine()) == 0
     name = io.read_particles(files.star).optics[0].name
-    argv = ["select", str(tmp_path / "run.zarr"), "--out", str(tmp_path / "out.star"), "--optics-group"]
+    argv = ["select", str(tmp_path / "run.zarr"), "--out", str(tmp_path / "out.star"), "--overwrite", "--optics-group"]
     assert main([*argv, name]) == 0
     assert len(io.read_particles(tmp_path / "out.star")) == 10
     capsys.readouterr()
