@@ -15,7 +15,7 @@ W and w are the weighted image and its weights in the window, M the slice of the
 1. Lattice: rotations on a lattice in the extent, all shifts on a grid, at a coarse resolution; its best maxima and the
    last pose are the starts. Particles whose last pose was unambiguous start from that alone.
 2. Levenberg–Marquardt from each start, from the coarsest to the finest band; up to K modes are kept, and the best one
-   is polished. Unambiguous particles are polished at once, in the finest band.
+   is polished. In the finest band a single mode is polished at once; unambiguous particles are searched in this alone.
 3. Laplace approximation at each mode (`posterior.laplace_posterior`): covariance and probability.
 4. Points that represent the posterior in the reconstruction (`posterior.backprojection_points`).
 

@@ -248,12 +248,12 @@ def test_values(on_device, problem, band):
 
 
 def same_modes(found, expected, limits, centres):
-    """Poses to 0.05 SD, of which the last bits of an image decide how they are polished, and values to 1e-4."""
+    """Poses to 0.1 SD, of which the last bits of an image decide how they are polished, and values to 1e-4."""
     there = np.isfinite(expected.value)
     assert np.array_equal(np.isfinite(found.value), there)
     curvature = (expected.hessian + limits.precision(centres)[:, None])[there]
     apart = (found.theta - expected.theta)[there]
-    assert np.sqrt(np.einsum("ni,nij,nj->n", apart, curvature, apart)).max() < 0.05
+    assert np.sqrt(np.einsum("ni,nij,nj->n", apart, curvature, apart)).max() < 0.1
     assert close(found.value[there], expected.value[there])
     assert close(found.likelihood[there], expected.likelihood[there])
     assert close(found.hessian[there], expected.hessian[there], 1e-2)

@@ -26,18 +26,19 @@ interpolant itself. With q = PADDING · Rᵀ k, ∂S/∂δ = ∇S × q and ∂s/
 Both evaluations use the samples up to samples.ends[band].
 
 `find_posterior_modes` minimises value + ½ θᵀ P θ, with P the precision of the image's prior (`SearchLimits.precision`),
-by Levenberg–Marquardt from every valid start. Steps are projected onto |ω| ≤ limits.rotation, |t| ≤ limits.shift. The
-search runs band by band, from low to high resolution. After each band, starts that converged to the same mode are
-merged, and those that are worse than the best by more than limits.drop are dropped; at most MAX_MODES continue.
+by Levenberg–Marquardt from every valid start, with CURVATURE_RATIO times the curvature of Gauss–Newton inside the
+extents. Steps are projected onto |ω| ≤ limits.rotation, |t| ≤ limits.shift. The search runs band by band, from low to
+high resolution. After each band, starts that converged to the same mode are merged, and those that are worse than the
+best by more than limits.drop are dropped; at most MAX_MODES continue.
 
-The best mode is polished by quasi-Newton steps: the curvature starts as CURVATURE_RATIO times that of Gauss–Newton and
-is corrected by the change of the gradient (BFGS, with Powell's damping). A step is the last one if it is expected to
-leave an error below POLISH_TOLERANCE posterior SDs, its length times the factor by which steps shorten. Where the last
-step leads is not evaluated: the value there is that of the quadratic model, the Hessian that of the pose before. A
-polish that lowers the posterior, or does not end, is undone.
+The best mode is polished by quasi-Newton steps: the same curvature is corrected by the change of the gradient (BFGS,
+with Powell's damping). A step is the last one if it is expected to leave an error below POLISH_TOLERANCE posterior SDs,
+its length times the factor by which steps shorten. Where the last step leads is not evaluated: the value there is that
+of the quadratic model, the Hessian that of the pose before. A polish that lowers the posterior, or does not end, is
+undone.
 
-Images that are `settled` have one valid start, close to their mode: it is polished at once, in the finest band. If that
-polish is undone, the image is searched as the others are.
+In the finest band a single mode is polished at once; if that is undone, Levenberg–Marquardt comes first. Images that
+are `settled` have one valid start, close to their mode, and are searched in the finest band alone.
 
 Reference: Nocedal & Wright (2006), Numerical optimization, ch. 18.3 (damped BFGS).
 """

@@ -181,7 +181,8 @@ def _descend(data, W, w, kx, ky, count, centre, lever, size, limits, precision, 
     damping, used = 1e-3, 1
     for _ in range(steps):
         slope = add_prior_gradient(gradient, precision, theta)
-        delta, predicted = solve5(hessian, precision, damping, slope)
+        ratio = 1.0 if is_at_extent(theta, limits[0], limits[1]) else CURVATURE_RATIO
+        delta, predicted = solve5(ratio * hessian, precision, damping, slope)
         if predicted < TOLERANCE:
             break
         trial = apply_step(theta, delta, limits[0], limits[1])
@@ -266,29 +267,32 @@ def _image(  # type: ignore[no-untyped-def]
 ):
     """Search all modes of one image into theta, hessian and results. Returns (modes, evaluations)."""
     theta, hessian, results = found
-    work, last = allocate_scratch(), ends[-1]
+    work, last = allocate_scratch(), len(ends) - 1
     count = used = 0
     for m in range(len(valid)):
         if valid[m]:
             theta[count] = starts[m]
             count += 1
-    if settled:
-        done, used = _polish(
-            data, W, w, kx, ky, last, centre, lever, size, limits, precision, theta[0], hessian[0], work, results[0]
-        )
-        if done:
-            return 1, used
-    for band in range(len(ends)):
+    for band in range(last if settled else 0, last + 1):
+        if band == last and count == 1:
+            done, used_here = _polish(
+                data, W, w, kx, ky, ends[last], centre, lever, size, limits, precision, theta[0], hessian[0], work,
+                results[0],
+            )  # fmt: skip
+            used += used_here
+            if done:
+                return 1, used
         for m in range(count):
             used += _descend(
                 data, W, w, kx, ky, ends[band], centre, lever, size, limits, precision, plan[band],
                 theta[m], hessian[m], work, results[m],
             )  # fmt: skip
         count = _prune(theta, hessian, results, count, limits[2], precision)
-    _done, more = _polish(
-        data, W, w, kx, ky, last, centre, lever, size, limits, precision, theta[0], hessian[0], work, results[0]
-    )
-    return count, used + more
+    _done, used_here = _polish(
+        data, W, w, kx, ky, ends[last], centre, lever, size, limits, precision, theta[0], hessian[0], work,
+        results[0],
+    )  # fmt: skip
+    return count, used + used_here
 
 
 @numba.njit(parallel=True, **NUMBA_OPTIONS)

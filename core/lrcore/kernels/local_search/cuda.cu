@@ -195,6 +195,11 @@ __device__ __noinline__ void evaluate_at(const Problem& p, int count, const doub
     __syncthreads();
 }
 
+// Thread 0: take the curvature of −log likelihood from that of an evaluation.
+__device__ inline void start_curvature(const Evaluation& result, double ratio, Polish& polish) {
+    for (int i = 0; i < 15; ++i) polish.curvature[i] = ratio * result.hessian[i];
+}
+
 // All threads: descend by Levenberg–Marquardt in one band. Returns the evaluations.
 __device__ int descend(const Problem& p, int count, const Prior& prior, int steps, Mode& mode, Work& work) {
     const bool first = threadIdx.x == 0;
@@ -209,7 +214,8 @@ __device__ int descend(const Problem& p, int count, const Prior& prior, int step
         if (first) {
             double slope[5], delta[5];
             add_prior_gradient(mode.result.gradient, mode.theta, prior, slope);
-            work.step = !(solve5(mode.result.hessian, prior, damping, slope, delta) < TOLERANCE);
+            start_curvature(mode.result, is_at_extent(mode.theta, prior) ? 1.0 : CURVATURE_RATIO, work.polish);
+            work.step = !(solve5(work.polish.curvature, prior, damping, slope, delta) < TOLERANCE);
             if (work.step) apply_step(mode.theta, delta, prior, work.trial);
         }
         __syncthreads();
@@ -233,11 +239,6 @@ __device__ int descend(const Problem& p, int count, const Prior& prior, int step
         if (!work.more) break;
     }
     return used;
-}
-
-// Thread 0: start the curvature from that of the last evaluation.
-__device__ inline void reset_curvature(Work& work) {
-    for (int i = 0; i < 15; ++i) work.polish.curvature[i] = CURVATURE_RATIO * work.result.hessian[i];
 }
 
 // Thread 0: compute the next step of a polish into work.trial. Returns whether it need not be evaluated.
@@ -275,13 +276,13 @@ __device__ __noinline__ void continue_polish(const Prior& prior, Work& work) {
     }
     add_prior_gradient(work.result.gradient, polish.at, prior, polish.slope);
     for (int i = 0; i < 5; ++i) change[i] += polish.slope[i];
-    if (is_at_extent(polish.at, prior)) reset_curvature(work);
+    if (is_at_extent(polish.at, prior)) start_curvature(work.result, CURVATURE_RATIO, work.polish);
     else update_curvature(polish.curvature, prior, polish.delta, change);
 }
 
 // All threads: polish a pose by quasi-Newton steps; if that ends, the mode is updated and `done` set. Returns the
 // evaluations.
-__device__ int polish_mode(const Problem& p, int count, const Prior& prior, Mode& mode, Work& work, bool& done) {
+__device__ __noinline__ int polish_mode(const Problem& p, int count, const Prior& prior, Mode& mode, Work& work, bool& done) {
     const bool first = threadIdx.x == 0;
     Polish& polish = work.polish;
     evaluate_at(p, count, mode.theta, work);
@@ -290,7 +291,7 @@ __device__ int polish_mode(const Problem& p, int count, const Prior& prior, Mode
         polish.first = work.result.value + penalty(polish.at, prior);
         polish.length = 0.0;
         add_prior_gradient(work.result.gradient, polish.at, prior, polish.slope);
-        reset_curvature(work);
+        start_curvature(work.result, CURVATURE_RATIO, work.polish);
     }
     int used = 1;
     bool more = true;
@@ -417,14 +418,15 @@ find_posterior_modes(const float2* data, int planes, int row, const float2* W, c
         ++count;
     }
     __syncthreads();
-    bool polished = false;
-    if (settled[image]) used += polish_mode(p, ends[bands - 1], prior, modes[0], work, polished);
-    if (polished) count = 1;
-    for (int band = 0; band < bands && !polished; ++band) {
+    const int last = bands - 1;
+    bool done = false;
+    for (int band = settled[image] ? last : 0; band < bands; ++band) {
+        if (band == last && count == 1) used += polish_mode(p, ends[last], prior, modes[0], work, done);
+        if (done) break;
         for (int m = 0; m < count; ++m) used += descend(p, ends[band], prior, plan[band], modes[m], work);
         count = prune(modes, count, prior, spare, rank, work);
     }
-    if (count > 0 && !polished) used += polish_mode(p, ends[bands - 1], prior, modes[0], work, polished);
+    if (count > 0 && !done) used += polish_mode(p, ends[last], prior, modes[0], work, done);
     for (int m = 0; m < count; ++m) {
         const long long to = image * MAX_MODES + m;
         if (threadIdx.x < 5) theta[5 * to + threadIdx.x] = modes[m].theta[threadIdx.x];

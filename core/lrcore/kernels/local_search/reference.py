@@ -133,13 +133,14 @@ def find_posterior_modes(
         prior = _Prior(limits, precision[b])
         thetas = [theta.copy() for theta in starts[b][valid[b]]]
         last = len(samples.ends) - 1
-        polished = _polish(measure, thetas[0], last, prior) if settled is not None and settled[b] else None
-        modes = [] if polished is None else [polished]
-        if not modes:
-            for band in range(last + 1):
-                steps = MAX_STEPS[2] if band == last else MAX_STEPS[0] if band == 0 else MAX_STEPS[1]
-                modes = _prune([_descend(measure, theta, band, steps, prior) for theta in thetas], prior)
-                thetas = [mode[0] for mode in modes]
+        for band in range(last if settled is not None and settled[b] else 0, last + 1):
+            if band == last and len(thetas) == 1 and (polished := _polish(measure, thetas[0], last, prior)):
+                modes = [polished]
+                break
+            steps = MAX_STEPS[2] if band == last else MAX_STEPS[0] if band == 0 else MAX_STEPS[1]
+            modes = _prune([_descend(measure, theta, band, steps, prior) for theta in thetas], prior)
+            thetas = [mode[0] for mode in modes]
+        else:
             modes[0] = _polish(measure, modes[0][0], last, prior) or modes[0]
         for m, (theta, value, likelihood, hessian) in enumerate(modes):
             out.theta[b, m], out.value[b, m], out.likelihood[b, m] = theta, value, likelihood
@@ -165,7 +166,8 @@ def _descend(measure: Measure, theta: FloatArray, band: int, steps: int, prior: 
     damping = 1e-3
     for _ in range(steps):
         slope = gradient + prior.precision @ theta
-        curvature = hessian + prior.precision
+        ratio = 1.0 if _is_at_extent(theta, prior.limits) else CURVATURE_RATIO
+        curvature = ratio * hessian + prior.precision
         delta = -np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), slope)
         if -(slope @ delta + 0.5 * delta @ curvature @ delta) < TOLERANCE:
             break
