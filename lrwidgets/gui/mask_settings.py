@@ -120,9 +120,15 @@ class MaskSettings:
         return replace(self, **{**kept, **manual, **changes})
 
     def with_shapes(self, shapes: tuple[masks.Sphere | masks.Cuboid, ...]) -> "MaskSettings":
-        """Return the settings with these drawn shapes; the first ones are used at once."""
+        """Return the settings with these drawn shapes; the first ones are used at once.
+
+        Where one part was kept for each shape so far, so it is for these: else the second would count for nothing.
+        """
         first = shapes and not self.drawn
-        return replace(self, drawn=shapes, region="within" if first and self.region == "dense" else self.region)
+        follows = self.components == max(1, len(self.drawn))
+        components = max(1, len(shapes)) if follows else self.components
+        region = "within" if first and self.region == "dense" else self.region
+        return replace(self, drawn=shapes, region=region, components=components)
 
     def with_atoms(self, atoms: masks.Atoms) -> "MaskSettings":
         """Return the settings with another model, which is used at once."""
@@ -130,7 +136,7 @@ class MaskSettings:
 
     def without_shapes(self) -> "MaskSettings":
         """Return the settings without shapes, models and other masks."""
-        return replace(self, drawn=(), atoms=(), joined=(), region="dense")
+        return replace(self.with_shapes(()), atoms=(), joined=(), region="dense")
 
     def changes_to(self, other: "MaskSettings") -> dict[str, Any]:
         """Return the fields in which other settings differ, with their values there."""

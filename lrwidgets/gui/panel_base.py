@@ -86,7 +86,7 @@ class PanelBase:
 
         return self.catch_errors(press)
 
-    def connect(self, signal: SignalInstance, slot: Callable[..., Any]) -> None:
+    def subscribe(self, signal: SignalInstance, slot: Callable[..., Any]) -> None:
         """Subscribe to a signal until `disconnect_all` or `stop_threads`."""
         signal.connect(slot)
         self._subscriptions.append((signal, slot))

@@ -53,7 +53,7 @@ class ParameterFormModel:
     def start(self) -> None:
         """Show the session's spec in all controls, and follow it."""
         self.show()
-        self._panel.connect(self._session.spec_changed, lambda _: self._publish())
+        self._panel.subscribe(self._session.spec_changed, lambda _: self._publish())
 
     def edit(self, name: str, value: Any) -> None:
         """Edit a field as its control was changed. Raises InputError for a refused value, after the old one is back."""

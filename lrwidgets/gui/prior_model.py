@@ -44,8 +44,8 @@ class PriorModel:
 
     def start(self) -> None:
         """Show the session, and follow it."""
-        self._panel.connect(self.session.spec_changed, lambda _: self._update())
-        self._panel.connect(self.session.state_changed, self._state_changed)
+        self._panel.subscribe(self.session.spec_changed, lambda _: self._update())
+        self._panel.subscribe(self.session.state_changed, self._state_changed)
         self._update()
         self._state_changed(self.session.state)
 

@@ -4,21 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from matplotlib.figure import Figure
 from psygnal import Signal
 
 from lrcore.analysis.advice.finding import Finding
 from lrcore.analysis.comparison import Comparison
 from lrcore.errors import InputError
+from lrcore.records import Step
+from lrwidgets import plots
 from lrwidgets.gui.history_table import history_html
 from lrwidgets.gui.panel_base import PanelBase, ProgrammaticChange
 from lrwidgets.plots.catalogue import FIGURE_OF_FINDING
 from lrwidgets.session.advice import apply_finding, findings
 from lrwidgets.session.session import Session
+from lrwidgets.session.state import RunState
+from lrwidgets.session.step_analysis import preview_results
 from lrwidgets.session.view_state import TreeRow, ViewState, make_view_state, parse_iteration_count, step_names
 from lrwidgets.text.interface_terms import in_interface_terms
 
-RUN_FIELDS = ("marginalize", "non_uniform", "subtract_outside", "max_iterations")
-"""Parameters of the form."""
+GROUPS = (("search", "Search"), ("reference", "Reference"), ("run", "Run"))
+"""Groups of the parameters of the form, which has all of them: name and title."""
 PREVIEW_PARTICLES = 500
 TIPS = {
     "step": "run one iteration",
@@ -64,6 +69,9 @@ class RunView(Protocol):
     def show_advice(self, rows: Sequence[AdviceRow]) -> None:
         """Show advice in place of the last."""
 
+    def show_preview(self, text: str) -> None:
+        """Show what the last preview found, and the model's figure of it; an empty text hides both."""
+
 
 class RunModel:
     """Drive a session and show its state.
@@ -89,11 +97,13 @@ class RunModel:
         self._shown: ViewState | None = None
         self._present: str | None = None
         self._advised: str | None = None
+        self._previewed: Step | None = None
+        self._compared_with: str | None = None
 
     def start(self) -> None:
         """Show the session, and follow it."""
-        self._panel.connect(self.session.state_changed, lambda _: self._publish())
-        self._panel.connect(self.session.spec_changed, lambda _: self._publish())
+        self._panel.subscribe(self.session.state_changed, lambda _: self._publish())
+        self._panel.subscribe(self.session.spec_changed, lambda _: self._publish())
         self._publish()
 
     # --- actions
@@ -172,7 +182,23 @@ class RunModel:
             self._view.show_history(history_html(state.history))
         if before is None or before.tree != state.tree:
             self._show_tree(state.tree)
+        self._show_preview()
         self._request_advice(state)
+
+    def _show_preview(self) -> None:
+        """Show another preview; it goes with the step that it was to be compared with."""
+        state = self.session.state
+        if state.preview is not None and state.preview is not self._previewed:
+            self._previewed, self._compared_with = state.preview, state.node
+            self._view.show_preview(preview_text(state))
+        elif self._previewed is not None and self._compared_with != state.node:
+            self._view.show_preview("")
+
+    def preview_figure(self, narrow: bool = False) -> Figure:
+        """Draw the last preview, which must exist, with the present step. narrow: for a side panel."""
+        found = preview_results(self.session)
+        assert found is not None
+        return plots.preview(found, self.session.results() if self.session.state.node else None, narrow)
 
     def _show_tree(self, rows: Sequence[TreeRow]) -> None:
         """Show the tree; the selected step stays selected until the current step is another one."""
@@ -218,6 +244,18 @@ def name_steps(found: Comparison, session: Session) -> Comparison:
 def tree_label(row: TreeRow, indent: str) -> str:
     """Return a step as a line of the tree. indent: for each branch that it lies below the first."""
     return f"{indent * row.depth}{'▶ ' if row.is_present else ''}{row.label}"
+
+
+def preview_text(state: RunState) -> str:
+    """Return what a preview found, compared with the present step, in one line."""
+    assert state.preview is not None
+    found, count = state.preview.history[-1], len(state.preview.expectation.poses.rotation)
+    present = f" (present step, all particles: {state.resolutions_A[state.node]:.2f} Å)" if state.node else ""
+    return (
+        f"Preview of {count:,} particles, not kept: {found.resolution_corrected_A:.2f} Å{present}; median change from "
+        f"the input {found.angle_from_input_deg:.2f}° and {found.shift_from_input_A:.2f} Å; at the extents "
+        f"{100 * found.at_rotation_extent:.1f} % and {100 * found.at_shift_extent:.1f} %"
+    )
 
 
 def pending_text(state: ViewState) -> str:

@@ -45,6 +45,7 @@ function render({ model, el }) {
   const image = element("img", "lrw-figure-image");
   const mark = element("div", "lrw-figure-mark", { hidden: true });
   const value = element("output", "lrw-figure-value", { hidden: true });
+  const busy = element("output", "lrw-busy-text", { hidden: true });
   const bar = element("div", "lrw-figure-bar");
   const png = element("button", "lrw-figure-png", { textContent: "PNG", title: "save this figure as PNG" });
   const svg = element("button", "lrw-figure-svg", { textContent: "SVG", title: "save this figure as SVG" });
@@ -53,7 +54,14 @@ function render({ model, el }) {
   bar.append(png, svg, code, copy);
   stage.append(image, mark, value);
   box.append(stage, bar);
-  el.append(box);
+  el.append(busy, box);
+
+  function wait() {
+    busy.textContent = model.get("busy");
+    busy.hidden = !model.get("busy");
+    box.classList.toggle("lrw-figure-old", Boolean(model.get("busy")));
+    box.setAttribute("aria-busy", String(Boolean(model.get("busy"))));
+  }
 
   function draw() {
     const bytes = model.get("png");
@@ -114,10 +122,13 @@ function render({ model, el }) {
   for (const event of ["pointerenter", "focus"]) svg.addEventListener(event, requestSvg);
   copy.addEventListener("click", () => navigator.clipboard?.writeText(model.get("code")));
   model.on("change:png", draw);
+  model.on("change:busy", wait);
   model.on("change:svg", saveSvg);
   draw();
+  wait();
   return () => {
     model.off("change:png", draw);
+    model.off("change:busy", wait);
     model.off("change:svg", saveSvg);
     URL.revokeObjectURL(image.src);
   };

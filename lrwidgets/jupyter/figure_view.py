@@ -35,6 +35,8 @@ class FigureView(anywidget.AnyWidget):
         Description of the figure, and name of saved files.
     code
         Python that gives the data.
+    busy
+        What is computed in place of the figure, which is dimmed; empty: nothing.
     request, svg
         Request of the browser, "svg N", and the reply.
     """
@@ -46,6 +48,7 @@ class FigureView(anywidget.AnyWidget):
     title = t.Unicode("").tag(sync=True)
     name = t.Unicode("figure").tag(sync=True)
     code = t.Unicode("").tag(sync=True)
+    busy = t.Unicode("").tag(sync=True)
     request = t.Unicode("").tag(sync=True)
     svg = t.Bytes(b"").tag(sync=True)
 
@@ -72,16 +75,22 @@ class FigureView(anywidget.AnyWidget):
         """
 
         def drawn() -> tuple[Figure, bytes, list[dict[str, Any]], str]:
-            with RENDER_LOCK:
-                figure = make()
-                words = code if isinstance(code, str) else code()
-                return figure, render_figure(figure, "png"), figure_axes_data(figure), words
+            try:
+                with RENDER_LOCK:
+                    figure = make()
+                    words = code if isinstance(code, str) else code()
+                    return figure, render_figure(figure, "png"), figure_axes_data(figure), words
+            except Exception:
+                self.busy = ""
+                raise
 
         def show(found: tuple[Figure, bytes, list[dict[str, Any]], str]) -> None:
             self._figure, png, axes, words = found
             with self.hold_sync():
+                self.busy = ""
                 self.axes, self.title, self.name, self.code, self.svg, self.png = axes, title, name, words, b"", png
 
+        self.busy = f"drawing {title[:1].lower()}{title[1:]} …"
         self._panel.latest.submit(drawn, show, (id(self), "figure"))
 
     def _send_svg(self, _: Any) -> None:

@@ -59,9 +59,9 @@ class FulcrumWidget(Panel):
         self._estimate: Point | None = None
         self._use_mask(session.job.mask)
         self._build()
-        self.connect(session.spec_changed, self._spec_changed)
-        self.connect(session.mask_changed, self._mask_changed)
-        self.connect(session.step_done, self._stepped)
+        self.subscribe(session.spec_changed, self._spec_changed)
+        self.subscribe(session.mask_changed, self._mask_changed)
+        self.subscribe(session.step_done, self._stepped)
         self._has_map = False
         self._show()
         self.load()

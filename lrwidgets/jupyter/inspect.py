@@ -1,5 +1,6 @@
 """Inspect a step in the notebook: curves and histograms, maps in slices and as a surface, two steps side by side."""
 
+import html
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -50,13 +51,18 @@ class InspectWidget(Panel):
             "Compare": self._draw_comparison,
         }
         self._build()
-        self.connect(session.state_changed, self._changed)
+        self.subscribe(session.state_changed, self._changed)
         self._changed(session.state)
 
     def compare(self, found: Comparison) -> None:
         """Show two steps side by side. On any thread."""
         self._comparison = found
         self.publisher.publish("compare", self._show_comparison)
+
+    def show_error(self, error: Exception) -> None:
+        """Show an error as a sentence; nothing is computed any more."""
+        super().show_error(error)
+        self.publisher.publish("busy", lambda: self._show_busy(""))
 
     def close(self) -> None:
         """Disconnect from the session and end the threads."""
@@ -84,7 +90,7 @@ class InspectWidget(Panel):
             "inspect-ask", "Validate against the other half map", UNCERTAINTY_TIP, self._validate
         )
         self.figure = FigureView(self).add_class("lrw-inspect-figure")
-        self.view = SliceView()
+        self.view, self.waiting = SliceView(), w.HTML().add_class("lrw-inspect-waiting")
         self.body = w.VBox([self.figure]).add_class("lrw-inspect-body")
         self.choices = w.HBox([self.step])
         self.widget = w.VBox([self.figure_choice, self.choices, self.body, self.message]).add_class("lrw-inspect")
@@ -122,7 +128,9 @@ class InspectWidget(Panel):
         return repr(self.step.value) if self.step.value else ""
 
     def _validate(self) -> None:
-        self.model.request_uncertainty(self._node(), self._draw)
+        node = self._node()
+        self._show_busy("posteriors …")
+        self.model.request_uncertainty(node, self._draw)
 
     def _draw(self) -> None:
         """Show what is chosen; the panel's threads do the work."""
@@ -133,11 +141,24 @@ class InspectWidget(Panel):
         draw = self._draw_special.get(self.figure_choice.value, self._draw_results)
         draw(self._node())
 
-    def _put(self, choices: list[w.Widget], body: list[w.Widget]) -> None:
-        self.choices.children, self.body.children = choices, body
+    def _put(self, choices: list[w.Widget], waiting_for: str = "") -> None:
+        """Show what can be chosen, and that the figure or, with a text, something else is being computed."""
+        self.choices.children = choices
+        self._show_busy(waiting_for or f"{self.figure_choice.value} …")
+        self.body.children = [self.waiting] if waiting_for else [self.figure]
+
+    def _show_busy(self, text: str) -> None:
+        """Show what is computed, over a dimmed figure or in place of the body; empty: nothing is."""
+        self.figure.busy = text
+        self.waiting.value = f'<output class="lrw-busy-text">{html.escape(text)}</output>' if text else ""
+
+    def _show_body(self, widget: w.Widget) -> None:
+        """Show what has been computed."""
+        self._show_busy("")
+        self.body.children = [widget]
 
     def _figure(self, make: Callable[[], Figure], title: str, code: str | Callable[[], str]) -> None:
-        self._put([self.step], [self.figure])
+        self._put([self.step])
         self.figure.show_figure(make, title, title.lower().replace(" ", "_"), code)
 
     def _draw_results(self, node: str) -> None:
@@ -160,16 +181,18 @@ class InspectWidget(Panel):
         self._figure(lambda: self.model.motion_figure(node), "Fulcrum and principal motions", code)
 
     def _draw_motion_surfaces(self, node: str) -> None:
-        self._put([self.step, self.number], [])
+        self._put([self.step, self.number], "surfaces of the motion …")
         self.model.request_motion_surfaces(node, int(self.number.value), self._show_motion_surfaces)
 
     def _draw_comparison(self, node: str) -> None:
-        self._put([self.step, self.other], [self.figure])
-        if self.other.value:
+        self._put([self.step, self.other])
+        if not self.other.value:
+            self._show_busy("")
+        else:
             self.model.request_comparison(node, self.other.value, self.compare)
 
     def _draw_slices(self, node: str) -> None:
-        self._put([self.step, self.maps], [self.view.widget])
+        self._put([self.step, self.maps], "maps …")
         if self.maps.value == MAPS[2]:
             self.model.request_local_resolution(node, self._show_local_slices)
         elif self.maps.value == MAPS[1]:
@@ -178,11 +201,11 @@ class InspectWidget(Panel):
             self.model.request_maps(node, self._show_maps)
 
     def _draw_surface(self, node: str) -> None:
-        self._put([self.step], [])
+        self._put([self.step], "local resolution …")
         self.model.request_local_resolution(node, self._show_surface)
 
     def _draw_local_resolution(self, node: str) -> None:
-        self._put([self.step], [self.figure])
+        self._put([self.step])
         self.model.request_local_resolution(node, self._show_local_resolution)
 
     # --- what is shown
@@ -198,28 +221,31 @@ class InspectWidget(Panel):
             self.figure_choice.value = "Compare"
             for control, name in zip((self.step, self.other), found.names, strict=True):
                 control.value = name if name in known else control.value
-        self._put([self.step, self.other], [self.figure])
+        self._put([self.step, self.other])
         named = name_steps(found, self.session)
         self.show_message(named.summary_line)
         code = "session.compare({!r}, {!r}).fsc".format(*found.names)
         self.figure.show_figure(lambda: plots.compare(named), named.summary, "compare", code)
 
     def _show_maps(self, maps: tuple[Volume, Volume]) -> None:
+        self._show_body(self.view.widget)
         self.view.show(*maps, names=("before", "after"), mode="blend")
 
     def _show_half_maps(self, maps: tuple[Volume, Volume]) -> None:
+        self._show_body(self.view.widget)
         self.view.show(*maps, names=("half A", "half B"), mode="flicker")
 
     def _show_motion_surfaces(self, shown: MotionSurfaces) -> None:
-        self.body.children = [motion_player(shown)]
+        self._show_body(motion_player(shown))
 
     def _show_local_resolution(self, found: LocalResolutionMap) -> None:
         make = partial(plots.local_resolution, *found.arrays())
         self.figure.show_figure(make, "Local resolution", "local_resolution")
 
     def _show_local_slices(self, found: LocalResolutionMap) -> None:
+        self._show_body(self.view.widget)
         self.view.show(found.volume, found.local.map, names=("map", "local resolution, Å"), mode="colour")
 
     def _show_surface(self, found: LocalResolutionMap) -> None:
         volume = found.volume
-        self.body.children = [surface_view(volume.data, found.local.map.data, found.mask.data, volume.pixel_size_A)]
+        self._show_body(surface_view(volume.data, found.local.map.data, found.mask.data, volume.pixel_size_A))

@@ -101,13 +101,13 @@ class MaskWidget(Panel):
         self._whole: masks.MaskResult | None = None
         self._build()
         self._given = mask
-        self._confirmed = Confirmation()
+        self._confirmed, self._is_centred = Confirmation(), False
         if isinstance(source, Volume):
             self._take(source)
             return
         self._given = source.job.mask if mask is None else mask
-        self.connect(source.step_done, self._stepped)
-        self.connect(source.mask_changed, self._mask_changed)
+        self.subscribe(source.step_done, self._stepped)
+        self.subscribe(source.mask_changed, self._mask_changed)
         self.load()
 
     @property
@@ -486,6 +486,10 @@ class MaskWidget(Panel):
         self._coarse_others = {}
         self._counted = None
         self._small = self._whole = None
+        if self._given is not None and not self._is_centred:
+            self._is_centred = True
+            centre = masks.centre_of_mass(self._given.data) * self._given.pixel_size_A
+            self.view.slices.position = [round(v) for v in self.view.to_voxel(centre)]
         self._ask()
 
     def _map(self) -> Volume:

@@ -7,12 +7,15 @@ from typing import Any
 
 import ipywidgets as w
 
-from lrwidgets.gui.run_model import RUN_FIELDS, TIPS, AdviceRow, RunModel, figure_tip, pending_text, tree_label
+from lrwidgets.gui.run_model import GROUPS, TIPS, AdviceRow, RunModel, figure_tip, pending_text, tree_label
 from lrwidgets.jupyter.base import AUTO, ROW, Panel
+from lrwidgets.jupyter.figure_view import FigureView
 from lrwidgets.jupyter.parameter_form import ParameterForm
 from lrwidgets.session.session import Session
 from lrwidgets.session.view_state import TreeRow, ViewState
+from lrwidgets.text.fields import parameter_fields
 
+PREVIEW_CODE = "from lrwidgets.session.step_analysis import preview_results\npreview_results(session)"
 INDENT = "\N{NO-BREAK SPACE}" * 4
 
 
@@ -25,15 +28,20 @@ class RunWidget(Panel):
         self.model = RunModel(session, self, self)
         self._build_drive()
         self._build_steps()
-        self.form = ParameterForm(self, session, RUN_FIELDS, "run")
+        self.form = ParameterForm(self, session, [field.name for field in parameter_fields()], "run")
         drive = w.HBox([self.step, self.run, self.count, self.pause, self.stop, self.preview], layout=ROW)
         progress = w.HBox([self.status, self.bar, self.progress], layout=ROW)
         choices = w.HBox([self.rewind, self.branch, self.compare])
         steps = w.VBox([w.HTML("<b>Steps</b>"), self.tree, choices], layout=w.Layout(flex="0 0 auto"))
         lines = w.VBox([self.history, self.advice], layout=w.Layout(flex="1 1 auto", min_width="0"))
         columns = w.HBox([steps, lines], layout=w.Layout(align_items="flex-start"))
-        settings = w.Accordion([w.HBox(list(self.form.controls.values()), layout=ROW)], titles=("Settings",))
-        self.widget = w.VBox([drive, progress, self.pending, columns, settings, self.message]).add_class("lrw-run")
+        boxes = [w.HBox([self.form.controls[f.name] for f in parameter_fields(name)], layout=ROW) for name, _ in GROUPS]
+        settings = w.Accordion(boxes, titles=tuple(f"Settings: {title.lower()}" for _, title in GROUPS))
+        self.previewed = w.HTML().add_class("lrw-run-previewed")
+        self.preview_figure = FigureView(self, layout=w.Layout(display="none")).add_class("lrw-run-preview-figure")
+        preview = [self.previewed, self.preview_figure]
+        rows = [drive, progress, self.pending, self.message, columns, *preview, settings]
+        self.widget = w.VBox(rows).add_class("lrw-run")
         self.model.start()
 
     # --- setters
@@ -68,6 +76,13 @@ class RunWidget(Panel):
         """Show advice in place of the last."""
         self.advice.children = [self._advice_row(i, row) for i, row in enumerate(rows)]
 
+    def show_preview(self, text: str) -> None:
+        """Show what the last preview found, and the figure of it; an empty text hides both."""
+        self.previewed.value = html.escape(text)
+        self.preview_figure.layout.display = "" if text else "none"
+        if text:
+            self.preview_figure.show_figure(self.model.preview_figure, "Preview", "preview", PREVIEW_CODE)
+
     # --- controls
 
     def _build_drive(self) -> None:
@@ -89,7 +104,7 @@ class RunWidget(Panel):
         self.branch = self._button("branch", self.model.branch)
         self.compare = self._button("compare", self.model.compare)
         self.history = w.HTML().add_class("lrw-run-history")
-        self.tree = w.Select(options=[], rows=9, layout=w.Layout(width="300px")).add_class("lrw-run-tree")
+        self.tree = w.Select(options=[], rows=9, layout=w.Layout(width="420px")).add_class("lrw-run-tree")
         self.advice = w.VBox([]).add_class("lrw-run-advice")
 
     def _button(self, name: str, act: Callable[[], Any], style: str = "") -> w.Button:

@@ -1,5 +1,6 @@
 """Combine all widgets in one panel: data, mask, fulcrum, priors, run, sweep, inspect, export."""
 
+import html
 from collections.abc import Callable
 
 import ipywidgets as w
@@ -27,8 +28,8 @@ TABS: dict[str, Callable[[Session], Panel]] = {
     "Inspect": InspectWidget,
     "Export": ExportWidget,
 }
-HEIGHT = "540px"
-"""Height of a tab: with the head and JupyterLab's own bars it fits 1280 × 720."""
+HEIGHT = "max(500px, calc(100vh - 230px))"
+"""Largest height of a tab: with the head and JupyterLab's own bars it fits the window."""
 
 
 class Studio(Panel):
@@ -61,6 +62,7 @@ class Studio(Panel):
 
     def _tab(self, name: str, part: Panel) -> w.Widget:
         layout = w.Layout(max_height=HEIGHT, overflow="auto")
+        part.widget.layout.flex = "0 0 auto"  # or a tab that is too low would squash what it holds
         return w.VBox([part.widget], layout=layout).add_class(f"lrw-tab-{name}")
 
     def _open(self, session: Session) -> None:
@@ -73,9 +75,9 @@ class Studio(Panel):
         run, inspect = self.parts["Run"], self.parts["Inspect"]
         assert isinstance(run, RunWidget)
         assert isinstance(inspect, InspectWidget)
-        self.connect(run.model.comparison_done, lambda found: self._show_comparison(inspect, found))
-        self.connect(run.model.figure_requested, lambda figure: self._show_requested_figure(inspect, figure))
-        self.connect(session.state_changed, self._changed)
+        self.subscribe(run.model.comparison_done, lambda found: self._show_comparison(inspect, found))
+        self.subscribe(run.model.figure_requested, lambda figure: self._show_requested_figure(inspect, figure))
+        self.subscribe(session.state_changed, self._changed)
         tabs = {"Data": self.data, **self.parts}
         self.tabs.children = [self._tab(name.lower(), part) for name, part in tabs.items()]
         self.tabs.titles = tuple(tabs)
@@ -103,4 +105,4 @@ class Studio(Panel):
             return
         shown = make_view_state(session.spec, session.state)
         words = [session.summary(), shown.status, shown.progress]
-        self.head.value = " · ".join(word for word in words if word)
+        self.head.value = html.escape(" · ".join(word for word in words if word))

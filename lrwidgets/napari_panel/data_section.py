@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QPushButton
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QPushButton
 
-from lrwidgets.gui.data_model import BUTTONS, FILES, DataModel
+from lrwidgets.gui.data_model import BACKEND, BACKENDS, BUTTONS, FILES, NUMBERS, RESPLIT, DataModel, description_html
 from lrwidgets.napari_panel.sample_data import sample_folder
 from lrwidgets.napari_panel.section import Section
 from lrwidgets.session.session import Session
 
 FOLDERS = ("images", "run")
 """Fields that name an existing folder."""
-NUMBERS = ("apix",)
-"""Fields that name no file."""
 
 
 class DataSection(Section):
@@ -20,24 +18,30 @@ class DataSection(Section):
 
     def __init__(self, opened: Callable[[Session], None]) -> None:
         super().__init__()
-        model = DataModel(self, self, opened, sample_folder())
+        self.model = model = DataModel(self, self, opened, sample_folder())
         self.fields: dict[str, QLineEdit] = {}
         form = QFormLayout()
         for name, label, tip in FILES:
             form.addRow(label, self._field(name, tip))
+        self.backend, self.resplit = QComboBox(), QCheckBox(RESPLIT[0])
+        self.backend.addItems(BACKENDS)
+        self.backend.setToolTip(BACKEND[1])
+        self.resplit.setToolTip(RESPLIT[1])
+        form.addRow(BACKEND[0], self.backend)
+        form.addRow("", self.resplit)
         self.rows.addLayout(form)
         self.row(
             self.button("data-load", *BUTTONS["load"], lambda: model.load(self._values())),
             self.button("data-open", *BUTTONS["open"], lambda: model.open_run(self._values()["run"])),
             self.button("data-demo", *BUTTONS["demo"], model.open_example),
         )
-        self.about = self.label("data-about")
         self.rows.addWidget(self.message)
+        self.about = self.label("data-about")
         self.rows.addStretch(1)
 
     def describe(self, session: Session) -> None:
         """Show what is loaded."""
-        self.about.setText(session._repr_html_())
+        self.about.setText(description_html(session))
 
     def _field(self, name: str, tip: str) -> QHBoxLayout:
         field = QLineEdit()
@@ -67,4 +71,5 @@ class DataSection(Section):
             self.fields[name].setText(", ".join(chosen))
 
     def _values(self) -> dict[str, str]:
-        return {name: field.text() for name, field in self.fields.items()}
+        typed = {name: field.text() for name, field in self.fields.items()}
+        return {**typed, "backend": self.backend.currentText(), "resplit": str(self.resplit.isChecked())}

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLineEdit, QPushButton
 
 from lrcore.motion.model import FulcrumEstimate
 from lrcore.refinement.geometry import fulcrum_A
-from lrwidgets.gui.fulcrum_model import TIPS, FulcrumModel, Point, estimate_line, readout_lines
+from lrwidgets.gui.fulcrum_model import TIPS, FulcrumModel, Point, estimate_line, parse_fulcrum, readout_lines
 from lrwidgets.gui.panel_base import ProgrammaticChange
 from lrwidgets.napari_panel.layers import (
     ESTIMATE,
@@ -37,10 +37,11 @@ class FulcrumSection(Section):
         self.model = FulcrumModel(session, self, self._show_estimate)
         self._silent = ProgrammaticChange()
         self._listening: Points | None = None
+        self._earlier: list[str] = []
         self._build()
-        self.connect(session.spec_changed, lambda _: self._publish())
-        self.connect(session.mask_changed, lambda _: self._publish())
-        self.connect(session.step_done, lambda *_: self.model.request_estimate())
+        self.subscribe(session.spec_changed, lambda _: self._publish())
+        self.subscribe(session.mask_changed, lambda _: self._publish())
+        self.subscribe(session.step_done, lambda *_: self.model.request_estimate())
         scene.viewer.mouse_drag_callbacks.append(self._pressed)
         scene.viewer.layers.events.removed.connect(self._removed)
         self._show()
@@ -64,6 +65,15 @@ class FulcrumSection(Section):
         self.estimate = button("fulcrum-estimate", "Estimate", TIPS["estimate"], self._use_estimate)
         self.estimate.setEnabled(model.estimate is not None)
         self.row(self.pick, self.estimate)
+        self.move_switch = QPushButton("Move")
+        self.move_switch.setObjectName("lrw-fulcrum-move")
+        self.move_switch.setCheckable(True)
+        self.move_switch.setToolTip("drag the point in the slices: selects its layer and the tool that moves points")
+        self.move_switch.toggled.connect(self.catch_errors(self._let_move))
+        self.undo = button("fulcrum-undo", "Undo", "go back to the fulcrum before", self._undo)
+        self.undo.setEnabled(False)
+        go = button("fulcrum-go", "Go to it", "show the slices through the fulcrum", self.go_to_point)
+        self.row(self.move_switch, self.undo, go)
         self.readout = self.label("fulcrum-readout")
         self.rows.addWidget(self.message)
         self.rows.addStretch(1)
@@ -92,11 +102,32 @@ class FulcrumSection(Section):
             self._edit(text)
 
     def _edit(self, text: str) -> None:
+        before = self.session.spec.fulcrum
         try:
-            self.model.apply(text)
+            self.model.apply(parse_fulcrum(self.session.mask, text))
         except Exception:
             self._publish()
             raise
+        if self.session.spec.fulcrum != before:
+            self._earlier.append(before)
+            self.undo.setEnabled(True)
+
+    def _undo(self) -> None:
+        """Go back to the fulcrum before the last one that was set here."""
+        if self._earlier:
+            self.model.apply(self._earlier.pop())
+            self.undo.setEnabled(bool(self._earlier))
+
+    def _let_move(self, on: bool) -> None:
+        """Select the point's layer with the tool that moves it, or the one that moves the view."""
+        layer = self.scene.find(FULCRUM)
+        if layer is not None:
+            self.scene.viewer.layers.selection.active = layer
+            layer.mode = "select" if on else "pan_zoom"
+
+    def go_to_point(self) -> None:
+        """Show the slices through the fulcrum."""
+        self.scene.go_to(to_world(self.session.mask, self.point_A))
 
     def _moved(self, _: Any) -> None:
         """Follow the layer's data, unless the section has changed them."""

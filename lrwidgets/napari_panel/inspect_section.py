@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from napari.layers.utils._link_layers import link_layers
+from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox
 
@@ -50,7 +50,7 @@ class InspectSection(Section):
         self.rows.addWidget(self.message)
         self.rows.addWidget(self.figure)
         self.rows.addStretch(1)
-        self.connect(session.state_changed, self._changed)
+        self.subscribe(session.state_changed, self._changed)
         self._changed(session.state)
 
     # --- actions
@@ -114,7 +114,7 @@ class InspectSection(Section):
         first, last = layers
         first.visible, last.visible = False, True
         last.contrast_limits = first.contrast_limits
-        link_layers(layers, LINKED)
+        self.scene.viewer.layers.link_layers(layers, LINKED)
         self.show_message("'before' is hidden: click its eye to show it; contrast limits are linked")
 
     def _show_motion_surfaces(self, shown: MotionSurfaces) -> None:
@@ -129,7 +129,7 @@ class InspectSection(Section):
         if hasattr(layer, "colorbar"):
             layer.colorbar.visible = True
         for other in self.scene.viewer.layers:
-            if other is not layer and other._type_string == "image":
+            if other is not layer and isinstance(other, Image):
                 other.visible = False
         self.scene.viewer.dims.ndisplay = 3
 

@@ -82,6 +82,7 @@ def fulcrum_layer(volume: Volume, point_A: Point) -> LayerData:
         "units": UNITS,
         "axis_labels": AXES,
         "blending": "translucent_no_depth",
+        "out_of_slice_display": True,
         "metadata": {"lrwidgets": "fulcrum"},
     }
     return np.array([to_world(volume, point_A)]), shown, "points"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from napari.layers import Labels, Shapes
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
@@ -31,19 +32,24 @@ from lrwidgets.gui.mask_settings import (
 )
 from lrwidgets.gui.panel_base import ProgrammaticChange
 from lrwidgets.napari_panel.layers import (
+    AXES,
     MASK,
     NEW_MASK,
+    UNITS,
     layer_placement,
     mask_layer,
     origin_A,
     shapes_from_layer,
     voxel_A,
 )
-from lrwidgets.napari_panel.section import BAD, Section
+from lrwidgets.napari_panel.section import Section
 from lrwidgets.napari_panel.viewer_layers import ViewerLayers
 from lrwidgets.session.session import Session
 
 PAINT, SHAPES = "mask paint", "mask shapes"
+PAINT_UNUSED = "the painted mask is not shown any more: Use painted mask shows it again"
+FULL = 0.999
+"""Mask value from which a voxel is painted: the soft edge around these voxels is that of the mask."""
 
 
 class MaskSection(Section):
@@ -58,9 +64,11 @@ class MaskSection(Section):
         self._coarse: Volume | None = None
         self._made: masks.MaskResult | None = None
         self._painted: Volume | None = None
+        self._brushed: tuple[Volume, npt.NDArray[np.uint8]] | None = None
+        self._note = ""
         self.controls: dict[str, QWidget] = {}
         self._build()
-        self.connect(session.mask_changed, lambda mask: self.publisher.publish("mask", lambda: self._show_mask(mask)))
+        self.subscribe(session.mask_changed, lambda mask: self.publisher.publish("mask", lambda: self._show_mask(mask)))
         self._show_mask(session.mask)
 
     # --- the controls
@@ -113,8 +121,7 @@ class MaskSection(Section):
         slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         slider.setRange(low, high)
         slider.setObjectName(f"lrw-mask-{name}")
-        more = {"found": False} if name == "threshold" else {}
-        slider.valueChanged.connect(self.catch_errors(lambda value: self.set(**{name: float(value)}, **more)))
+        slider.valueChanged.connect(self.catch_errors(lambda value: self.set(**{name: float(value)})))
         self.controls[name] = slider
         return slider
 
@@ -131,8 +138,14 @@ class MaskSection(Section):
         """Change settings and make the mask again. Raises TypeError for an unknown one."""
         if self._silent.is_active:
             return
-        self.settings, self._painted = replace(self.settings, **changes), None
+        shown = self._made.threshold if self._made is not None else None
+        self.settings = self.settings.change(changes, shown)
         self._show_settings()
+        if self._painted is not None and set(changes) == {"soft_A"} and PAINT in self.scene.viewer.layers:
+            self.soften()  # a painted mask has an edge too
+            return
+        self._note = PAINT_UNUSED if self._painted is not None else ""
+        self._painted = None
         self._ask()
 
     def make(self) -> None:
@@ -147,7 +160,8 @@ class MaskSection(Section):
 
     def _show_brush(self, mask: Volume) -> None:
         self._drop(PAINT)
-        labels = Labels((mask.data > 0.5).astype(np.uint8), name=PAINT, opacity=0.5, **layer_placement(mask))
+        self._brushed = mask, paint_of(mask)
+        labels = Labels(self._brushed[1].copy(), name=PAINT, opacity=0.5, **layer_placement(mask))
         self.scene.viewer.add_layer(labels)
         self.scene.viewer.dims.ndisplay = 2
         labels.n_edit_dimensions, labels.brush_size, labels.mode = 3, 5, "paint"
@@ -160,6 +174,10 @@ class MaskSection(Section):
         pixel, place = voxel_A(PAINT, layer.scale), origin_A(layer.translate)
         if not inside.any():
             raise InputError("nothing is painted: paint with label 1")
+        if self._brushed is not None and np.array_equal(inside, self._brushed[1] > 0):
+            self._show_painted(self._brushed[0])
+            self.show_message("nothing was painted or erased: the mask is as it was", "neutral")
+            return
 
         def softened() -> Volume:
             return Volume(soft_edge(inside, pixel, width), pixel, place)
@@ -169,7 +187,13 @@ class MaskSection(Section):
     def draw(self) -> None:
         """Add a Shapes layer to draw ellipses and rectangles in."""
         if SHAPES not in self.scene.viewer.layers:
-            look = {"face_color": "#ffffff30", "edge_color": "#ffb000", "edge_width": 1.0}
+            look: dict[str, Any] = {
+                "units": UNITS,
+                "axis_labels": AXES,
+                "face_color": "#ffffff30",
+                "edge_color": "#ffb000",
+                "edge_width": 1.0,
+            }
             self.scene.viewer.add_layer(Shapes(ndim=3, name=SHAPES, **look))
         self.scene.viewer.dims.ndisplay = 2
         layer = self.scene.viewer.layers[SHAPES]
@@ -199,6 +223,7 @@ class MaskSection(Section):
     def _applied(self) -> None:
         self._drop(PAINT)
         self.scene.drop(NEW_MASK)
+        self._painted = self._brushed = None
         self.show_message(APPLIED)
 
     def _add_model(self) -> None:
@@ -247,8 +272,10 @@ class MaskSection(Section):
         self._show_facts(check_lines(checks))
 
     def _show_facts(self, lines: list[tuple[str, bool]]) -> None:
-        words = [line if passed else f'<span style="color: {BAD}">{line}</span>' for line, passed in lines]
-        self.facts.setText("<br>".join([*words, *describe_parts(self.settings)]))
+        bad = self.colours["bad"]
+        words = [line if passed else f'<span style="color: {bad}">{line}</span>' for line, passed in lines]
+        notes = [self._note] if self._note else []
+        self.facts.setText("<br>".join([*notes, *words, *describe_parts(self.settings)]))
         self.show_message("")
 
     def _whole(self) -> Callable[[], Volume]:
@@ -296,3 +323,9 @@ class MaskSection(Section):
     def _drop(self, name: str) -> None:
         if name in self.scene.viewer.layers:
             self.scene.viewer.layers.remove(name)
+
+
+def paint_of(mask: Volume) -> npt.NDArray[np.uint8]:
+    """Return the voxels of a mask that are painted at first: those without its soft edge, or its half if none are."""
+    level = FULL if mask.data.max() >= FULL else 0.5 * float(mask.data.max())
+    return (mask.data >= level).astype(np.uint8)

@@ -2,12 +2,16 @@
 
 import contextlib
 import weakref
+from dataclasses import replace
 from typing import Any
 
+from napari.utils.theme import get_theme
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from lrcore import masks
 from lrcore.analysis.comparison import Comparison
 from lrcore.refinement.density import final_map
 from lrwidgets.gui.threads import LatestTasks
@@ -15,7 +19,7 @@ from lrwidgets.napari_panel.data_section import DataSection
 from lrwidgets.napari_panel.export_section import ExportSection
 from lrwidgets.napari_panel.fulcrum_section import FulcrumSection
 from lrwidgets.napari_panel.inspect_section import InspectSection
-from lrwidgets.napari_panel.layers import MAP, LayerData, map_layer
+from lrwidgets.napari_panel.layers import MAP, NEW_MASK, LayerData, map_layer
 from lrwidgets.napari_panel.mask_section import MaskSection
 from lrwidgets.napari_panel.prior_section import PriorSection
 from lrwidgets.napari_panel.qt_updates import QtPublisher
@@ -29,8 +33,10 @@ from lrwidgets.session.step_analysis import current_map
 from lrwidgets.session.view_state import make_view_state
 
 WIDTH = 420
+INPUT_LOWPASS_A = 10.0
+"""Low-pass of the input half maps' mean, which in 3D would be a ball of noise; a step's map is filtered by its FSC."""
 _RESUMABLE_SESSIONS: dict[int, Session] = {}
-"""Sessions whose panel was closed, by the viewer's id: a new panel of that viewer shows them again."""
+"""The session that a viewer shows, by its id: a new panel of that viewer shows it again."""
 
 
 class SessionPanel(QWidget):
@@ -41,6 +47,7 @@ class SessionPanel(QWidget):
     """
 
     def __init__(self, viewer: Viewer, session: Session | None = None) -> None:
+        self._is_docked = self._left = False
         super().__init__()
         self.scene = ViewerLayers(viewer)
         self.session: Session | None = None
@@ -59,9 +66,10 @@ class SessionPanel(QWidget):
         rows.addWidget(self.head)
         rows.addWidget(self.tabs, 1)
         self._node: str | None = None
-        self._left = False
         self._guard = _CloseGuard(self)
-        session = session or _RESUMABLE_SESSIONS.pop(id(viewer), None)
+        viewer.events.theme.connect(self._use_theme)
+        self.scene.show_axes()
+        session = session or _RESUMABLE_SESSIONS.get(id(viewer))
         if session is not None:
             self.open(session)
         self.destroyed.connect(_shut_down_callback(self))
@@ -69,8 +77,11 @@ class SessionPanel(QWidget):
     def open(self, session: Session) -> None:
         """Show a session in place of the one before, which continues without a view."""
         self._forget()
+        if self.session is not session:
+            self.scene.drop(NEW_MASK)
         self.session = session
-        self.data.describe(session)
+        self._remember(session)
+        self.data.model.show(session)
         self.sections = {
             "Mask": MaskSection(session, self.scene),
             "Fulcrum": FulcrumSection(session, self.scene),
@@ -103,15 +114,33 @@ class SessionPanel(QWidget):
             return
         self._left = True
         self._guard.stop_watching()
-        if self.session is not None:
-            viewer = self.scene.viewer
-            _RESUMABLE_SESSIONS[id(viewer)] = self.session
-            weakref.finalize(viewer, _RESUMABLE_SESSIONS.pop, id(viewer), None)
         self._forget()
         self.data.shut_down()
         self.latest.close()
         self.publisher.close()
+        self.scene.viewer.events.theme.disconnect(self._use_theme)
         self.scene.viewer = None  # or a panel that Qt still holds would hold the viewer
+
+    def _remember(self, session: Session) -> None:
+        """Remember the session for the viewer's next panel."""
+        viewer = self.scene.viewer
+        if id(viewer) not in _RESUMABLE_SESSIONS:
+            weakref.finalize(viewer, _RESUMABLE_SESSIONS.pop, id(viewer), None)
+        _RESUMABLE_SESSIONS[id(viewer)] = session
+
+    def event(self, event: QEvent) -> bool:
+        """Shut down when the dock is closed: napari then takes the panel out of it and keeps it without a parent."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parentWidget() is not None:
+                self._is_docked = True
+            elif self._is_docked and not self._left:
+                QTimer.singleShot(0, self._leave_dock)
+        return bool(super().event(event))
+
+    def _leave_dock(self) -> None:
+        if self.parentWidget() is None and not self._left:
+            self.shut_down()
+            self.deleteLater()
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until every request is computed and shown; return whether it is. On Qt's thread."""
@@ -137,6 +166,15 @@ class SessionPanel(QWidget):
         area.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # or figures would change their width
         area.setWidget(section)
         self.tabs.addTab(area, name)
+        section.use_theme(self._background())
+
+    def _background(self) -> QColor:
+        """Return the background of the viewer's theme."""
+        return QColor(get_theme(self.scene.viewer.theme).background.as_hex())
+
+    def _use_theme(self, _: Any) -> None:
+        for section in (self.data, *self.sections.values()):
+            section.use_theme(self._background())
 
     def _index(self, name: str) -> int:
         return next(i for i in range(self.tabs.count()) if self.tabs.tabText(i) == name)
@@ -182,18 +220,24 @@ class SessionPanel(QWidget):
             layers = self.scene.viewer.layers
             layers.move(layers.index(shown), 0)
             self.scene.viewer.reset_view()
+            fulcrum = self.sections["Fulcrum"]
+            assert isinstance(fulcrum, FulcrumSection)
+            fulcrum.go_to_point()
 
     def _show_error(self, error: Exception) -> None:
         self.data.show_error(error)
 
 
 def newest_map_layer(session: Session) -> LayerData | None:
-    """Return the present step's map filtered by its FSC, or the mean of the input half maps, or None without any."""
+    """Return the present step's map filtered by its FSC, or the low-passed mean of the input half maps, or None."""
     if session.state.node is not None:
         node, step = session.load_step()
         return map_layer(final_map(session.job_of(node), step))
     volume = current_map(session)
-    return None if volume is None else map_layer(volume)
+    if volume is None:
+        return None
+    filtered = masks.lowpass(volume.data, volume.pixel_size_A, max(INPUT_LOWPASS_A, 2 * volume.pixel_size_A))
+    return map_layer(replace(volume, data=filtered))
 
 
 class _CloseGuard(QObject):

@@ -4,7 +4,7 @@ from lrwidgets.gui.panel_base import Tone
 from lrwidgets.gui.prior_model import PRIOR_FIELDS, USE_WIDTHS, PriorModel
 from lrwidgets.napari_panel.figure_box import FigureBox
 from lrwidgets.napari_panel.parameter_form import ParameterFormLayout
-from lrwidgets.napari_panel.section import COLOURS, Section
+from lrwidgets.napari_panel.section import Section
 from lrwidgets.session.session import Session
 
 
@@ -34,8 +34,7 @@ class PriorSection(Section):
 
     def show_warning(self, text: str, tone: Tone) -> None:
         """Show what re-centring implies; an empty text clears it."""
-        self.warning.setStyleSheet(f"color: {COLOURS[tone]}" if COLOURS[tone] else "")
-        self.warning.setText(text)
+        self.show_coloured(self.warning, text, tone)
         self.warning.setVisible(bool(text))
 
     def draw(self) -> None:

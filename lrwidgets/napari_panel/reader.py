@@ -13,10 +13,13 @@ from lrcore.records import Particles, Step
 from lrcore.refinement.density import final_map, map_with_surroundings
 from lrcore.refinement.geometry import fulcrum_A
 from lrcore.refinement.job import Job
+from lrcore.results.zarr_files import read_attributes
+from lrcore.results.zarr_store import FORMAT
 from lrwidgets.napari_panel.layers import AXES, UNITS, LayerData, fulcrum_layer, map_layer, mask_layer
 
 Paths = str | Sequence[str]
-MAPS, STACKS, PARTICLES, RUN = (".mrc", ".map", ".ccp4"), (".mrcs",), (".star", ".cs", ".csg"), ".zarr"
+MAPS, STACKS, PARTICLES, RUN = (".mrc", ".map", ".ccp4"), (".mrcs",), (".star",), ".zarr"
+TABLES = (".cs", ".csg")
 PACKED = (".gz", ".bz2")
 CHUNK = 16
 """Number of images read at once."""
@@ -38,12 +41,14 @@ def _as_path_list(paths: Paths) -> list[str]:
 
 def _reader_for(path: Path) -> Callable[[Path], list[LayerData]] | None:
     suffix = path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
-    if path.suffix == RUN and path.is_dir():
-        return _run
+    if path.suffix == RUN:
+        return _run if is_run(path) else None
     if suffix in MAPS:
         return _map
     if suffix in STACKS:
         return _stack
+    if suffix in TABLES:
+        return _table
     return _particles if suffix in PARTICLES else None
 
 
@@ -52,6 +57,26 @@ def _read(path: Path) -> list[LayerData]:
     if reader is None:
         raise InputError(f"{path}: is not a map, stack, particle table or run: choose .mrc, .star, .cs or RUN.zarr")
     return reader(path)
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run of lrwidgets, and no other Zarr folder."""
+    try:
+        return bool(read_attributes(path).get("format") == FORMAT)
+    except InputError:
+        return False
+
+
+def _table(path: Path) -> list[LayerData]:
+    """Return particles of CryoSPARC, or the two half maps of a volume."""
+    try:
+        return _particles(path)
+    except InputError as error:
+        try:
+            halves = io.read_half_maps(path)
+        except InputError:
+            raise error from None
+    return [map_layer(io.read_volume(half), f"{path.name}, half {i}") for i, half in enumerate(halves, 1)]
 
 
 def _map(path: Path) -> list[LayerData]:

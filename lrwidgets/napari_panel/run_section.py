@@ -19,12 +19,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lrwidgets.gui.run_model import RUN_FIELDS, TIPS, AdviceRow, RunModel, figure_tip, pending_text, tree_label
+from lrwidgets.gui.run_model import TIPS, AdviceRow, RunModel, figure_tip, pending_text, tree_label
+from lrwidgets.napari_panel.figure_box import FigureBox
 from lrwidgets.napari_panel.parameter_form import ParameterFormLayout
 from lrwidgets.napari_panel.section import Section
 from lrwidgets.plots.catalogue import MAPS
 from lrwidgets.session.session import Session
 from lrwidgets.session.view_state import TreeRow, ViewState
+from lrwidgets.text.fields import parameter_fields
 
 INDENT = "    "
 
@@ -37,10 +39,16 @@ class RunSection(Section):
         self.session = session
         self.model = RunModel(session, self, self, shown_elsewhere=(MAPS,))  # maps are layers of the viewer
         self._activity: progress | None = None
+        self._newest: ViewState | None = None
+        self._is_making_activity = False
         self._build_drive()
         self._build_progress()
         self._build_steps()
-        self.form = ParameterFormLayout(self, session, RUN_FIELDS)
+        self.previewed, self.preview_figure = self.label("run-previewed"), FigureBox(self)
+        self.rows.addWidget(self.preview_figure)
+        self.previewed.setVisible(False)
+        self.preview_figure.setVisible(False)
+        self.form = ParameterFormLayout(self, session, [field.name for field in parameter_fields()])
         self.rows.addLayout(self.form)
         self.rows.addWidget(self.message)
         self.rows.addStretch(1)
@@ -102,17 +110,37 @@ class RunSection(Section):
         for i, row in enumerate(rows):
             self.advice.addWidget(self._advice_row(i, row))
 
+    def show_preview(self, text: str) -> None:
+        """Show what the last preview found, and the figure of it; an empty text hides both."""
+        self.previewed.setText(text)
+        for widget in (self.previewed, self.preview_figure):
+            widget.setVisible(bool(text))
+        if text:
+            self.preview_figure.show_figure(lambda: self.model.preview_figure(narrow=True), self.model.preview_figure)
+
     def _show_activity(self, state: ViewState | None) -> None:
-        """Show the progress in napari's activity dock too, as long as something runs."""
-        if state is None or not (state.busy and state.progress):
-            if self._activity is not None:
-                self._activity.close()
-                self._activity = None
+        """Show the progress in napari's activity dock too, as long as something runs.
+
+        A new entry makes Qt handle events, so that this method may be called again before there is one.
+        """
+        self._newest = state
+        if self._is_making_activity:
             return
-        if self._activity is None:
-            self._activity = progress(total=1000, desc="local refinement")
-        self._activity.n = round(1000 * state.share)
-        self._activity.set_description(state.progress)
+        if self._activity is None and state is not None and state.busy:
+            self._is_making_activity = True
+            try:
+                self._activity = progress(total=1000, desc="local refinement")
+            finally:
+                self._is_making_activity = False
+        state, activity = self._newest, self._activity
+        if activity is None:
+            return
+        if state is None or not state.busy:
+            self._activity = None
+            activity.close()
+            return
+        activity.update(round(1000 * state.share) - activity.n)
+        activity.set_description(state.progress or "local refinement")
 
     # --- controls
 

@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from lrwidgets.gui.panel_base import PanelBase, Tone
 from lrwidgets.napari_panel.qt_updates import QtPublisher
 
-BAD = "#ff8a5c"
-COLOURS: dict[Tone, str] = {"good": "#5fd38d", "bad": BAD, "neutral": ""}
-"""On napari's dark background and its light one."""
+ON_DARK: dict[Tone, str] = {"good": "#5fd38d", "bad": "#ff8a5c", "neutral": ""}
+ON_LIGHT: dict[Tone, str] = {"good": "#00603d", "bad": "#a02c00", "neutral": ""}
+"""Colours of messages on the backgrounds of napari's themes, with a contrast of at least 4.5:1."""
+
+
+MIDDLE_LIGHTNESS = 128
 
 
 class Section(QWidget, PanelBase):
@@ -20,6 +24,8 @@ class Section(QWidget, PanelBase):
         super().__init__()
         self.message = QLabel()
         self.message.setWordWrap(True)
+        self.colours = ON_DARK
+        self._tones: dict[QLabel, Tone] = {}
         self.start_threads(QtPublisher(self.show_error, self))
         self.rows = QVBoxLayout(self)
         self.rows.setContentsMargins(6, 6, 6, 6)
@@ -29,10 +35,21 @@ class Section(QWidget, PanelBase):
         """Write the message line; an empty text clears it. On any thread."""
 
         def write() -> None:
-            self.message.setStyleSheet(f"color: {COLOURS[tone]}" if COLOURS[tone] else "")
-            self.message.setText(text)
+            self.show_coloured(self.message, text, tone)
 
         self.publisher.publish("message", write)
+
+    def use_theme(self, background: QColor) -> None:
+        """Colour messages for the background of a theme."""
+        self.colours = ON_LIGHT if background.lightness() > MIDDLE_LIGHTNESS else ON_DARK
+        for label, tone in self._tones.items():
+            self.show_coloured(label, label.text(), tone)
+
+    def show_coloured(self, label: QLabel, text: str, tone: Tone) -> None:
+        """Show a text in the colour of its tone."""
+        self._tones[label] = tone
+        label.setStyleSheet(f"color: {self.colours[tone]}" if self.colours[tone] else "")
+        label.setText(text)
 
     def button(self, name: str, text: str, tip: str, act: Callable[[], Any]) -> QPushButton:
         """Make a button with a name by which tests find it."""

@@ -40,7 +40,5 @@ def show_napari(session: Session | None = None, viewer: "Viewer | None" = None) 
     from lrwidgets.napari_panel.panel import SessionPanel
 
     viewer = viewer or Viewer(title="lrwidgets")
-    overlays = getattr(viewer, "canvas", viewer)  # napari 0.9 has them there, those before in the viewer
-    getattr(overlays, "overlays", viewer).scale_bar.visible = True
     viewer.window.add_dock_widget(SessionPanel(viewer, session), name=NAME)
     return viewer

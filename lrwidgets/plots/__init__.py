@@ -3,7 +3,7 @@
 pyplot is never imported, so that figures can be drawn on any thread.
 """
 
-from lrwidgets.plots._comparison import compare, overview
+from lrwidgets.plots._comparison import compare, overview, preview
 from lrwidgets.plots._curves import conical, fsc, guinier, history
 from lrwidgets.plots._maps import filtered_map, local_resolution, slices
 from lrwidgets.plots._motion import motion
@@ -23,6 +23,7 @@ __all__ = [
     "local_resolution",
     "motion",
     "overview",
+    "preview",
     "prior",
     "save",
     "slices",

@@ -17,6 +17,7 @@ from lrwidgets.plots._style import (
     HEADROOM,
     ORANGE,
     TEXT,
+    figure_with_axes,
     histogram,
     last_iteration,
     legend_above,
@@ -69,6 +70,41 @@ def overview(before: xr.DataTree, after: xr.DataTree) -> Figure:
         figure,
         f"{particle_count(after)}, {last_iteration(after)} iterations: {first:.1f} Å → {last:.1f} Å inside the mask",
     )
+    return figure
+
+
+def preview(tree: xr.DataTree, present: xr.DataTree | None = None, narrow: bool = False) -> Figure:
+    """Draw a preview: its FSC with that of the present step, and the pose changes from the input.
+
+    Parameters
+    ----------
+    tree : results of the preview, a step of a subset of the particles
+    present : results of the present step; None before the start
+    narrow : draw for a side panel
+
+    Returns
+    -------
+    Figure
+        Corrected and masked FSC; rotation and shift changes.
+    """
+    figure, axes = figure_with_axes(3, 12.0, 3.6, narrow)
+    shown = [("present step", present, GREY, 1.8), (f"preview, {particle_count(tree)}", tree, BLUE, 2.2)]
+    lines: list[Line] = [
+        (
+            fsc_curve(results_group(one, "fsc"), kind),
+            f"{when}, {FSC_STYLES[kind][0]}",
+            colour,
+            FSC_STYLES[kind][2],
+            width,
+        )
+        for when, one, colour, width in shown
+        if one is not None
+        for kind in ("masked", "corrected")
+    ]
+    draw_curves(axes[0], lines, columns=1)
+    axes[0].set_ylabel("Fourier shell correlation", fontsize=TEXT)
+    draw_change(axes[1], tree, "angle", since_last=False)
+    draw_change(axes[2], tree, "shift", since_last=False)
     return figure
 
 

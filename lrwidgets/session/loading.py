@@ -73,19 +73,28 @@ class Source:
         return replace(self, **{name: _absolute(value) for name, value in paths.items() if value is not None})
 
 
-def resolve_inputs(
+def find_inputs(
     particles: PathLike, mask: PathLike | None, half_maps: Maps, resplit: bool
-) -> tuple[PathLike, PathLike, Maps]:
-    """Return particles, mask and half maps, completed from the job folder if `particles` is one.
+) -> tuple[PathLike, PathLike | None, Maps]:
+    """Return particles, mask, if there is one, and half maps, completed from the job folder if `particles` is one.
 
-    resplit: no half maps are looked for, because they belong to the old half sets. Raises InputError if there is no
-    mask, and as `find_job_files` does.
+    resplit: no half maps are looked for, because they belong to the old half sets. Raises InputError as
+    `find_job_files` does.
     """
     folder = Path(particles)
     if folder.is_dir():
         missing = {"half_maps": not (half_maps or resplit), "mask": mask is None}
         files = find_job_files(folder, [part for part, is_missing in missing.items() if is_missing])
         particles, mask, half_maps = files.particles, mask or files.mask, half_maps or files.half_maps
+    return particles, mask, half_maps
+
+
+def resolve_inputs(
+    particles: PathLike, mask: PathLike | None, half_maps: Maps, resplit: bool
+) -> tuple[PathLike, PathLike, Maps]:
+    """Return particles, mask and half maps as `find_inputs` does. Raises InputError if there is no mask."""
+    folder = particles
+    particles, mask, half_maps = find_inputs(particles, mask, half_maps, resplit)
     if mask is None:
         raise InputError(f"{folder}: comes without a mask: give one")
     return particles, mask, half_maps

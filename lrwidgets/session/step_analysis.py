@@ -17,7 +17,7 @@ from lrcore.motion.model import FulcrumEstimate
 from lrcore.records import Progress, Step, Volume
 from lrcore.refinement.density import final_map, map_with_surroundings
 from lrcore.refinement.job import Job
-from lrcore.results.tree import mask_dataset
+from lrcore.results.tree import mask_dataset, to_tree
 from lrcore.units import DEGREE
 from lrwidgets.session.session import Session
 
@@ -166,6 +166,14 @@ def motion_widths(estimate: FulcrumEstimate) -> MotionWidths:
         (sds[0] / DEGREE, sds[-1] / DEGREE) if estimate.has_dominant_axis else None,
         estimate.rotation_covariance / DEGREE**2 if estimate.has_dominant_axis else None,
     )
+
+
+def preview_results(session: Session) -> xr.DataTree | None:
+    """Return the results of the last preview, which is a step of a subset of the particles; None before one."""
+    state = session.state
+    if state.preview is None or state.preview_job is None:
+        return None
+    return to_tree(state.preview_job, [state.preview])
 
 
 def start_node(session: Session, node: str) -> str:

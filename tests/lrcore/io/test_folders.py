@@ -150,7 +150,7 @@ def test_a_session_is_loaded_from_a_folder(relion_job: Path, cryosparc_job: Path
     nothing = dict.fromkeys([name for name, *_ in data_model.FILES], "")
     with data_model.load_session({**nothing, "particles": str(relion_job)}) as session:
         assert session.job.half_maps is not None
-    with pytest.raises(InputError, match="no mask given"):
+    with pytest.raises(InputError, match="no mask and no half maps given"):
         data_model.load_session({**nothing, "particles": str(relion_job / "run_data.star")})
     with pytest.raises(InputError, match="comes without a mask: give one"):
         Session.load(relion_job / "run_data.star")

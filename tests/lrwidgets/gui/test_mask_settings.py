@@ -36,6 +36,17 @@ def test_the_first_shapes_are_used_at_once() -> None:
     assert MaskSettings(region="shapes").with_shapes((BALL,)).region == "shapes"
 
 
+def test_a_second_shape_counts_too() -> None:
+    """With one part kept, the density in the second shape would be thrown away."""
+    balls = [masks.Sphere((x, 0.0, 0.0), 6.0) for x in (-8.0, 12.0)]
+    settings = replace(MaskSettings(), lowpass_A=0.0, soft_A=0.0, dilate_A=0.0, threshold=0.5, found=False)
+    one, two = (settings.with_shapes(tuple(balls[:count])) for count in (1, 2))
+    inside = [masks.make_mask(volume(), one_of.recipe()).mask.sum() for one_of in (one, two)]
+    assert inside[1] > inside[0]
+    assert two.with_shapes(tuple(balls[:1])).components == 1
+    assert replace(settings, components=5).with_shapes(tuple(balls)).components == 5, "what a person set stays"
+
+
 def test_a_model_is_used_at_once_and_all_can_be_removed() -> None:
     settings = MaskSettings(dilate_A=3.0).with_atoms(ATOMS)
     assert (settings.region, settings.atoms) == ("within", (ATOMS,))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from lrcore import io
 from lrcore.analysis.advice.finding import Finding
@@ -18,7 +19,7 @@ from lrcore.masks import soft_sphere
 from lrcore.records import Volume
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.gui import fulcrum_model
-from lrwidgets.gui.data_model import FILES, DataModel
+from lrwidgets.gui.data_model import FILES, DataModel, description_html, found_rows
 from lrwidgets.gui.export_model import EXPORT_FILE_NAMES, ExportModel
 from lrwidgets.gui.fulcrum_model import FulcrumModel
 from lrwidgets.gui.inspect_model import InspectModel
@@ -198,6 +199,32 @@ def test_a_run_with_nothing_to_do_says_why_and_goes_on_after_a_change(panel: Fak
     wait_until(lambda: len(session.state.tree) > steps and session.state.phase == "idle")
 
 
+def labels(figure: Figure) -> set[str]:
+    """Names of the FSC curves, without their resolutions."""
+    named = {str(line.get_label()).partition(":")[0] for line in figure.axes[0].lines}
+    return {name for name in named if name.endswith(("masked", "corrected"))}
+
+
+def test_a_preview_shows_what_it_found_beside_the_present_step(panel: FakePanel, session: Session) -> None:
+    view = FakeView()
+    run = RunModel(session, panel, view)
+    run.start()
+    session.preview(20, wait=True)
+    settle(panel, session)
+    (text,) = view.last("show_preview")
+    assert text.startswith("Preview of 20 particles, not kept: ")
+    assert labels(run.preview_figure()) == {"preview, 20 particles, masked", "preview, 20 particles, corrected"}
+    session.run(1, wait=True)
+    settle(panel, session)
+    assert view.last("show_preview") == ("",), "it was not about this step"
+    session.preview(20, wait=True)
+    settle(panel, session)
+    (text,) = view.last("show_preview")
+    assert f"all particles: {session.state.resolutions_A[session.state.node]:.2f} Å" in text
+    assert {"present step, masked", "present step, corrected"} <= labels(run.preview_figure(narrow=True))
+    assert len(session.state.tree) == 2
+
+
 def test_an_old_error_is_gone_with_the_next_press(panel: FakePanel, session: Session) -> None:
     press = {name: panel.on_press(act) for name, act in {"bad": lambda: 1 / 0, "good": lambda: None}.items()}
     press["bad"]()
@@ -329,6 +356,72 @@ def test_files_and_runs_are_opened(panel: FakePanel, tmp_path: Path) -> None:
         assert panel.text.startswith(said)
     assert (panel.text, panel.tone) == ("loaded", "good")
     assert opened[-1].source.apix == PIXEL
+    opened[-1].close()
+
+
+def test_files_without_a_mask_begin_with_an_automatic_one(panel: FakePanel, tmp_path: Path) -> None:
+    files, opened = make_files(tmp_path), []
+    model = DataModel(panel, FakeView(), opened.append)
+    fields = {**dict.fromkeys((name for name, *_ in FILES), ""), "particles": str(files.star)}
+    model.load(fields)
+    assert panel.flush()
+    assert "no mask and no half maps given" in panel.text
+    balls = np.exp(-((np.indices((BOX,) * 3) - BOX // 2) ** 2).sum(0) / 6).astype(np.float32)
+    for path in files.halves:
+        io.write_volume(path, Volume(balls, PIXEL))
+    out = tmp_path / "r.zarr"
+    model.load({**fields, "halves": ", ".join(map(str, files.halves)), "out": str(out), "subset": "8", "threads": "1"})
+    assert panel.flush()
+    assert "r_automatic_mask.mrc was made from the half maps: shape it in Mask" in panel.text
+    (session,) = opened
+    assert session.mask.data[BOX // 2, BOX // 2, BOX // 2] == 1
+    assert len(session.job.particles) == 8
+    session.close()
+    for name, text in (("subset", "many"), ("threads", "0")):
+        model.load({**fields, name: text, "mask": str(files.mask)})
+        assert panel.flush()
+        assert "type a whole number above 0" in panel.text
+
+
+def test_what_was_found_is_listed(tmp_path: Path) -> None:
+    files = make_files(tmp_path)
+    with Session.load(files.star, files.mask, files.halves, engine=FakeEngine()) as session:
+        rows = found_rows(session)
+    assert rows["Mask"] == str(files.mask)
+    assert rows["Half maps"] == ", ".join(map(str, files.halves))
+    with Session.load(files.star, files.mask, engine=FakeEngine()) as session:
+        assert found_rows(session)["Half maps"].startswith("none")
+        assert str(files.star) in description_html(session)
+
+
+def test_other_data_release_the_run_before_and_ask_while_it_runs(panel: FakePanel, tmp_path: Path) -> None:
+    files, opened = make_files(tmp_path), []
+    model = DataModel(panel, FakeView(), opened.append)
+    fields = {**dict.fromkeys((name for name, *_ in FILES), ""), "particles": str(files.star), "mask": str(files.mask)}
+    model.load({**fields, "out": str(tmp_path / "a.zarr")})
+    assert panel.flush()
+    first = opened[-1]
+    gate = threading.Semaphore(0)
+    first._engine = FakeEngine(gate)
+    first.step()
+    model.load(fields)
+    assert "a refinement is running: press Load again to stop it" in panel.text
+    assert panel.flush()
+    assert len(opened) == 1
+    gate.release(1000)
+    wait_until(lambda: first.state.phase == "idle")
+    model.load(fields)
+    assert panel.flush()
+    assert len(opened) == 2
+    with pytest.raises(RuntimeError, match="the session is closed"):
+        first.step()
+    Session.open(tmp_path / "a.zarr", engine=FakeEngine()).close()
+    given = Session.load(files.star, files.mask, engine=FakeEngine())
+    model.show(given)
+    model.load(fields)
+    assert panel.flush()
+    given.step(wait=True)  # it was opened elsewhere
+    given.close()
     opened[-1].close()
 
 

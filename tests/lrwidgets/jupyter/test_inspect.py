@@ -1,5 +1,6 @@
 """InspectWidget: every figure is drawn for the step that is chosen, values can be read from it, and errors are told."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,6 +113,30 @@ def test_the_other_half_is_asked_and_the_figure_has_its_answer(
     inspect.figure_choice.value = "History"
     settle(inspect)
     assert inspect.validate not in inspect.choices.children
+
+
+def test_a_figure_that_is_old_is_dimmed_until_the_new_one_is_there(
+    inspect: InspectWidget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(inspect)
+    assert inspect.figure.busy == ""
+    gate = threading.Event()
+
+    def waiting(*_: Any, **__: Any) -> Iterator[Any]:
+        gate.wait(30)
+        yield from ()
+
+    monkeypatch.setattr(step_analysis, "estimate_local_resolution", waiting)
+    inspect.figure_choice.value = "Local resolution"
+    assert inspect.figure.busy == "Local resolution …"
+    gate.set()
+    settle(inspect)
+    assert "no sampling point" in inspect.message.value
+    assert inspect.figure.busy == "", "what has failed is not waited for"
+    inspect.figure_choice.value = "Slices"
+    settle(inspect)
+    assert inspect.body.children == (inspect.view.widget,)
+    assert inspect.waiting.value == ""
 
 
 def test_the_motion_is_drawn_and_the_start_has_none(inspect: InspectWidget, session: Session) -> None:

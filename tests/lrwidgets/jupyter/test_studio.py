@@ -49,7 +49,7 @@ def test_files_are_loaded_and_mistakes_are_sentences(tmp_path: Path) -> None:
     wait_until(lambda: "no particles given" in data.message.value, "the sentence")
     data.fields["particles"].value = str(files.star)
     data.load.click()
-    wait_until(lambda: "no mask given" in data.message.value, "the sentence")
+    wait_until(lambda: "no mask and no half maps given" in data.message.value, "the sentence")
     data.fields["mask"].value = str(tmp_path / "none.mrc")
     data.load.click()
     wait_until(lambda: "none.mrc" in data.message.value, "the sentence")

@@ -6,10 +6,19 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from lrcore.records import HalfMaps, Volume
+from lrwidgets.session.session import Session
+from tests.fakes import BOX, PIXEL, FakeEngine, make_job
+
 pytest.importorskip("napari")
+if TYPE_CHECKING:
+    from lrwidgets.napari_panel.panel import SessionPanel
 SCREEN = "1600x1000x24"
 
 
@@ -48,3 +57,27 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["NAPARI_CONFIG"]
     else:
         os.environ["NAPARI_CONFIG"] = before
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    job = make_job()
+    z, y, x = np.meshgrid(*[np.arange(BOX) - BOX // 2] * 3, indexing="ij")
+    ball = np.exp(-(x**2 + y**2 + z**2) / 6.0).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.01, (2, BOX, BOX, BOX)).astype(np.float32)
+    halves = HalfMaps(Volume(ball + noise[0], PIXEL), Volume(ball + noise[1], PIXEL))
+    with Session(replace(job, half_maps=halves), engine=FakeEngine()) as made:
+        yield made
+
+
+@pytest.fixture
+def panel(session: Session, qtbot) -> Iterator["SessionPanel"]:
+    from napari.components import ViewerModel
+
+    from lrwidgets.napari_panel.panel import SessionPanel
+
+    made = SessionPanel(ViewerModel(), session)
+    qtbot.addWidget(made)
+    assert made.flush()
+    yield made
+    made.shut_down()

@@ -227,6 +227,21 @@ def test_what_is_not_ours_is_left_to_others_and_what_is_bad_is_told(tmp_path: Pa
         read(str(bad))
 
 
+def test_only_runs_are_claimed_and_volumes_of_cryosparc_are_maps(volume: Volume, tmp_path: Path) -> None:
+    (tmp_path / "other.zarr").mkdir()
+    (tmp_path / "other.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    assert get_reader(str(tmp_path / "other.zarr")) is None
+    for half in "AB":
+        io.write_volume(tmp_path / f"map_half_{half}.mrc", volume)
+    row = np.zeros(1, [("uid", "u8"), ("map_half_A/path", "S20"), ("map_half_B/path", "S20")])
+    row["map_half_A/path"], row["map_half_B/path"] = b"map_half_A.mrc", b"map_half_B.mrc"
+    with (tmp_path / "volume.cs").open("wb") as file:
+        np.save(file, row)
+    found = read(str(tmp_path / "volume.cs"))
+    assert [arguments["name"] for _, arguments, _ in found] == ["volume.cs, half 1", "volume.cs, half 2"]
+    assert np.array_equal(found[0][0], volume.data)
+
+
 def test_a_run_folder_is_its_newest_step() -> None:
     with Session(make_job(), engine=FakeEngine()) as session:
         session.run(2, wait=True)

@@ -4,8 +4,6 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +11,13 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QPushButton, QWidget
 
+from lrcore import masks
 from lrcore.analysis.advice.finding import Finding
 from lrcore.errors import InputError
-from lrcore.records import HalfMaps, Volume
 from lrcore.refinement.parameters import RefineSpec
 from lrwidgets.gui.export_model import EXPORT_FILE_NAMES
 from lrwidgets.napari_panel import layers, mask_section
 from lrwidgets.napari_panel.export_section import ExportSection
-from lrwidgets.napari_panel.fulcrum_section import FulcrumSection
 from lrwidgets.napari_panel.mask_section import PAINT, SHAPES, MaskSection
 from lrwidgets.napari_panel.panel import SessionPanel
 from lrwidgets.napari_panel.prior_section import PriorSection
@@ -28,51 +25,16 @@ from lrwidgets.napari_panel.run_section import RunSection
 from lrwidgets.napari_panel.sweep_section import SweepSection
 from lrwidgets.session.session import Session
 from lrwidgets.session.sweep import settings_of_rank
-from tests.fakes import BOX, PIXEL, FakeEngine, make_job
+from tests.fakes import BOX, PIXEL, FakeEngine
 from tests.lrwidgets.conftest import make_files
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    job = make_job()
-    z, y, x = np.meshgrid(*[np.arange(BOX) - BOX // 2] * 3, indexing="ij")
-    ball = np.exp(-(x**2 + y**2 + z**2) / 6.0).astype(np.float32)
-    noise = np.random.default_rng(0).normal(0, 0.01, (2, BOX, BOX, BOX)).astype(np.float32)
-    halves = HalfMaps(Volume(ball + noise[0], PIXEL), Volume(ball + noise[1], PIXEL))
-    with Session(replace(job, half_maps=halves), engine=FakeEngine()) as made:
-        yield made
-
-
-@pytest.fixture
-def panel(session: Session, qtbot) -> Iterator[SessionPanel]:
-    made = SessionPanel(ViewerModel(), session)
-    qtbot.addWidget(made)
-    assert made.flush()
-    yield made
-    made.shut_down()
-
-
-def settled(panel: SessionPanel, session: Session) -> None:
-    """What was asked of the session is done and shown."""
-    session._do(lambda: None, True)
-    assert panel.flush()
-
-
-def press(panel: SessionPanel, name: str) -> None:
-    panel.findChild(QPushButton, f"lrw-{name}").click()
-
-
-def moved(panel: SessionPanel) -> FulcrumSection:
-    section = panel.sections["Fulcrum"]
-    assert isinstance(section, FulcrumSection)
-    return section
+from tests.lrwidgets.napari_panel.panels import moved, press, settled
 
 
 def test_map_mask_and_fulcrum_are_shown(panel: SessionPanel, session: Session) -> None:
     viewer = panel.scene.viewer
     assert [layer.name for layer in viewer.layers] == ["map", "mask", "fulcrum"]
     first, second = session.job.half_maps.first.data, session.job.half_maps.second.data
-    assert np.allclose(viewer.layers["map"].data, 0.5 * (first + second))
+    assert np.allclose(viewer.layers["map"].data, masks.lowpass(0.5 * (first + second), PIXEL, 10.0))
     assert np.array_equal(viewer.layers["mask"].data, session.mask.data)
     assert np.allclose(viewer.layers["fulcrum"].data, layers.to_world(session.mask, moved(panel).point_A))
 
@@ -117,7 +79,7 @@ def test_a_fulcrum_that_cannot_be_is_refused_in_a_sentence(panel: SessionPanel, 
     section.text.setText("here")
     section.text.editingFinished.emit()
     settled(panel, session)
-    assert "fulcrum" in section.message.text()
+    assert "fulcrum 'here': write mask, box" in section.message.text()
     assert section.text.text() == session.spec.fulcrum == "mask"
 
 
@@ -405,7 +367,7 @@ def test_data_are_asked_for(qtbot) -> None:
     panel.data.fields["particles"].setText("nowhere.star")
     press(panel, "data-load")
     assert panel.flush()
-    assert "no mask given" in panel.data.message.text()
+    assert "no mask and no half maps given" in panel.data.message.text()
     panel.data.fields["mask"].setText("nowhere.mrc")
     press(panel, "data-load")
     assert panel.flush()

@@ -10,6 +10,8 @@ import pytest
 from npe2 import DynamicPlugin, PluginManager, PluginManifest
 from npe2.io_utils import _read
 
+from lrwidgets.napari_panel.reader import MAPS, PACKED
+
 MANIFEST = "lrwidgets/napari_panel/napari.yaml"
 
 
@@ -25,11 +27,17 @@ def test_the_manifest_is_valid(root: Path) -> None:
     assert "valid" in run.stdout
 
 
+def test_every_kind_of_file_that_is_read_is_in_the_manifest(manifest: PluginManifest) -> None:
+    (reader,) = manifest.contributions.readers or ()
+    packed = [f"*{kind}{how}" for kind in MAPS for how in ("", *PACKED)]
+    assert {*packed, "*.mrcs", "*.star", "*.cs", "*.csg", "*.zarr"} == set(reader.filename_patterns)
+
+
 def test_it_is_found_where_it_is_installed() -> None:
     found = PluginManager()
     found.discover()
     assert "lrwidgets" in found
-    assert found.get_manifest("lrwidgets").display_name == "lrwidgets"
+    assert found.get_manifest("lrwidgets").display_name == "Cryo-EM local refinement"
 
 
 def test_its_reader_and_writer_are_used(manifest: PluginManifest, tmp_path: Path) -> None:
