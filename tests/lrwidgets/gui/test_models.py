@@ -68,7 +68,7 @@ def test_errors_become_a_sentence_and_subscriptions_end(panel: FakePanel, sessio
     panel.catch_errors(fails)()
     assert (panel.text, panel.tone) == ("mask.mrc: no such file", "bad")
     seen: list[Any] = []
-    panel.connect(session.spec_changed, seen.append)
+    panel.subscribe(session.spec_changed, seen.append)
     session.edit(rotation_prior_sd_deg=2.0)
     settle(panel, session)
     panel.disconnect_all()
