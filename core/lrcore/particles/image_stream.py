@@ -86,7 +86,7 @@ def reading_order(particles: Particles, half: int | None = None) -> Rows:
     return rows[np.lexsort((images.index[rows], rank[images.stack[rows]]))]
 
 
-def batch_ranges(rows: Rows, box: int, backend: Backend) -> list[Rows]:
+def batch_ranges(rows: Rows, box: int, backend: Backend, size: int | None = None) -> list[Rows]:
     """Divide rows into ranges of whole batches of nearly equal size, whatever the number of workers.
 
     Parameters
@@ -94,13 +94,14 @@ def batch_ranges(rows: Rows, box: int, backend: Backend) -> list[Rows]:
     rows : (m,) rows in reading order
     box : pixels
     backend : its `batch_bytes` sets the size of a batch
+    size : number of images in a batch, where they are not whole images
 
     Returns
     -------
     list of arrays
         Consecutive parts of `rows`, of at least about RANGE · box images if there are several.
     """
-    size = batch_size(box, backend.batch_bytes)
+    size = size or batch_size(box, backend.batch_bytes)
     whole = -(-len(rows) // size)
     count = max(1, min(whole, len(rows) // (RANGE_IMAGES_PER_PIXEL * box)))
     bounds = [whole * i // count * size for i in range(count + 1)]

@@ -19,6 +19,7 @@ from lrcore.records import HalfMaps, Particles, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reference import OutsideDensity, outside_density
+from lrcore.refinement.window import continued_step
 
 EXACT_OVERLAP = 0.98
 """Mean overlap of a mask with its copies from which they count as equal; less would show in the amplitude."""
@@ -125,6 +126,7 @@ def adopt_step(job: Job, source: Job, first: Step, step: Step, backend: Backend)
     job: the one that continues. source: the one that made the step, with another mask or other parameters. first: step
     0 of the run. The density that was subtracted from the images is added back to the half maps.
     """
+    step = continued_step(first, step)
     maps, subtracted = step.half_maps, subtracted_density(source, first, step, backend.threads)
     if subtracted is not None:
         whole = (

@@ -44,6 +44,7 @@ from lrcore.refinement.density import (
     map_operators,
     maps_include_surroundings,
     mask_for_next_iteration,
+    mask_of_all_copies,
 )
 from lrcore.refinement.geometry import MotionPrior, SearchGeometry, search_geometry, search_key, search_settings
 from lrcore.refinement.half_set_pass import (
@@ -70,11 +71,13 @@ from lrcore.refinement.whole_maps import has_whole_maps, make_whole_maps
 from lrcore.refinement.window import (
     Window,
     body_in_window,
+    continued_step,
     held_density,
     step_in_window,
     window_of,
     with_coarse_shells,
 )
+from lrcore.refinement.window_batch import window_batch_size
 from lrcore.refinement.window_cache import WindowCache
 from lrcore.refinement.window_images import CutInput, Cutting
 from lrcore.refinement.window_pass import run_pass, run_pass_on_worker
@@ -145,6 +148,16 @@ class RunInput:
         self.job, self.first, self.backend = job, first, backend
         self.cache: WindowCache | None = backend.windows
         self._cut_inputs: dict[int, CutInput] = {}
+
+    @cached_property
+    def operators(self) -> Float64:
+        """Operators of the symmetry over which the map is averaged."""
+        return map_operators(self.job.mask, self.job.spec.symmetry)
+
+    @cached_property
+    def mask_of_copies(self) -> Volume:
+        """The mask and its copies in place: density in it stays in the images."""
+        return mask_of_all_copies(self.job.mask, self.job.spec.symmetry)
 
     @cached_property
     def outside(self) -> OutsideDensity | None:
@@ -281,6 +294,7 @@ def _window_half_set_context(context: IterationContext, window: Window, half: in
 def _iteration_context(run: RunInput, last: Step, clock: StageTimer, whole_images: bool = False) -> IterationContext:
     """Return the context of the iteration after `last`, with the prior and fulcrum of the parameters."""
     job, spec, workers = run.job, run.job.spec, run.backend.threads
+    last = continued_step(run.first, last)
     mask = mask_for_next_iteration(job, last, workers)
     geometry = search_geometry(mask, spec)
     window = None if whole_images else window_of(mask, spec, geometry, last)
@@ -292,11 +306,10 @@ def _iteration_context(run: RunInput, last: Step, clock: StageTimer, whole_image
         maps, inside = (last.half_maps, mask) if window is None else (body_in_window(last, window), window.crop(mask))
         both, factor = (maps.first.data, maps.second.data), spec.non_uniform_window_factor
         cutoff_A = cutoff_map(*both, inside.data, mask.pixel_size_A, factor, workers=workers)
-    operators = map_operators(job.mask, spec.symmetry)
     job = replace(job, mask=mask, particles=with_signal_scale(job, last))
     unambiguous = np.zeros(len(job.particles), np.bool_)
     context = IterationContext(
-        job, last, geometry, window, run, outside, operators, cutoff_A, "", unambiguous, run.backend, clock
+        job, last, geometry, window, run, outside, run.operators, cutoff_A, "", unambiguous, run.backend, clock
     )
     return _with_search_prior(context, None)
 
@@ -357,7 +370,7 @@ def _with_maps(context: IterationContext, step: Step, maps: HalfMaps) -> Step:
         fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, workers, part=True)
         return replace(step, half_maps=maps, fsc=fsc, body=None)
     fsc = window.fsc_of(maps, window.crop(job.mask), workers)
-    held = held_density(job.mask, window, job.spec.subtract_outside)
+    held = held_density(context.run.mask_of_copies, window, job.spec.subtract_outside)
     body = BodyMaps(maps, held, window.centre, fsc["corrected"])
     return replace(step, half_maps=MapsAmidStart(context.run.first.half_maps, body), fsc=fsc, body=body)
 
@@ -415,7 +428,7 @@ def _cross_half_likelihoods(
         return likelihoods
     with workers.map_reduce(likelihood_under_other_half, concatenate_likelihoods) as task:
         for half, part in zip((1, 2), parts, strict=True):
-            chunks = batch_ranges(part.rows, part.particles.box, context.backend)
+            chunks = _ranges(context, part.rows)
             task.add_group(
                 half_set_context(context, half, part.rows),
                 [part.select(chunk) for chunk in chunks],
@@ -472,7 +485,7 @@ def _run_on_workers(context: IterationContext, workers: WorkerPool) -> Iterator[
     with workers.map_reduce(run_pass_on_worker, merge_half_set_results) as task:
         for half in (1, 2):
             part = _particle_range(context, reading_order(particles, half))
-            chunks = batch_ranges(part.rows, particles.box, context.backend)
+            chunks = _ranges(context, part.rows)
             parts = [part.select(chunk) for chunk in chunks]
             task.add_group(half_set_context(context, half, part.rows), parts, [len(chunk) for chunk in chunks])
         for number in (0, 1):
@@ -482,6 +495,13 @@ def _run_on_workers(context: IterationContext, workers: WorkerPool) -> Iterator[
             _add_worker_time(context.clock, results[0].seconds, time.perf_counter() - began)
             yield results.pop()
             began = time.perf_counter()
+
+
+def _ranges(context: IterationContext, rows: Rows) -> list[Rows]:
+    """Return rows divided into ranges for workers, of whole batches of images or of windows."""
+    window, backend = context.window, context.backend
+    size = None if window is None else window_batch_size(window, backend)
+    return batch_ranges(rows, context.job.particles.box, backend, size)
 
 
 def _add_worker_time(clock: StageTimer, spent: dict[str, float], waited: float) -> None:
@@ -509,7 +529,7 @@ def _solve_map(context: IterationContext, sums: Accumulator, half: int) -> Volum
         volume = solve_map(accumulator_to_host(sums, backend), apix, rho, backend.threads)
         if window is None:
             return volume
-        held = held_density(context.job.mask, window, context.job.spec.subtract_outside)
+        held = held_density(context.run.mask_of_copies, window, context.job.spec.subtract_outside)
         start = window.crop(context.run.first.half_maps.half(half))
         coarse = replace(start, data=start.data * held * soft_cube(window.size))
         return with_coarse_shells(volume, coarse, backend.threads)

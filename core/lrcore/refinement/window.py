@@ -15,6 +15,7 @@ from lrcore.arrays import Float64
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import FourierSamples, shell_frequency, window_at
 from lrcore.imaging.poses import magnified_rotation
+from lrcore.maps.body_maps import MapsAmidStart
 from lrcore.maps.fsc import masked_fsc, randomisation_shell
 from lrcore.maps.solvent_mask import LOOSE_A, cosine_falloff, outline_distance_A
 from lrcore.maps.window_fsc import windowed_fsc_curves
@@ -164,12 +165,28 @@ def cut_points(points: Float64, spec: RefineSpec) -> Float64:
     return points
 
 
+def continued_step(first: Step, step: Step) -> Step:
+    """Return a step as the next iteration goes on from it: with the body amid the start's maps, and the body's FSC.
+
+    Whether its whole half maps were made makes no difference then.
+
+    Parameters
+    ----------
+    first : step 0 of the run
+    step : the step before the iteration
+    """
+    if step.body is None:
+        return step
+    maps = MapsAmidStart(first.half_maps, step.body)
+    return replace(step, half_maps=maps, fsc={**step.fsc, "corrected": step.body.corrected})
+
+
 def body_in_window(step: Step, window: Window) -> HalfMaps:
     """Return the half maps from which an iteration goes on, in its window.
 
     Parameters
     ----------
-    step : the step before
+    step : the step before, from `continued_step`
     window : of the iteration
 
     Returns

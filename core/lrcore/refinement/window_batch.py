@@ -45,6 +45,11 @@ class WindowBatch:
     magnification: Float64 | None
 
 
+def window_batch_size(window: Window, backend: Backend) -> int:
+    """Return the number of windows in a batch."""
+    return min(MAX_BATCH_IMAGES, batch_size(window.size, backend.batch_bytes))
+
+
 def run_window_batches(
     rows: Rows, window: Window, backend: Backend, work: Callable[[Rows], Generator[int, None, None]]
 ) -> Generator[int, None, None]:
@@ -53,8 +58,7 @@ def run_window_batches(
     work: of some rows; it must have no effect when it raises MemoryError. Yields what `work` yields, and the number of
     images of each batch. Raises InputError where memory does not suffice for a few images.
     """
-    most = MAX_BATCH_IMAGES * 4 * window.size**2
-    backend = replace(backend, batch_bytes=min(most, backend.batch_bytes))
+    backend = replace(backend, batch_bytes=window_batch_size(window, backend) * 4 * window.size**2)
     while len(rows):
         part = rows[: batch_size(window.size, backend.batch_bytes)]
         try:

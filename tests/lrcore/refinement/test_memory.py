@@ -31,6 +31,7 @@ from lrwidgets.bench.many_particles import job_with_repeated_images
 from tests.fakes import same_bits
 
 BOX = 32
+WINDOW = 30
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +102,11 @@ def test_a_step_goes_on_in_smaller_batches(job: Job, kernel: str, call: int) -> 
         warnings.simplefilter("always")
         found = stepped(job, with_short(backend, kernel, call))
     told = [str(one.message) for one in said if "memory is short" in str(one.message)]
+    box = WINDOW if kernel in ("search_lattice", "unpack_windows") else BOX
     assert told == (
         []
         if kernel == "backproject_images"
-        else [f"memory is short: continuing with images of {BOX} px in batches of 16"]
+        else [f"memory is short: continuing with images of {box} px in batches of 16"]
     )
     assert np.allclose(found.expectation.poses.rotation, whole.expectation.poses.rotation, atol=1e-9)
     assert np.allclose(found.noise, whole.noise, rtol=1e-5)

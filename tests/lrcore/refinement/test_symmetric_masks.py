@@ -16,6 +16,7 @@ from lrcore.compute.backend import get_backend
 from lrcore.imaging.grids import ift
 from lrcore.imaging.symmetry import symmetry_operators
 from lrcore.io.image_stack_writer import write_image_stack
+from lrcore.maps.body_maps import body_in_box
 from lrcore.masks import overlaps_with_copies
 from lrcore.particles.symmetry_expansion import expand_symmetry
 from lrcore.records import HalfMaps, ImageSource, Particles, Poses, Step, Volume
@@ -33,6 +34,8 @@ from lrcore.simulation.phantom import Phantom, SimulatedMotion, make_two_body_ph
 from tests.fakes import same_bits
 
 BOX, PIXEL, BFACTOR_A2, N_IMAGES = 40, 5.0, 250.0, 160
+LARGEST_AMPLITUDE = 1.05
+"""A window cuts the tails of the CTFs, which are as wide as it is in so small a box: they are missing in the weights."""
 UNIT_A = {"C2": (18, 26), "C4": (16, 38), "D2": (16, 38), "I": (9, 66)}
 """Radius of a unit and the distance of its middle from the box centre, Å."""
 
@@ -104,8 +107,8 @@ def test_density_in_a_mask_keeps_its_amplitude(group: str, number: int, simulate
     plain, symmetric = refined(case.job("C1", mask)), refined(case.job(group, mask))
     for half in (1, 2):
         expected, found = (case.amplitude(step.half_maps.half(half)) for step in (plain, symmetric))
-        assert 0.8 < expected < 1.02
-        assert 0.97 * expected < found < 1.02
+        assert 0.8 < expected < LARGEST_AMPLITUDE
+        assert 0.97 * expected < found < LARGEST_AMPLITUDE
         if number == 0:
             assert same_bits(plain.half_maps.half(half), symmetric.half_maps.half(half))
 
@@ -125,7 +128,9 @@ def test_amplitude_is_that_of_expanded_particles(group: str, simulated: Simulate
 
 def test_the_map_of_a_unit_holds_this_unit_alone(simulated: Simulate) -> None:
     case = simulated("C4")
-    symmetric = refined(case.job("C4", case.units[0])).half_maps.first
+    body = refined(case.job("C4", case.units[0])).body
+    assert body is not None
+    symmetric = body_in_box(body, BOX, 1)
     unit = case.density * case.units[0].data
     around = case.density * (case.units[2].data - case.units[0].data)
     inside, outside = case.units[0].data > 0.9, (case.units[2].data > 0.9) & (case.units[0].data < 0.01)
