@@ -13,7 +13,7 @@ from lrcore.io.image_stack_writer import write_image_stack
 from lrcore.maps.body_maps import body_in_box
 from lrcore.maps.fsc import masked_fsc
 from lrcore.masks import inscribed_sphere
-from lrcore.records import Particles, Step, Volume
+from lrcore.records import HalfMaps, Particles, Step, Volume
 from lrcore.refinement.density import adopt_step
 from lrcore.refinement.iteration import run_iteration
 from lrcore.refinement.job import Job

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from lrcore.arrays import Float64
+from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.imaging.aberrations import largest_magnification
 from lrcore.imaging.grids import half_plane, radius_grid, shell_mean
@@ -26,6 +26,9 @@ from lrcore.refinement.noise import NoiseResiduals, crop_about_points
 from lrcore.refinement.reference import Reference
 from lrcore.refinement.window import Window
 from lrcore.refinement.window_batch import WindowBatch
+
+LEAST_POWER = 1e-4
+"""Power that noise has at least in a shell, relative to that of the strongest shell."""
 
 
 def measure_window_residuals(
@@ -56,11 +59,8 @@ def measure_window_residuals(
     window, diameter = cutting.window, context.geometry.diameter
     reach = reference.frame.volume.limit / largest_magnification(part.particles)
     ratio = _residual_power(batch, chosen, poses, reference, window, diameter, reach, backend)
-    disc = _disc(window.size, diameter)
-    for number in np.unique(group):
-        own = group == number
-        weight = backend.to_host(batch.weight[backend.to_device(chosen[own])].mean(axis=0))
-        ratio[own] /= _never_zero(_power_of_noise(weight, disc))
+    weight = backend.to_host(batch.weight[backend.to_device(chosen)])
+    ratio /= _never_zero(_power_of_noise(weight, _disc(window.size, diameter), backend.threads))
     return context.noise[group] * window.shells_of_box(ratio), group
 
 
@@ -91,21 +91,20 @@ def _residual_power(
     return shell_mean(ft.real**2 + ft.imag**2, size, 2)
 
 
-def _disc(size: int, diameter: float) -> npt.NDArray[np.float32]:
+def _disc(size: int, diameter: float) -> Float32:
     """Return the soft disc of the mask, (D, D)."""
     return cosine_edge(radius_grid(size, 2), 0.5 * diameter, 3.0)
 
 
-def _power_of_noise(weight: npt.NDArray[np.float32], disc: npt.NDArray[np.float32]) -> Float64:
-    """Return the power per shell, in a disc (D, D), of noise with the mean weights (D, D // 2 + 1): (D // 2 + 1,)."""
+def _power_of_noise(weight: Float32, disc: Float32, workers: int) -> Float64:
+    """Return the power per shell, in a disc (D, D), of noise with the weights (m, D, D // 2 + 1): (m, D // 2 + 1)."""
     size = len(disc)
-    autocorrelation = scipy.fft.irfft2(np.abs(scipy.fft.rfft2(disc)) ** 2, s=disc.shape)
-    kernel = scipy.fft.irfft2(weight, s=disc.shape) / size**2
-    return shell_mean(scipy.fft.rfft2(kernel * autocorrelation).real, size, 2)
+    autocorrelation = scipy.fft.irfft2(np.abs(scipy.fft.rfft2(disc)) ** 2, s=disc.shape).astype(np.float32)
+    kernel = scipy.fft.irfft2(weight, s=disc.shape, axes=(1, 2), workers=workers) / np.float32(size**2)
+    return shell_mean(scipy.fft.rfft2(kernel * autocorrelation, axes=(1, 2), workers=workers).real, size, 2)
 
 
 def _never_zero(values: Float64) -> Float64:
-    """Return values per shell with those next to nothing replaced by the nearest one that is not."""
-    known = np.nonzero(values > 1e-6 * values.max())[0]
-    nearest = known[np.abs(np.arange(len(values))[:, None] - known).argmin(axis=1)]
-    return np.asarray(values[nearest], np.float64)
+    """Return values (m, shells) with those next to nothing raised to LEAST_POWER of the largest of their row."""
+    least = LEAST_POWER * values.max(axis=1, keepdims=True)
+    return np.maximum(values, np.maximum(least, np.finfo(np.float64).tiny))

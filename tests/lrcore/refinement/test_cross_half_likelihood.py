@@ -81,8 +81,11 @@ def _theta(scene: IterationContext, last: Step, rows: np.ndarray) -> np.ndarray:
 
 def test_it_is_nothing_of_their_own_map(searched: tuple[Job, Step, Step]) -> None:
     job, first, last = searched
-    noise = np.random.default_rng(3).normal(size=last.half_maps.first.data.shape).astype(np.float32)
-    poisoned = replace(last, half_maps=HalfMaps(replace(last.half_maps.first, data=noise), last.half_maps.second))
+    assert last.body is not None
+    maps = last.body.half_maps
+    noise = np.random.default_rng(3).normal(size=maps.first.data.shape).astype(np.float32)
+    spoilt = replace(last.body, half_maps=HalfMaps(replace(maps.first, data=noise), maps.second))
+    poisoned = replace(last, body=spoilt)
     rows = rows_for_motion_estimate(job.particles, last, job.spec)
     backend = with_small_batches(get_backend("cpu", 1))
     before, after = (asked(cross_half_context(job, first, step, backend), rows) for step in (last, poisoned))

@@ -35,7 +35,7 @@ from tests.fakes import same_bits
 
 BOX, PIXEL, BFACTOR_A2, N_IMAGES = 40, 5.0, 250.0, 160
 LARGEST_AMPLITUDE = 1.05
-"""A window cuts the tails of the CTFs, which are as wide as it is in so small a box: they are missing in the weights."""
+"""A window cuts the tails of the CTFs, which are wide in so small a box: they are missing in the weights."""
 UNIT_A = {"C2": (18, 26), "C4": (16, 38), "D2": (16, 38), "I": (9, 66)}
 """Radius of a unit and the distance of its middle from the box centre, Å."""
 
