@@ -17,7 +17,7 @@ from lrcore.maps.solvent_mask import (
 )
 from lrcore.maps.window_fsc import expected_randomised_fsc, fsc_in_window, mask_corrected_fsc, power_per_voxel
 from lrcore.masks import soft_sphere
-from lrcore.masks.distance import smallest_window
+from lrcore.masks.distance import bounding_block, smallest_window
 from lrcore.records import Fsc, HalfMaps, Volume
 
 RANDOMISE_BELOW = 0.8
@@ -189,7 +189,8 @@ def fsc_curves(
     distance = outline_distance_on_grid(coarse, n * first.pixel_size_A, n)
     curves["spherical"] = fsc_in_window((a, b), soft_sphere(n, SPHERE_RADIUS * n - 3, 3.0), n, n, workers)
     for kind, edge in (("loose", LOOSE_A), ("tight", TIGHT_A)):
-        curves[kind] = fsc_in_window((a, b), cosine_falloff(distance, edge), n, n, workers)
+        block = bounding_block(distance < edge[1])
+        curves[kind] = fsc_in_window((a[block], b[block]), cosine_falloff(distance[block], edge), n, n, workers)
     if mask is not None:
         start = max(randomisation_shell(curves[kind]) for kind in (("unmasked", "loose") if part else ("unmasked",)))
         curves["masked"] = fsc_in_window((a, b), mask.data, n, n, workers)

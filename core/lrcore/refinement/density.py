@@ -59,10 +59,8 @@ def density_to_subtract(
     if images_are_subtracted(job.particles, first):
         return None
     fraction = np.array(first.outside_fraction, np.float32)
-    kept, finest = (
-        mask_of_all_copies(mask, job.spec.symmetry),
-        int(np.count_nonzero(wiener_gain(first.fsc["tight"].value))),
-    )
+    particle = first.fsc.get("tight", first.corrected).value  # some steps have the curves inside the mask alone
+    kept, finest = mask_of_all_copies(mask, job.spec.symmetry), int(np.count_nonzero(wiener_gain(particle)))
     outside = outside_density(first.half_maps, kept, job.spec, workers, spectra, finest)
     return outside if outside is None or (fraction == 1).all() else outside.scaled(fraction)
 

@@ -76,8 +76,9 @@ def density_in_zone(
         return None, curve
     low = low.cropped(last)
     voxel = n / low.first.size
-    weight = zone(low.first.size)
-    centre, size = smallest_window(weight)
+    if low.first.size != m:
+        weight = zone(low.first.size)
+        centre, size = smallest_window(weight)
     maps = [spectrum.window(spectrum.shell_table(gains), centre, size, workers) for spectrum in low.both]
     data = np.stack(maps) * window_at(weight, centre, size)
     offset = np.array(centre[::-1], np.float64) - low.first.size // 2

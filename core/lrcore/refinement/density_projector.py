@@ -94,4 +94,6 @@ class DensityProjector:
         poses = particles.poses.select(batch.rows)
         turns = magnified_rotation(poses.rotation, magnification_in_3d(particles, batch.rows))
         planes: Complex64 = backend.kernels.project_slices(self.volume, backend.to_device(turns * self.ratio), samples)
-        return planes, poses.origin_A / particles.pixel_size_A - (turns @ self.centre)[:, :2]
+        x, y, z = self.centre  # summed one by one, so that the sums do not depend on the number of images
+        seen = turns[:, :2, 0] * x + turns[:, :2, 1] * y + turns[:, :2, 2] * z
+        return planes, poses.origin_A / particles.pixel_size_A - seen
