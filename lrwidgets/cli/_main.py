@@ -41,11 +41,11 @@ def main(argv: list[str] | None = None, **hooks: Any) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        from lrwidgets.cli.outputs import require_writable_outputs  # here, so that lrwidgets --help starts quickly
-
         with warnings.catch_warnings():
             warnings.showwarning = _warning_printer()
             arguments = parser().parse_args(argv, argparse.Namespace(json=False))
+            from lrwidgets.cli.outputs import require_writable_outputs  # after the help, which is to start quickly
+
             command = import_module(f"lrwidgets.cli.{arguments.command}")
             require_writable_outputs(arguments)
             with _sigterm_raises(arguments.command):

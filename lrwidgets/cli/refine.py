@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lrcore.compute.backend import compilation_notice
 from lrcore.compute.workers import DaskWorkers, LocalWorkers, connect_scheduler
 from lrcore.errors import InputError
 from lrcore.particles.half_sets import filament_numbers
 from lrcore.records import Progress
-from lrcore.refinement.memory import estimate_memory
+from lrcore.refinement.memory import PROGRAM_MB, estimate_memory
 from lrcore.refinement.parameter_effects import fields_that_act, require_effect, unmet_need
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.results.zarr_store import is_empty_folder
@@ -22,7 +23,7 @@ from lrwidgets.session.session import Session
 from lrwidgets.text.parameters import DEFAULT_SPEC, changes_from_text, changes_from_toml, edit_spec
 
 MEMORY_NOTE_MB = 100.0
-"""Estimated memory of an iteration above which it is printed before the first iteration."""
+"""Estimated memory of start or iteration above which it is printed before the start."""
 FREE_ON_RESUME = fields_that_act("end of the run")
 """Fields that say when to stop and change no step, so that they may differ in a resumed run."""
 
@@ -46,8 +47,10 @@ def refine(arguments: Namespace, engine: Engine = LRCORE_ENGINE) -> None:
         if arguments.resplit and (filament := filament_numbers(session.job.particles)) is not None:
             printer.note(f"new half sets: each of {filament.max() + 1} helical filaments is in one of them as a whole")
         memory = estimate_memory(session.job, workers=arguments.workers or 0)
-        if memory.process_MB > MEMORY_NOTE_MB:
+        if max(memory.start_MB - PROGRAM_MB, memory.process_MB) > MEMORY_NOTE_MB:
             printer.note(memory.sentence())
+        if notice := compilation_notice(arguments.backend):
+            printer.note(notice)
         try:
             session.run(wait=True)
         except KeyboardInterrupt as stop:

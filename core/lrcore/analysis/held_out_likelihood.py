@@ -25,8 +25,8 @@ from scipy.special import stdtr
 from lrcore.arrays import Float64
 from lrcore.compute.backend import Backend
 from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
-from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
-from lrcore.imaging.grids import FourierSamples
+from lrcore.imaging.fourier_volume import FourierVolume, filter_map
+from lrcore.imaging.grids import FourierSamples, window_at
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.fsc import masked_fsc, wiener_gain
 from lrcore.motion.model import motion_between_poses
@@ -35,6 +35,7 @@ from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.particles.subsets import draw_balanced_subset
 from lrcore.records import Expectation, Particles, Poses, SearchSettings, Step, Volume
 from lrcore.refinement.density import density_to_subtract
+from lrcore.refinement.density_projector import DensityProjector
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import (
     SearchGeometry,
@@ -120,9 +121,7 @@ def held_out(first: Step, a: tuple[Job, Step], b: tuple[Job, Step], backend: Bac
             samples,
             geometry,
             np.mean([step.noise[number - 1] for step in steps], axis=0),
-            backend.volume_to_device(map_to_fourier_volume(outside.maps[number - 1], outside.limit, backend.threads))
-            if outside
-            else None,
+            tuple(part.to_device(backend) for part in outside.projectors(number, backend.threads)) if outside else (),
         )
         volumes = [_predictive_volume(step, 3 - number, job.mask, context, particles, backend) for step in steps]
 
@@ -189,13 +188,13 @@ class _ScoringContext:
     """Data that scoring the images of one half set needs.
 
     samples: Fourier samples of the window. geometry: window and fulcrum. noise: (groups, shells), variance of an
-    image's Fourier coefficients. outside: density outside the mask that is subtracted from the images, or None.
+    image's Fourier coefficients. outside: density outside the mask that is subtracted from the images, in parts.
     """
 
     samples: FourierSamples
     geometry: SearchGeometry
     noise: Float64
-    outside: FourierVolume | None
+    outside: tuple[DensityProjector, ...]
 
 
 def _predictive_volume(
@@ -209,7 +208,12 @@ def _predictive_volume(
     filtered = filter_map(step.half_maps.half(half).data, gain, backend.threads)
     return backend.volume_to_device(
         masked_window_ft(
-            filtered, mask, context.geometry, context.samples, backend.threads, largest_magnification(particles)
+            window_at(filtered, *context.geometry.window_voxels),
+            mask,
+            context.geometry,
+            context.samples,
+            backend.threads,
+            largest_magnification(particles),
         )
     )
 

@@ -21,6 +21,11 @@ import scipy.fft
 from lrcore.errors import InputError
 from lrcore.imaging.fourier_volume import FourierVolume
 
+LAST_COMPILED = "find_posterior_modes"
+"""Kernel that a refinement compiles after all others of its search."""
+COMPILATION_S = 60.0
+"""Usual time of compiling the kernels of a refinement, on one core."""
+
 
 @dataclass(frozen=True)
 class Kernels:
@@ -266,9 +271,24 @@ def _cpu_kernels(threads: int) -> Kernels:
     """Set the cache folder and the number of threads of Numba, then return its kernels."""
     import numba
 
-    numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
+    numba.config.CACHE_DIR = str(_cache_folder())
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     return kernels_of("cpu")
+
+
+def compilation_notice(name: str = "auto") -> str | None:
+    """Return, in one line, that a refinement will first compile its kernels, and for how long; None if they are ready.
+
+    Each kernel is compiled at its first call, so that a command compiles only what it uses, and kept on disk.
+
+    Parameters
+    ----------
+    name : of the backend, see `get_backend`
+    """
+    is_compiled = name == "cpu" or (name == "auto" and not _has_driver())
+    if not is_compiled or any(_cache_folder().rglob(f"*{LAST_COMPILED}*.nbi")):
+        return None
+    return f"compiling the kernels, once per machine: about {COMPILATION_S:.0f} s in all"
 
 
 def kernels_of(implementation: str) -> Kernels:
@@ -305,10 +325,12 @@ def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
 
 
 def _cache_folder() -> Path:
-    """Return the folder of compiled kernels, which depends on the text of all their sources.
+    """Return the folder of compiled kernels: NUMBA_CACHE_DIR, or one that depends on the text of all their sources.
 
     Numba checks only the file of a function, not the files it inlines from: a changed helper would leave stale code.
     """
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(chosen)
     root = Path(__file__).parents[1]
     digest = hashlib.blake2b(digest_size=8)
     for path in [root / "imaging" / "fourier_volume.py", *sorted((root / "kernels").rglob("*.py"))]:

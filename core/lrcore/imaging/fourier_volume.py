@@ -73,10 +73,12 @@ def map_to_fourier_volume(
         Interpolation with which it will be read: TRILINEAR or QUADRATIC.
     """
     size = array.shape[-1]
-    z, y, x = gridding_correction(size, kernel)
+    corrected = array.astype(np.float32)
+    for factor in gridding_correction(size, kernel):
+        corrected /= factor
     data = np.empty(fourier_volume_shape(limit), np.complex64)
     first = 1
-    for block in ft_of_padded((array / z / y / x).astype(np.float32), PADDING * size, PADDING * limit + 1, workers):
+    for block in ft_of_padded(corrected, PADDING * size, PADDING * limit + 1, workers):
         data[:, :, first : first + block.shape[2]] = block
         first += block.shape[2]
     data[:, :, 0] = data[::-1, ::-1, 2].conj()

@@ -236,9 +236,11 @@ def radius_grid(n: int, ndim: int, centre: tuple[float, ...] | None = None) -> F
         The point, (z, y, x) voxels from the box centre n // 2; by default the box centre.
     """
     centre = centre or (0.0,) * ndim
-    axes = [np.arange(n) - n // 2 - c for c in centre]
-    squares = sum(a.reshape([-1 if i == j else 1 for j in range(ndim)]) ** 2 for i, a in enumerate(axes))
-    return np.sqrt(squares).astype(np.float32)
+    axes = [(np.arange(n) - n // 2 - c).astype(np.float32) ** 2 for c in centre]
+    squares: Float32 = np.asarray(
+        sum(a.reshape([-1 if i == j else 1 for j in range(ndim)]) for i, a in enumerate(axes))
+    )
+    return np.sqrt(squares, out=squares)
 
 
 def resize(array: npt.NDArray[np.floating], n: int, ndim: int, fill: float = 0.0) -> npt.NDArray[np.floating]:
@@ -325,13 +327,9 @@ def interpolate_linear(grid: Float32, at: Float64) -> Float32:
     at : (n,)
         Coordinates on each of the three axes, within [0, m − 1].
     """
-    low = np.clip(at.astype(np.int64), 0, max(grid.shape[0] - 2, 0))
-    high = np.minimum(low + 1, grid.shape[0] - 1)
-    part = (at - low).astype(np.float32)
-    for axis in range(3):
-        weight = part.reshape([-1 if i == axis else 1 for i in range(3)])
-        below = np.take(grid, low, axis)
-        grid = below + weight * (np.take(grid, high, axis) - below)
+    weights = np.maximum(1 - np.abs(at[:, None] - np.arange(len(grid))), 0).astype(np.float32)
+    for _ in range(3):  # each product interpolates the last axis and makes it the first one
+        grid = np.tensordot(weights, grid, axes=(1, 2))
     return grid
 
 
@@ -359,16 +357,21 @@ def ft_of_padded(array: npt.NDArray[np.floating], size: int, reach: int, workers
     ------
     (2 reach + 1, 2 reach + 1, ≤ BLOCK) complex64, z and y centred on 0.
     """
-    rows = np.arange(-reach, reach + 1)
+    n, rows = array.shape[-1], np.arange(-reach, reach + 1)
     # The map lies in the corner of the padded array, its origin at voxel n // 2: a phase moves the origin to 0.
-    turn = np.exp(2j * np.pi / size * (array.shape[-1] // 2) * rows).astype(np.complex64)
+    turn = np.exp(2j * np.pi / size * (n // 2) * rows).astype(np.complex64)
     flat = scipy.fft.rfft(array, size, axis=2, workers=workers)[:, :, : reach + 1] * turn[reach:]
+    negative, positive = slice(size - reach, size), slice(0, reach + 1)
     for first in range(0, reach + 1, BLOCK):
         block = scipy.fft.fft(flat[:, :, first : first + BLOCK], size, axis=1, workers=workers)
-        block = block[:, rows] * turn[:, None]
-        block = scipy.fft.fft(block, size, axis=0, workers=workers, overwrite_x=True)[rows]
-        block *= turn[:, None, None]
-        yield block.astype(np.complex64, copy=False)
+        wide = np.empty((n, len(rows), block.shape[2]), np.complex64)
+        np.multiply(block[:, negative], turn[:reach, None], out=wide[:, :reach])
+        np.multiply(block[:, positive], turn[reach:, None], out=wide[:, reach:])
+        block = scipy.fft.fft(wide, size, axis=0, workers=workers)
+        out = np.empty((len(rows), *wide.shape[1:]), np.complex64)
+        np.multiply(block[negative], turn[:reach, None, None], out=out[:reach])
+        np.multiply(block[positive], turn[reach:, None, None], out=out[reach:])
+        yield out
 
 
 def ift_cropped(spectrum: Complex64, size: int, n: int, workers: int = 1) -> Float32:

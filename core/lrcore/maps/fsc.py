@@ -6,10 +6,18 @@ import scipy.fft
 
 from lrcore.arrays import ComplexArray, Float32, Float64
 from lrcore.imaging.fourier_volume import filter_map
-from lrcore.imaging.grids import iterate_planes, shell_frequency, shell_products
-from lrcore.maps.solvent_mask import LOOSE_A, TIGHT_A, cosine_falloff, outline_distance_A
-from lrcore.maps.window_fsc import mask_corrected_fsc
+from lrcore.imaging.grids import iterate_planes, shell_frequency, shell_products, window_at
+from lrcore.maps.half_map_spectra import HalfMapSpectra
+from lrcore.maps.solvent_mask import (
+    LOOSE_A,
+    TIGHT_A,
+    coarse_mean_of_spectra,
+    cosine_falloff,
+    outline_distance_on_grid,
+)
+from lrcore.maps.window_fsc import expected_randomised_fsc, fsc_in_window, mask_corrected_fsc, power_per_voxel
 from lrcore.masks import soft_sphere
+from lrcore.masks.distance import bounding_block, smallest_window
 from lrcore.records import Fsc, HalfMaps, Volume
 
 RANDOMISE_BELOW = 0.8
@@ -132,7 +140,13 @@ def randomise_phases(array: Float32, shell: int, seed: int, workers: int = 1) ->
 
 
 def fsc_curves(
-    first: Volume, second: Volume, mask: Volume | None = None, seed: int = 0, workers: int = 1, part: bool = False
+    first: Volume,
+    second: Volume,
+    mask: Volume | None = None,
+    seed: int | None = None,
+    workers: int = 1,
+    part: bool = False,
+    spectra: HalfMapSpectra | None = None,
 ) -> dict[str, Fsc]:
     """Compute the FSC curves of two half maps by kind.
 
@@ -142,7 +156,7 @@ def fsc_curves(
     * masked (with a mask, as the next two): inside the mask.
     * randomised: inside the mask, with phases randomised from the shell at which the FSC falls below RANDOMISE_BELOW.
     * corrected: (masked − randomised) / (1 − randomised) from two shells past the start of the randomisation on, masked
-      before. The start is a single shell, and the curves are reproducible for a given `seed`.
+      before. The start is a single shell.
 
     Parameters
     ----------
@@ -151,12 +165,14 @@ def fsc_curves(
     mask : Volume, optional
         Mask of the user.
     seed
-        Seed of the random phases.
+        Seed of random phases that are drawn; None for what is expected of them, the mean over all seeds.
     workers
         Threads of the FFT.
     part
         The maps show a part of a particle, and most of the box is noise, so that the unmasked FSC falls too early. The
         randomisation then starts where the loose FSC, too, has fallen; otherwise it starts where RELION's does.
+    spectra
+        FTs of the half maps, if they are known.
 
     Returns
     -------
@@ -167,20 +183,34 @@ def fsc_curves(
     Chen et al. 2013, Ultramicroscopy 135:24, eq. 4.
     """
     n, a, b = first.box, first.data, second.data
-    unmasked = masked_fsc(a, b, None, workers)
-    sphere = soft_sphere(n, SPHERE_RADIUS * n - 3, 3.0)
-    curves = {"unmasked": unmasked, "spherical": masked_fsc(a, b, sphere, workers)}
-    distance = outline_distance_A(a, b, first.pixel_size_A, workers)
+    known = spectra or HalfMapSpectra.from_maps(HalfMaps(first, second), workers)
+    curves = {"unmasked": shell_correlation(known.first.data, known.second.data, n)}
+    coarse = coarse_mean_of_spectra(known, first.pixel_size_A, workers)
+    distance = outline_distance_on_grid(coarse, n * first.pixel_size_A, n)
+    curves["spherical"] = fsc_in_window((a, b), soft_sphere(n, SPHERE_RADIUS * n - 3, 3.0), n, n, workers)
     for kind, edge in (("loose", LOOSE_A), ("tight", TIGHT_A)):
-        curves[kind] = masked_fsc(a, b, cosine_falloff(distance, edge), workers)
+        block = bounding_block(distance < edge[1])
+        curves[kind] = fsc_in_window((a[block], b[block]), cosine_falloff(distance[block], edge), n, n, workers)
     if mask is not None:
         start = max(randomisation_shell(curves[kind]) for kind in (("unmasked", "loose") if part else ("unmasked",)))
-        random = [randomise_phases(m, start, seed + 1 + i, workers) for i, m in enumerate((a, b))]
-        curves["masked"] = masked_fsc(a, b, mask.data, workers)
-        curves["randomised"] = masked_fsc(random[0], random[1], mask.data, workers)
+        curves["masked"] = fsc_in_window((a, b), mask.data, n, n, workers)
+        if seed is None:
+            curves["randomised"] = _expected_randomised(known, mask.data, start, workers)
+        else:
+            random = [randomise_phases(m, start, seed + 1 + i, workers) for i, m in enumerate((a, b))]
+            curves["randomised"] = fsc_in_window((random[0], random[1]), mask.data, n, n, workers)
         curves["corrected"] = mask_corrected_fsc(curves["masked"], curves["randomised"], start)
     frequency = shell_frequency(n, first.pixel_size_A)
     return {kind: Fsc(kind, frequency, value) for kind, value in curves.items()}
+
+
+def _expected_randomised(spectra: HalfMapSpectra, mask: Float32, start: int, workers: int) -> Float64:
+    """Return the FSC inside a mask (n, n, n) that is expected of half maps with random phases from `start` on."""
+    n = len(mask)
+    centre, size = smallest_window(mask)
+    low = [spectrum.window(spectrum.lowpass_table(start), centre, size, workers) for spectrum in spectra.both]
+    power = np.stack([power_per_voxel(spectrum.data, n) for spectrum in spectra.both])
+    return expected_randomised_fsc((low[0], low[1]), window_at(mask, centre, size), power, n, start, n, workers)
 
 
 def randomisation_shell(curve: Float64) -> int:

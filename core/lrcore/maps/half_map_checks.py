@@ -116,15 +116,14 @@ def find_half_map_faults(maps: HalfMaps) -> HalfMapFaults:
     return HalfMapFaults(None, tuple(f"{other} and {name}: {text}" for text in texts))
 
 
-def contrast_warning(maps: HalfMaps) -> str | None:
+def contrast_warning(coarse: Float32) -> str | None:
     """Return, in one sentence, that the contrast of two half maps is inverted; None if it is not.
 
     Parameters
     ----------
-    maps : the half maps
+    coarse : (m, m, m), their mean, of `coarse_mean` or `coarse_mean_of_spectra`
     """
-    first, second = maps.first, maps.second
-    return next(_contrast_faults(coarse_mean(first.data, second.data, first.pixel_size_A)), None)
+    return next(_contrast_faults(coarse), None)
 
 
 def _contrast_faults(coarse: Float32) -> Iterator[str]:

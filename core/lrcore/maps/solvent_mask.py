@@ -6,6 +6,7 @@ import scipy.fft
 
 from lrcore.arrays import Float32
 from lrcore.imaging.grids import crop_ft, ft, ift, index_grid, interpolate_linear, radius_grid
+from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.masks import cosine_edge
 
 LOWPASS_A = 20.0
@@ -42,10 +43,28 @@ def outline_distance_A(first: Float32, second: Float32, pixel_size_A: float, wor
     -------
     (n, n, n) Å.
     """
+    coarse = coarse_mean(first, second, pixel_size_A, workers)
+    return outline_distance_on_grid(coarse, first.shape[-1] * pixel_size_A, first.shape[-1])
+
+
+def outline_distance_on_grid(coarse: Float32, extent_A: float, n: int) -> Float32:
+    """Return the distance from the particle, as `outline_distance_A`, on a grid of any size.
+
+    Parameters
+    ----------
+    coarse : (m, m, m)
+        Mean of the half maps, of `coarse_mean` or `coarse_mean_of_spectra`.
+    extent_A
+        Edge of the box in Å.
+    n
+        Size of the grid.
+
+    Returns
+    -------
+    (n, n, n) Å.
+    """
     from scipy.ndimage import distance_transform_edt, label
 
-    n = first.shape[-1]
-    coarse = coarse_mean(first, second, pixel_size_A, workers)
     m = len(coarse)
     dark, bright = density_tails(coarse)
     coarse = coarse - np.median(coarse[_ball(m)])
@@ -54,7 +73,7 @@ def outline_distance_A(first: Float32, second: Float32, pixel_size_A: float, wor
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     kept = (sizes >= MIN_PIECE_SHARE * sizes.max())[pieces] & inside
-    distance = distance_transform_edt(~kept) * (n * pixel_size_A / m)
+    distance = distance_transform_edt(~kept) * (extent_A / m)
     at = np.clip((np.arange(n) - n // 2) * (m / n) + m // 2, 0, m - 1)
     return interpolate_linear(distance.astype(np.float32), at)
 
@@ -77,11 +96,34 @@ def coarse_mean(first: Float32, second: Float32, pixel_size_A: float, workers: i
     -------
     (m, m, m), twice the mean.
     """
-    n = first.shape[-1]
-    m = min(n, scipy.fft.next_fast_len(int(np.ceil(VOXELS * n * pixel_size_A / LOWPASS_A)), real=True))
-    spectrum = crop_ft(ft(first + second, 3, workers), n, m)
+    return _lowpassed(ft(first + second, 3, workers), pixel_size_A, workers)
+
+
+def coarse_mean_of_spectra(spectra: HalfMapSpectra, pixel_size_A: float, workers: int = 1) -> Float32:
+    """Return `coarse_mean` of two maps from their FTs.
+
+    Parameters
+    ----------
+    spectra : FTs of the maps
+    pixel_size_A : voxel size in Å
+    workers : threads of the FFT
+    """
+    n, m = spectra.first.size, _coarse_size(spectra.first.size, pixel_size_A)
+    first, second = (crop_ft(spectrum.data, n, m) for spectrum in spectra.both)
+    # The map of a cropped FT is (n / m)³ stronger; the same holds for `_lowpassed`.
+    return _lowpassed(first + second, pixel_size_A * n / m, workers)
+
+
+def _lowpassed(spectrum: npt.NDArray[np.complexfloating], pixel_size_A: float, workers: int) -> Float32:
+    """Return the low-passed map of an FT (n, n, n // 2 + 1) on the coarse grid."""
+    n = len(spectrum)
+    m = _coarse_size(n, pixel_size_A)
     squares = np.asarray(sum((k / (n * pixel_size_A)) ** 2 for k in index_grid(m, 3)))
-    return ift(spectrum * np.exp(-0.5 * LOWPASS_A**2 * squares), m, 3, workers).astype(np.float32)
+    return ift(crop_ft(spectrum, n, m) * np.exp(-0.5 * LOWPASS_A**2 * squares), m, 3, workers).astype(np.float32)
+
+
+def _coarse_size(n: int, pixel_size_A: float) -> int:
+    return min(n, scipy.fft.next_fast_len(int(np.ceil(VOXELS * n * pixel_size_A / LOWPASS_A - 1e-6)), real=True))
 
 
 def density_tails(coarse: Float32) -> tuple[float, float]:

@@ -14,6 +14,7 @@ This is the mean over all seeds, without the noise of a single draw, and takes n
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -175,12 +176,12 @@ def _shell_means(maps: Maps, box: int, grid: int | None, workers: int) -> tuple[
     extent = max(maps[0].shape)
     size = grid or scipy.fft.next_fast_len(int(np.ceil(OVERSAMPLING * extent)), real=True)
     size = box if size >= box else max(size, extent)
-    radius = np.sqrt(np.arange(3 * (size // 2) ** 2 + 1)) * (box / size)
+    radius = radius_table(size) * (box / size)
     sums = np.zeros((4, len(radius)))
+    sums[3] = _square_counts(size)
     for squares, products in _products(maps, size, workers):
         for total, product in zip(sums, products, strict=False):
             total += np.bincount(squares, weights=product.ravel(), minlength=len(radius))
-        sums[3] += np.bincount(squares, minlength=len(radius))
     low = np.rint(radius) if size == box else np.floor(radius)
     share = np.zeros_like(radius) if size == box else radius - low
     shells = np.zeros((4, int(low[-1]) + 2))
@@ -191,6 +192,17 @@ def _shell_means(maps: Maps, box: int, grid: int | None, workers: int) -> tuple[
     means = shells[:3, filled] / shells[3, filled]
     cross, first, second = (np.interp(np.arange(box // 2 + 1), filled, mean) for mean in means)
     return cross, first, second
+
+
+@lru_cache(maxsize=8)
+def _square_counts(size: int) -> Float64:
+    """Return the number of samples of a half-complex 3D FT at each |k|², up to the corner."""
+    full = np.fft.fftfreq(size, 1.0 / size).round().astype(np.int64) ** 2
+    plane = np.bincount(np.add.outer(full, full).ravel())
+    out = np.zeros(len(radius_table(size)))
+    for square in np.arange(size // 2 + 1) ** 2:
+        out[square : square + len(plane)] += plane
+    return out
 
 
 def _products(

@@ -72,6 +72,20 @@ def bounding_block(inside: Bool, margin: int = 0) -> Slices:
     return tuple(out)
 
 
+def smallest_window(weight: Float32) -> tuple[tuple[int, int, int], int]:
+    """Return the smallest cubic window outside of which a weight (n, n, n) is 0, for `lrcore.imaging.grids.window_at`.
+
+    Returns the voxel (z, y, x) at the origin size // 2 of the window, and its size: even, or the whole odd box.
+    """
+    n = len(weight)
+    block = bounding_block(weight != 0)
+    size = max(max(s.stop - s.start for s in block), 1)
+    size = min(size + size % 2, n)
+    starts = [min(max((s.start + s.stop - size + 1) // 2, 0), n - size) for s in block]
+    z, y, x = (start + size // 2 for start in starts)
+    return (z, y, x), size
+
+
 def apply_distance_table(inside: Bool, table: Float32) -> Float32:
     """Return table[d²] with d² the squared distance in voxels to the nearest voxel inside; 0 beyond the table's reach.
 

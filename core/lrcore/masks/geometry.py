@@ -77,18 +77,21 @@ def soft_sphere(n: int, radius: float, edge: float) -> Float32:
     return cosine_edge(radius_grid(n, 3), radius, edge)
 
 
-def inscribed_sphere(n: int) -> Float32:
+def inscribed_sphere(n: int, m: int | None = None) -> Float32:
     """Make the largest soft sphere, with its edge, that fits into a box.
 
     Parameters
     ----------
     n : voxels of the box along an axis
+    m : voxels of the grid along an axis, if it is another one
 
     Returns
     -------
-    (n, n, n) in [0, 1]
+    (m, m, m) in [0, 1]
     """
-    return soft_sphere(n, 0.5 * n - 4, 4.0)
+    size = m or n
+    voxel = n / size
+    return soft_sphere(size, (0.5 * n - 4) / voxel, 4.0 / voxel)
 
 
 def cosine_edge(distance: Float32, start: float, width: float) -> Float32:
@@ -101,5 +104,8 @@ def cosine_edge(distance: Float32, start: float, width: float) -> Float32:
     start, width
         Start and width of the edge in the same unit.
     """
-    phase = np.clip((distance - start) / width, 0, 1)
-    return (0.5 + 0.5 * np.cos(np.pi * phase)).astype(np.float32)
+    phase = (distance - start) / width
+    out = np.asarray(phase <= 0, np.float32)
+    edge = (phase > 0) & (phase < 1)
+    out[edge] = 0.5 + 0.5 * np.cos(np.pi * phase[edge])
+    return out

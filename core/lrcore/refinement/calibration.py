@@ -12,9 +12,9 @@ Done once, before the first iteration. Differs from RELION, which makes its firs
 (`--firstiter_cc`) and estimates the scale of each group of micrographs in every iteration.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,16 @@ import numpy.typing as npt
 from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
-from lrcore.imaging.aberrations import largest_magnification
-from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
-from lrcore.imaging.grids import FourierSamples, half_plane
-from lrcore.maps.fsc import masked_fsc, wiener_gain
+from lrcore.imaging.resampling import resample_grid
+from lrcore.maps.fsc import wiener_gain
+from lrcore.maps.half_map_spectra import HalfMapSpectra
+from lrcore.maps.solvent_mask import LOOSE_A, cosine_falloff
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
-from lrcore.records import HalfMaps, Particles, Progress, Volume
-from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
+from lrcore.records import Particles, Progress, Volume
+from lrcore.refinement.density_in_zone import density_in_zone, particle_outline
+from lrcore.refinement.density_projector import DensityProjector, DensityWindow
+from lrcore.refinement.input_pose_slices import correlate_at_input_poses
 from lrcore.refinement.noise import GROUP_SHRINKAGE_IMAGES, MAX_SAMPLED_IMAGES
 from lrcore.refinement.outside_fraction import IMAGES, measure_outside_fraction
 from lrcore.refinement.reconstruction import collect_return_value
@@ -46,16 +48,16 @@ MIN_INTENSITY = 0.05
 
 @dataclass(frozen=True)
 class Calibration:
-    """Half maps on the scale of the images.
+    """Factors that bring half maps to the scale of the images.
 
     Attributes
     ----------
-    half_maps : scaled per shell
+    scale : (n // 2 + 1,) factor of the half maps in each shell
     intensity : (groups,) amplitude of each optics group's signal, about 1; empty for a single group
     outside_fraction : by half set, fraction of the density outside the mask that the images contain
     """
 
-    half_maps: HalfMaps
+    scale: Float64
     intensity: tuple[float, ...]
     outside_fraction: tuple[float, float] = (1.0, 1.0)
 
@@ -70,40 +72,46 @@ def sample_rows(particles: Particles, half: int, seed: int) -> npt.NDArray[np.in
 
 
 def calibrate(
-    particles: Particles, maps: HalfMaps, mask: Volume, seed: int, backend: Backend
+    particles: Particles,
+    spectra: HalfMapSpectra,
+    mask: Volume,
+    seed: int,
+    backend: Backend,
+    finest: int | None = None,
 ) -> Iterator[Progress | Calibration]:
-    """Yield progress, then the half maps on the scale of the images.
+    """Yield progress, then the scale that brings half maps to that of the images.
 
-    Images from which density outside the mask is already subtracted, as they are marked or as is measured, are compared
-    with what is left of it. Raises InputError when images and map have opposite contrast, and as
-    `measure_outside_fraction`.
+    spectra: FTs of the half maps. finest: shell to which these probably agree, for speed. Images from which density
+    outside the mask is already subtracted, as they are marked or as is measured, are compared with what is left of it.
+    Raises InputError when images and map have opposite contrast, and as `measure_outside_fraction`.
     """
+    outline = particle_outline(spectra, mask.pixel_size_A, backend.threads)
 
     @cache
-    def curve_in(fraction: float) -> Float64:
-        """Return the FSC where images with this fraction of the density outside show density."""
-        return masked_fsc(maps.first.data, maps.second.data, _region(mask, fraction), backend.threads)
+    def density_of(fraction: float) -> tuple[DensityWindow | None, Float64]:
+        """Return the filtered density that images with this fraction of the density outside show, and its FSC."""
+        return density_in_zone(spectra, partial(_zone, mask, outline, fraction), wiener_gain, finest, backend.threads)
 
     n, measured = particles.box, min(2 * IMAGES, len(particles))
     rows = {half: sample_rows(particles, half, seed) for half in (1, 2)}
     done, total = 0, measured + len(rows[1]) + len(rows[2])
     found: list[tuple[float, float]] = []
-    whole = curve_in(1.0)
-    for count in collect_return_value(found, measure_outside_fraction(particles, maps, mask, whole, backend)):
+    _, whole = density_of(1.0)
+    for count in collect_return_value(found, measure_outside_fraction(particles, spectra, mask, whole, backend)):
         done += count
         yield Progress(0, "start", done, total)
     (fraction,) = found
-    curves = [curve_in(f) for f in fraction]
-    samples = half_plane(n, ((n - 1) // 2 / largest_magnification(particles),))
+    densities, curves = zip(*(density_of(f) for f in fraction), strict=True)
     sums = np.zeros((len(particles.optics), 4, n // 2 + 1))
     images = np.bincount(particles.group[np.concatenate(list(rows.values()))], minlength=len(particles.optics))
     for half in (1, 2):
-        other = maps.half(3 - half).data * _region(mask, fraction[half - 1])
-        other = filter_map(other, wiener_gain(curves[half - 1]), backend.threads)
-        volume = backend.volume_to_device(map_to_fourier_volume(other, (n - 1) // 2, backend.threads))
+        density = densities[half - 1]
+        if density is None:  # the half maps agree on nothing, so that there is nothing to compare
+            continue
+        projector = density.projector(3 - half, n, backend.threads).to_device(backend)
 
-        def work(batch: Batch, volume: FourierVolume = volume) -> int:
-            _accumulate(sums, batch, particles, volume, samples, backend)
+        def work(batch: Batch, projector: DensityProjector = projector) -> int:
+            _accumulate(sums, batch, particles, projector, backend)
             return len(batch.rows)
 
         for count in map_batches(particles, rows[half], backend, work):
@@ -115,24 +123,28 @@ def calibrate(
             f"{particles.path}: images and map have opposite contrast: invert one of them (particles white on black); "
             "if both are right, the map has the other handedness or does not belong to these poses"
         )
-    scaled = HalfMaps(*(_scale_map(m, scale, backend.threads) for m in (maps.first, maps.second)))
-    yield Calibration(scaled, tuple(intensities(sums, scale, images).tolist()) if len(sums) > 1 else (), fraction)
+    yield Calibration(scale, tuple(intensities(sums, scale, images).tolist()) if len(sums) > 1 else (), fraction)
 
 
-def _region(mask: Volume, fraction: float) -> Float32:
-    """Return the weight (n, n, n) of the density that images with this fraction of the density outside show."""
+def _zone(mask: Volume, outline: Callable[[int], Float32], fraction: float, m: int) -> Float32:
+    """Return the weight (m, m, m) of the density that images with this fraction of the density outside show.
+
+    It ends where the particle does: further out there is noise.
+    """
+    inside = resample_grid(mask.data, m, mask.box / m, is_mask=True)
     if fraction == 0:
-        return mask.data
-    sphere = inscribed_sphere(mask.box)
-    return sphere if fraction == 1 else (mask.data + fraction * (1 - mask.data)) * sphere
+        return inside
+    around = np.maximum(cosine_falloff(outline(m), LOOSE_A) * inscribed_sphere(mask.box, m), inside)
+    return around if fraction == 1 else (inside + fraction * (1 - inside)) * around
 
 
 def _accumulate(
-    sums: Float64, batch: Batch, particles: Particles, volume: FourierVolume, samples: FourierSamples, backend: Backend
+    sums: Float64, batch: Batch, particles: Particles, projector: DensityProjector, backend: Backend
 ) -> None:
     """Add Re X* C S, C² |S|², |X|² and the count per shell of each image to its group: (groups, 4, shells)."""
-    planes = slices_at_input_poses(batch, particles, volume, samples, backend)
-    products = correlate_at_input_poses(batch, particles, planes, samples, backend)
+    samples = projector.samples(particles)
+    planes, shifts = projector.project(batch, particles, samples, backend)
+    products = correlate_at_input_poses(batch, particles, planes, samples, backend, shifts)
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
     count = np.bincount(shell, minlength=products.shape[2])[: products.shape[2]]
     groups = particles.group[batch.rows]
@@ -198,8 +210,3 @@ def _is_anticorrelated(sums: Float64) -> bool:
     dot, power, images, count = sums
     chance = np.sqrt(0.5 * (power * images / np.maximum(count, 1)).sum())
     return bool(dot.sum() < -ANTICORRELATION_SIGMAS * chance)
-
-
-def _scale_map(volume: Volume, scale: Float64, workers: int) -> Volume:
-    """Return a map whose shells are multiplied by a scale (shells,)."""
-    return Volume(filter_map(volume.data, scale, workers), volume.pixel_size_A, volume.header_origin_A, volume.path)

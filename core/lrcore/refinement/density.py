@@ -13,7 +13,8 @@ from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.symmetry import symmetry_operators
-from lrcore.maps.fsc import combined_gain, fsc_curves
+from lrcore.maps.fsc import combined_gain, fsc_curves, wiener_gain
+from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.masks import dynamic_mask, operators_in_place, overlaps_with_copies, soft_edge, union_of_copies
 from lrcore.records import HalfMaps, Particles, Step, Volume
 from lrcore.refinement.job import Job
@@ -36,7 +37,9 @@ def images_are_subtracted(particles: Particles, first: Step | None) -> bool:
     return particles.subtracted or (first is not None and max(first.outside_fraction) == 0)
 
 
-def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> OutsideDensity | None:
+def density_to_subtract(
+    job: Job, first: Step, mask: Volume, workers: int, spectra: HalfMapSpectra | None = None
+) -> OutsideDensity | None:
     """Return the density outside a mask, and outside its copies in place, that is subtracted from every image of a job.
 
     Parameters
@@ -45,6 +48,7 @@ def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> Ou
     first : step 0 of the run, whose half maps are whole
     mask : (n, n, n), 1 where density is kept
     workers : threads of the Fourier transforms
+    spectra : FTs of the half maps of step 0, if they are known
 
     Returns
     -------
@@ -55,10 +59,10 @@ def density_to_subtract(job: Job, first: Step, mask: Volume, workers: int) -> Ou
     if images_are_subtracted(job.particles, first):
         return None
     fraction = np.array(first.outside_fraction, np.float32)
-    outside = outside_density(first.half_maps, mask_of_all_copies(mask, job.spec.symmetry), job.spec, workers)
-    if outside is None or (fraction == 1).all():
-        return outside
-    return replace(outside, maps=outside.maps * fraction[:, None, None, None])
+    particle = first.fsc.get("tight", first.corrected).value  # some steps have the curves inside the mask alone
+    kept, finest = mask_of_all_copies(mask, job.spec.symmetry), int(np.count_nonzero(wiener_gain(particle)))
+    outside = outside_density(first.half_maps, kept, job.spec, workers, spectra, finest)
+    return outside if outside is None or (fraction == 1).all() else outside.scaled(fraction)
 
 
 def map_operators(mask: Volume, symmetry: str) -> Float64:
@@ -117,7 +121,7 @@ def subtracted_density(job: Job, first: Step, step: Step, workers: int) -> Float
     if step.iteration == 0 or step.body is not None or maps_include_surroundings(job.spec):
         return None
     outside = density_to_subtract(job, first, job.mask, workers)
-    return outside.maps if outside else None
+    return outside.on_box() if outside else None
 
 
 def adopt_step(job: Job, source: Job, first: Step, step: Step, backend: Backend) -> Step:
@@ -133,7 +137,7 @@ def adopt_step(job: Job, source: Job, first: Step, step: Step, backend: Backend)
             replace(v, data=v.data + density) for v, density in zip((maps.first, maps.second), subtracted, strict=True)
         )
         maps = HalfMaps(*whole)
-    fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, backend.threads, part=True)
+    fsc = fsc_curves(maps.first, maps.second, job.mask, workers=backend.threads, part=True)
     return replace(step, half_maps=maps, fsc=fsc, body=None)
 
 

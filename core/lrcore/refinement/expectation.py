@@ -16,12 +16,11 @@ import numpy.typing as npt
 from lrcore.arrays import Float64
 from lrcore.compute.backend import Backend
 from lrcore.compute.timing import StageTimer
-from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
-from lrcore.imaging.fourier_volume import FourierVolume
-from lrcore.imaging.grids import half_plane
-from lrcore.imaging.poses import magnified_rotation, recentred_poses
+from lrcore.imaging.aberrations import magnification_in_3d
+from lrcore.imaging.poses import recentred_poses
 from lrcore.particles.image_stream import Batch
 from lrcore.records import Expectation, Particles, Poses, WeightedPoses
+from lrcore.refinement.density_projector import DensityProjector
 from lrcore.refinement.geometry import SearchGeometry
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.reference import Reference
@@ -101,14 +100,14 @@ def search_centres(
 
 
 def subtract_outside_density(
-    batch: Batch, outside: FourierVolume | None, particles: Particles, backend: Backend
+    batch: Batch, outside: tuple[DensityProjector, ...], particles: Particles, backend: Backend
 ) -> Batch:
     """Subtract the density outside the mask from a batch of images at their input poses, X' = X − C B.
 
     Parameters
     ----------
     batch : images of one half set
-    outside : FT of the density outside the mask of that half set; None returns the batch unchanged
+    outside : density outside the mask of that half set, in parts; without any, the batch is returned unchanged
     particles : all particles, at their input poses
     backend : where the kernels run
 
@@ -117,12 +116,11 @@ def subtract_outside_density(
     Batch
         With a new spectrum (B, n, n // 2 + 1).
     """
-    if outside is None:
+    if not outside:
         return batch
-    samples = half_plane(particles.box, (outside.limit / largest_magnification(particles),))
-    given = particles.poses.select(batch.rows)
-    views = backend.to_device(magnified_rotation(given.rotation, magnification_in_3d(particles, batch.rows)))
-    planes = backend.kernels.project_slices(outside, views, samples)
     spectrum = batch.spectrum.copy()
-    backend.kernels.subtract_model(spectrum, batch.ctf, planes, given.origin_A / particles.pixel_size_A, samples)
+    for part in outside:
+        samples = part.samples(particles)
+        planes, shifts = part.project(batch, particles, samples, backend)
+        backend.kernels.subtract_model(spectrum, batch.ctf, planes, shifts, samples)
     return replace(batch, spectrum=spectrum)

@@ -62,6 +62,12 @@ class SearchGeometry:
         x, y, z = (float(f) for f in self.fulcrum * self.pixel_size_A)
         return (x, y, z)
 
+    @property
+    def window_voxels(self) -> tuple[tuple[int, int, int], int]:
+        """Voxel (z, y, x) of the box at the middle of the window, and its edge, for `imaging.grids.window_at`."""
+        x, y, z = (int(c) + self.box // 2 for c in self.centre)
+        return (z, y, x), self.window
+
     def centre_in(self, poses: Poses, magnification: Float64 | None = None) -> Float64:
         """Return where the middle of the window is seen in each image: (n, 2), (x, y) in pixels from the centre n // 2.
 

@@ -12,6 +12,7 @@ from lrcore.compute.backend import Backend
 from lrcore.imaging.aberrations import largest_magnification
 from lrcore.imaging.fourier_volume import FourierVolume, map_to_fourier_volume
 from lrcore.imaging.grids import half_plane
+from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.particles.image_stream import Batch, map_batches, reading_order
 from lrcore.records import HalfMaps, Particles
 from lrcore.refinement.input_pose_slices import correlate_at_input_poses, slices_at_input_poses
@@ -28,16 +29,19 @@ MAX_SHARE_IN_OTHER = 0.1
 """Share of images in the other half map from which the half maps were not made from these half sets."""
 
 
-def half_map_order_warning(particles: Particles, maps: HalfMaps, backend: Backend) -> str | None:
+def half_map_order_warning(
+    particles: Particles, maps: HalfMaps, spectra: HalfMapSpectra, backend: Backend
+) -> str | None:
     """Return, in one line, that half maps are swapped or were made from other half sets; None if nothing shows that.
 
     Parameters
     ----------
     particles : n particles at the poses that the half maps were made with
-    maps : half maps as given
+    maps : half maps as given, whose names are told
+    spectra : their FTs
     backend : where the kernels run
     """
-    sigmas = own_noise_sigmas(particles, maps, backend)
+    sigmas = own_noise_sigmas(particles, spectra, backend)
     if len(sigmas) < 2:
         return None
     mean, rms = float(sigmas.mean()), float(np.sqrt(np.mean(sigmas**2)))
@@ -58,7 +62,7 @@ def half_map_order_warning(particles: Particles, maps: HalfMaps, backend: Backen
     return None
 
 
-def own_noise_sigmas(particles: Particles, maps: HalfMaps, backend: Backend) -> Float64:
+def own_noise_sigmas(particles: Particles, spectra: HalfMapSpectra, backend: Backend) -> Float64:
     """Return the correlation of single images with the noise of their own half map, in SDs of chance.
 
     For an image X with noise of power σ² in a shell, and the difference D of own and other half map at its pose, it is
@@ -68,7 +72,7 @@ def own_noise_sigmas(particles: Particles, maps: HalfMaps, backend: Backend) -> 
     Parameters
     ----------
     particles : n particles at the poses that the half maps were made with
-    maps : half maps as given
+    spectra : FTs of the half maps as given
     backend : where the kernels run
 
     Returns
@@ -79,10 +83,10 @@ def own_noise_sigmas(particles: Particles, maps: HalfMaps, backend: Backend) -> 
     n = particles.box
     limit = min(MAX_SHELL, (n - 1) // 2)
     samples = half_plane(n, (limit / largest_magnification(particles),))
-    first, second = maps.first.data, maps.second.data
-    scale = np.sqrt((first**2).sum(dtype=np.float64) / max((second**2).sum(dtype=np.float64), 1e-300))
-    difference = map_to_fourier_volume(first - second * np.float32(scale), limit, backend.threads)
-    volume = backend.volume_to_device(difference)
+    power = [float(np.vdot(spectrum.data, spectrum.data).real) for spectrum in spectra.both]
+    first, second = spectra.cropped(limit).to_maps(backend.threads)
+    difference = first - second * np.float32(np.sqrt(power[0] / max(power[1], 1e-300)))
+    volume = backend.volume_to_device(map_to_fourier_volume(difference, limit, backend.threads))
     sums: list[Float64] = []
     for half, sign in ((1, 1.0), (2, -1.0)):
         rows = reading_order(particles, half)

@@ -38,7 +38,12 @@ def slices_at_input_poses(
 
 
 def correlate_at_input_poses(
-    batch: Batch, particles: Particles, planes: Complex64, samples: FourierSamples, backend: Backend
+    batch: Batch,
+    particles: Particles,
+    planes: Complex64,
+    samples: FourierSamples,
+    backend: Backend,
+    shifts: Float64 | None = None,
 ) -> Float64:
     """Return Re X* C S, C² |S|² and |X|² of each image X and its slice S, by shell: (B, 3, shells).
 
@@ -49,7 +54,9 @@ def correlate_at_input_poses(
     planes : (B, S) slices of `slices_at_input_poses`
     samples : S Fourier samples
     backend : where the kernels run
+    shifts : (B, 2) of the slices, pixels; by default those of the input poses
     """
-    shifts = particles.poses.select(batch.rows).origin_A / particles.pixel_size_A
+    if shifts is None:
+        shifts = particles.poses.select(batch.rows).origin_A / particles.pixel_size_A
     products = backend.kernels.correlate_with_model(batch.spectrum, batch.ctf, planes, shifts, samples)
     return np.asarray(products, dtype=np.float64)

@@ -24,7 +24,6 @@ from lrcore.arrays import Float32, Float64, Rows
 from lrcore.compute.backend import Backend, WorkerPool
 from lrcore.compute.timing import StageTimer
 from lrcore.imaging.aberrations import largest_magnification, magnification_in_3d
-from lrcore.imaging.fourier_volume import FourierVolume, map_to_fourier_volume
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.body_maps import MapsAmidStart, soft_cube
 from lrcore.maps.fsc import fsc_curves
@@ -46,6 +45,7 @@ from lrcore.refinement.density import (
     mask_for_next_iteration,
     mask_of_all_copies,
 )
+from lrcore.refinement.density_projector import DensityProjector
 from lrcore.refinement.geometry import MotionPrior, SearchGeometry, search_geometry, search_key, search_settings
 from lrcore.refinement.half_set_pass import (
     HalfSetContext,
@@ -170,11 +170,9 @@ class RunInput:
         half: 1 or 2. rows: of its particles.
         """
 
-        def make() -> tuple[FourierVolume | None, float]:
-            volume = None
-            if self.outside:
-                volume = map_to_fourier_volume(self.outside.maps[half - 1], self.outside.limit, self.backend.threads)
-            return volume, typical_sd_of(self.job.particles, rows)
+        def make() -> tuple[tuple[DensityProjector, ...], float]:
+            parts = self.outside.projectors(half, self.backend.threads) if self.outside else ()
+            return parts, typical_sd_of(self.job.particles, rows)
 
         return self._cut_inputs.setdefault(half, CutInput(make))
 

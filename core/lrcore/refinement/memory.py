@@ -1,4 +1,4 @@
-"""Estimate how much memory an iteration will take, before it begins: images, volumes, sums and metadata."""
+"""Estimate how much memory start and iterations will take, before they begin: images, volumes, sums and metadata."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,10 @@ IMAGE_COPIES = 8
 """Arrays of the size of a batch that exist at one time: images read ahead, spectrum, CTF, slices, residual, weights."""
 MAP_COPIES = 14
 """Maps of float32 that exist at one time: half maps, mask, density outside, FSC and filters with their transforms."""
+START_MAP_COPIES = 13
+"""The same at the start: half maps, mask, scaled half maps, their FTs before and after, a mask of the particle."""
+PROGRAM_MB = 380.0
+"""Memory of the program with its libraries and compiled kernels."""
 METADATA_BYTES = 1350
 """Bytes of a particle: table, poses and covariances of this iteration and of the last."""
 MB = 2.0**20
@@ -18,7 +22,7 @@ MB = 2.0**20
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Memory of an iteration in MB, without the program itself.
+    """Memory of the start and of an iteration in MB; but for `start_MB`, without the program itself.
 
     Attributes
     ----------
@@ -36,6 +40,12 @@ class MemoryEstimate:
     workers: int = 0
 
     @property
+    def start_MB(self) -> float:
+        """Memory of this process at the start, with the program itself."""
+        maps = self.volumes_MB * START_MAP_COPIES / MAP_COPIES
+        return PROGRAM_MB + self.images_MB + maps + self.metadata_MB
+
+    @property
     def process_MB(self) -> float:
         """Memory of this process."""
         alone = self.images_MB + self.volumes_MB + self.sums_MB + self.metadata_MB
@@ -50,11 +60,12 @@ class MemoryEstimate:
         """Return the estimate as one line of text."""
         parts = f"images {self.images_MB:,.0f}, maps {self.volumes_MB:,.0f}, sums {self.sums_MB:,.0f}, "
         of_workers = f"; {self.worker_MB:,.0f} MB in each of {self.workers} workers" if self.workers else ""
-        return f"memory: about {self.process_MB:,.0f} MB here ({parts}metadata {self.metadata_MB:,.0f}){of_workers}"
+        here = f"about {self.process_MB:,.0f} MB here ({parts}metadata {self.metadata_MB:,.0f})"
+        return f"memory: about {self.start_MB:,.0f} MB at the start, then {here}{of_workers}"
 
 
 def estimate_memory(job: Job, batch_bytes: int = Backend.batch_bytes, workers: int = 0) -> MemoryEstimate:
-    """Estimate the memory of an iteration.
+    """Estimate the memory of the start and of an iteration.
 
     Parameters
     ----------

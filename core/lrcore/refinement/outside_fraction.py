@@ -22,13 +22,15 @@ from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
 from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
+from lrcore.imaging.resampling import resample_grid
 from lrcore.maps.fsc import masked_fsc, wiener_gain
+from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.masks import inscribed_sphere
 from lrcore.particles.image_stream import reading_order
 from lrcore.particles.subsets import spread_rows
-from lrcore.records import HalfMaps, Particles, Volume
+from lrcore.records import Particles, Volume
 from lrcore.refinement.image_map_agreement import find_disagreement
-from lrcore.refinement.region_sums import AS_GIVEN, FIRST_SHELL, RegionSums, region_sums
+from lrcore.refinement.region_sums import AS_GIVEN, FIRST_SHELL, RegionSums, finest_shell, region_sums
 
 IMAGES = 200
 """Images of each half set that are measured, at most."""
@@ -53,7 +55,7 @@ MAX_ERROR = 0.25
 
 
 def measure_outside_fraction(
-    particles: Particles, maps: HalfMaps, mask: Volume, curve: Float64, backend: Backend
+    particles: Particles, spectra: HalfMapSpectra, mask: Volume, curve: Float64, backend: Backend
 ) -> Generator[int, None, tuple[float, float]]:
     """Measure the fraction of the density outside the mask that the images of each half set contain.
 
@@ -62,9 +64,9 @@ def measure_outside_fraction(
     Parameters
     ----------
     particles : n particles, at their input poses
-    maps : half maps, on any scale
+    spectra : FTs of the half maps, on any scale
     mask : (n, n, n), 1 where density is kept
-    curve : (n // 2 + 1,) FSC of the half maps in the inscribed sphere
+    curve : (n // 2 + 1,) FSC of the half maps of the particle
     backend : where the kernels run
 
     Yields
@@ -83,12 +85,15 @@ def measure_outside_fraction(
     InputError
         When the images contain the density outside the mask, but not the one inside: the mask is the wrong way round.
     """
-    sphere = inscribed_sphere(particles.box)
-    regions = [region * sphere for region in (mask.data, 1 - mask.data)]
-    gains = [wiener_gain(masked_fsc(maps.first.data, maps.second.data, r, backend.threads)) for r in regions]
+    n = particles.box
+    coarse = spectra.cropped(finest_shell(particles))
+    maps, m = coarse.to_maps(backend.threads), coarse.first.size
+    inside = resample_grid(mask.data, m, n / m, is_mask=True)
+    regions = [region * inscribed_sphere(n, m) for region in (inside, 1 - inside)]
+    gains = [wiener_gain(masked_fsc(*maps, region, backend.threads)) for region in regions]
     models = []
     for half in (1, 2):
-        other, rows = maps.half(3 - half).data, spread_rows(reading_order(particles, half), IMAGES)
+        other, rows = maps[2 - half], spread_rows(reading_order(particles, half), IMAGES)
         volumes = [_filtered(other * region, gain, backend) for region, gain in zip(regions, gains, strict=True)]
         models.append((yield from region_sums(particles, volumes, rows, backend)))
     if fault := find_disagreement(models, curve, len(particles)):

@@ -100,6 +100,13 @@ class RegionSums:
         return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "samples"})
 
 
+def finest_shell(particles: Particles) -> int:
+    """Return the last shell in which images and maps are compared."""
+    n = particles.box
+    limit = min(int(n * particles.pixel_size_A / RESOLUTION_A), int((n - 1) // 2 / largest_magnification(particles)))
+    return max(limit, FIRST_SHELL + 1)
+
+
 def region_sums(
     particles: Particles, volumes: list[FourierVolume], rows: npt.NDArray[np.int64], backend: Backend
 ) -> Generator[int, None, dict[str, RegionSums]]:
@@ -117,9 +124,7 @@ def region_sums(
     int
         Number of images of each batch.
     """
-    n = particles.box
-    limit = min(int(n * particles.pixel_size_A / RESOLUTION_A), int((n - 1) // 2 / largest_magnification(particles)))
-    samples = half_plane(n, (max(limit, FIRST_SHELL + 1),))
+    samples = half_plane(particles.box, (finest_shell(particles),))
     shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
     number = np.bincount(shell)[FIRST_SHELL:].astype(np.float64)
     partner = np.arange(len(particles))

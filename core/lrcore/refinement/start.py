@@ -16,11 +16,13 @@ from lrcore.arrays import Float64
 from lrcore.compute.backend import Backend
 from lrcore.compute.timing import peak_memory_MB
 from lrcore.imaging.aberrations import largest_magnification
-from lrcore.maps.fsc import fsc_curves
+from lrcore.maps.fsc import fsc_curves, wiener_gain
 from lrcore.maps.half_map_checks import contrast_warning
+from lrcore.maps.half_map_spectra import HalfMapSpectra
+from lrcore.maps.solvent_mask import coarse_mean_of_spectra
 from lrcore.particles.background import warn_background
 from lrcore.particles.image_stream import Batch, map_batches
-from lrcore.records import Expectation, HalfMaps, IterationSummary, Progress, Step, Volume
+from lrcore.records import Expectation, Fsc, HalfMaps, IterationSummary, Progress, Step, Volume
 from lrcore.refinement.calibration import Calibration, calibrate, sample_rows
 from lrcore.refinement.density import density_to_subtract, symmetry_of_mask
 from lrcore.refinement.expectation import subtract_outside_density
@@ -59,16 +61,19 @@ def start(job: Job, backend: Backend) -> Iterator[Progress | Step]:
     if job.particles.subtracted:  # the images show no copies beside the mask
         symmetry = symmetry_of_mask(job.mask, symmetry)
     maps = job.half_maps or (yield from _half_maps_at_input_poses(job, symmetry, backend))
-    calibration = yield from _calibrate(job, maps, backend)
-    _warn_half_maps(job, maps, backend)
+    spectra = HalfMapSpectra.from_maps(maps, backend.threads)
+    _warn_half_maps(job, maps, spectra, backend)
+    fsc, calibration = yield from _calibrate(job, maps, spectra, backend)
     if job.half_maps is None and max(calibration.outside_fraction) == 0:
         own_symmetry = symmetry_of_mask(job.mask, symmetry)
         if own_symmetry != symmetry:
             maps = yield from _half_maps_at_input_poses(job, own_symmetry, backend)
-            calibration = yield from _calibrate(job, maps, backend)
+            spectra = HalfMapSpectra.from_maps(maps, backend.threads)
+            fsc, calibration = yield from _calibrate(job, maps, spectra, backend)
     warn_subtracted(job, calibration.outside_fraction)
-    first = _first_step(job, calibration, backend)
-    noise = yield from _first_noise(job, first, backend)
+    spectra = spectra.scaled(calibration.scale)
+    first = _first_step(job, _scaled_maps(maps, spectra, backend.threads), fsc, calibration)
+    noise = yield from _first_noise(job, first, spectra, backend)
     (summary,) = first.history
     summary = replace(summary, seconds={"start": time.perf_counter() - began}, memory_MB=peak_memory_MB())
     yield replace(first, noise=noise, history=(summary,))
@@ -86,32 +91,47 @@ def _half_maps_at_input_poses(job: Job, symmetry: str, backend: Backend) -> Gene
     return HalfMaps(*volumes)
 
 
-def _warn_half_maps(job: Job, maps: HalfMaps, backend: Backend) -> None:
+def _warn_half_maps(job: Job, maps: HalfMaps, spectra: HalfMapSpectra, backend: Backend) -> None:
     """Warn of given half maps in the wrong order, or of reconstructed ones of inverted contrast."""
     if job.half_maps is not None:
-        fault = half_map_order_warning(job.particles, maps, backend)
+        fault = half_map_order_warning(job.particles, maps, spectra, backend)
     else:
-        fault = contrast_warning(maps)
+        fault = contrast_warning(coarse_mean_of_spectra(spectra, maps.first.pixel_size_A, backend.threads))
         fault = fault and f"{job.particles.path}: {fault}"
     if fault:
         warnings.warn(fault, stacklevel=2)
 
 
-def _calibrate(job: Job, maps: HalfMaps, backend: Backend) -> Generator[Progress, None, Calibration]:
-    """Bring half maps to the scale of the images. Yields progress."""
-    for event in calibrate(job.particles, maps, job.mask, job.spec.seed, backend):
+def _calibrate(
+    job: Job, maps: HalfMaps, spectra: HalfMapSpectra, backend: Backend
+) -> Generator[Progress, None, tuple[dict[str, Fsc], Calibration]]:
+    """Compute the FSC curves of half maps, and the scale that brings them to that of the images. Yields progress."""
+    fsc = fsc_curves(maps.first, maps.second, job.mask, workers=backend.threads, part=True, spectra=spectra)
+    finest = int(np.count_nonzero(wiener_gain(fsc["tight"].value)))
+    for event in calibrate(job.particles, spectra, job.mask, job.spec.seed, backend, finest):
         if isinstance(event, Calibration):
-            return event
+            return fsc, event
         yield event
     raise AssertionError("calibrate ends with a Calibration")
 
 
-def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress, None, Float64]:
-    """Measure the noise (2, groups, shells) of the first search, from a sample of images at their input poses."""
+def _scaled_maps(maps: HalfMaps, spectra: HalfMapSpectra, workers: int) -> HalfMaps:
+    """Return half maps with the data of other FTs."""
+    volumes = (maps.first, maps.second)
+    return HalfMaps(*(replace(v, data=data) for v, data in zip(volumes, spectra.to_maps(workers), strict=True)))
+
+
+def _first_noise(
+    job: Job, first: Step, spectra: HalfMapSpectra, backend: Backend
+) -> Generator[Progress, None, Float64]:
+    """Measure the noise (2, groups, shells) of the first search, from a sample of images at their input poses.
+
+    spectra: FTs of the half maps of step 0.
+    """
     particles, geometry = with_signal_scale(job, first), search_geometry(job.mask, job.spec)
-    outside = density_to_subtract(job, first, job.mask, backend.threads)
+    outside = density_to_subtract(job, first, job.mask, backend.threads, spectra)
     rows = [sample_rows(particles, half, job.spec.seed) for half in (1, 2)]
-    spectra, done = [], 0
+    noise, done = [], 0
     for half, sampled in zip((1, 2), rows, strict=True):
         on_host = make_reference(
             first,
@@ -122,6 +142,7 @@ def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress,
             geometry,
             backend.threads,
             magnification=largest_magnification(particles),
+            spectrum=spectra.half(half),
         )
         reference = reference_to_device(on_host, backend)
         residuals: list[NoiseResiduals] = []
@@ -138,17 +159,15 @@ def _first_noise(job: Job, first: Step, backend: Backend) -> Generator[Progress,
             residuals.append(batch_residuals)
             done += count
             yield Progress(0, "noise", done, len(rows[0]) + len(rows[1]))
-        spectra.append(pooled_noise_spectrum(residuals, particles))
-    return np.stack(spectra)
+        noise.append(pooled_noise_spectrum(residuals, particles))
+    return np.stack(noise)
 
 
-def _first_step(job: Job, calibration: Calibration, backend: Backend) -> Step:
+def _first_step(job: Job, maps: HalfMaps, fsc: dict[str, Fsc], calibration: Calibration) -> Step:
     """Return step 0 for calibrated half maps, with a placeholder for the noise and without the time spent.
 
     The initial low-pass is `initial_lowpass_A`, or the resolution at corrected FSC 0.5 plus 1 Å.
     """
-    maps = calibration.half_maps
-    fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, backend.threads, part=True)
     lowpass = job.spec.initial_lowpass_A or fsc["corrected"].resolution_A(0.5) + 1.0
     expectation = Expectation.before_search(job.particles.poses)
     align = align_resolution_A(fsc["corrected"], job.spec, lowpass)

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from lrcore.arrays import Float32
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
-from lrcore.imaging.fourier_volume import FourierVolume, map_to_fourier_volume
 from lrcore.imaging.grids import ift
 from lrcore.io.derived_particles import number_column, text_column
 from lrcore.io.image_stacks import StackReader
@@ -37,6 +36,7 @@ from lrcore.particles.image_stream import Batch, map_batches, reading_order, und
 from lrcore.particles.recentring import POINT_COLUMNS
 from lrcore.records import ImageSource, Particles, Step, Volume
 from lrcore.refinement.density import density_to_subtract, images_are_subtracted, mask_for_next_iteration
+from lrcore.refinement.density_projector import DensityProjector
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.job import Job, with_signal_scale
 
@@ -91,13 +91,11 @@ def subtracted_images(job: Job, first: Step, last: Step, backend: Backend) -> It
     stored = replace(particles.images, sign=np.ones(len(particles), np.float32))
     with StackReader(stored, particles.box) as reader:
         for half in (1, 2):
-            volume = backend.volume_to_device(
-                map_to_fourier_volume(outside.maps[half - 1], outside.limit, backend.threads)
-            )
+            parts = tuple(part.to_device(backend) for part in outside.projectors(half, backend.threads))
 
-            def work(batch: Batch, volume: FourierVolume = volume) -> Float32:
+            def work(batch: Batch, parts: tuple[DensityProjector, ...] = parts) -> Float32:
                 images, sign = reader.read(batch.rows), particles.images.sign[batch.rows]
-                return images - sign[:, None, None] * _outside_density_images(batch, volume, particles, backend)
+                return images - sign[:, None, None] * _outside_density_images(batch, parts, particles, backend)
 
             yield from map_batches(particles, reading_order(particles, half), backend, work)
 
@@ -173,9 +171,11 @@ def restore_original_images(particles: Particles, path: Path, images_dir: Path |
     return replace(replace_images(particles, images, names, particles.box, no_shift, path, {}, drop), subtracted=False)
 
 
-def _outside_density_images(batch: Batch, volume: FourierVolume, particles: Particles, backend: Backend) -> Float32:
+def _outside_density_images(
+    batch: Batch, parts: tuple[DensityProjector, ...], particles: Particles, backend: Backend
+) -> Float32:
     """Return the density outside the mask as the images of a batch show it, protein white: (b, n, n)."""
     empty = replace(batch, spectrum=backend.xp.zeros_like(batch.spectrum))
-    model = -subtract_outside_density(empty, volume, particles, backend).spectrum
+    model = -subtract_outside_density(empty, parts, particles, backend).spectrum
     spectra = backend.to_host(undo_corrections(particles, batch.rows, model, backend))
     return ift(spectra, particles.box, 2, backend.threads).astype(np.float32)

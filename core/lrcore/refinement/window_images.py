@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from lrcore.arrays import Complex64, Float32, Float64, Rows
 from lrcore.compute.backend import Backend
-from lrcore.imaging.fourier_volume import FourierVolume
 from lrcore.particles.image_stream import Batch, map_batches
 from lrcore.records import Particles
+from lrcore.refinement.density_projector import DensityProjector
 from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.window import Window
 
@@ -58,12 +58,12 @@ class CutInput:
     make : returns the two
     """
 
-    def __init__(self, make: Callable[[], tuple[FourierVolume | None, float]]) -> None:
+    def __init__(self, make: Callable[[], tuple[tuple[DensityProjector, ...], float]]) -> None:
         self._make = make
 
     @cached_property
-    def value(self) -> tuple[FourierVolume | None, float]:
-        """The density outside the mask, or None, and the typical SD."""
+    def value(self) -> tuple[tuple[DensityProjector, ...], float]:
+        """The density outside the mask, in parts, and the typical SD."""
         return self._make()
 
     def __reduce__(self) -> Any:
@@ -71,7 +71,7 @@ class CutInput:
         return _made, self.value
 
 
-def _made(outside: FourierVolume | None, typical_sd: float) -> CutInput:
+def _made(outside: tuple[DensityProjector, ...], typical_sd: float) -> CutInput:
     """Return a CutInput that is made already."""
     return CutInput(lambda: (outside, typical_sd))
 
@@ -115,7 +115,7 @@ def cut_images(
     scale[rows] *= amplitude
     particles, window = replace(particles, scale=scale), cutting.window
     outside, typical_sd = cutting.shared.value
-    on_device = outside and backend.volume_to_device(outside)
+    on_device = tuple(part.to_device(backend) for part in outside)
     samples, no_error = window.samples, np.zeros(window.box // 2 + 1)
     shell = np.minimum(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), window.size // 2)
     sigma = np.sqrt(cutting.noise_in_window)[:, shell].astype(np.float32)

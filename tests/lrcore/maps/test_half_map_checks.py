@@ -9,7 +9,7 @@ import pytest
 
 from lrcore.errors import InputError
 from lrcore.maps.half_map_checks import check_half_maps, contrast_warning, find_half_map_faults
-from lrcore.maps.solvent_mask import outline_distance_A
+from lrcore.maps.solvent_mask import coarse_mean, outline_distance_A
 from lrcore.masks import soft_sphere
 from lrcore.records import HalfMaps, Volume
 
@@ -79,8 +79,8 @@ def test_what_is_no_pair_of_half_maps_is_refused(first: np.ndarray, second: np.n
 def test_a_dark_particle_is_called_inverted_contrast_and_its_outline_is_that_of_the_bright_one() -> None:
     (line,) = find_half_map_faults(maps(-half(1), -half(2))).harmful
     assert line.startswith("1.mrc and 2.mrc: the particle is darker than the solvent, so the contrast is inverted")
-    assert contrast_warning(maps(-half(1), -half(2))) is not None
-    assert contrast_warning(maps(half(1), half(2))) is None
+    assert contrast_warning(coarse_mean(-half(1), -half(2), APIX)) is not None
+    assert contrast_warning(coarse_mean(half(1), half(2), APIX)) is None
     bright, dark = (outline_distance_A(sign * half(1), sign * half(2), APIX) for sign in (1, -1))
     assert np.array_equal(bright, dark)
     assert 0.001 < np.mean(dark == 0) < 0.1

@@ -8,6 +8,7 @@ import pytest
 
 from lrcore.compute.backend import get_backend
 from lrcore.io import read_volume
+from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.records import HalfMaps, Particles, Step, Volume
 from lrcore.refinement.half_map_order import half_map_order_warning, own_noise_sigmas
 from lrcore.refinement.job import Job
@@ -39,14 +40,22 @@ def swapped(maps: HalfMaps) -> HalfMaps:
     return HalfMaps(maps.second, maps.first)
 
 
+def spectra_of(maps: HalfMaps) -> HalfMapSpectra:
+    return HalfMapSpectra.from_maps(maps)
+
+
+def warning_of(particles: Particles, maps: HalfMaps) -> str | None:
+    return half_map_order_warning(particles, maps, spectra_of(maps), BACKEND)
+
+
 def test_images_correlate_with_the_noise_of_their_own_map(data: FlexibleParticle, maps: HalfMaps) -> None:
-    own = own_noise_sigmas(data.particles, maps, BACKEND)
+    own = own_noise_sigmas(data.particles, spectra_of(maps), BACKEND)
     assert len(own) == 300
     assert own.mean() > 1.5
     assert 0.5 < own.std() < 2
-    assert own_noise_sigmas(data.particles, swapped(maps), BACKEND) == pytest.approx(-own)
-    assert half_map_order_warning(data.particles, maps, BACKEND) is None
-    said = half_map_order_warning(data.particles, swapped(maps), BACKEND)
+    assert own_noise_sigmas(data.particles, spectra_of(swapped(maps)), BACKEND) == pytest.approx(-own)
+    assert warning_of(data.particles, maps) is None
+    said = warning_of(data.particles, swapped(maps))
     assert said.startswith("half map 1 and half map 2: are in the wrong order")
 
 
@@ -55,12 +64,12 @@ def test_maps_of_another_split_and_of_other_poses_are_not_called_swapped(
 ) -> None:
     particles = data.particles
     other = replace(particles, half=np.random.default_rng(0).permutation(particles.half))
-    said = half_map_order_warning(other, maps, BACKEND)
+    said = warning_of(other, maps)
     assert said is None or "were not made from these half sets" in said
     turned = replace(particles, poses=replace(particles.poses, rotation=particles.poses.rotation[::-1]))
-    sigmas = own_noise_sigmas(turned, maps, BACKEND)
+    sigmas = own_noise_sigmas(turned, spectra_of(maps), BACKEND)
     assert abs(sigmas.mean()) < 5 / np.sqrt(len(sigmas))
-    assert half_map_order_warning(turned, swapped(maps), BACKEND) is None
+    assert warning_of(turned, swapped(maps)) is None
 
 
 def test_maps_of_other_half_sets_are_told_where_single_images_are_clear(test_data) -> None:
@@ -69,16 +78,16 @@ def test_maps_of_other_half_sets_are_told_where_single_images_are_clear(test_dat
     folder: Path = test_data("two_body")
     particles = read_particles(folder / "particles.star")
     given = HalfMaps(*(read_volume(folder / f"consensus_half{i}.mrc") for i in (1, 2)))
-    assert half_map_order_warning(particles, given, BACKEND) is None
-    assert "wrong order: each has the noise" in half_map_order_warning(particles, swapped(given), BACKEND)
+    assert warning_of(particles, given) is None
+    assert "wrong order: each has the noise" in warning_of(particles, swapped(given))
     other = replace(particles, half=np.random.default_rng(0).permutation(particles.half))
-    assert "were not made from these half sets: " in half_map_order_warning(other, given, BACKEND)
+    assert "were not made from these half sets: " in warning_of(other, given)
 
 
 def test_two_copies_of_a_map_have_no_order(data: FlexibleParticle, maps: HalfMaps) -> None:
     copies = HalfMaps(maps.first, maps.first)
-    assert not own_noise_sigmas(data.particles, copies, BACKEND).any()
-    assert half_map_order_warning(data.particles, copies, BACKEND) is None
+    assert not own_noise_sigmas(data.particles, spectra_of(copies), BACKEND).any()
+    assert warning_of(data.particles, copies) is None
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["half maps swapped", "dark particles"])

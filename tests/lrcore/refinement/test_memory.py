@@ -187,7 +187,9 @@ def test_the_estimate_is_near_the_peak(tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         base, peak = executor.submit(measured_peak, job).result()
     assert 0.5 < told.process_MB / (peak - base) < 2
-    assert re.fullmatch(r"memory: about \d[\d,]* MB here \(images \d.*\)", told.sentence())
+    assert re.fullmatch(
+        r"memory: about \d[\d,]* MB at the start, then about \d[\d,]* MB here \(images \d.*\)", told.sentence()
+    )
     assert "each of 3 workers" in estimate_memory(job, workers=3).sentence()
     assert estimate_memory(job).volumes_MB > 5 * estimate_memory(replace(job, mask=smaller(job))).volumes_MB
 

@@ -9,7 +9,6 @@ import pytest
 
 from lrcore.compute.backend import Backend, get_backend
 from lrcore.errors import InputError
-from lrcore.imaging.fourier_volume import map_to_fourier_volume
 from lrcore.imaging.grids import ift
 from lrcore.io import read_particles, read_volume
 from lrcore.io.image_stack_writer import write_image_stack
@@ -135,7 +134,7 @@ def test_written_images_are_read_as_what_is_left_on_the_fly(
     around = density_to_subtract(job, first, job.mask, 1)
     assert around is not None
     for half in (1, 2):
-        rest, rows = map_to_fourier_volume(around.maps[half - 1], around.limit), reading_order(particles, half)
+        rest, rows = around.projectors(half), reading_order(particles, half)
         (plain,), (found,) = batches(particles, rows, backend), batches(after, rows, backend)
         left = subtract_outside_density(plain, rest, particles, backend).spectrum
         # The background is fitted to each image as it is read; a plane lies on the axes of Fourier space.
