@@ -97,7 +97,7 @@ def make_whole_maps(job: Job, step: Step, backend: Backend) -> Iterator[Progress
 
 @dataclass(frozen=True)
 class InsertionContext:
-    """What all images of a half set share when whole images are inserted.
+    """Parameters of the insertion of whole images that all images of a half set share.
 
     Attributes
     ----------

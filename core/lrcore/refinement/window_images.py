@@ -31,7 +31,7 @@ AMPLITUDE_STEP = 0.1
 
 @dataclass(frozen=True)
 class Cutting:
-    """What the windows of a half set have in common.
+    """Parameters of the cut that all windows of a half set share.
 
     Attributes
     ----------

@@ -17,7 +17,8 @@ import scipy.fft
 from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.imaging.aberrations import largest_magnification
-from lrcore.imaging.grids import half_plane, radius_grid, shell_mean
+from lrcore.imaging.fourier_volume import FourierVolume
+from lrcore.imaging.grids import FourierSamples, half_plane, radius_grid, shell_mean
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.masks import cosine_edge
 from lrcore.records import Poses
@@ -56,44 +57,38 @@ def measure_window_residuals(
     group = part.particles.group[batch.rows[chosen]].astype(np.int32)
     if len(chosen) == 0:
         return np.empty((0, context.noise.shape[1])), group
-    window, diameter = cutting.window, context.geometry.diameter
-    reach = reference.frame.volume.limit / largest_magnification(part.particles)
-    ratio = _residual_power(batch, chosen, poses, reference, window, diameter, reach, backend)
+    window, volume = cutting.window, reference.frame.volume
+    disc = cosine_edge(radius_grid(window.size, 2), 0.5 * context.geometry.diameter, 3.0)
+    reach = min(volume.limit / largest_magnification(part.particles), (window.size - 1) // 2)
+    samples = half_plane(window.size, (reach,))
+    images = disc * _residual_images(batch, chosen, poses.select(chosen), volume, samples, window, backend)
+    ft = scipy.fft.rfft2(images, axes=(1, 2), workers=backend.threads)
     weight = backend.to_host(batch.weight[backend.to_device(chosen)])
-    ratio /= _never_zero(_power_of_noise(weight, _disc(window.size, diameter), backend.threads))
+    expected = _never_zero(_power_of_noise(weight, disc, backend.threads))
+    ratio = shell_mean(ft.real**2 + ft.imag**2, window.size, 2) / expected
     return context.noise[group] * window.shells_of_box(ratio), group
 
 
-def _residual_power(
+def _residual_images(
     batch: WindowBatch,
     chosen: npt.NDArray[np.int64],
     poses: Poses,
-    reference: Reference,
+    volume: FourierVolume,
+    samples: FourierSamples,
     window: Window,
-    diameter: float,
-    reach: float,
     backend: Backend,
-) -> Float64:
-    """Return the power per shell of residuals in the disc of the mask: (m, D // 2 + 1).
+) -> Float32:
+    """Return the residuals W − w S of some windows as images about the mask's centre: (m, D, D).
 
-    diameter: of the mask, pixels. reach: last shell of the reference.
+    poses: (m,) that were found. volume: reference, on the device. samples: of its slices S.
     """
-    size, workers = window.size, backend.threads
     behind = None if batch.magnification is None else batch.magnification[chosen]
-    rotation = poses.rotation[chosen]
-    at = window.seen_at(rotation, poses.origin_A[chosen], behind) - batch.points[chosen]
-    index, samples = backend.to_device(chosen), half_plane(size, (min(reach, (size - 1) // 2),))
+    at = window.seen_at(poses.rotation, poses.origin_A, behind) - batch.points[chosen]
+    index = backend.to_device(chosen)
     residual = batch.data[index]
-    planes = backend.kernels.project_slices(reference.frame.volume, magnified_rotation(rotation, behind), samples)
+    planes = backend.kernels.project_slices(volume, magnified_rotation(poses.rotation, behind), samples)
     backend.kernels.subtract_model(residual, batch.weight[index], planes, -at, samples)
-    images = crop_about_points(backend.to_host(residual), at, size, workers) * _disc(size, diameter)
-    ft = scipy.fft.rfft2(images, axes=(1, 2), workers=workers)
-    return shell_mean(ft.real**2 + ft.imag**2, size, 2)
-
-
-def _disc(size: int, diameter: float) -> Float32:
-    """Return the soft disc of the mask, (D, D)."""
-    return cosine_edge(radius_grid(size, 2), 0.5 * diameter, 3.0)
+    return crop_about_points(backend.to_host(residual), at, window.size, backend.threads)
 
 
 def _power_of_noise(weight: Float32, disc: Float32, workers: int) -> Float64:
