@@ -73,7 +73,7 @@ def simulated_job(options: BenchmarkOptions, n: int, more: str = "") -> tuple[Jo
 
 def seconds_in_stages(summary: IterationSummary, stages: Iterable[str]) -> float:
     """Return the seconds that an iteration spent in some stages."""
-    return sum(summary.seconds[name] for name in stages)
+    return sum(summary.seconds.get(name, 0.0) for name in stages)
 
 
 def workload_parameters(job: Job) -> dict[str, Any]:

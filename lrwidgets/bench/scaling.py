@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 
 from lrcore.compute.backend import Backend, get_backend
-from lrcore.compute.timing import StageTimer
-from lrcore.particles.image_stream import batches, reading_order
-from lrcore.records import Expectation
-from lrcore.refinement.expectation import expectation_step, subtract_outside_density
-from lrcore.refinement.geometry import search_geometry
+from lrcore.records import Step
 from lrcore.refinement.iteration import run_iteration
 from lrcore.refinement.job import Job
-from lrcore.refinement.reference import make_reference, outside_density
 from lrcore.refinement.start import start
 from lrcore.simulation.benchmark_data import make_benchmark_data, synthetic_start
 from lrwidgets.bench.iteration import (
@@ -128,19 +123,17 @@ def thread_counts(most: int) -> list[int]:
 def _measure_expectation(
     name: str, job: Job, backend: Backend, options: BenchmarkOptions, **more: Any
 ) -> Iterator[Measurement]:  # fmt: skip
-    """Measure each stage of the expectation of half set 1 in ms per particle: the fastest of some runs."""
-    count = int((job.particles.half == 1).sum())
-    runs = [seconds for seconds, _ in time_expectation(job, backend, options.repeats)]
+    """Measure each stage of the expectation of a first iteration in ms per particle: the fastest of some runs."""
+    count = len(job.particles)
+    runs = [step.history[-1].seconds for step in first_iterations(job, backend, options.repeats)]
     parameters = {**workload_parameters(job), "threads": backend.threads, "particles": count, **more}
     for stage in EXPECTATION:
         milliseconds = 1e3 * min(seconds[stage] for seconds in runs) / count
         yield Measurement(name, stage, milliseconds, "ms/particle", parameters)
 
 
-def time_expectation(
-    job: Job, backend: Backend, repeats: int
-) -> Iterator[tuple[dict[str, float], list[Expectation]]]:  # fmt: skip
-    """Run the expectation of half set 1 of a first iteration, without reconstruction.
+def first_iterations(job: Job, backend: Backend, repeats: int) -> Iterator[Step]:
+    """Run a first iteration several times, each with images that are read and cut anew.
 
     Parameters
     ----------
@@ -150,25 +143,14 @@ def time_expectation(
 
     Yields
     ------
-    tuple
-        Seconds by stage, and the expectation of each batch.
+    Step
+        The step of each run.
     """
-    geometry, first = search_geometry(job.mask, job.spec), synthetic_start(job)
-    outside = outside_density(first.half_maps, job.mask, job.spec, backend.threads)
-    reference = make_reference(first, outside, 1, job.mask, job.spec, geometry, backend.threads)
-    expectation, noise = first.expectation, first.noise[0]
-    rows, unambiguous = reading_order(job.particles, 1), np.zeros(len(job.particles), np.bool_)
+    first = synthetic_start(job)
     for turn in range(repeats + 1):
-        timer, results = StageTimer(), []
-        for batch in timer.time_items("read", batches(job.particles, rows, backend)):
-            with timer("window"):
-                rest = subtract_outside_density(batch, reference.outside, job.particles, backend)
-            result, _ = expectation_step(
-                job.particles, job.spec, rest, unambiguous, reference, geometry, expectation, noise, backend, timer
-            )
-            results.append(result)
+        step = last_step(run_iteration(job, first, first, backend))
         if turn:
-            yield timer.seconds, results
+            yield step
 
 
 def total_memory_bytes() -> int:

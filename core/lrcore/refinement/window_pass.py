@@ -48,7 +48,7 @@ def run_half_set_in_window(
         given, last_poses = particles.poses.select(rows), part.last.poses.select(rows)
         magnification = magnification_in_3d(particles, rows)
         centres = search_centres(given, last_poses, spec, reference.frame.fulcrum_A, magnification)
-        batch = yield from clock.time_generator("window", load_windows(context, part, rows, centres, cache, backend))
+        batch = yield from clock.time_generator("read", load_windows(context, part, rows, centres, cache, backend))
         with clock("window"):
             W, w = samples_to_search(batch, context, reference, backend)
         with clock("search"):

@@ -124,15 +124,11 @@ def test_a_workload_repeats_its_views_under_fresh_noise(small: BenchmarkData) ->
     assert 0 < np.abs(turned[0] - turned[1]).max() < 0.1
 
 
-def test_the_expectation_that_is_timed_is_that_of_a_run(small: BenchmarkData) -> None:
-    backend, first = get_backend("cpu"), synthetic_start(small.job)
-    (seconds, found), *_ = scaling.time_expectation(small.job, backend, 1)
-    assert seconds.keys() == {"read", "window", "search"}
-    assert min(seconds.values()) > 0
-    half = small.job.particles.half == 1
-    whole = iteration.last_step(run_iteration(small.job, first, first, backend)).expectation
-    ours = np.concatenate([one.poses.rotation for one in found])
-    assert np.array_equal(ours, whole.poses.rotation[half])
+def test_stages_are_timed_in_a_run(small: BenchmarkData) -> None:
+    (step,) = scaling.first_iterations(small.job, get_backend("cpu"), 1)
+    assert step.iteration == 1
+    seconds = step.history[-1].seconds
+    assert min(seconds[stage] for stage in ("read", "window", "search")) > 0
 
 
 def test_rates_come_from_the_clock(small: BenchmarkData) -> None:
