@@ -365,7 +365,7 @@ def _with_maps(context: IterationContext, step: Step, maps: HalfMaps) -> Step:
     """Return a step with its half maps and FSC curves; inside a window, these are of the body."""
     job, workers, window = context.job, context.backend.threads, context.window
     if window is None:
-        fsc = fsc_curves(maps.first, maps.second, job.mask, job.spec.seed, workers, part=True)
+        fsc = fsc_curves(maps.first, maps.second, job.mask, workers=workers, part=True)
         return replace(step, half_maps=maps, fsc=fsc, body=None)
     fsc = window.fsc_of(maps, window.crop(job.mask), workers)
     held = held_density(context.run.mask_of_copies, window, job.spec.subtract_outside)

@@ -91,7 +91,7 @@ def make_whole_maps(job: Job, step: Step, backend: Backend) -> Iterator[Progress
             solve_map(accumulator_to_host(results.pop(), backend), particles.pixel_size_A, rho, backend.threads)
         )
     maps = HalfMaps(*volumes)
-    fsc = fsc_curves(maps.first, maps.second, job.mask, spec.seed, backend.threads, part=True)
+    fsc = fsc_curves(maps.first, maps.second, job.mask, workers=backend.threads, part=True)
     yield replace(step, half_maps=maps, fsc=fsc)
 
 
