@@ -236,8 +236,8 @@ class RefineSpec(BaseModel):
         default=0,
         ge=0,
         le=2**31 - 1,
-        description="Seed of the random numbers (phase randomisation, subsets).",
-        json_schema_extra=_meta("Seed", "", "run"),
+        description="Seed of the random numbers (images that the start measures, subsets, new half sets).",
+        json_schema_extra=_meta("Seed", "", "run", "first iteration"),
     )
 
     def _repr_html_(self) -> str:

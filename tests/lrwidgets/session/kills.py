@@ -24,7 +24,7 @@ import zarr
 from zarr.storage import ZipStore
 
 from lrcore.io.image_stacks import StackReader
-from lrcore.refinement import expectation, half_set_pass
+from lrcore.refinement import window_pass
 from lrcore.results import zarr_store
 from lrcore.results.verification import verify_run
 from lrcore.results.zarr_store import Store
@@ -34,16 +34,16 @@ from lrwidgets.session.session import Session
 
 STAGES: dict[str, tuple[Any, str, int, int]] = {
     "read": (StackReader, "read_with_finite_flags", 16, 4),
-    "search": (expectation, "search_poses", 2, 2),
-    "insertion": (half_set_pass, "backproject", 4, 2),
+    "search": (window_pass, "search_poses", 2, 2),
+    "insertion": (window_pass, "insert_slices", 2, 2),
     "store write": (zarr_store, "write_zip", 2, 1),
     "store checksum": (zarr_store, "checksum", 2, 3),
     "store rename": (zarr_store, "rename", 3, 1),
 }
 """What a run is at when it is killed, the function that it is in, and its calls: in a start and an iteration, and in an
 iteration that a resumed run makes."""
-BITS = ("particles/rotation", "particles/origin", "particles/covariance", "particles/flags", "volumes/half_map")
-"""What must come out the same."""
+BITS = ("particles/rotation", "particles/origin", "particles/covariance", "particles/flags")
+"""What must come out the same, beside the half maps."""
 FAILED = 70
 """Status of a child that raised."""
 ATTEMPTS = 20
@@ -127,7 +127,8 @@ def last_step(out: Path) -> tuple[str, dict[str, bytes]]:
     """Name of the newest step, and the bits of its poses and maps."""
     step = max(name for name in os.listdir(out / "steps") if name[0].isdigit())
     with contextlib.closing(ZipStore(out / "steps" / step)) as store:
-        return step, {name: np.asarray(zarr.open_array(store, path=name)[:]).tobytes() for name in BITS}
+        maps = "volumes/half_map" if step.startswith("0000") else "body/half_map"
+        return step, {name: np.asarray(zarr.open_array(store, path=name)[:]).tobytes() for name in (*BITS, maps)}
 
 
 def steps_of(out: Path) -> int:

@@ -45,7 +45,7 @@ def column(table: Path, name: str) -> list[float]:
 def column_of_export(run: Path) -> np.ndarray:
     """The rotation SDs that the particles are exported with."""
     table = run.parent / "particles.star"
-    assert main(["export", str(run), "--star", str(table)]) == 0
+    assert main(["export", str(run), "--star", str(table), "--overwrite"]) == 0
     return np.array(column(table, "_lrwRotationSd"))
 
 
