@@ -327,9 +327,16 @@ def interpolate_linear(grid: Float32, at: Float64) -> Float32:
     at : (n,)
         Coordinates on each of the three axes, within [0, m − 1].
     """
-    weights = np.maximum(1 - np.abs(at[:, None] - np.arange(len(grid))), 0).astype(np.float32)
-    for _ in range(3):  # each product interpolates the last axis and makes it the first one
-        grid = np.tensordot(weights, grid, axes=(1, 2))
+    low = np.clip(at.astype(np.int64), 0, max(grid.shape[0] - 2, 0))
+    high = np.minimum(low + 1, grid.shape[0] - 1)
+    part = (at - low).astype(np.float32)
+    for axis in (2, 1, 0):  # whole planes last, when the array is large
+        weight = part.reshape([-1 if i == axis else 1 for i in range(3)])
+        below, above = np.take(grid, low, axis), np.take(grid, high, axis)
+        above -= below
+        above *= weight
+        above += below
+        grid = above
     return grid
 
 

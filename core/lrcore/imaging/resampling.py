@@ -9,7 +9,7 @@ import shlex
 import numpy as np
 
 from lrcore.arrays import Float32, Float64
-from lrcore.imaging.grids import resize
+from lrcore.imaging.grids import interpolate_linear, resize
 from lrcore.records import Volume
 
 GRID_TOLERANCE = 0.01
@@ -34,8 +34,10 @@ def resample_map(volume: Volume, box: int, pixel_size_A: float, is_mask: bool = 
         (N, N, N); 0 where the given map does not reach.
     """
     n, scale = volume.box, pixel_size_A / volume.pixel_size_A
-    is_same = scale == 1.0
-    data = resize(volume.data, box, 3) if is_same else resample_grid(volume.data, box, scale, is_mask=is_mask)
+    if scale == 1.0:
+        data = resize(volume.data, box, 3)
+    else:
+        data = (resample_mask if is_mask else resample_grid)(volume.data, box, scale)
     data = np.clip(data, 0, 1) if is_mask else data
     # The first voxel of the file moves, because the centre stays in place.
     x, y, z = (o + n // 2 * volume.pixel_size_A - box // 2 * pixel_size_A for o in volume.header_origin_A)
@@ -43,9 +45,9 @@ def resample_map(volume: Volume, box: int, pixel_size_A: float, is_mask: bool = 
 
 
 def resample_grid(
-    data: Float32, size: int, step: float, centre: tuple[float, float, float] = (0.0, 0.0, 0.0), is_mask: bool = False
+    data: Float32, size: int, step: float, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> Float32:
-    """Resample a grid to another one.
+    """Resample a grid to another one by its Fourier series.
 
     Parameters
     ----------
@@ -53,20 +55,39 @@ def resample_grid(
     size : N, voxels of the result along an axis
     step : edge of a voxel of the result, in voxels of `data`
     centre : (x, y, z) of the origin n // 2 of `data` in voxels of the result, from its origin N // 2
-    is_mask : interpolate linearly, not by the Fourier series
 
     Returns
     -------
     (N, N, N); 0 where the given grid does not reach.
     """
     n = data.shape[-1]
-    if size == n and step == 1 and not any(centre):
-        return data
-    weights = _linear_weights if is_mask else _fourier_weights
     for offset in centre:  # each product resamples the last axis and makes it the first one
         at: Float64 = (np.arange(size) - size // 2 - offset) * np.float64(step) + n // 2
-        data = np.tensordot(weights(at, n, step).astype(np.float32), data, axes=(1, 2))
+        data = np.tensordot(_fourier_weights(at, n, step).astype(np.float32), data, axes=(1, 2))
     return data
+
+
+def resample_mask(data: Float32, size: int, step: float) -> Float32:
+    """Resample a mask to another grid linearly, so that it does not ring.
+
+    Parameters
+    ----------
+    data : (n, n, n)
+    size : N, voxels of the result along an axis
+    step : edge of a voxel of the result, in voxels of `data`
+
+    Returns
+    -------
+    (N, N, N); 0 where the given grid does not reach.
+    """
+    n = data.shape[-1]
+    if size == n and step == 1:
+        return data
+    at: Float64 = (np.arange(size) - size // 2) * np.float64(step) + n // 2
+    out = interpolate_linear(data, np.clip(at, 0, n - 1))
+    beyond = ~_inside(at, n)
+    out[beyond], out[:, beyond], out[:, :, beyond] = 0.0, 0.0, 0.0
+    return out
 
 
 def _fourier_weights(at: Float64, n: int, scale: float) -> Float64:
@@ -81,12 +102,6 @@ def _fourier_weights(at: Float64, n: int, scale: float) -> Float64:
     ratio = np.sin((2 * highest + 1) * phase) / np.where(whole, 1.0, below)
     kernel = np.where(whole, 2 * highest + 1, ratio) / n
     return np.asarray(kernel * _inside(at, n)[:, None])
-
-
-def _linear_weights(at: Float64, n: int, _: float) -> Float64:
-    """Return the weights (N, n) of n voxels at positions (N,) by linear interpolation."""
-    near = np.maximum(1.0 - np.abs(np.clip(at, 0, n - 1)[:, None] - np.arange(n)), 0.0)
-    return np.asarray(near * _inside(at, n)[:, None])
 
 
 def _inside(at: Float64, n: int) -> np.ndarray:

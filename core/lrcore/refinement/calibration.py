@@ -22,7 +22,7 @@ import numpy.typing as npt
 from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
-from lrcore.imaging.resampling import resample_grid
+from lrcore.imaging.resampling import resample_mask
 from lrcore.maps.fsc import wiener_gain
 from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.maps.solvent_mask import LOOSE_A, cosine_falloff
@@ -131,7 +131,7 @@ def _zone(mask: Volume, outline: Callable[[int], Float32], fraction: float, m: i
 
     It ends where the particle does: further out there is noise.
     """
-    inside = resample_grid(mask.data, m, mask.box / m, is_mask=True)
+    inside = resample_mask(mask.data, m, mask.box / m)
     if fraction == 0:
         return inside
     around = np.maximum(cosine_falloff(outline(m), LOOSE_A) * inscribed_sphere(mask.box, m), inside)

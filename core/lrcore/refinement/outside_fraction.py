@@ -22,7 +22,7 @@ from lrcore.arrays import Float32, Float64
 from lrcore.compute.backend import Backend
 from lrcore.errors import InputError
 from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
-from lrcore.imaging.resampling import resample_grid
+from lrcore.imaging.resampling import resample_mask
 from lrcore.maps.fsc import masked_fsc, wiener_gain
 from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.masks import inscribed_sphere
@@ -88,7 +88,7 @@ def measure_outside_fraction(
     n = particles.box
     coarse = spectra.cropped(finest_shell(particles))
     maps, m = coarse.to_maps(backend.threads), coarse.first.size
-    inside = resample_grid(mask.data, m, n / m, is_mask=True)
+    inside = resample_mask(mask.data, m, n / m)
     regions = [region * inscribed_sphere(n, m) for region in (inside, 1 - inside)]
     gains = [wiener_gain(masked_fsc(*maps, region, backend.threads)) for region in regions]
     models = []

@@ -27,7 +27,7 @@ from lrcore.imaging.filters import butterworth, local_lowpass
 from lrcore.imaging.fourier_volume import QUADRATIC, FourierVolume, filter_map, map_to_fourier_volume
 from lrcore.imaging.grids import FourierSamples, shell_mean, window_at
 from lrcore.imaging.map_spectrum import MapSpectrum
-from lrcore.imaging.resampling import resample_grid
+from lrcore.imaging.resampling import resample_mask
 from lrcore.maps.fsc import wiener_gain
 from lrcore.maps.half_map_spectra import HalfMapSpectra
 from lrcore.maps.solvent_mask import TIGHT_A, cosine_falloff
@@ -124,7 +124,7 @@ def outside_density(
     def zone(is_particle: bool, m: int) -> Float32:
         """Return the weight of the particle, or of the solvent, outside the mask on a grid of m³ voxels."""
         particle = cosine_falloff(outline(m), TIGHT_A)
-        outside = (1 - resample_grid(mask.data, m, n / m, is_mask=True)) * inscribed_sphere(n, m)
+        outside = (1 - resample_mask(mask.data, m, n / m)) * inscribed_sphere(n, m)
         return outside * (particle if is_particle else 1 - particle)
 
     def gain(curve: Float64) -> Float64:
