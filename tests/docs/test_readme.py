@@ -48,6 +48,8 @@ def test_commands_of_the_readme(project: Path, root: Path, capsys: pytest.Captur
     assert len(io.read_particles(project / "refined.star")) == len(io.read_particles(project / "refined.csg")) == 60
     assert {path.name for path in (project / "maps").iterdir()} == {
         "half1.mrc",
+        "body_half1.mrc",
+        "body_half2.mrc",
         "half2.mrc",
         "map.mrc",
         "map_whole.mrc",

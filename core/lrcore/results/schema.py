@@ -122,7 +122,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "half": _HALF,
         **_AXES,
         "half_map": VariableSchema(
-            ("half", *_GRID), "f4", "1", "Half map of the last iteration, of the whole box, unmasked and unfiltered"
+            ("half", *_GRID), "f4", "1", "Half map of the last iteration, unmasked and unfiltered"
         ),
         "pixel_size": VariableSchema(("half",), "f8", "angstrom", "Voxel size"),
         "header_origin": VariableSchema(("half", "map_axis"), "f8", "angstrom", "Origin x, y, z of the MRC header"),
@@ -131,7 +131,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "half": _HALF,
         **_AXES,
         "half_map": VariableSchema(
-            ("half", *_GRID), "f4", "1", "Half map of the refined body in the window about the mask, unfiltered"
+            ("half", *_GRID), "f4", "1", "Half map of the last iteration, unmasked and unfiltered"
         ),
         "held": VariableSchema(_GRID, "f4", "1", "Share of the start's density that the body's half maps hold"),
         "frequency": VariableSchema(("shell",), "f8", "1/angstrom", "Spatial frequency"),

@@ -467,9 +467,7 @@ def _require_version(path: Path, version: Any) -> None:
         return
     newer = isinstance(version, int) and version > FORMAT_VERSION
     remedy = "a newer lrwidgets wrote it: use that one" if newer else "use the lrwidgets that wrote it"
-    raise InputError(
-        f"{path}: format version {version}, this lrwidgets reads {' and '.join(map(str, READABLE_VERSIONS))}: {remedy}"
-    )
+    raise InputError(f"{path}: format version {version}, this lrwidgets reads 1, 2 and {FORMAT_VERSION}: {remedy}")
 
 
 def require_new_run_path(path: Path) -> None:

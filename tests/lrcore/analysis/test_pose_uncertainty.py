@@ -115,8 +115,11 @@ def asked(searched: tuple[Job, Step, Step], backend: Backend | None = None, step
 @pytest.mark.slow
 def test_images_are_asked_with_the_map_of_the_other_half_set_alone(searched: tuple[Job, Step, Step]) -> None:
     job, _, last = searched
-    noise = np.random.default_rng(3).normal(size=last.half_maps.first.data.shape).astype(np.float32)
-    poisoned = replace(last, half_maps=HalfMaps(replace(last.half_maps.first, data=noise), last.half_maps.second))
+    assert last.body is not None
+    maps = last.body.half_maps
+    noise = np.random.default_rng(3).normal(size=maps.first.data.shape).astype(np.float32)
+    spoilt = replace(last.body, half_maps=HalfMaps(replace(maps.first, data=noise), maps.second))
+    poisoned = replace(last, body=spoilt)
     before, after, first = asked(searched), asked(searched, step=poisoned), job.particles.half == 1
     assert np.array_equal(before.covariance[first], after.covariance[first])
     assert not np.any(np.all(before.covariance[~first] == after.covariance[~first], axis=(1, 2)))

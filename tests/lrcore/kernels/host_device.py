@@ -107,6 +107,7 @@ ARRAYS: Any = SimpleNamespace(
     empty=lambda shape, dtype: np.empty(shape, dtype).view(DeviceArray),
     full=lambda shape, value, dtype: np.full(shape, value, dtype).view(DeviceArray),
     zeros=lambda shape, dtype: np.zeros(shape, dtype).view(DeviceArray),
+    ones_like=lambda array: np.ones_like(array.view(np.ndarray)).view(DeviceArray),
     concatenate=np.concatenate,
     fft=np.fft,
 )

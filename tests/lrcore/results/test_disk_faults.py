@@ -170,10 +170,10 @@ def test_check_of_a_sound_run_and_of_none(tmp_path: Path, capsys: pytest.Capture
     ("change", "pattern"),
     [
         (
-            {"format_version": 3},
-            "format version 3, this lrwidgets reads 1 and 2: a newer lrwidgets wrote it: use that one",
+            {"format_version": 4},
+            "format version 4, this lrwidgets reads 1, 2 and 3: a newer lrwidgets wrote it: use that one",
         ),
-        ({"format_version": "x"}, "format version x, this lrwidgets reads 1 and 2: use the lrwidgets that wrote it"),
+        ({"format_version": "x"}, "format version x, this lrwidgets reads 1, 2 and 3: use the lrwidgets that wrote it"),
         ({"inputs": "{"}, r"zarr\.json: its attributes are invalid"),
         ({"inputs": "[]"}, r"zarr\.json: its attributes are invalid"),
         ({"source": 5}, r"zarr\.json: its attributes are invalid"),

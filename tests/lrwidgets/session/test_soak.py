@@ -65,6 +65,6 @@ def test_previews_rewinds_and_branches_leave_nothing(tmp_path: Path, monkeypatch
     assert left == set()
     assert {name for name in open_files() - files if str(tmp_path) in name} == set()
     assert os.listdir(temporary) == []
-    assert sorted(os.listdir(out)) == ["mask", "steps", "zarr.json"]
+    assert sorted(os.listdir(out)) == ["mask", "steps", "whole_maps", "zarr.json"]
     assert sorted(os.listdir(tmp_path)) == ["data", "run.zarr", "temporary"]
     print(f"resident: {memory[SETTLED - 1]:.0f} MB after {SETTLED} rounds, {memory[-1]:.0f} MB after {ROUNDS}")
