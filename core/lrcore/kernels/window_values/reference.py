@@ -1,7 +1,4 @@
-"""Define the results of `pack_windows`, `unpack_windows` and `search_samples` in plain NumPy.
-
-The functions take CuPy arrays as well.
-"""
+"""Define the results of `pack_windows`, `unpack_windows` and `search_samples` in plain NumPy."""
 
 from typing import Any
 
@@ -29,8 +26,8 @@ def unpack_windows(
     """Return windows in full precision on the half plane; see `lrcore.kernels.window_values`."""
     count, size = len(codes), samples.size
     own = (factors[group] * steps[:, :, None]).astype(np.float32)
-    data = np.zeros_like(codes, np.complex64, shape=(count, size, size // 2 + 1))
-    weight = np.zeros_like(codes, np.float32, shape=data.shape)
+    data = np.zeros((count, size, size // 2 + 1), np.complex64)
+    weight = np.zeros(data.shape, np.float32)
     data[:, samples.ky, samples.kx] = (codes[:, :, 0] + 1j * codes[:, :, 1]) * own[:, 0]
     weight[:, samples.ky, samples.kx] = codes[:, :, 2] * own[:, 1]
     mates = samples.ky[(samples.kx == 0) & (samples.ky > 0)]
