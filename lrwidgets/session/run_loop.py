@@ -205,7 +205,8 @@ class RunLoop(StoredSteps):
             first = last = yield from self._run_to_step(self._engine.start(job, self._get_backend()))
         else:
             first, last = (select_step_particles(step, rows) for step in self._current_steps(job))
-        step = yield from self._run_to_step(self._engine.run_iteration(job, first, last, self._get_backend()))
+        aside = replace(self._get_backend(), windows=None)  # the windows of the run stay as they are
+        step = yield from self._run_to_step(self._engine.run_iteration(job, first, last, aside))
         self._publish(preview=step, preview_job=job, message=f"previewed {len(rows)} particles")
 
     def _run_to_step(self, events: Events) -> Generator[None, None, Step]:

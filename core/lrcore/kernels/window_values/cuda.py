@@ -20,15 +20,15 @@ def pack_windows(W: Any, w: Any) -> tuple[Any, Any]:
 
 def unpack_windows(codes: Any, steps: Any, factors: Any, group: Any, samples: FourierSamples) -> tuple[Any, Any]:
     """Return windows in full precision on the half plane; see `lrcore.kernels.window_values`."""
-    values = (_on_host(array) for array in (codes, steps, factors, group))
-    data, weight = reference.unpack_windows(*values, samples)
+    on_host = (_on_host(codes), _on_host(steps), _on_host(factors), _on_host(group))
+    data, weight = reference.unpack_windows(*on_host, samples)
     return as_device_array(data, np.complex64), as_device_array(weight, np.float32)
 
 
 def search_samples(data: Any, weight: Any, variance: Any, shifts: Any, samples: FourierSamples) -> tuple[Any, Any]:
     """Return the samples that a search reads; see `lrcore.kernels.window_values`."""
-    values = (_on_host(array) for array in (data, weight, variance, shifts))
-    W, w = reference.search_samples(*values, samples)
+    on_host = (_on_host(data), _on_host(weight), _on_host(variance), _on_host(shifts))
+    W, w = reference.search_samples(*on_host, samples)
     return as_device_array(W, np.complex64), as_device_array(w, np.float32)
 
 
