@@ -166,7 +166,7 @@ def _scores(
     """
     rows = reading_order(particles, half)
     rows = rows[:: max(1, len(rows) // IMAGES_PER_HALF_SET)][:IMAGES_PER_HALF_SET]
-    shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
+    shell = samples.shell
     shells = int(shell.max()) + 1
 
     def work(batch: Batch) -> tuple[Float64, int]:

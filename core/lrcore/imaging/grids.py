@@ -434,6 +434,11 @@ class FourierSamples:
     ends: tuple[int, ...]
     size: int
 
+    @property
+    def shell(self) -> Int64:
+        """Shell number round(|k|) of each sample: (S,)."""
+        return np.asarray(np.rint(np.hypot(self.kx, self.ky)), dtype=np.int64)
+
 
 @lru_cache(maxsize=8)
 def half_plane(size: int, radii: tuple[float, ...]) -> FourierSamples:

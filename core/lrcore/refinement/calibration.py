@@ -145,7 +145,7 @@ def _accumulate(
     samples = projector.samples(particles)
     planes, shifts = projector.project(batch, particles, samples, backend)
     products = correlate_at_input_poses(batch, particles, planes, samples, backend, shifts)
-    shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
+    shell = samples.shell
     count = np.bincount(shell, minlength=products.shape[2])[: products.shape[2]]
     groups = particles.group[batch.rows]
     for number in np.unique(groups[~batch.bad]):

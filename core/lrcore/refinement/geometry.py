@@ -73,10 +73,19 @@ class SearchGeometry:
 
         poses: n of them. magnification: (n, 3, 3) of `aberrations.magnification_in_3d`, or None.
         """
-        centre_A = self.centre * self.pixel_size_A
-        return (
-            (magnified_rotation(poses.rotation, magnification) @ centre_A)[:, :2] - poses.origin_A
-        ) / self.pixel_size_A
+        return seen_in_images(self.centre, poses.rotation, poses.origin_A, self.pixel_size_A, magnification)
+
+
+def seen_in_images(
+    point: Float64, rotation: Float64, origin_A: Float64, pixel_size_A: float, magnification: Float64 | None = None
+) -> Float64:
+    """Return where a point of the map is seen in images: (..., 2), (x, y) in pixels from the centre n // 2.
+
+    point: (3,), pixels from the box centre. rotation: (..., 3, 3). origin_A: (..., 2). magnification: (B, 3, 3) of
+    `aberrations.magnification_in_3d`, or None.
+    """
+    projected_A = (magnified_rotation(rotation, magnification) @ (point * pixel_size_A))[..., :2]
+    return np.asarray((projected_A - origin_A) / pixel_size_A, np.float64)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def own_noise_sigmas(particles: Particles, spectra: HalfMapSpectra, backend: Bac
             return np.asarray(each[~batch.bad] * [[sign], [1.0], [1.0]], dtype=np.float64)
 
         sums += map_batches(particles, rows, backend, work)
-    count = np.bincount(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64))
+    count = np.bincount(samples.shell)
     dot, power, images = np.moveaxis(np.concatenate(sums)[:, :, 2 : len(count)], 1, 0)
     noise = images.mean(axis=0) / count[2:]
     used = noise > 0

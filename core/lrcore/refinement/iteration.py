@@ -164,15 +164,12 @@ class RunInput:
         """Density outside the mask of the job; it takes transforms of the whole box."""
         return density_to_subtract(self.job, self.first, self.job.mask, self.backend.threads)
 
-    def cut_input(self, half: int, rows: Rows) -> CutInput:
-        """Return what cutting the images of a half set takes, made when the first one is cut.
-
-        half: 1 or 2. rows: of its particles.
-        """
+    def cut_input(self, half: int) -> CutInput:
+        """Return what cutting the images of a half set, 1 or 2, takes; it is made when the first one is cut."""
 
         def make() -> tuple[tuple[DensityProjector, ...], float]:
             parts = self.outside.projectors(half, self.backend.threads) if self.outside else ()
-            return parts, typical_sd_of(self.job.particles, rows)
+            return parts, typical_sd_of(self.job.particles, reading_order(self.job.particles, half))
 
         return self._cut_inputs.setdefault(half, CutInput(make))
 
@@ -242,7 +239,7 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
     rows : rows of its particles, from which the SD of a valid image is estimated
     """
     if context.window is not None:
-        return _window_half_set_context(context, context.window, half, rows)
+        return _window_half_set_context(context, context.window, half)
     job, last, geometry, spec = context.job, context.last, context.geometry, context.job.spec
     with context.clock("reference"):
         magnification = largest_magnification(job.particles)
@@ -262,8 +259,9 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
     return HalfSetContext(spec, geometry, reference, noise, typical_sd, context.operators, whole, magnification)
 
 
-def _window_half_set_context(context: IterationContext, window: Window, half: int, rows: Rows) -> HalfSetContext:
-    """Return `half_set_context` of an iteration inside the window."""
+def _window_half_set_context(context: IterationContext, window: Window, half: int) -> HalfSetContext:
+    """Return `half_set_context` of an iteration inside the window, with room for its windows in the cache."""
+    _prepare_cache(context, window)
     job, last, spec, workers = context.job, context.last, context.job.spec, context.backend.threads
     magnification = largest_magnification(job.particles)
     with context.clock("reference"):
@@ -282,7 +280,7 @@ def _window_half_set_context(context: IterationContext, window: Window, half: in
         # Poses stay in the frame of the box.
         frame = replace(reference.frame, fulcrum_A=context.geometry.fulcrum * window.pixel_size_A)
     noise = apply_noise_model(last.noise, spec.noise_model)[half - 1]
-    cutting = Cutting(window, context.run.first.noise[half - 1], context.run.cut_input(half, rows))
+    cutting = Cutting(window, context.run.first.noise[half - 1], context.run.cut_input(half))
     return HalfSetContext(
         spec, context.geometry, replace(reference, frame=frame), noise, np.nan, context.operators, False, magnification,
         cutting,
@@ -314,8 +312,10 @@ def _iteration_context(run: RunInput, last: Step, clock: StageTimer, whole_image
 
 def _with_swapped_half_maps(context: IterationContext) -> IterationContext:
     """Return the context with swapped half maps, and with the prior of the search that made the last step."""
-    last = context.last
-    swapped = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first))
+    last, body = context.last, context.last.body
+    if body is not None:  # a window reads the half maps of the body
+        body = replace(body, half_maps=HalfMaps(body.half_maps.second, body.half_maps.first))
+    swapped = replace(last, half_maps=HalfMaps(last.half_maps.second, last.half_maps.first), body=body)
     return replace(
         _with_search_prior(context, MotionPrior.from_settings(last.search) if last.search else None), last=swapped
     )
@@ -343,7 +343,6 @@ def _run_iteration(run: RunInput, last: Step) -> Iterator[Progress | Step]:
     with clock("reference"):
         context = _iteration_context(run, last, clock)
     context = _with_search_prior(context, (yield from _estimate_motion_prior(context)))
-    _prepare_cache(context)
     expectations, volumes, spectra = yield from _run_half_sets(context)
     noise, key = np.stack(spectra), settings_key(job.spec, job.mask)
     expectation = _combine_half_sets(expectations, job.particles)
@@ -373,10 +372,10 @@ def _with_maps(context: IterationContext, step: Step, maps: HalfMaps) -> Step:
     return replace(step, half_maps=MapsAmidStart(context.run.first.half_maps, body), fsc=fsc, body=body)
 
 
-def _prepare_cache(context: IterationContext) -> None:
-    """Make room for the windows of an iteration, which stay as they are while all that they depend on does."""
-    window, run, particles = context.window, context.run, context.job.particles
-    if window is None or run.cache is None or context.backend.workers is not None:
+def _prepare_cache(context: IterationContext, window: Window) -> None:
+    """Make room for the windows of a pass, which stay as they are while all that they depend on does."""
+    run, particles = context.run, context.job.particles
+    if run.cache is None or context.backend.workers is not None:
         return
     first, spec = run.first, context.job.spec
     images, poses, mask = particles.images, particles.poses.rotation, context.job.mask.data

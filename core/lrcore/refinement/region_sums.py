@@ -125,7 +125,7 @@ def region_sums(
         Number of images of each batch.
     """
     samples = half_plane(particles.box, (finest_shell(particles),))
-    shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
+    shell = samples.shell
     number = np.bincount(shell)[FIRST_SHELL:].astype(np.float64)
     partner = np.arange(len(particles))
     shuffled = np.random.default_rng(0).permutation(rows)

@@ -84,7 +84,8 @@ def make_whole_maps(job: Job, step: Step, backend: Backend) -> Iterator[Progress
             noise[half - 1], operators, spec.marginalize, point_geometry(job, step), typical_sd_of(particles, rows)
         )
         results: list[Accumulator] = []
-        for count in _insert_half(context, particles, step.expectation, rows, results, backend):
+        insertion = _insert_half(context, particles, step.expectation, rows, backend)
+        for count in collect_return_value(results, insertion):
             done += count
             yield Progress(step.iteration, STAGE, done, len(particles))
         volumes.append(
@@ -136,13 +137,11 @@ def _insert_half(
     particles: Particles,
     expectation: Expectation,
     rows: Rows,
-    results: list[Accumulator],
     backend: Backend,
-) -> Iterator[int]:
-    """Insert the images of a half set, here or on workers. Yields numbers of images; appends the sums to `results`."""
+) -> Generator[int, None, Accumulator]:
+    """Insert the images of a half set, here or on workers. Yields numbers of images."""
     if backend.workers is None:
-        yield from collect_return_value(results, _insert_range(context, (particles, expectation, rows), backend))
-        return
+        return (yield from _insert_range(context, (particles, expectation, rows), backend))
     ranges = batch_ranges(rows, particles.box, backend)
     with backend.workers.map_reduce(_insert_range_on_worker, add_accumulators) as task:
         parts = [
@@ -154,7 +153,8 @@ def _insert_half(
         for _ in task.wait(0):
             yield task.done - before
             before = task.done
-        results.append(task.result(0))
+        sums: Accumulator = task.result(0)
+    return sums
 
 
 def _insert_range(

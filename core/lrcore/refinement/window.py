@@ -14,13 +14,12 @@ import numpy.typing as npt
 from lrcore.arrays import Float64
 from lrcore.imaging.fourier_volume import filter_map
 from lrcore.imaging.grids import FourierSamples, shell_frequency, window_at
-from lrcore.imaging.poses import magnified_rotation
 from lrcore.maps.body_maps import MapsAmidStart
 from lrcore.maps.fsc import masked_fsc, randomisation_shell
 from lrcore.maps.solvent_mask import LOOSE_A, cosine_falloff, outline_distance_A
 from lrcore.maps.window_fsc import windowed_fsc_curves
 from lrcore.records import Fsc, HalfMaps, Step, Volume
-from lrcore.refinement.geometry import SearchGeometry
+from lrcore.refinement.geometry import SearchGeometry, seen_in_images
 from lrcore.refinement.parameters import RefineSpec
 
 GRID = 2.0
@@ -70,8 +69,7 @@ class Window:
 
         rotation: (B, 3, 3) or (B, P, 3, 3). origin_A: (B, 2) or (B, P, 2). magnification: (B, 3, 3) or None.
         """
-        centre_A = np.array(self.centre) * self.pixel_size_A
-        return ((magnified_rotation(rotation, magnification) @ centre_A)[..., :2] - origin_A) / self.pixel_size_A
+        return seen_in_images(np.array(self.centre), rotation, origin_A, self.pixel_size_A, magnification)
 
     def shells(self, of_box: Float64) -> Float64:
         """Return values (..., n // 2 + 1) of the box's shells at the shells of the window: (..., D // 2 + 1)."""

@@ -44,10 +44,9 @@ class Cutting:
     noise: Float64
     shared: "CutInput"
 
-    @property
-    def noise_in_window(self) -> Float64:
-        """σ₀² at the shells of the window: (groups, D // 2 + 1)."""
-        return self.window.shells(self.noise)
+    def at_samples(self, noise: Float64) -> Float64:
+        """Return spectra of the box (groups, n // 2 + 1) at the samples of a window: (groups, S)."""
+        return self.window.shells(noise)[:, self.window.samples.shell]
 
 
 class CutInput:
@@ -117,8 +116,7 @@ def cut_images(
     outside, typical_sd = cutting.shared.value
     on_device = tuple(part.to_device(backend) for part in outside)
     samples, no_error = window.samples, np.zeros(window.box // 2 + 1)
-    shell = np.minimum(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), window.size // 2)
-    sigma = np.sqrt(cutting.noise_in_window)[:, shell].astype(np.float32)
+    sigma = np.sqrt(cutting.at_samples(cutting.noise)).astype(np.float32)
     where = np.empty(len(particles), np.int64)
     where[rows] = np.arange(len(rows))
 
@@ -165,11 +163,11 @@ def windows_of(
     weight : (B, D, D // 2 + 1)
         C² / σ².
     """
-    samples, window = cutting.window.samples, cutting.window
-    shell = np.minimum(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), window.size // 2)
-    first, now = (window.shells(values)[:, shell] for values in (cutting.noise, noise))
+    first, now = cutting.at_samples(cutting.noise), cutting.at_samples(noise)
     factors = np.stack([np.sqrt(first) / now, 1 / now], axis=1)
     steps = cut.steps * np.stack([ratio, ratio**2], axis=1)
     codes, group = backend.to_device(cut.codes), backend.to_device(group)
-    data, weight = backend.kernels.unpack_windows(codes, backend.to_device(steps), factors, group, samples)
+    data, weight = backend.kernels.unpack_windows(
+        codes, backend.to_device(steps), factors, group, cutting.window.samples
+    )
     return data, weight

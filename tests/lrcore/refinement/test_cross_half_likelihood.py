@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from lrcore.compute.backend import Backend, get_backend
+from lrcore.compute.timing import StageTimer
 from lrcore.compute.workers import LocalWorkers
 from lrcore.motion.fit import MIN_IMAGES
 from lrcore.records import FLAG_BAD_IMAGE, HalfMaps, Progress, Step
 from lrcore.refinement import cross_half_likelihood
-from lrcore.refinement.iteration import IterationContext, _cross_half_likelihoods, cross_half_context, run_iteration
+from lrcore.refinement.iteration import (
+    IterationContext,
+    RunInput,
+    _cross_half_likelihoods,
+    _iteration_context,
+    _with_swapped_half_maps,
+    cross_half_context,
+    run_iteration,
+)
 from lrcore.refinement.job import Job
 from lrcore.refinement.motion_prior import rows_for_motion_estimate
 from lrcore.refinement.parameters import RefineSpec
@@ -79,7 +88,9 @@ def _theta(scene: IterationContext, last: Step, rows: np.ndarray) -> np.ndarray:
     return poses_to_theta(given, found, Frame) * np.repeat([1.0, Frame.pixel_size_A], (3, 2))
 
 
-def test_it_is_nothing_of_their_own_map(searched: tuple[Job, Step, Step]) -> None:
+@pytest.mark.parametrize("whole_images", [True, False])
+def test_it_is_nothing_of_their_own_map(searched: tuple[Job, Step, Step], whole_images: bool) -> None:
+    """Over whole images and in the window, where the half maps of the body are read."""
     job, first, last = searched
     assert last.body is not None
     maps = last.body.half_maps
@@ -87,8 +98,10 @@ def test_it_is_nothing_of_their_own_map(searched: tuple[Job, Step, Step]) -> Non
     spoilt = replace(last.body, half_maps=HalfMaps(replace(maps.first, data=noise), maps.second))
     poisoned = replace(last, body=spoilt)
     rows = rows_for_motion_estimate(job.particles, last, job.spec)
-    backend = with_small_batches(get_backend("cpu", 1))
-    before, after = (asked(cross_half_context(job, first, step, backend), rows) for step in (last, poisoned))
+    run = RunInput(job, first, with_small_batches(get_backend("cpu", 1)))
+    contexts = [_iteration_context(run, step, StageTimer(), whole_images) for step in (last, poisoned)]
+    assert all((context.window is None) == whole_images for context in contexts)
+    before, after = (asked(_with_swapped_half_maps(context), rows) for context in contexts)
     assert same_bits(before[0], after[0])
     assert not np.allclose(before[1].information, after[1].information)
 

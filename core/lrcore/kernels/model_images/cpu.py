@@ -104,7 +104,7 @@ def correlate_with_model(
     """Correlate images with their models by shell; see `lrcore.kernels.model_images`."""
     planes, shifts = np.ascontiguousarray(planes), np.ascontiguousarray(shifts)
     out = np.zeros((len(spectra), 3, samples.size // 2 + 1), np.float32)
-    shell: npt.NDArray[np.int32] = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int32)
+    shell: npt.NDArray[np.int32] = samples.shell.astype(np.int32)
     _correlate_with_model(
         as_real_pairs(spectra), ctf, as_real_pairs(planes), shifts, samples.kx, samples.ky, shell, out
     )

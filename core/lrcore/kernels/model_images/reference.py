@@ -33,7 +33,7 @@ def correlate_with_model(
     """Correlate images with their models by shell; see `lrcore.kernels.model_images`."""
     model = ctf[:, samples.ky, samples.kx] * apply_shifts(planes, shifts, samples)
     image = spectra[:, samples.ky, samples.kx]
-    shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
+    shell = samples.shell
     out = np.zeros((len(spectra), 3, samples.size // 2 + 1), np.float32)
     for i, values in enumerate(((image.conj() * model).real, np.abs(model) ** 2, np.abs(image) ** 2)):
         out[:, i] = [np.bincount(shell, weights=row, minlength=samples.size // 2 + 1) for row in values]

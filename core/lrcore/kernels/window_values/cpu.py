@@ -106,7 +106,7 @@ def search_samples(
     """Return the samples that a search reads; see `lrcore.kernels.window_values`."""
     W = np.empty((len(weight), len(samples.kx)), np.complex64)
     w = np.empty(W.shape, np.float32)
-    shell = np.minimum(np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64), len(variance) - 1)
+    shell = np.minimum(samples.shell, len(variance) - 1)
     _search_samples(
         as_real_pairs(data),
         weight,

@@ -49,5 +49,5 @@ def search_samples(
 
 def _at_samples(values: Any, samples: FourierSamples) -> Any:
     """Return values of shells (N,) at samples (S,)."""
-    shell = np.rint(np.hypot(samples.kx, samples.ky)).astype(np.int64)
+    shell = samples.shell
     return np.asarray(values)[np.minimum(shell, len(values) - 1)]
