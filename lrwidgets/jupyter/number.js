@@ -15,6 +15,7 @@ function render({ model, el }) {
   const row = element("div", "lrw-number-row", root);
   const label = element("label", "lrw-number-label", row);
   const range = element("input", "lrw-number-range", row, { type: "range" });
+  range.dataset.lmSuppressShortcuts = "true"; // arrows move the slider, not JupyterLab's cells
   const box = element("input", "lrw-number-box", label, { type: "text", inputMode: "decimal" });
   const words = label.insertBefore(document.createElement("span"), box);
   row.append(box);

@@ -212,6 +212,7 @@ class View {
     const frame = this.add("div", "lrw-slices-frame", row);
     const canvas = this.add("canvas", `lrw-slices-pane lrw-slices-${pane.name}`, frame);
     canvas.tabIndex = 0;
+    canvas.dataset.lmSuppressShortcuts = "true"; // arrows and page keys are for the slices, not for JupyterLab
     canvas.setAttribute("role", "img");
     const on = (event, what, options) => canvas.addEventListener(event, what, options);
     on("pointerdown", (event) => this.pressed(event, i));
