@@ -38,7 +38,7 @@ def test_no_shell_is_worse_than_with_relion(
     theirs, ours = tmp_path / "theirs.mrc", tmp_path / "ours.mrc"
     program = [relion("relion_reconstruct"), "--i", "truth_b.star", "--o", str(theirs), "--ctf", "--j", "2"]
     command = [sys.executable, "-m", "lrwidgets", "reconstruct", str(two_body.folder / "truth_b.star")]
-    command += ["--out", str(ours)]
+    command += ["--out", str(ours), "--overwrite"]
     timed(command, root)  # the first time may have to compile
     seconds = [timed(command, root), timed(program, two_body.folder)]
     curves = [fsc_against_truth(read_volume(path).data, two_body.gt_b, two_body.mask) for path in (ours, theirs)]

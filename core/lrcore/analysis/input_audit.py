@@ -13,6 +13,7 @@ from lrcore.arrays import Float64
 from lrcore.compute.backend import Backend
 from lrcore.imaging.fourier_volume import FourierVolume, filter_map, map_to_fourier_volume
 from lrcore.imaging.grids import FourierSamples, half_plane, radius_grid
+from lrcore.maps.body_maps import half_maps_of_body
 from lrcore.maps.fsc import band_correlation, masked_fsc, wiener_gain
 from lrcore.maps.solvent_mask import coarse_mean, density_tails, outline_distance_A
 from lrcore.masks import inscribed_sphere
@@ -81,7 +82,9 @@ class InputAudit:
         second : step 1 of the run
         workers : number of threads
         """
-        return replace(self, solvent_correlation_iteration_1=solvent_correlation(second.half_maps, workers))
+        maps = half_maps_of_body(second)
+        correlation = solvent_correlation(maps, workers, outline_of=second.half_maps)
+        return replace(self, solvent_correlation_iteration_1=correlation)
 
 
 def audit_input(job: Job, first: Step, backend: Backend) -> InputAudit:
@@ -117,9 +120,13 @@ def audit_input(job: Job, first: Step, backend: Backend) -> InputAudit:
     )
 
 
-def solvent_correlation(maps: HalfMaps, workers: int = 1) -> float:
-    """Return the correlation of two half maps in the solvent, finer than `SOLVENT_DISTANCE_A`; 0 without solvent."""
-    first, second = maps.first.data, maps.second.data
+def solvent_correlation(maps: HalfMaps, workers: int = 1, outline_of: HalfMaps | None = None) -> float:
+    """Return the correlation of two half maps in the solvent, finer than `SOLVENT_DISTANCE_A`; 0 without solvent.
+
+    outline_of: half maps that show where the particle is, where `maps` hold a part of it alone.
+    """
+    outlined = outline_of or maps
+    first, second = outlined.first.data, outlined.second.data
     n, apix = maps.first.box, maps.first.pixel_size_A
     solvent = outline_distance_A(first, second, apix, workers) > SOLVENT_DISTANCE_A
     solvent &= radius_grid(n, 3) < SOLVENT_RADIUS * n

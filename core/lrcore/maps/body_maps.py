@@ -8,7 +8,7 @@ import numpy as np
 
 from lrcore.arrays import Float32
 from lrcore.masks import cosine_edge
-from lrcore.records import BodyMaps, HalfMaps, Volume
+from lrcore.records import BodyMaps, HalfMaps, Step, Volume
 
 EDGE = 4
 """Width in voxels of the soft edge of a window in the maps of the start."""
@@ -80,6 +80,21 @@ def body_in_box(body: BodyMaps, box: int, half: int) -> Volume:
     data = np.zeros((box,) * 3, np.float32)
     data[region] = (soft_cube(volume.box) * volume.data)[inside]
     return replace(volume, data=data)
+
+
+def half_maps_of_body(step: Step) -> HalfMaps:
+    """Return the half maps of a step without the density that was subtracted from its images, (n, n, n) each.
+
+    These are its half maps where it worked on whole images; else those of the body, 0 outside its window.
+
+    Parameters
+    ----------
+    step : step of a refinement
+    """
+    if step.body is None:
+        return step.half_maps
+    box = step.half_maps.first.box
+    return HalfMaps(body_in_box(step.body, box, 1), body_in_box(step.body, box, 2))
 
 
 def overlap_with_window(

@@ -69,6 +69,7 @@ from lrcore.refinement.reference import OutsideDensity, make_reference
 from lrcore.refinement.search import is_unambiguous
 from lrcore.refinement.whole_maps import has_whole_maps, make_whole_maps
 from lrcore.refinement.window import (
+    LEAST_SHARE,
     Window,
     body_in_window,
     continued_step,
@@ -523,7 +524,8 @@ def _solve_map(context: IterationContext, sums: Accumulator, half: int) -> Volum
     with context.clock("reconstruct"):
         corrected = last.corrected if window is None else window.fsc_at_window(last.corrected)
         rho = regularisation_from_fsc(corrected.value)
-        volume = solve_map(accumulator_to_host(sums, backend), apix, rho, backend.threads)
+        least = 0.0 if window is None else LEAST_SHARE
+        volume = solve_map(accumulator_to_host(sums, backend), apix, rho, backend.threads, least)
         if window is None:
             return volume
         held = held_density(context.run.mask_of_copies, window, context.job.spec.subtract_outside)

@@ -168,26 +168,56 @@ def _weighted_slices(
     yield lower, weight, -spheres.curvature[group]
 
 
-def solve_map(sums: Accumulator, pixel_size_A: float, rho: npt.ArrayLike = RHO_WITHOUT_FSC, workers: int = 1) -> Volume:
+def solve_map(
+    sums: Accumulator,
+    pixel_size_A: float,
+    rho: npt.ArrayLike = RHO_WITHOUT_FSC,
+    workers: int = 1,
+    least_share: npt.ArrayLike = 0.0,
+) -> Volume:
     """Return the map F = (1 + ρ) numerator / (denominator + ρ mean), gridding-corrected, neither masked nor filtered.
 
-    mean is the mean of the denominator over the shell. rho: one for all shells or (shells,). Overwrites the sums, since
-    a copy would be the largest array in memory.
+    mean is the mean of the denominator over the shell. Overwrites the sums, since a copy would be the largest array in
+    memory.
+
+    Parameters
+    ----------
+    sums : of inserted images or windows
+    pixel_size_A : Å
+    rho : one for all shells or (shells,)
+    workers : threads of the Fourier transforms
+    least_share
+        Least value of the denominator, as a share of its mean over the shell and both its neighbours; one for all
+        shells or (shells,), of which the last is for all further ones.
     """
     make_hermitian(sums.numerator)
     make_hermitian(sums.denominator)
     shells = _shells(sums.limit)
     mean = _shell_means(sums.denominator, shells, sums.limit)
-    given = np.ravel(np.asarray(rho, dtype=np.float64))
-    shell_rho = given[np.minimum(np.arange(len(mean)), len(given) - 1)]
-    floor = np.maximum(shell_rho, 1e-6) * mean
+    least = _of_shells(least_share, len(mean)) * mean_of_neighbours(np.maximum(mean, 0.0))
+    shell_rho = _of_shells(rho, len(mean))
+    floor = np.maximum(shell_rho, 1e-6) * np.maximum(mean, least)
     sampled = (np.arange(len(mean)) <= sums.limit) & (floor > 0)
     gain = np.where(sampled, 1 + shell_rho, 0.0).astype(np.float32)[shells]
     ridge = np.where(sampled, floor, 1.0).astype(np.float32)[shells]
+    lowest = least.astype(np.float32)[shells]
     for box, squares in _samples_within(sums.limit):
         # The weights of windows have sidelobes, so that few of their sums may be negative.
-        sums.numerator[box] *= gain[squares] / (np.maximum(sums.denominator[box], 0) + ridge[squares])
+        sums.numerator[box] *= gain[squares] / (np.maximum(sums.denominator[box], lowest[squares]) + ridge[squares])
     return Volume(fourier_volume_to_map(FourierVolume(sums.numerator, sums.box, sums.limit), workers), pixel_size_A)
+
+
+def _of_shells(values: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
+    """Return values for `count` shells: one for all, or one each, the last for all further ones."""
+    given = np.ravel(np.asarray(values, dtype=np.float64))
+    return given[np.minimum(np.arange(count), len(given) - 1)]
+
+
+def mean_of_neighbours(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the mean over each shell and both its neighbours; over two shells at the ends."""
+    ends = np.pad(values, 1)
+    count = np.convolve(np.ones(len(values)), np.ones(3), "same")
+    return np.asarray((ends[:-2] + ends[1:-1] + ends[2:]) / count)
 
 
 def _samples_within(limit: int) -> Iterator[tuple[Box, Int32]]:

@@ -24,8 +24,14 @@ from lrcore.refinement.parameters import RefineSpec
 
 GRID = 2.0
 """Where the search is re-centred, windows are cut about the points of a grid with this spacing, pixels."""
-COARSE_SHELLS = (3, 5)
+COARSE_SHELLS = (1, 3)
 """Shells of a window: up to the first, a body's map is that of the start, from the last on that of the windows."""
+LEAST_SHARE = (0.3, 0.3, 0.3, 0.1)
+"""Least sum of a window's weights, as a share of the mean of its shell and both neighbours, for shells 0, 1, 2, …
+
+The crop spreads each CTF² over neighbouring shells. Where it passes next to nothing, as at the origin, the sums are
+small or negative, and the ratio to them would be without bounds.
+"""
 LARGEST_EXCESS = 1.25
 """A window is kept from iteration to iteration while it is at most this much larger than the search needs."""
 

@@ -241,4 +241,5 @@ def test_the_content_decides_where_the_name_does_not(make) -> None:
         path.write_bytes(source.read_bytes())
         np.testing.assert_array_equal(io.read_particles(path).images.index, expected.images.index)
         assert str(io.describe_file(path)["kind"]).startswith("particles")
-        assert main(["convert", str(path), str(make.folder / f"o{'.star' if source == table else '.cs'}")]) == 0
+        out = make.folder / f"o{'.star' if source == table else '.cs'}"
+        assert main(["convert", str(path), str(out), "--overwrite"]) == 0

@@ -82,7 +82,7 @@ def test_what_goes_wrong_is_told_and_it_can_be_begun_again(sweep: SweepWidget, s
     sweep.rows[0][1].value = "wide"
     sweep.start.click()
     settle(sweep)
-    assert "rotation_prior_sd_deg = wide" in sweep.message.value
+    assert "Rotation prior SD = wide" in sweep.message.value
     assert not sweep.start.disabled
     assert sweep.bar.layout.display == "none"
 

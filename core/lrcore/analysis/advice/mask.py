@@ -8,6 +8,7 @@ from lrcore.analysis.advice.finding import Finding
 from lrcore.analysis.static_density import find_static_density, mask_without
 from lrcore.errors import InputError
 from lrcore.imaging.grids import radius_grid
+from lrcore.maps.body_maps import half_maps_of_body
 from lrcore.maps.fsc import band_correlation
 from lrcore.maps.solvent_mask import outline_distance_A
 from lrcore.masks import EDGE_PER_RESOLUTION, edge_width, mask_from_region
@@ -91,7 +92,7 @@ def _small_mask_findings(first: Step, step: Step, mask: Volume, spec: RefineSpec
     if ring.sum() < MIN_VOXELS:
         return
     finest_A = max(step.history[-1].resolution_corrected_A, FINEST_A)
-    agreement = band_correlation(step.half_maps, ring, COARSEST_A, finest_A)
+    agreement = band_correlation(half_maps_of_body(step), ring, COARSEST_A, finest_A)
     if agreement > OUTSIDE_CORRELATION:
         yield Finding(
             "mask_small",
@@ -108,7 +109,8 @@ def _small_mask_findings(first: Step, step: Step, mask: Volume, spec: RefineSpec
 
 def _static_density_findings(first: Step, step: Step, mask: Volume) -> Iterator[Finding]:
     """Yield a finding if part of the density in the mask was sharper before the refinement."""
-    static = find_static_density(first.half_maps, step.half_maps, mask, step.history[-1].resolution_corrected_A)
+    resolution_A = step.history[-1].resolution_corrected_A
+    static = find_static_density(first.half_maps, half_maps_of_body(step), mask, resolution_A)
     if static.share < STATIC_SHARE or static.agreement_gain < MIN_AGREEMENT_GAIN:
         return
     edge_A = min(max(edge_width(mask.data), 2.0) * mask.pixel_size_A, WIDEST_CUT_A)
