@@ -27,7 +27,7 @@ IMAGES = 400
 """The first ones of the stack are refined: what a file says of one particle does not depend on the others."""
 CLOSE_DEG, CLOSE_A = 1e-3, 1e-3
 """For nine particles in ten: a search that takes a step more or less is off by more."""
-FAR_DEG, FAR_A = 0.06, 0.02
+FAR_DEG, FAR_A = 0.1, 0.05
 """For all: a few hundredths of what the poses are sure to."""
 
 

@@ -22,6 +22,8 @@ from tests.validation.judge import last_step, print_measurement
 
 BOX, PIXEL, LOWPASS_A = 64, 3.0, 12.0
 SPEC = RefineSpec(initial_lowpass_A=LOWPASS_A, subtract_outside=False)
+AMID_START = 6
+"""Shell from which on a map of a window has nothing of the start's coarsest shells, inside the mask."""
 FREQUENCY = shell_frequency(BOX, PIXEL)
 # Wide, so that a shell holds enough independent samples for its chance correlation to stay below 0.143.
 MASK = Volume(soft_sphere(BOX, 18.0, 5.0), PIXEL)
@@ -59,10 +61,12 @@ def test_noise_forgets_a_map_that_is_not_in_it(noise: Particles, backend: Backen
     job = Job(noise, MASK, SPEC)
     steps = five_more(job, convinced(job, data.map("gt_full")), backend)
     found = [highest(step) for step in steps]
-    inside = [float(step.fsc["corrected"].value[1:16].mean()) for step in steps]
-    print_measurement(f"noise, from a map: mean corrected FSC up to {LOWPASS_A:g} Å {np.round(inside, 2).tolist()}")
+    inside = [float(step.fsc["corrected"].value[AMID_START:16].mean()) for step in steps]
+    print_measurement(
+        f"noise, from a map: mean corrected FSC from shell {AMID_START} to {LOWPASS_A:g} Å {np.round(inside, 2).tolist()}"
+    )
     print_measurement(f"highest beyond: {np.round(found, 3).tolist()}")
-    assert inside[0] > 0.5
+    assert inside[0] > 0.4
     assert inside[-1] < 0.2
     assert found[-1] < 0.143
 

