@@ -88,6 +88,8 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         other_modes=other,
         other_probability=np.where(np.isnan(other[..., 0]), 0, 0.1).astype(np.float32),
         curvature=np.linalg.inv(root @ root.transpose(0, 2, 1)).astype(np.float32),
+        evidence=random.normal(10, 20, n),
+        presence=random.uniform(0, 1, n),
     )
     box, pixel = job.mask.box, job.mask.pixel_size_A
     maps = [Volume(random.normal(0, 1, (box,) * 3).astype(np.float32), pixel, (1.5, 0.0, -2.0)) for _ in (1, 2)]

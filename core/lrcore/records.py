@@ -1,6 +1,6 @@
 """Define the frozen records that all other modules exchange: particles, poses, maps and steps."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ class WeightedPoses:
     origin_A : (n, P, 2)
         o = (x, y) in Å.
     share : (n, P) float32
-        Weight of the pose; the weights of an image add up to 1. A weight of 0 marks an unused entry.
+        Weight of the pose; those of an image add up to the weight of the image, 1 by default. A weight of 0 marks an
+        unused entry.
     """
 
     rotation: Float64
@@ -101,6 +102,10 @@ class WeightedPoses:
     def from_poses(cls, poses: Poses) -> "WeightedPoses":
         """Return one pose with weight 1 for each image."""
         return cls(poses.rotation[:, None], poses.origin_A[:, None], np.ones((len(poses), 1), np.float32))
+
+    def weighted(self, weight: Float64) -> "WeightedPoses":
+        """Return the poses with all weights of an image times a weight of the image, (n,)."""
+        return WeightedPoses(self.rotation, self.origin_A, self.share * weight[:, None].astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -193,24 +198,12 @@ class Particles:
         rows : (m,) int
             Row indices.
         """
-        return replace(
-            self,
-            uid=self.uid[rows],
-            half=self.half[rows],
-            group=self.group[rows],
-            poses=self.poses.select(rows),
-            defocus_A=self.defocus_A[rows],
-            defocus_angle_rad=self.defocus_angle_rad[rows],
-            phase_shift_rad=self.phase_shift_rad[rows],
-            bfactor_A2=self.bfactor_A2[rows],
-            scale=self.scale[rows],
-            images=replace(
-                self.images,
-                stack=self.images.stack[rows],
-                index=self.images.index[rows],
-                sign=self.images.sign[rows],
-            ),
-        )
+        each = (
+            "uid", "half", "group", "defocus_A", "defocus_angle_rad", "phase_shift_rad", "bfactor_A2", "scale",
+        )  # fmt: skip
+        images = {name: getattr(self.images, name)[rows] for name in ("stack", "index", "sign")}
+        columns = {name: getattr(self, name)[rows] for name in each}
+        return replace(self, poses=self.poses.select(rows), images=replace(self.images, **images), **columns)
 
 
 @dataclass(frozen=True)
@@ -342,6 +335,11 @@ class Expectation:
         Their probabilities; 0 where there is none.
     curvature : (n, 5, 5) float32
         Curvature of −log posterior at the reported pose in 1/rad² and 1/Å², which no extent has cut.
+    evidence : (n,)
+        Log evidence of the body in the image against no density, see `lrcore.refinement.presence`; 0 where it was not
+        measured.
+    presence : (n,)
+        Probability that the image holds the body; 1 where it was not measured.
     """
 
     poses: Poses
@@ -354,6 +352,8 @@ class Expectation:
     other_modes: Float32
     other_probability: Float32
     curvature: Float32
+    evidence: Float64
+    presence: Float64
 
     @classmethod
     def before_search(cls, poses: Poses) -> "Expectation":
@@ -361,22 +361,19 @@ class Expectation:
         n = len(poses)
         ones, nothing = np.ones(n), np.zeros(n)
         flags, curvature = np.zeros(n, np.uint8), np.zeros((n, 5, 5), np.float32)
-        return cls(poses, np.zeros((n, 5, 5)), ones, ones, nothing, flags, ones, *empty_other_modes(n), curvature)
+        zero = np.zeros((n, 5, 5))
+        others = empty_other_modes(n)
+        return cls(poses, zero, ones, ones, nothing, flags, ones, *others, curvature, nothing, ones)
+
+    @property
+    def is_present(self) -> npt.NDArray[np.bool_]:
+        """Return which images probably hold the body: (n,)."""
+        return self.presence > 0.5
 
     def select(self, rows: IntArray) -> "Expectation":
         """Return the expectation of the given rows, in their order."""
-        return Expectation(
-            self.poses.select(rows),
-            self.covariance[rows],
-            self.ess[rows],
-            self.mode_probability[rows],
-            self.gain[rows],
-            self.flags[rows],
-            self.scale[rows],
-            self.other_modes[rows],
-            self.other_probability[rows],
-            self.curvature[rows],
-        )
+        columns = [getattr(self, field.name)[rows] for field in fields(self)[1:]]
+        return Expectation(self.poses.select(rows), *columns)
 
 
 def empty_other_modes(n: int) -> tuple[Float32, Float32]:
@@ -455,6 +452,8 @@ class IterationSummary:
         Fraction of the particles that were searched on the lattice.
     skipped
         Particles skipped because of invalid images.
+    present_share
+        Share of the particles that hold the body: mean probability of presence.
     """
 
     iteration: int
@@ -473,6 +472,7 @@ class IterationSummary:
     memory_MB: float
     lattice_share: float = 0.0
     skipped: int = 0
+    present_share: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lrcore.refinement.expectation import subtract_outside_density
 from lrcore.refinement.geometry import SearchGeometry, search_geometry
 from lrcore.refinement.job import Job
 from lrcore.refinement.reference import make_reference, outside_density
-from lrcore.refinement.search import SearchFrame
+from lrcore.refinement.search_frame import SearchFrame
 from lrcore.simulation.benchmark_data import make_benchmark_data, synthetic_start
 from lrwidgets.bench.measurement import BenchmarkOptions, Measurement, fastest_seconds
 from lrwidgets.bench.roofline import Roofline, measure_one_thread

@@ -504,6 +504,7 @@ def _select(command: argparse.ArgumentParser) -> None:
         ("max-angle-change", "maximum rotation from the input pose, degrees"),
         ("max-shift-change", "maximum shift from the input pose, A"),
         ("min-mode-probability", "minimum probability of the posterior mode that holds the pose"),
+        ("min-presence", "minimum probability that the image holds the body"),
     ):
         add(f"--{name}", type=float, metavar="X", help=f"of a run: {text}")
     add(

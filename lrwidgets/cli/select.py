@@ -21,7 +21,7 @@ AT_MOST = {
     "max_shift_change": "lrwShiftChangeAngst",
 }
 """Option → exported column of which it is the maximum."""
-AT_LEAST = {"min_mode_probability": "lrwModeProbability"}
+AT_LEAST = {"min_mode_probability": "lrwModeProbability", "min_presence": "lrwPresence"}
 """Option → exported column of which it is the minimum."""
 
 

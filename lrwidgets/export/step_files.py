@@ -150,6 +150,8 @@ def pose_columns(job: Job, step: Step, drawn: xr.Dataset | None = None) -> dict[
         "lrwRotationSd": rotation_sd,
         "lrwShiftSdAngst": shift_sd,
         "lrwModeProbability": expectation.mode_probability,
+        "lrwPresence": expectation.presence,
+        "lrwEvidence": expectation.evidence,
         **_second_mode(expectation),
         "lrwFlags": expectation.flags.astype(np.int32),
     }

@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 
 from lrcore.records import IterationSummary
+from lrwidgets.text.formatting import SHOWN_BELOW
 
 GROUPS = (
     ("", ("Iteration",)),
@@ -33,8 +34,9 @@ def history_html(rows: Sequence[IterationSummary]) -> str:
 def _values(row: IterationSummary) -> list[str]:
     rates = ", ".join(f"{stage} {rate:,.0f}" for stage, rate in row.particles_per_s.items())
     skipped = f" ({row.skipped} skipped)" if row.skipped else ""
+    missing = f" (body in {100 * row.present_share:.0f} %)" if row.present_share < SHOWN_BELOW else ""
     return [
-        f"{row.iteration}{skipped}",
+        f"{row.iteration}{skipped}{missing}",
         f"{row.resolution_masked_A:.2f}",
         f"{row.resolution_corrected_A:.2f}",
         f"{row.angle_from_input_deg:.2f}",

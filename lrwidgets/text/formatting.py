@@ -9,6 +9,9 @@ HISTORY_HEADER = (
     "iter  masked   corr.   input   last    input   last    rot.  shift       MB"
 )
 
+SHOWN_BELOW = 0.995
+"""Share of the particles that hold the body below which it is shown."""
+
 
 def format_iteration(summary: IterationSummary) -> str:
     """Format one iteration as a row below HISTORY_HEADER.
@@ -19,12 +22,13 @@ def format_iteration(summary: IterationSummary) -> str:
     s = summary
     rates = "  ".join(f"{stage} {rate:.0f}" for stage, rate in s.particles_per_s.items())
     skipped = f"  skipped {s.skipped}" if s.skipped else ""
+    missing = f"  body in {100 * s.present_share:.0f} %" if s.present_share < SHOWN_BELOW else ""
     return (
         f"{s.iteration:4d}  {s.resolution_masked_A:6.2f}  {s.resolution_corrected_A:6.2f}"
         f"  {s.angle_from_input_deg:6.2f} {s.angle_since_last_deg:6.2f}"
         f"   {s.shift_from_input_A:6.2f} {s.shift_since_last_A:6.2f}"
         f"  {100 * s.at_rotation_extent:6.1f} {100 * s.at_shift_extent:6.1f}"
-        f"  {s.memory_MB:7.0f}  {rates}{skipped}"
+        f"  {s.memory_MB:7.0f}  {rates}{skipped}{missing}"
     ).rstrip()
 
 

@@ -63,7 +63,7 @@ def test_noise_forgets_a_map_that_is_not_in_it(noise: Particles, backend: Backen
     found = [highest(step) for step in steps]
     inside = [float(step.fsc["corrected"].value[AMID_START:16].mean()) for step in steps]
     print_measurement(
-        f"noise, from a map: mean corrected FSC from shell {AMID_START} to {LOWPASS_A:g} Å {np.round(inside, 2).tolist()}"
+        f"noise, from a map: mean corrected FSC, shell {AMID_START} to {LOWPASS_A:g} Å, {np.round(inside, 2).tolist()}"
     )
     print_measurement(f"highest beyond: {np.round(found, 3).tolist()}")
     assert inside[0] > 0.4

@@ -31,7 +31,8 @@ from lrcore.refinement.expectation import search_centres, subtract_outside_densi
 from lrcore.refinement.iteration import IterationContext, cross_half_context, half_set_context
 from lrcore.refinement.job import Job
 from lrcore.refinement.reference import Reference, reference_to_device
-from lrcore.refinement.search import SearchFrame, poses_to_theta
+from lrcore.refinement.search import poses_to_theta
+from lrcore.refinement.search_frame import SearchFrame
 from lrcore.units import DEGREE
 
 DRAWS = 256

@@ -62,6 +62,7 @@ def summarise_iteration(
         peak_memory_MB(),
         lattice_share,
         int(bad_image_mask(expectation.flags).sum()),
+        float(expectation.presence[~bad_image_mask(expectation.flags)].mean()) if n else 1.0,
     )
 
 

@@ -38,6 +38,7 @@ def expectation_step(
     noise: Float64,
     backend: Backend,
     clock: StageTimer,
+    present_share: float = 1.0,
 ) -> tuple[Expectation, WeightedPoses]:
     """Run the E-step of a batch of images of one half set.
 
@@ -53,6 +54,7 @@ def expectation_step(
     noise : (groups, shells) σ² of the half set
     backend : where the kernels run
     clock : counts the seconds of the stages "window" and "search"
+    present_share : share of the images that hold the body
 
     Returns
     -------
@@ -73,8 +75,9 @@ def expectation_step(
     with clock("search"):
         scale = last.scale[batch.rows] if spec.per_particle_scale else None
         request = SearchRequest(
-            centres, last_poses, given, batch.bad, unambiguous[batch.rows], scale, spec.marginalize, magnification
-        )
+            centres, last_poses, given, batch.bad, unambiguous[batch.rows], scale, spec.marginalize, magnification,
+            present_share,
+        )  # fmt: skip
         return search_poses(W, w, reference.frame, request, backend)
 
 

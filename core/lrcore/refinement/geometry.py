@@ -22,7 +22,7 @@ from lrcore.masks import centre_of_mass, farthest_voxel_distance
 from lrcore.records import Fsc, Poses, SearchSettings, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec, fulcrum_point
-from lrcore.refinement.search import coarse_resolution
+from lrcore.refinement.search_frame import coarse_resolution
 from lrcore.units import DEGREE
 
 MIN_ALIGN_SHELL = 3.0

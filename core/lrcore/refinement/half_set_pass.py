@@ -48,6 +48,7 @@ class HalfSetContext:
     largest_magnification : largest factor by which the frequencies of the map exceed those of the images
     cutting : of the images' windows, where the pass works on these (`window_pass`); the reference, its variance and the
         sums are then those of the window
+    present_share : share of the images that hold the body, from the last iteration
     """
 
     spec: RefineSpec
@@ -59,6 +60,7 @@ class HalfSetContext:
     insert_whole_images: bool
     largest_magnification: float
     cutting: Cutting | None = None
+    present_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,12 @@ def run_half_set(
         with clock("window"):
             subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
         expectation, points = expectation_step(
-            particles, spec, subtracted, part.unambiguous, reference, geometry, part.last, context.noise, backend, clock
-        )
+            particles, spec, subtracted, part.unambiguous, reference, geometry, part.last, context.noise, backend,
+            clock, context.present_share,
+        )  # fmt: skip
         with clock("noise"):
             residual = measure_residuals(
-                subtracted, part.measure_noise[batch.rows], particles, expectation.poses, reference, geometry, backend
+                subtracted, part.measure_noise[batch.rows], particles, expectation, reference, geometry, backend
             )
         with clock("insert"):
             group, magnification = particles.group[batch.rows], magnification_in_3d(particles, batch.rows)

@@ -13,7 +13,7 @@ The half sets share the mask, the FSC, and the estimated prior and fulcrum, but 
 """
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -58,6 +58,8 @@ from lrcore.refinement.job import Job, with_signal_scale
 from lrcore.refinement.motion_prior import estimate_motion_prior, rows_for_motion_estimate
 from lrcore.refinement.noise import apply_noise_model, choose_sample, pooled_noise_spectrum
 from lrcore.refinement.parameter_effects import settings_key
+from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.presence import presence_of
 from lrcore.refinement.reconstruction import (
     Accumulator,
     accumulator_to_host,
@@ -65,7 +67,7 @@ from lrcore.refinement.reconstruction import (
     regularisation_from_fsc,
     solve_map,
 )
-from lrcore.refinement.reference import OutsideDensity, make_reference
+from lrcore.refinement.reference import OutsideDensity, Reference, make_reference
 from lrcore.refinement.search import is_unambiguous
 from lrcore.refinement.whole_maps import has_whole_maps, make_whole_maps
 from lrcore.refinement.window import (
@@ -255,9 +257,30 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
             context.cutoff_A,
             magnification,
         )
+        reference = _with_other_half(
+            reference, spec, lambda: make_reference(
+                last, None, 3 - half, job.mask, spec, geometry, context.backend.threads, context.cutoff_A, magnification
+            ),
+        )  # fmt: skip
     typical_sd, whole = typical_sd_of(job.particles, rows), maps_include_surroundings(spec)
     noise = apply_noise_model(last.noise, spec.noise_model)[half - 1]
-    return HalfSetContext(spec, geometry, reference, noise, typical_sd, context.operators, whole, magnification)
+    return HalfSetContext(
+        spec, geometry, reference, noise, typical_sd, context.operators, whole, magnification,
+        present_share=_present_share(job.particles, last, half),
+    )  # fmt: skip
+
+
+def _with_other_half(reference: Reference, spec: RefineSpec, other: Callable[[], Reference]) -> Reference:
+    """Return a reference with that of the other half set, where images are weighted by the presence of the body."""
+    if not spec.weight_by_presence:
+        return reference
+    return replace(reference, frame=replace(reference.frame, other_volume=other().frame.volume))
+
+
+def _present_share(particles: Particles, last: Step, half: int) -> float:
+    """Return the share of the valid images of a half set that hold the body, from the last iteration."""
+    valid = (particles.half == half) & ~bad_image_mask(last.expectation.flags)
+    return float(last.expectation.presence[valid].mean()) if valid.any() else 1.0
 
 
 def _window_half_set_context(context: IterationContext, window: Window, half: int) -> HalfSetContext:
@@ -266,25 +289,21 @@ def _window_half_set_context(context: IterationContext, window: Window, half: in
     job, last, spec, workers = context.job, context.last, context.job.spec, context.backend.threads
     magnification = largest_magnification(job.particles)
     with context.clock("reference"):
-        geometry = window.geometry(context.geometry)
-        reference = make_reference(
-            step_in_window(last, window),
-            None,
-            half,
-            window.crop(job.mask),
-            spec,
-            geometry,
-            workers,
-            context.cutoff_A,
-            magnification,
-        )
+        geometry, step, mask = window.geometry(context.geometry), step_in_window(last, window), window.crop(job.mask)
+
+        def reference_of(number: int) -> Reference:
+            return make_reference(
+                step, None, number, mask, spec, geometry, workers, context.cutoff_A, magnification
+            )  # fmt: skip
+
+        reference = _with_other_half(reference_of(half), spec, lambda: reference_of(3 - half))
         # Poses stay in the frame of the box.
         frame = replace(reference.frame, fulcrum_A=context.geometry.fulcrum * window.pixel_size_A)
     noise = apply_noise_model(last.noise, spec.noise_model)[half - 1]
     cutting = Cutting(window, context.run.first.noise[half - 1], context.run.cut_input(half))
     return HalfSetContext(
         spec, context.geometry, replace(reference, frame=frame), noise, np.nan, context.operators, False, magnification,
-        cutting,
+        cutting, _present_share(job.particles, last, half),
     )  # fmt: skip
 
 
@@ -347,6 +366,10 @@ def _run_iteration(run: RunInput, last: Step) -> Iterator[Progress | Step]:
     expectations, volumes, spectra = yield from _run_half_sets(context)
     noise, key = np.stack(spectra), settings_key(job.spec, job.mask)
     expectation = _combine_half_sets(expectations, job.particles)
+    if job.spec.weight_by_presence:
+        valid = ~bad_image_mask(expectation.flags)
+        presence = presence_of(expectation.evidence, job.particles.half, valid)
+        expectation = replace(expectation, presence=presence)
     step = replace(
         last, iteration=last.iteration + 1, expectation=expectation, noise=noise,
         initial_lowpass_A=0.0, search_key=context.search_key, search=search_settings(context.geometry, job.spec),
@@ -539,5 +562,6 @@ def _combine_half_sets(expectations: list[Expectation], particles: Particles) ->
     half = particles.half
     order = np.argsort(np.concatenate([reading_order(particles, number) for number in (1, 2)]))
     whole = concatenate_expectations(expectations).select(order)
-    mean = np.array([whole.scale[half == number].mean() for number in (1, 2)])
+    weights = np.maximum(whole.presence, 1e-6)
+    mean = np.array([np.average(whole.scale[half == number], weights=weights[half == number]) for number in (1, 2)])
     return replace(whole, scale=whole.scale / mean[half - 1])

@@ -62,7 +62,7 @@ def rows_for_motion_estimate(particles: Particles, last: Step, spec: RefineSpec)
     """
     if not spec.uses_estimated_motion or last.search is None or last.search.recentred:
         return []
-    valid = ~bad_image_mask(last.expectation.flags)
+    valid = ~bad_image_mask(last.expectation.flags) & last.expectation.is_present
     rows = [order[valid[order]] for order in (reading_order(particles, half) for half in (1, 2))]
     if min(len(subset) for subset in rows) < MIN_IMAGES:
         return []

@@ -27,7 +27,7 @@ from lrcore.imaging.poses import magnified_rotation
 from lrcore.masks import cosine_edge
 from lrcore.particles.image_stream import Batch
 from lrcore.particles.subsets import spread_rows
-from lrcore.records import Particles, Poses
+from lrcore.records import Expectation, Particles
 from lrcore.refinement.geometry import SearchGeometry
 from lrcore.refinement.reference import Reference
 
@@ -51,39 +51,39 @@ def measure_residuals(
     batch: Batch,
     selected: npt.NDArray[np.bool_],
     particles: Particles,
-    poses: Poses,
+    found: Expectation,
     reference: Reference,
     geometry: SearchGeometry,
     backend: Backend,
 ) -> tuple[Float64, npt.NDArray[np.int32]]:
     """Return the residual powers (m, shells) of the selected valid images of a batch, and their optics groups (m,).
 
-    selected: (B,). poses: (B,) found for the batch.
+    selected: (B,). found: (B,) poses, and which images hold the body: of the others nothing is subtracted.
     """
     chosen = np.nonzero(selected & ~batch.bad)[0]
     if len(chosen) == 0:
         return np.empty((0, geometry.box // 2 + 1)), np.empty(0, np.int32)
-    return residual_power(batch, chosen, particles, poses, reference, geometry, backend), particles.group[
-        batch.rows[chosen]
-    ]
+    power = residual_power(batch, chosen, particles, found, reference, geometry, backend)
+    return power, particles.group[batch.rows[chosen]]
 
 
 def residual_power(
     batch: Batch,
     chosen: npt.NDArray[np.int64],
     particles: Particles,
-    poses: Poses,
+    found: Expectation,
     reference: Reference,
     geometry: SearchGeometry,
     backend: Backend,
 ) -> Float64:
     """Return the power per shell of the residuals of some images, on the scale of the whole image.
 
-    batch: images without the density outside the mask. chosen: (m,) rows of the batch. poses: (B,) found for the batch.
+    batch: images without the density outside the mask. chosen: (m,) rows of the batch. found: (B,) poses of the
+    batch, and which images hold the body: of the others nothing is subtracted.
     Returns (m, n // 2 + 1).
     """
     n, window, workers = geometry.box, geometry.window, backend.threads
-    chosen_poses, magnification = poses.select(chosen), magnification_in_3d(particles, batch.rows[chosen])
+    chosen_poses, magnification = found.poses.select(chosen), magnification_in_3d(particles, batch.rows[chosen])
     rows, centres = backend.to_device(chosen), geometry.centre_in(chosen_poses, magnification)
     residual, ctf = backend.to_host(batch.spectrum[rows]), backend.to_host(batch.ctf[rows])
     # The reference is sampled on the grid of the window: its slice at k of the full grid is that at k · window / n.
@@ -94,6 +94,7 @@ def residual_power(
     planes = backend.kernels.project_slices(
         reference.frame.volume, magnified_rotation(chosen_poses.rotation, magnification) * ratio, samples
     )
+    planes = planes * backend.to_device(found.is_present[chosen])[:, None]
     backend.kernels.subtract_model(residual, ctf, planes, -centres, samples)
     disc = cosine_edge(radius_grid(window, 2), 0.5 * geometry.diameter, 3.0)
     ft = scipy.fft.rfftn(crop_about_points(residual, centres, window, workers) * disc, axes=(1, 2), workers=workers)

@@ -194,6 +194,12 @@ class RefineSpec(BaseModel):
         "by it.",
         json_schema_extra=_meta("Per-particle scale", "", "reference"),
     )
+    weight_by_presence: bool = Field(
+        default=True,
+        description="Weight each image in the reconstruction by the probability that it holds the body, measured under "
+        "the map of the other half set.",
+        json_schema_extra=_meta("Weight by presence", "", "reference"),
+    )
     subtract_outside: bool = Field(
         default=True,
         description="Subtract the density outside the mask from each image on the fly, at its input pose.",

@@ -37,7 +37,7 @@ from lrcore.refinement.density_in_zone import density_in_zone, particle_outline
 from lrcore.refinement.density_projector import DensityProjector, DensityWindow
 from lrcore.refinement.geometry import SearchGeometry, align_resolution_A, resolution_bands
 from lrcore.refinement.parameters import RefineSpec
-from lrcore.refinement.search import Lattice, SearchFrame, make_lattice
+from lrcore.refinement.search_frame import Lattice, SearchFrame, make_lattice
 
 SOLVENT_RESOLUTION_A = 8.0
 """Finest resolution to which density outside the outline of the particle is subtracted: it is disordered."""
@@ -246,5 +246,10 @@ def reference_to_device(reference: Reference, backend: Backend) -> Reference:
     reference : with NumPy arrays
     backend : where the kernels run
     """
-    frame = replace(reference.frame, volume=backend.volume_to_device(reference.frame.volume))
+    other = reference.frame.other_volume
+    frame = replace(
+        reference.frame,
+        volume=backend.volume_to_device(reference.frame.volume),
+        other_volume=None if other is None else backend.volume_to_device(other),
+    )
     return replace(reference, frame=frame, outside=tuple(part.to_device(backend) for part in reference.outside))

@@ -30,10 +30,9 @@ import numpy.typing as npt
 
 from lrcore.arrays import Complex64, Float32, Float64
 from lrcore.compute.backend import Backend
-from lrcore.imaging.fourier_volume import PADDING, FourierVolume
-from lrcore.imaging.grids import FourierSamples
+from lrcore.imaging.fourier_volume import PADDING
 from lrcore.imaging.poses import displaced_poses, magnified_rotation
-from lrcore.imaging.rotations import ball_lattice, relative_rotation, rotation_exp
+from lrcore.imaging.rotations import relative_rotation, rotation_exp
 from lrcore.kernels.local_search import PosteriorModes, SearchLimits
 from lrcore.records import (
     FLAG_AMBIGUOUS,
@@ -46,10 +45,10 @@ from lrcore.records import (
     WeightedPoses,
 )
 from lrcore.refinement.posterior import MIN_MODE_SHARE, PointGeometry, backprojection_points, laplace_posterior
+from lrcore.refinement.presence import log_evidence, probability_of_presence
+from lrcore.refinement.search_frame import SearchFrame
 from lrcore.refinement.truncation import shorten_to
 
-MAX_LATTICE_POINTS = 320
-"""Largest number of rotations on the lattice."""
 LATTICE_STARTS = 4
 """Number of lattice maxima from which Levenberg–Marquardt starts, besides the last pose."""
 SCALE_SD = 0.3
@@ -60,89 +59,6 @@ UNAMBIGUOUS_ABOVE = 0.99
 """A pose whose mode is more probable than this, and not at an extent, is not searched on the lattice again."""
 AMBIGUOUS_BELOW = 0.75
 """A particle whose best mode is less probable than this is flagged."""
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """Lattice of rotations and grid of shifts for the first, coarse search.
-
-    Attributes
-    ----------
-    rotations : (L, 3, 3)
-    vectors : (L, 3), their rotation vectors, rad
-    same_maximum : (L, L), True for pairs so close that they belong to one maximum
-    shifts : (T,) along each axis, px
-    penalty_rotation : (L,) −log prior
-    penalty_shift : (T, T) −log prior, 1e30 beyond the extent
-    """
-
-    rotations: Float64
-    vectors: Float64
-    same_maximum: npt.NDArray[np.bool_]
-    shifts: Float64
-    penalty_rotation: Float64
-    penalty_shift: Float64
-
-
-@dataclass(frozen=True)
-class SearchFrame:
-    """Reference and geometry that the search of one half set shares. Lengths in pixels where not in Å.
-
-    Attributes
-    ----------
-    volume : FT of the masked reference in the window
-    samples : Fourier samples of the window, in bands
-    lever : (3,) centre of the mask − fulcrum, (x, y, z)
-    fulcrum_A : (3,), (x, y, z) in Å from the box centre
-    limits : prior and extents
-    lattice : of the first, coarse search
-    pixel_size_A : Å
-    """
-
-    volume: FourierVolume
-    samples: FourierSamples
-    lever: Float64
-    fulcrum_A: Float64
-    limits: SearchLimits
-    lattice: Lattice
-    pixel_size_A: float
-
-    @property
-    def finest(self) -> float:
-        """Radius of the finest sample, in index units of the window."""
-        return float(np.hypot(self.samples.kx, self.samples.ky).max())
-
-
-def coarse_resolution(rotation: float, diameter: float) -> tuple[float, float]:
-    """Return the finest period (px) whose lattice holds at most LATTICE_POINTS, and the spacing of that lattice (rad).
-
-    The spacing of a body-centred lattice (two points per cell) in the ball of the extent is ((8/3) π rotation³ /
-    LATTICE_POINTS)^(1/3), and the period that it resolves is spacing · diameter / 0.7.
-
-    rotation: extent, rad. diameter: of the mask, px.
-    """
-    spacing = (2 * 4 / 3 * np.pi * rotation**3 / MAX_LATTICE_POINTS) ** (1 / 3)
-    return float(spacing * diameter / 0.7), float(spacing)
-
-
-def make_lattice(limits: SearchLimits, period: float, spacing: float) -> Lattice:
-    """Make the lattice of rotations inside the extent and the grid of shifts, a fifth of the `period` (px) apart.
-
-    The lattice is a first look: of an anisotropic prior it uses the block of the rotations, broadened by half the
-    `spacing` (rad), and the mean width of the shifts.
-    """
-    vectors = ball_lattice(limits.rotation, spacing) if spacing > 0 else np.zeros((1, 3))
-    count = int(np.ceil(limits.shift / max(period / 5, 0.5)))
-    shifts = np.linspace(-limits.shift, limits.shift, 2 * count + 1)
-    squared = shifts[:, None] ** 2 + shifts**2
-    penalty_shift = 0.5 * squared / limits.shift_sd**2
-    penalty_shift[squared > limits.shift**2 * (1 + 1e-9)] = 1e30
-    precision = np.eye(3) / limits.rotation_sd**2
-    if limits.motion is not None:
-        precision = np.linalg.inv(limits.motion[:3, :3] + np.eye(3) * (0.5 * spacing) ** 2).astype(np.float64)
-    penalty_rotation = 0.5 * np.einsum("li,ij,lj->l", vectors, precision, vectors)
-    near = np.linalg.norm(vectors[:, None] - vectors[None], axis=2) < _maximum_separation(vectors)
-    return Lattice(rotation_exp(vectors), vectors, near, shifts, penalty_rotation, penalty_shift)
 
 
 @dataclass(frozen=True)
@@ -159,6 +75,7 @@ class SearchRequest:
     scale : (B,) amplitude in the CTF of each image; None to not estimate it
     marginalize : True to represent the posterior by several points in the reconstruction
     magnification_in_3d : (B, 3, 3) L of `aberrations.magnification_in_3d`, or None
+    present_share : share of the images that hold the body, by which images are weighted in the reconstruction
     """
 
     centres: Poses
@@ -169,6 +86,7 @@ class SearchRequest:
     scale: Float64 | None
     marginalize: bool
     magnification_in_3d: Float64 | None = None
+    present_share: float = 1.0
 
     @property
     def viewed_rotations(self) -> Float64:
@@ -204,6 +122,7 @@ def search_poses(
     )[:, 0]
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
     poses = theta_to_poses(centres, theta, frame, magnification)
+    evidence, presence = _presence(W, w, frame, request, theta, probability, backend)
     expectation = Expectation(
         poses,
         posterior.covariance[:, 0] * np.outer(unit, unit),
@@ -214,12 +133,32 @@ def search_poses(
         np.ones(len(bad)) if request.scale is None else _amplitude(W, w, frame, request, theta, modes, backend),
         *_other_modes(modes, posterior.weight, bad, frame.pixel_size_A),
         (posterior.curvature / np.outer(unit, unit)).astype(np.float32),
+        evidence,
+        presence,
     )
     if not request.marginalize:
-        return expectation, WeightedPoses.from_poses(poses)
+        return expectation, WeightedPoses.from_poses(poses).weighted(presence)
     others = [theta_to_poses(centres, modes.theta[:, m], frame, magnification) for m in range(1, modes.theta.shape[1])]
     geometry = PointGeometry(frame.limits, frame.fulcrum_A, frame.pixel_size_A, PADDING * frame.finest)
-    return expectation, backprojection_points(posterior, [poses, *others], modes.theta, geometry, magnification)
+    points = backprojection_points(posterior, [poses, *others], modes.theta, geometry, magnification)
+    return expectation, points.weighted(presence)
+
+
+def _presence(
+    W: Complex64,
+    w: Float32,
+    frame: SearchFrame,
+    request: SearchRequest,
+    theta: Float64,
+    probability: Float64,
+    backend: Backend,
+) -> tuple[Float64, Float64]:
+    """Return log evidence and probability (B,) of the body at the best poses; 0 and 1 where it is not asked for."""
+    if frame.other_volume is None:
+        return np.zeros(len(theta)), np.ones(len(theta))
+    evidence = log_evidence(W, w, frame, request.viewed_rotations, theta, probability, backend)
+    evidence = np.where(request.bad, 0.0, evidence)
+    return evidence, np.where(request.bad, 0.0, probability_of_presence(evidence, request.present_share))
 
 
 def _gradient_at_extents(
@@ -323,14 +262,6 @@ def _lattice_maxima(
         starts[:, m, 4] = lattice.shifts[shift_index // grid]
         value[lattice.same_maximum[best]] = np.inf
     return starts, valid
-
-
-def _maximum_separation(vectors: Float64) -> float:
-    """Return the distance below which lattice points belong to one maximum: 1.2 cells, the 14 nearest of a point."""
-    if len(vectors) < 2:
-        return 1.0
-    nearest = np.linalg.norm(vectors[1:], axis=1).min()
-    return float(1.2 * nearest / np.sqrt(0.75))
 
 
 def _at_extents(theta: Float64, limits: SearchLimits) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -149,10 +149,10 @@ def _first_noise(
 
         def work(batch: Batch, reference: Reference = reference) -> tuple[int, NoiseResiduals]:
             subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
-            poses = particles.poses.select(batch.rows)
-            every_image = np.ones(len(poses), np.bool_)
-            return len(poses), measure_residuals(
-                subtracted, every_image, particles, poses, reference, geometry, backend
+            found = Expectation.before_search(particles.poses.select(batch.rows))
+            every_image = np.ones(len(batch.rows), np.bool_)
+            return len(batch.rows), measure_residuals(
+                subtracted, every_image, particles, found, reference, geometry, backend
             )
 
         for count, batch_residuals in map_batches(particles, sampled, backend, work):

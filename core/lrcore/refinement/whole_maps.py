@@ -169,6 +169,7 @@ def _insert_range(
         points = WeightedPoses.from_poses(found.poses)
         if context.marginalize:
             points = points_of(found, particles.poses.select(batch.rows), context.geometry, magnification)
+        points = points.weighted(found.presence)
         backproject(
             sums, batch, points, particles.pixel_size_A, context.noise, particles.group[batch.rows], context.operators,
             backend, magnification,

@@ -21,7 +21,7 @@ from lrcore.imaging.fourier_volume import FourierVolume
 from lrcore.imaging.grids import FourierSamples, half_plane, radius_grid, shell_mean
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.masks import cosine_edge
-from lrcore.records import Poses
+from lrcore.records import Expectation
 from lrcore.refinement.half_set_pass import HalfSetContext, ParticleRange
 from lrcore.refinement.noise import NoiseResiduals, crop_about_points
 from lrcore.refinement.reference import Reference
@@ -36,7 +36,7 @@ def measure_window_residuals(
     context: HalfSetContext,
     part: ParticleRange,
     batch: WindowBatch,
-    poses: Poses,
+    found: Expectation,
     reference: Reference,
     backend: Backend,
 ) -> NoiseResiduals:
@@ -47,7 +47,7 @@ def measure_window_residuals(
     context : of the half set, with `cutting`
     part : particles of the half set, of which those to measure are marked
     batch : B of their windows
-    poses : (B,) that were found
+    found : (B,) poses, and which images hold the body: of the others nothing is subtracted
     reference : of the half set, on the device
     backend : where the kernels run
     """
@@ -61,7 +61,7 @@ def measure_window_residuals(
     disc = cosine_edge(radius_grid(window.size, 2), 0.5 * context.geometry.diameter, 3.0)
     reach = min(volume.limit / largest_magnification(part.particles), (window.size - 1) // 2)
     samples = half_plane(window.size, (reach,))
-    images = disc * _residual_images(batch, chosen, poses.select(chosen), volume, samples, window, backend)
+    images = disc * _residual_images(batch, chosen, found.select(chosen), volume, samples, window, backend)
     ft = scipy.fft.rfft2(images, axes=(1, 2), workers=backend.threads)
     weight = backend.to_host(batch.weight[backend.to_device(chosen)])
     expected = _never_zero(_power_of_noise(weight, disc, backend.threads))
@@ -72,7 +72,7 @@ def measure_window_residuals(
 def _residual_images(
     batch: WindowBatch,
     chosen: npt.NDArray[np.int64],
-    poses: Poses,
+    found: Expectation,
     volume: FourierVolume,
     samples: FourierSamples,
     window: Window,
@@ -80,13 +80,15 @@ def _residual_images(
 ) -> Float32:
     """Return the residuals W − w S of some windows as images about the mask's centre: (m, D, D).
 
-    poses: (m,) that were found. volume: reference, on the device. samples: of its slices S.
+    found: (m,) poses and presence. volume: reference, on the device. samples: of its slices S.
     """
     behind = None if batch.magnification is None else batch.magnification[chosen]
+    poses = found.poses
     at = window.seen_at(poses.rotation, poses.origin_A, behind) - batch.points[chosen]
     index = backend.to_device(chosen)
     residual = batch.data[index]
     planes = backend.kernels.project_slices(volume, magnified_rotation(poses.rotation, behind), samples)
+    planes = planes * backend.to_device(found.is_present)[:, None]
     backend.kernels.subtract_model(residual, batch.weight[index], planes, -at, samples)
     return crop_about_points(backend.to_host(residual), at, window.size, backend.threads)
 

@@ -54,11 +54,12 @@ def run_half_set_in_window(
         with clock("search"):
             scale = part.last.scale[rows] if spec.per_particle_scale else None
             request = SearchRequest(
-                centres, last_poses, given, batch.bad, part.unambiguous[rows], scale, spec.marginalize, magnification
-            )
+                centres, last_poses, given, batch.bad, part.unambiguous[rows], scale, spec.marginalize, magnification,
+                context.present_share,
+            )  # fmt: skip
             expectation, points = search_poses(W, w, reference.frame, request, backend)
         with clock("noise"):
-            residual = measure_window_residuals(context, part, batch, expectation.poses, reference, backend)
+            residual = measure_window_residuals(context, part, batch, expectation, reference, backend)
         with clock("insert"):
             _insert(sums, batch, points, context.operators, cutting.window, backend)
         expectations.append(expectation)

@@ -102,6 +102,10 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
             False,
         ),
         "flags": VariableSchema(_EACH, "u1", "1", "Flags: bits of flag_masks"),
+        "evidence": VariableSchema(
+            _EACH, "f8", "1", "Log evidence of the body against no density; 0: not measured", False
+        ),
+        "presence": VariableSchema(_EACH, "f8", "1", "Probability that the image holds the body", False),
     },
     "uncertainty": {
         "uid": VariableSchema(("particle",), "u8", "1", "Unique identifier of the particle"),
@@ -159,6 +163,7 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "memory": VariableSchema(("iteration",), "f8", "megabyte", "Largest resident memory so far"),
         "lattice_share": VariableSchema(("iteration",), "f8", "1", "Share of particles searched on the whole lattice"),
         "skipped": VariableSchema(("iteration",), "i8", "1", "Particles skipped because of invalid images", False),
+        "present_share": VariableSchema(("iteration",), "f8", "1", "Share of the particles that hold the body", False),
     },
     "state": {
         "iteration": _ITERATION,

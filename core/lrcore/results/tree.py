@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from lrcore.analysis.pose_uncertainty import Uncertainty
-from lrcore.arrays import Float32
+from lrcore.arrays import Float32, Float64
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.poses import pose_differences
 from lrcore.maps.body_maps import MapsAmidStart
@@ -75,6 +75,7 @@ _HISTORY = {
     "memory": "memory_MB",
     "lattice_share": "lattice_share",
     "skipped": "skipped",
+    "present_share": "present_share",
 }
 """Variable of /history → field of IterationSummary."""
 
@@ -288,6 +289,8 @@ def to_step(tree: xr.DataTree, start: Callable[[], HalfMaps] | None = None) -> S
             scale=to_array(particles["scale"]),
             **_other_modes(particles),
             curvature=_curvature(particles),
+            evidence=_known(particles, "evidence", 0.0),
+            presence=_known(particles, "presence", 1.0),
         ),
         half_maps=half_maps,
         fsc=_curves(tree["fsc"].to_dataset()),
@@ -314,6 +317,11 @@ def _curvature(particles: xr.Dataset) -> Float32:
     searched = np.linalg.det(covariance) > 0
     found[searched] = np.linalg.inv(covariance[searched])
     return found
+
+
+def _known(particles: xr.Dataset, name: str, otherwise: float) -> Float64:
+    """Return a column of the particles; `otherwise` for a run that was written before it was measured."""
+    return to_array(particles[name]) if name in particles else np.full(particles.sizes["particle"], otherwise)
 
 
 def _outside_fraction(state: xr.Dataset) -> tuple[float, float]:
@@ -402,6 +410,8 @@ def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float,
         "other_modes": found.other_modes,
         "other_probability": found.other_probability,
         "curvature": found.curvature,
+        "evidence": found.evidence,
+        "presence": found.presence,
     }
     each = {name: value[None] for name, value in values.items()}
     known = {"iteration": [step.iteration], "uid": job.particles.uid, "half": job.particles.half}

@@ -13,8 +13,8 @@ LIMIT = 10
 LEVER = np.array([3.0, -2.0, 4.0])
 
 
-def noisy_images(count):
-    """Of a smooth map, with weights: volume, samples in three bands, W, w, centres, true θ."""
+def noisy_images(count, weight=2e-4):
+    """Of a smooth map, with weights about `weight`: volume, samples in three bands, W, w, centres, true θ."""
     rng = np.random.default_rng(3)
     volume = map_to_fourier_volume(smooth_map(SIZE, 1, 6.0), LIMIT, kernel=QUADRATIC)
     samples = half_plane(SIZE, (5.0, 8.0, float(LIMIT)))
@@ -24,6 +24,6 @@ def noisy_images(count):
     shift = ((rotations - centres) @ LEVER)[:, :2] + theta[:, 3:]
     k = np.stack([samples.kx, samples.ky])
     model = project_slices_quadratic(volume, rotations, samples)[0] * np.exp(-2j * np.pi / SIZE * shift @ k)
-    w = rng.uniform(0.5, 1.5, model.shape) * 2e-4
+    w = rng.uniform(0.5, 1.5, model.shape) * weight
     noise = rng.normal(size=(*model.shape, 2)) @ [1, 1j] * np.sqrt(w / 2)
     return volume, samples, (w * model + noise).astype(np.complex64), w.astype(np.float32), centres, theta

@@ -15,7 +15,8 @@ from lrcore.records import OTHER_MODES, Poses, Volume
 from lrcore.refinement.geometry import resolution_bands, search_geometry
 from lrcore.refinement.parameters import RefineSpec, fulcrum_point
 from lrcore.refinement.posterior import laplace_posterior
-from lrcore.refinement.search import SearchFrame, _other_modes, make_lattice, poses_to_theta, theta_to_poses
+from lrcore.refinement.search import _other_modes, poses_to_theta, theta_to_poses
+from lrcore.refinement.search_frame import SearchFrame, make_lattice
 
 LIMITS = SearchLimits(0.3, 5.0, 0.1, 2.0)
 

@@ -71,6 +71,7 @@ CASES = (
     Case("noise_model", "symmetric"),
     Case("noise_model", "white"),
     Case("per_particle_scale", True),
+    Case("weight_by_presence", False),
     Case("subtract_outside", False),
     Case("symmetry", "C2"),
     Case("ewald", "positive"),

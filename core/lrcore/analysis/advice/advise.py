@@ -9,6 +9,7 @@ from lrcore.analysis.advice.finding import Finding
 from lrcore.analysis.advice.input import SHARED_SOLVENT_CORRELATION, input_findings
 from lrcore.analysis.advice.mask import mask_findings
 from lrcore.analysis.advice.motion import motion_findings
+from lrcore.analysis.advice.presence import presence_findings
 from lrcore.analysis.advice.redundancy import drop_redundant
 from lrcore.analysis.held_out_likelihood import MIN_GAIN, HeldOut
 from lrcore.analysis.input_audit import InputAudit
@@ -79,7 +80,7 @@ def advise_on_step(
         if not overfitting and not cause:
             overfitting = [*_overfitting_on_held_out(step, spec, held_out)]
     extents, drift, unconverged = _extents(step, spec), _drift(step, spec), _unconverged(step, spec)
-    findings = [*on_input, *overfitting, *extents, *drift, *on_motion, *on_mask, *unconverged]
+    findings = [*on_input, *presence_findings(step), *overfitting, *extents, *drift, *on_motion, *on_mask, *unconverged]
     return drop_redundant(findings) or (_nothing_wrong(step),)
 
 
