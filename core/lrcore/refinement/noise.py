@@ -94,7 +94,7 @@ def residual_power(
     planes = backend.kernels.project_slices(
         reference.frame.volume, magnified_rotation(chosen_poses.rotation, magnification) * ratio, samples
     )
-    planes = planes * backend.to_device(found.is_present[chosen])[:, None]
+    ctf = ctf * found.is_present[chosen][:, None, None]
     backend.kernels.subtract_model(residual, ctf, planes, -centres, samples)
     disc = cosine_edge(radius_grid(window, 2), 0.5 * geometry.diameter, 3.0)
     ft = scipy.fft.rfftn(crop_about_points(residual, centres, window, workers) * disc, axes=(1, 2), workers=workers)

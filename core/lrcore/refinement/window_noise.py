@@ -88,8 +88,8 @@ def _residual_images(
     index = backend.to_device(chosen)
     residual = batch.data[index]
     planes = backend.kernels.project_slices(volume, magnified_rotation(poses.rotation, behind), samples)
-    planes = planes * backend.to_device(found.is_present)[:, None]
-    backend.kernels.subtract_model(residual, batch.weight[index], planes, -at, samples)
+    weight = batch.weight[index] * backend.to_device(found.is_present.astype(np.float32))[:, None, None]
+    backend.kernels.subtract_model(residual, weight, planes, -at, samples)
     return crop_about_points(backend.to_host(residual), at, window.size, backend.threads)
 
 
