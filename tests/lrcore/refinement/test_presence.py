@@ -73,7 +73,7 @@ def test_half_sets_have_their_own_share_and_invalid_images_none() -> None:
     assert found[400:].mean() == pytest.approx(estimate_share(two).value, abs=1e-6)
 
 
-@pytest.mark.parametrize("limits", [LIMITS, SearchLimits(0.35, 4.0, np.inf, np.inf)], ids=["prior", "no prior"])
+@pytest.mark.parametrize("limits", [LIMITS, SearchLimits(0.8, 12.0, np.inf, np.inf)], ids=["prior", "no prior"])
 @pytest.mark.parametrize(("off", "error"), [(0.0, 2.0), (0.5, 5.0)])
 def test_evidence_is_the_integral_over_the_pose(limits: SearchLimits, off: float, error: float) -> None:
     """Importance sampling about the mode. `off`: from there in SDs of each parameter, as the pose of another map is."""
