@@ -1,7 +1,7 @@
 """Simulate a flexible particle: images, masks and the true poses of a phantom whose body B moves about a hinge."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,19 @@ from lrcore.arrays import Float32, Float64
 from lrcore.errors import InputError, write_remedy
 from lrcore.imaging.aberrations import magnification_in_3d
 from lrcore.imaging.grids import ift
+from lrcore.imaging.poses import magnified_rotation
 from lrcore.imaging.rotations import rotation_exp
 from lrcore.io import mrc_maps, star_particles
 from lrcore.io.paths import atomic_write
 from lrcore.masks import cosine_edge
 from lrcore.records import ImageSource, Optics, Particles, Poses, Volume
 from lrcore.simulation.atoms import density_of_atoms, distance_to_atoms_A
-from lrcore.simulation.images import Noise, noise_ft, premultiply_by_ctf, project, write_stack
-from lrcore.simulation.phantom import Phantom, SimulatedMotion, make_two_body_phantom
+from lrcore.simulation.disturbances import disturbance_ft
+from lrcore.simulation.image_truth import VIEW, ImageTruth, draw_image_truth, preferred_rotations, stream
+from lrcore.simulation.images import BATCH, Noise, noise_ft, premultiply_by_ctf, project, write_stack
+from lrcore.simulation.phantom import Phantom, SimulatedMotion, make_two_body_phantom, second_conformer
+from lrcore.simulation.realism import CLEAN, Realism
+from lrcore.simulation.scenes import Scenes, draw_neighbours
 
 MASK_REACH_A = 6.0
 """Distance from the atoms at which the edge of a mask starts."""
@@ -48,6 +53,10 @@ class FlexibleParticle:
         The atoms at rest.
     gain
         Amplitude of the images and of the maps gt_*.mrc relative to the density of the phantom.
+    images
+        What each image shows.
+    second_body : (m, 3)
+        Body B in its second conformer, in Å from the box centre; empty if no image shows it.
     """
 
     folder: Path
@@ -57,6 +66,8 @@ class FlexibleParticle:
     motion: SimulatedMotion
     phantom: Phantom
     gain: float
+    images: ImageTruth
+    second_body: Float64
 
     @property
     def star(self) -> Path:
@@ -70,11 +81,11 @@ class FlexibleParticle:
 
     @property
     def truth(self) -> Path:
-        """Npz file with the true poses of both bodies, the fulcrum and the motion."""
+        """Npz file with the true poses of both bodies, the fulcrum, the motion and each field of `ImageTruth`."""
         return self.folder / "truth.npz"
 
     def map(self, name: str) -> Path:
-        """Return the path of the map mask_b, mask_full, gt_b or gt_full."""
+        """Return the path of the map mask_b, mask_full, gt_b or gt_full; gt_b2 is the second conformer of body B."""
         return self.folder / f"{name}.mrc"
 
 
@@ -102,6 +113,7 @@ def simulate_flexible_particle(
     optics: Mapping[str, Any] | None = None,
     float16: bool = False,
     ewald: str = "none",
+    realism: Realism = CLEAN,
 ) -> FlexibleParticle:
     """Write images of a two-body phantom, its masks and the truth to a folder; the same seed gives the same data.
 
@@ -116,7 +128,7 @@ def simulate_flexible_particle(
     seed
         Seed of the random numbers.
     snr
-        Variance of the CTF-modulated signal over that of the noise, whose pixels have variance 1.
+        Variance of the CTF-modulated signal of whole particles over that of the noise, whose pixels have variance 1.
     hinge_sd_deg
         SD of the rotation of body B about each axis in degrees; one for all axes, or three.
     hinge_axes : (3, 3), optional
@@ -145,6 +157,9 @@ def simulate_flexible_particle(
         Write the images as 16-bit floats.
     ewald
         "none", "positive" or "negative", as in RefineSpec; with a sign, each height has its own defocus.
+    realism
+        Junk, missing bodies, neighbours, wrong CTF parameters and more, see `lrcore.simulation.realism`; off by
+        default. The maps show whole bodies.
 
     Returns
     -------
@@ -159,6 +174,9 @@ def simulate_flexible_particle(
     phantom = make_two_body_phantom(seed, radius_a_A, radius_b_A)
     rng = np.random.default_rng([seed, 2])
     poses_a = Poses(random_rotations(n, rng), rng.normal(0.0, 1.5 * pixel_size_A, (n, 2)))
+    if realism.view_concentration > 0.0:
+        views = preferred_rotations(realism.view_concentration, n, stream(seed, VIEW))
+        poses_a = Poses(views, poses_a.origin_A)
     turns = np.radians(rng.normal(0.0, hinge_sd_deg, (n, 3)))
     turns = turns if hinge_axes is None else turns @ np.asarray(hinge_axes, dtype=np.float64)
     motion = SimulatedMotion(turns, rng.normal(0.0, hinge_shift_sd_A, (n, 3)), phantom.fulcrum_A)
@@ -167,6 +185,10 @@ def simulate_flexible_particle(
     particles = make_particles(folder, consensus, box, pixel_size_A, defocus_A, groups, rng)
     particles = replace(particles, optics=tuple(replace(group, **(optics or {})) for group in particles.optics))
 
+    scale = np.maximum(1 + scale_sd * np.random.default_rng([seed, 4]).standard_normal(n), 0.1)
+    if intensities:
+        scale = scale * np.array(intensities)[particles.group]
+    second = realism.second_conformer_share > 0.0
     out = FlexibleParticle(
         folder=folder,
         particles=particles,
@@ -175,18 +197,18 @@ def simulate_flexible_particle(
         motion=motion,
         phantom=phantom,
         gain=_signal_gain(snr, project(phantom, particles, poses_a, motion, bfactor_A2, ewald), box),
+        images=draw_image_truth(realism, particles, scale, bfactor_A2, seed),
+        second_body=second_conformer(phantom, realism.conformer_turn_deg) if second else np.empty((0, 3)),
     )
-    scale = np.maximum(1 + scale_sd * np.random.default_rng([seed, 4]).standard_normal(n), 0.1)
-    if intensities:
-        scale = scale * np.array(intensities)[particles.group]
-    signal = project(phantom, replace(particles, scale=scale), poses_a, motion, bfactor_A2, ewald)
-    noise_batches = noise_ft(particles, noise, rng)
-    images = (out.gain * a + b for a, b in zip(signal, noise_batches, strict=True))
+    true = out.images.true_particles(particles)
+    signal = project(phantom, true, poses_a, motion, bfactor_A2, ewald, parts=_scenes(out, seed).parts)
+    batches = zip(signal, disturbance_ft(true, out.images, seed, BATCH), noise_ft(particles, noise, rng), strict=True)
+    images = (out.gain * a + b + c for a, b, c in batches)
     write_stack(particles, premultiply_by_ctf(particles, images), float16)
     star_particles.write_particles(out.star, particles, particles.poses)
     star_particles.write_particles(out.truth_b_star, particles, out.poses_b)
     _write_maps(out, bfactor_A2)
-    _write_truth(out, scale)
+    _write_truth(out)
     return out
 
 
@@ -305,13 +327,36 @@ def _signal_gain(snr: float, signal: Iterator[npt.NDArray[np.complex128]], box: 
     return float(np.sqrt(snr / ift(next(signal), box, 2).var(axis=(1, 2)).mean()))
 
 
+def _scenes(out: FlexibleParticle, seed: int) -> Scenes:
+    """Return the atoms that each image shows."""
+    particles = out.particles
+    width_A = particles.box * particles.pixel_size_A
+    radius_A = float(np.linalg.norm(out.phantom.atoms, axis=1).max())
+    lens = magnification_in_3d(particles, np.arange(len(particles)))
+    return Scenes(
+        phantom=out.phantom,
+        second_body=out.second_body,
+        motion=out.motion,
+        truth=out.images,
+        views=magnified_rotation(out.poses_a.rotation, lens),
+        origin_A=out.poses_a.origin_A,
+        neighbours=draw_neighbours(out.images, out.poses_a.rotation, radius_A, width_A, seed),
+        width_A=width_A,
+    )
+
+
 def _write_maps(out: FlexibleParticle, bfactor_A2: float) -> None:
-    """Write the masks and the true maps of body B and of the whole particle."""
+    """Write the masks and the true maps of body B, in each conformer, and of the whole particle."""
     box, pixel = out.particles.box, out.particles.pixel_size_A
-    for name, atoms in (("b", out.phantom.body_b), ("full", out.phantom.atoms)):
+    densities = {"b": out.phantom.body_b, "full": out.phantom.atoms}
+    if len(out.second_body):
+        densities["b2"] = out.second_body
+    for name, atoms in densities.items():
         truth = (out.gain * density_of_atoms(atoms, box, pixel, bfactor_A2)).astype(np.float32)
-        mrc_maps.write_volume(out.map(f"mask_{name}"), Volume(soft_mask(atoms, box, pixel), pixel))
         mrc_maps.write_volume(out.map(f"gt_{name}"), Volume(truth, pixel))
+    for name in ("b", "full"):
+        atoms = np.concatenate([densities[name], out.second_body])
+        mrc_maps.write_volume(out.map(f"mask_{name}"), Volume(soft_mask(atoms, box, pixel), pixel))
 
 
 def soft_mask(atoms_A: Float64, box: int, pixel_size_A: float) -> Float32:
@@ -319,8 +364,8 @@ def soft_mask(atoms_A: Float64, box: int, pixel_size_A: float) -> Float32:
     return cosine_edge(distance_to_atoms_A(atoms_A, box, pixel_size_A), MASK_REACH_A, MASK_EDGE_A)
 
 
-def _write_truth(out: FlexibleParticle, scale: Float64) -> None:
-    """Write the true poses, the motion and the amplitudes of the images to an npz file."""
+def _write_truth(out: FlexibleParticle) -> None:
+    """Write the true poses, the motion and what each image shows to an npz file."""
     with atomic_write(out.truth) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -331,5 +376,5 @@ def _write_truth(out: FlexibleParticle, scale: Float64) -> None:
             motion_rotation_rad=out.motion.rotation,
             motion_shift_A=out.motion.shift_A,
             fulcrum_A=out.motion.fulcrum_A,
-            scale=scale,
+            **{field.name: getattr(out.images, field.name) for field in fields(out.images)},
         )

@@ -1,7 +1,7 @@
 """Simulate images: projections of a moving phantom with CTF and coloured noise, written to an image stack."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
@@ -19,6 +19,7 @@ from lrcore.io.image_stack_writer import write_image_stack
 from lrcore.records import Optics, Particles, Poses
 from lrcore.simulation.atoms import points_ft
 from lrcore.simulation.phantom import Phantom, SimulatedMotion
+from lrcore.simulation.scenes import Part
 from lrcore.units import electron_wavelength_A
 
 Noise = Literal["coloured", "white"]
@@ -39,6 +40,8 @@ def project(
     motion: SimulatedMotion,
     bfactor_A2: float,
     ewald: str = "none",
+    *,
+    parts: Callable[[int], list[Part]] | None = None,
 ) -> Iterator[npt.NDArray[np.complex128]]:
     """Yield the FTs of the images of the moved atoms, with CTF, in batches.
 
@@ -57,6 +60,9 @@ def project(
     ewald
         "none", "positive" or "negative", as in RefineSpec; with a sign, each atom has the defocus of its height above
         the middle of the particle.
+    parts
+        Atoms of the image `row` with their weights, see `lrcore.simulation.scenes`; by default body A and the moved
+        body B with the weight 1.
 
     Yields
     ------
@@ -66,14 +72,21 @@ def project(
     views = magnified_rotation(poses.rotation, magnification_in_3d(particles, np.arange(len(particles))))
     transfers = [_group_transfer_function(optics, bfactor_A2) for optics in particles.optics]
 
+    def whole(row: int) -> list[Part]:
+        """Return the atoms of both bodies."""
+        return [(np.concatenate([phantom.body_a, motion.move(row, phantom.body_b)]), 1.0)]
+
     def image_of(row: int) -> npt.NDArray[np.complex128]:
         """Return the FT of one image without its CTF, or with it on an Ewald sphere."""
-        atoms = np.concatenate([phantom.body_a, motion.move(row, phantom.body_b)])
-        seen = atoms @ views[row, :2].T - poses.origin_A[row]
-        transfer = transfers[particles.group[row]]
-        if ewald == "none":
-            return points_ft(seen / pixel, box) * transfer
-        return _image_with_depth(seen / pixel, EWALD_SIGNS[ewald] * atoms @ views[row, 2], particles, row) * transfer
+        image = np.zeros((box, box // 2 + 1), np.complex128)
+        for atoms, weight in (parts or whole)(row):
+            seen = (atoms @ views[row, :2].T - poses.origin_A[row]) / pixel
+            if ewald == "none":
+                image += weight * points_ft(seen, box)
+            else:
+                height = EWALD_SIGNS[ewald] * atoms @ views[row, 2]
+                image += weight * _image_with_depth(seen, height, particles, row)
+        return image * transfers[particles.group[row]]
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(particles), BATCH):

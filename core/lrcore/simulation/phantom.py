@@ -109,6 +109,24 @@ def make_two_body_phantom(seed: int, radius_a_A: float = 36.0, radius_b_A: float
     return Phantom(body_a, body_b, centre_b - half_b[2] * axis)
 
 
+def second_conformer(phantom: Phantom, turn_deg: float) -> Float64:
+    """Return the atoms of body B with the half far from the fulcrum turned: (m, 3) in Å.
+
+    Parameters
+    ----------
+    phantom
+        The atoms at rest.
+    turn_deg
+        Angle in degrees, about a line through the centre of body B across the line to the fulcrum.
+    """
+    centre = phantom.body_b.mean(axis=0)
+    outwards = _unit(centre - phantom.fulcrum_A)
+    hinge = _unit(np.cross(outwards, np.eye(3)[np.argmin(np.abs(outwards))]))
+    offset = phantom.body_b - centre
+    turned = centre + offset @ rotation_exp(np.radians(turn_deg) * hinge[None])[0].T
+    return np.where((offset @ outwards > 0.0)[:, None], turned, phantom.body_b)
+
+
 def _fill_ellipsoid(rng: np.random.Generator, half_axes: Float64) -> Float64:
     """Return the atoms of a chain that fills an ellipsoid about the origin at the density of protein: (m, 3) in Å."""
     count = max(8, int(4.0 / 3.0 * np.pi * np.prod(half_axes) / RESIDUE_A3))
