@@ -88,8 +88,8 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         other_modes=other,
         other_probability=np.where(np.isnan(other[..., 0]), 0, 0.1).astype(np.float32),
         curvature=np.linalg.inv(root @ root.transpose(0, 2, 1)).astype(np.float32),
-        evidence=random.normal(10, 20, n),
-        presence=random.uniform(0, 1, n),
+        evidence=np.linspace(40, 80, n) + iteration,
+        presence=np.linspace(0.6, 1, n),
     )
     box, pixel = job.mask.box, job.mask.pixel_size_A
     maps = [Volume(random.normal(0, 1, (box,) * 3).astype(np.float32), pixel, (1.5, 0.0, -2.0)) for _ in (1, 2)]
@@ -123,9 +123,10 @@ def make_search_settings(job: Job, random: np.random.Generator) -> SearchSetting
 
 
 def make_summary(iteration: int, random: np.random.Generator) -> IterationSummary:
-    plain = [f.name for f in fields(IterationSummary) if f.name not in ("iteration", "seconds", "particles_per_s")]
+    others = ("iteration", "seconds", "particles_per_s", "present_share")
+    plain = [f.name for f in fields(IterationSummary) if f.name not in others]
     numbers: dict[str, Any] = dict(zip(plain, random.uniform(0, 10, len(plain)), strict=True))
-    numbers["skipped"] = 0
+    numbers |= {"skipped": 0, "present_share": 0.8 + 0.01 * iteration}
     seconds = {"search": float(random.uniform(1, 2)), "insert": 0.5} if iteration else {"start": 3.0}
     return IterationSummary(
         iteration, seconds=seconds, particles_per_s={k: 10 / v for k, v in seconds.items() if k != "start"}, **numbers

@@ -7,7 +7,7 @@ from lrwidgets.plots._comparison import compare, overview, preview
 from lrwidgets.plots._curves import conical, fsc, guinier, history
 from lrwidgets.plots._maps import filtered_map, local_resolution, slices
 from lrwidgets.plots._motion import motion
-from lrwidgets.plots._poses import changes, directions, prior, uncertainty
+from lrwidgets.plots._poses import changes, directions, presence, prior, uncertainty
 from lrwidgets.plots._style import save
 from lrwidgets.plots._sweep import sweep
 
@@ -23,6 +23,7 @@ __all__ = [
     "local_resolution",
     "motion",
     "overview",
+    "presence",
     "preview",
     "prior",
     "save",

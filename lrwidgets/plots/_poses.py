@@ -84,6 +84,38 @@ def uncertainty(tree: xr.DataTree, narrow: bool = False) -> Figure:
     return figure
 
 
+def presence(tree: xr.DataTree, narrow: bool = False) -> Figure:
+    """Draw the evidence of the body in the images, and the share of the images that hold it, by iteration.
+
+    Evidence is against no density, under the map of the other half set: above 0, the body explains the image better.
+
+    Parameters
+    ----------
+    tree, narrow : see `lrwidgets.plots.fsc`
+
+    Returns
+    -------
+    Log evidence of each image in the last iteration, and mean probability of presence by iteration.
+    """
+    figure, axes = figure_with_axes(2, 9.5, 3.6, narrow)
+    found = results_group(tree, "particles").isel(iteration=-1)
+    evidence, present = found["evidence"].values, found["presence"].values > 0.5
+    low, high = np.quantile(evidence, (0.005, 0.995))
+    edges = np.linspace(low, max(high, low + 1.0), BINS)
+    for rows, colour, label in ((present, BLUE, "body in the image"), (~present, ORANGE, "no body")):
+        axes[0].hist(evidence[rows], bins=list(edges), color=colour, alpha=0.75, label=f"{label}: {rows.sum():,}")
+    axes[0].axvline(0, color=INK, lw=1)
+    style_axes(axes[0], "log evidence of the body against no density", "particles")
+    legend_above(axes[0])
+    history = results_group(tree, "history")
+    axes[1].plot(history["iteration"], 100 * history["present_share"], "o-", color=BLUE)
+    axes[1].set_ylim(0, 105)
+    axes[1].xaxis.get_major_locator().set_params(integer=True)
+    style_axes(axes[1], "iteration", "particles with the body, %")
+    set_figure_title(figure, f"Presence of the body in {particle_count(tree)}, iteration {last_iteration(tree)}")
+    return figure
+
+
 class MotionWidthsLike(Protocol):
     """Widths of a motion, as `lrwidgets.session.step_analysis.MotionWidths` has them."""
 

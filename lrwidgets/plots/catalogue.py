@@ -25,6 +25,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
     "Pose changes": (lambda tree, **how: plots.changes(tree, by_half=True, **how), "Pose changes", '["particles"]'),
     UNCERTAINTY: (plots.uncertainty, "Posterior SD of the poses", SDS),
+    "Presence": (plots.presence, "Is the body in the images", '["particles"][["evidence", "presence"]]'),
     "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
     "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
     "Guinier": (lambda tree, **_: plots.guinier(tree), "Guinier plot", '["volumes"]["half_map"]'),
@@ -36,6 +37,7 @@ _EVIDENCE = {
     "Pose changes": "at_rotation_extent at_shift_extent off_centre rotation_prior_tight rotation_prior_wide "
     "shift_prior_tight shift_prior_wide",
     "Directions": "unaligned",
+    "Presence": "body_missing",
     "History": "drift_of_rotations drift_of_shifts not_converging still_improving resolution_limit",
     MOTION: "fulcrum_off prior_uneven",
     MAPS: "mask_edge mask_small mask_still other_hand other_scale contrast",

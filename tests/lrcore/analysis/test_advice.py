@@ -9,6 +9,7 @@ import pytest
 from lrcore.analysis.advice.advise import advise_on_step
 from lrcore.analysis.advice.finding import Finding
 from lrcore.analysis.advice.motion import _common_shift_in_map, motion_findings
+from lrcore.analysis.advice.presence import presence_findings
 from lrcore.analysis.advice.redundancy import drop_redundant
 from lrcore.analysis.held_out_likelihood import compare_scores
 from lrcore.analysis.input_audit import HandAndScaleTest, InputAudit, solvent_correlation
@@ -59,6 +60,20 @@ def names(step: Step, mask: Volume = SOFT, seen: InputAudit | None = None, **spe
 
 def test_nothing_wrong_is_said_too() -> None:
     assert names(step_with({}, {})) == ["nothing"]
+
+
+@pytest.mark.parametrize(("missing", "found"), [(0, []), (4, []), (30, ["body_missing"]), (100, ["body_missing"])])
+def test_particles_without_the_body(missing: int, found: list[str]) -> None:
+    step = step_with({}, {})
+    evidence = np.where(np.arange(100) < missing, -15.0, 20.0)
+    nothing = np.zeros(100)
+    expectation = replace(step.expectation, evidence=evidence, flags=nothing.astype(np.uint8))
+    assert [one.name for one in presence_findings(replace(step, expectation=expectation))] == found
+    unmeasured = replace(step, expectation=replace(expectation, evidence=nothing))
+    assert [*presence_findings(unmeasured)] == []
+    for one in presence_findings(replace(step, expectation=expectation)):
+        assert f"missing in {missing} ±" in one.finding
+        assert "--min-presence 0.5" in one.remedy
 
 
 @pytest.mark.parametrize(

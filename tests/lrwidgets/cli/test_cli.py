@@ -549,3 +549,6 @@ def test_motions_advice_and_choice_of_a_run(run: Path, tmp_path: Path, capsys: O
     assert "by --max-angle-sd" in capsys.readouterr().out
     kept = io.read_particles(table)
     assert len(kept) == int((values["lrwRotationSd"] <= bound).sum())
+    middle = float(np.median(values["lrwPresence"]))
+    assert main(["select", str(run), "--min-presence", str(middle), "--out", str(table), "--overwrite"]) == 0
+    assert len(io.read_particles(table)) == int((values["lrwPresence"] >= middle).sum())
