@@ -110,6 +110,10 @@ def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=output_folder, default=Path("demo"), metavar="DIR", help="folder to write (default: demo)"
     )
+    command.add_argument(
+        "--realistic", action="store_true",
+        help="a stack as it comes from a microscope: junk, particles without the body, neighbours, wrong defocus",
+    )  # fmt: skip
     _add_compute_options(command)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from lrcore import io
@@ -17,6 +18,8 @@ from lrcore.records import Fsc, Poses, Step, Volume
 from lrcore.refinement.geometry import fulcrum_A
 from lrcore.refinement.job import Job
 from lrcore.simulation.data_set import simulate_flexible_particle
+from lrcore.simulation.image_truth import ImageTruth
+from lrcore.simulation.realism import REALISTIC_SET
 from lrwidgets import plots
 from lrwidgets.cli.printer import Printer
 from lrwidgets.session.engine import LRCORE_ENGINE, Engine
@@ -32,9 +35,17 @@ ROWS = {
     "shift_error_A": "shift error at the body's centre, RMS Å",
 }
 """Rows of the table: name in JSON → label."""
+PRESENCE_ROWS = {
+    "without_body_percent": "images without the body, as measured, %",
+    "wrong_presence_percent": "images with and without it that were confused, %",
+}
+"""Further rows where the body is missing in some images."""
 
 DATA: Mapping[str, Any] = {"box": 112, "pixel_size_A": 1.6, "snr": 0.045, "hinge_sd_deg": 4.0, "bfactor_A2": 80.0}
 """Arguments of the simulation, difficult enough that the resolution stays well below the Nyquist limit, 3.2 Å."""
+
+REALISTIC_DATA: Mapping[str, Any] = {**DATA, **REALISTIC_SET}
+"""Arguments of the realistic simulation: the same particle in a stack with junk, missing bodies and neighbours."""
 
 ITERATIONS = 4
 """Maximum number of iterations: later ones gain little, and a demo should be short."""
@@ -42,7 +53,8 @@ ITERATIONS = 4
 
 def demo(arguments: Namespace) -> None:
     """Simulate, refine and compare with the truth."""
-    run_demo(arguments.out, Printer(arguments.json), backend=arguments.backend, threads=arguments.threads)
+    data = REALISTIC_DATA if arguments.realistic else DATA
+    run_demo(arguments.out, Printer(arguments.json), backend=arguments.backend, threads=arguments.threads, data=data)
 
 
 def run_demo(
@@ -66,7 +78,7 @@ def run_demo(
     Returns
     -------
     dict
-        "before" and "after" → name of a row (`ROWS`) → value.
+        "before" and "after" → name of a row (`ROWS`, `PRESENCE_ROWS`) → value.
 
     Raises
     ------
@@ -78,6 +90,7 @@ def run_demo(
     began = time.monotonic()
     made = simulate_flexible_particle(out / "data", n=particles, **data)
     printer.report(f"simulated {particles} particles in {out / 'data'}", "simulated", particles=particles)
+    _report_content(made.images, printer)
     spec = edit_spec(DEFAULT_SPEC, {"max_iterations": ITERATIONS})
     inputs: dict[str, Any] = {"out": out / "run.zarr", "backend": backend, "threads": threads, "engine": engine}
     with Session.load(made.star, made.map("mask_b"), spec=spec, **inputs) as session:
@@ -90,7 +103,7 @@ def run_demo(
         truth = io.read_volume(made.map("gt_b"))
         ends = {"before": session.path()[0].id, "after": session.path()[-1].id}
         results = {
-            when: compare_with_truth(session.job, session.load_step(node)[1], made.poses_b, truth)
+            when: compare_with_truth(session.job, session.load_step(node)[1], made.poses_b, truth, made.images.present)
             for when, node in ends.items()
         }
         session.export(star=out / "particles.star", maps=out / "maps")
@@ -100,6 +113,16 @@ def run_demo(
         f"wrote {out} in {time.monotonic() - began:.0f} s; look at {out / 'overview.png'} first", "end", out=out
     )
     return results
+
+
+def _report_content(images: ImageTruth, printer: Printer) -> None:
+    """Say how many images show junk or no body, if any does."""
+    if images.present.all():
+        return
+    junk = np.count_nonzero(images.junk)
+    missing = np.count_nonzero(~images.present) - junk
+    text = f"{junk} of the images are junk, {missing} show the particle without the body"
+    printer.report(text, "content", junk=junk, without_body=missing)
 
 
 def save_figures(before: xr.DataTree, after: xr.DataTree, folder: Path) -> None:
@@ -117,7 +140,9 @@ def save_figures(before: xr.DataTree, after: xr.DataTree, folder: Path) -> None:
         plots.save(figure, folder / f"{name}.png")
 
 
-def compare_with_truth(job: Job, step: Step, truth: Poses, density: Volume) -> dict[str, float]:
+def compare_with_truth(
+    job: Job, step: Step, truth: Poses, density: Volume, present: npt.NDArray[np.bool_] | None = None
+) -> dict[str, float]:
     """Compare a step with the truth.
 
     Parameters
@@ -126,17 +151,20 @@ def compare_with_truth(job: Job, step: Step, truth: Poses, density: Volume) -> d
     step : step to compare
     truth : true poses of the masked body
     density : true map of the masked body
+    present : (n,) which images hold the body, by default all; the errors of the poses are those of these images
 
     Returns
     -------
     dict
-        Name of a row (`ROWS`) → value.
+        Name of a row (`ROWS`) → value; also of `PRESENCE_ROWS` if the body is missing in some images.
     """
-    angle, shift = pose_differences(truth, step.expectation.poses, fulcrum_A(job))
+    present = np.ones(len(truth), bool) if present is None else present
+    differences = pose_differences(truth, step.expectation.poses, fulcrum_A(job))
+    angle, shift = (values[present] for values in differences)
     maps, curve = step.half_maps, step.fsc["masked"]
     mean = 0.5 * (maps.first.data + maps.second.data)
     against = Fsc("truth", curve.frequency, masked_fsc(mean, density.data, job.mask.data))
-    return {
+    found = {
         "resolution_masked_A": curve.resolution_A(),
         "resolution_corrected_A": step.fsc["corrected"].resolution_A(),
         "resolution_truth_A": against.resolution_A(0.5),
@@ -144,6 +172,11 @@ def compare_with_truth(job: Job, step: Step, truth: Poses, density: Volume) -> d
         "above_5_deg_percent": float(100 * np.mean(angle > 5)),
         "shift_error_A": float(np.sqrt(np.mean(shift**2))),
     }
+    if not present.all():
+        said = step.expectation.is_present
+        found["without_body_percent"] = float(100 * np.mean(~said))
+        found["wrong_presence_percent"] = float(100 * np.mean(said != present))
+    return found
 
 
 def _print_table(printer: Printer, results: dict[str, dict[str, float]]) -> None:
@@ -151,7 +184,8 @@ def _print_table(printer: Printer, results: dict[str, dict[str, float]]) -> None
     if printer.as_json:
         printer.report("", "judged", **results)
         return
-    width = max(map(len, ROWS.values()))
+    rows = {name: label for name, label in {**ROWS, **PRESENCE_ROWS}.items() if name in results["after"]}
+    width = max(map(len, rows.values()))
     printer.print_line(f"{'':{width}s}  {'before':>7s}  {'after':>7s}")
-    for name, label in ROWS.items():
+    for name, label in rows.items():
         printer.print_line(f"{label:{width}s}  {results['before'][name]:7.2f}  {results['after'][name]:7.2f}")

@@ -13,7 +13,7 @@ from lrcore.simulation.image_truth import JUNK, JUNK_KINDS, ImageTruth, stream
 
 JUNK_SD = (0.5, 1.5)
 """Range of the SD of contaminants and ice edges, in SDs of the noise."""
-TEXTURE = 0.3
+TEXTURE = 0.15
 """SD of the density inside a contaminant or behind an ice edge, relative to its mean."""
 EDGE = 0.01
 """Width of the edges of junk, relative to the box."""
