@@ -12,17 +12,22 @@ from lrcore.errors import InputError
 from lrcore.imaging.ctf import particle_ctf
 from lrcore.imaging.grids import ft, ift
 from lrcore.io import StackReader, mrc_maps, read_particles
-from lrcore.records import Particles
+from lrcore.records import Particles, Poses
 from lrcore.simulation import (
     JUNK_KINDS,
     REALISTIC,
     REALISTIC_SET,
     FlexibleParticle,
     Realism,
+    SimulatedMotion,
+    make_two_body_phantom,
     project,
+    random_rotations,
     simulate_flexible_particle,
 )
-from lrcore.simulation.image_truth import preferred_rotations
+from lrcore.simulation.data_set import make_particles
+from lrcore.simulation.image_truth import draw_image_truth, preferred_rotations
+from lrcore.simulation.scenes import Scenes, draw_neighbours
 
 BOX, PIXEL_A, BFACTOR_A2 = 32, 5.0, 80.0
 TINY: dict[str, Any] = {"n": 60, "box": BOX, "pixel_size_A": PIXEL_A, "radius_a_A": 18.0, "radius_b_A": 16.0}
@@ -49,7 +54,7 @@ def signal(made: FlexibleParticle, particles: Particles, **changes: Any) -> np.n
     """Return images without noise of the particle with other atoms or CTF parameters."""
     phantom = dataclasses.replace(made.phantom, **changes)
     batches = project(phantom, particles, made.poses_a, made.motion, BFACTOR_A2)
-    return made.gain * ift(np.concatenate(list(batches)), BOX, 2)
+    return made.gain * ift(np.concatenate(list(batches)), particles.box, 2)
 
 
 NONE = np.empty((0, 3))
@@ -122,6 +127,44 @@ def test_neighbours_are_particles_outside_the_middle(tmp_path: Path) -> None:
     assert local[middle].mean() < 0.5 * local[~middle].mean()
 
 
+def test_neighbours_are_seen_at_their_centre() -> None:
+    rng = np.random.default_rng(1)
+    table = make_particles(
+        Path(), Poses(random_rotations(9, rng), rng.normal(0.0, 9.0, (9, 2))), 16, 8.0, (1e4, 2e4), 1, rng
+    )
+    truth = draw_image_truth(Realism(neighbours=2.0), table, np.ones(9), BFACTOR_A2, 0)
+    phantom = make_two_body_phantom(0, 18.0, 16.0)
+    still = SimulatedMotion(np.zeros((9, 3)), np.zeros((9, 3)), phantom.fulcrum_A)
+    rotation, origin_A = table.poses.rotation, table.poses.origin_A
+    neighbours = draw_neighbours(truth, rotation, 40.0, 128.0, 0)
+    distance = np.linalg.norm(neighbours.centre_A, axis=1)
+    assert 60.0 <= distance.min() < distance.max() <= 104.0
+    scenes = Scenes(phantom, NONE, still, truth, rotation, origin_A, neighbours, width_A=1e4)
+    counted = 0
+    for row in range(9):
+        _, *others = scenes.parts(row)
+        assert len(others) == truth.neighbours[row]
+        for number, (atoms, weight) in zip(np.flatnonzero(neighbours.image == row), others, strict=True):
+            seen = atoms @ rotation[row, :2].T - origin_A[row]
+            expected = phantom.atoms @ neighbours.rotation[number, :2].T + neighbours.centre_A[number]
+            assert np.allclose(seen, expected)
+            assert weight == 1.0
+            counted += 1
+    assert counted == truth.neighbours.sum() > 9
+    narrow = dataclasses.replace(scenes, width_A=128.0)
+    for row in range(9):
+        for atoms, _ in narrow.parts(row)[1:]:
+            assert np.all(np.abs(atoms @ rotation[row, :2].T - origin_A[row]) < 64.0)
+
+
+def test_images_are_multiplied_by_the_ctf_of_the_table(tmp_path: Path) -> None:
+    made, difference = added(tmp_path, Realism(defocus_sd_A=800.0), optics={"ctf_premultiplied": True})
+    true = dataclasses.replace(made.particles, defocus_A=made.images.defocus_A)
+    change = ft(signal(made, true) - signal(made, made.particles), 2)
+    expected = ift(change * particle_ctf(made.particles, np.arange(len(true))), BOX, 2)
+    assert np.abs(difference - expected).max() < 1e-4 * np.abs(expected).max() + 1e-6
+
+
 def test_views_crowd_about_both_ends_of_an_axis(tmp_path: Path) -> None:
     made = make(tmp_path, Realism(view_concentration=8.0), n=400, box=16, pixel_size_A=8.0)
     views = made.poses_a.rotation[:, 2]
@@ -132,11 +175,9 @@ def test_views_crowd_about_both_ends_of_an_axis(tmp_path: Path) -> None:
     assert np.mean(cosine > 0) == pytest.approx(0.5, abs=0.1)
     # The truth, the table and the images speak of the same views.
     assert np.abs(made.particles.poses.rotation @ made.poses_a.rotation.swapaxes(1, 2) - np.eye(3)).max() < 0.2
-    residual = images_of(made.particles)
-    exact = made.gain * ift(
-        np.concatenate(list(project(made.phantom, made.particles, made.poses_a, made.motion, BFACTOR_A2))), 16, 2
-    )
-    assert (residual - exact).var() < residual.var()
+    clean = make(tmp_path / "clean", Realism(), n=400, box=16, pixel_size_A=8.0)
+    noise = [images_of(one.particles) - signal(one, one.particles) for one in (made, clean)]
+    assert np.abs(noise[0] - noise[1]).max() < 1e-5
 
 
 @pytest.mark.parametrize("concentration", [0.1, 3.0, 50.0])
