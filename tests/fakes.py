@@ -89,6 +89,7 @@ def make_step(job: Job, last: Step | None = None) -> Step:
         other_probability=np.where(np.isnan(other[..., 0]), 0, 0.1).astype(np.float32),
         curvature=np.linalg.inv(root @ root.transpose(0, 2, 1)).astype(np.float32),
         evidence=np.linspace(40, 80, n) + iteration,
+        misfit=np.linspace(-3, 3, n),
         presence=np.linspace(0.6, 1, n),
     )
     box, pixel = job.mask.box, job.mask.pixel_size_A

@@ -338,6 +338,8 @@ class Expectation:
     evidence : (n,)
         Log evidence of the body in the image against no density, see `lrcore.refinement.presence`; 0 where it was not
         measured.
+    misfit : (n,)
+        Log evidence that the image shows something else, such as a contaminant, against no density; 0 likewise.
     presence : (n,)
         Probability that the image holds the body; 1 where it was not measured.
     """
@@ -353,6 +355,7 @@ class Expectation:
     other_probability: Float32
     curvature: Float32
     evidence: Float64
+    misfit: Float64
     presence: Float64
 
     @classmethod
@@ -363,7 +366,7 @@ class Expectation:
         flags, curvature = np.zeros(n, np.uint8), np.zeros((n, 5, 5), np.float32)
         zero = np.zeros((n, 5, 5))
         others = empty_other_modes(n)
-        return cls(poses, zero, ones, ones, nothing, flags, ones, *others, curvature, nothing, ones)
+        return cls(poses, zero, ones, ones, nothing, flags, ones, *others, curvature, nothing, nothing, ones)
 
     @property
     def is_present(self) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.spatial.transform import Rotation
 
 from lrcore.arrays import Float64
@@ -110,7 +111,7 @@ def presence(tree: xr.DataTree, narrow: bool = False) -> Figure:
     history = results_group(tree, "history")
     axes[1].plot(history["iteration"], 100 * history["present_share"], "o-", color=BLUE)
     axes[1].set_ylim(0, 105)
-    axes[1].xaxis.get_major_locator().set_params(integer=True)
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     style_axes(axes[1], "iteration", "particles with the body, %")
     set_figure_title(figure, f"Presence of the body in {particle_count(tree)}, iteration {last_iteration(tree)}")
     return figure

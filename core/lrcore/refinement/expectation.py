@@ -23,6 +23,7 @@ from lrcore.records import Expectation, Particles, Poses, WeightedPoses
 from lrcore.refinement.density_projector import DensityProjector
 from lrcore.refinement.geometry import SearchGeometry
 from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.presence import ALL_PRESENT, Shares
 from lrcore.refinement.reference import Reference
 from lrcore.refinement.search import SearchRequest, search_poses
 
@@ -38,7 +39,7 @@ def expectation_step(
     noise: Float64,
     backend: Backend,
     clock: StageTimer,
-    present_share: float = 1.0,
+    shares: Shares = ALL_PRESENT,
 ) -> tuple[Expectation, WeightedPoses]:
     """Run the E-step of a batch of images of one half set.
 
@@ -54,7 +55,7 @@ def expectation_step(
     noise : (groups, shells) σ² of the half set
     backend : where the kernels run
     clock : counts the seconds of the stages "window" and "search"
-    present_share : share of the images that hold the body
+    shares : of the images by what they show
 
     Returns
     -------
@@ -76,7 +77,7 @@ def expectation_step(
         scale = last.scale[batch.rows] if spec.per_particle_scale else None
         request = SearchRequest(
             centres, last_poses, given, batch.bad, unambiguous[batch.rows], scale, spec.marginalize, magnification,
-            present_share,
+            shares,
         )  # fmt: skip
         return search_poses(W, w, reference.frame, request, backend)
 

@@ -22,6 +22,7 @@ from lrcore.refinement.expectation import expectation_step, subtract_outside_den
 from lrcore.refinement.geometry import SearchGeometry
 from lrcore.refinement.noise import NoiseResiduals, measure_residuals
 from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.presence import ALL_PRESENT, Shares
 from lrcore.refinement.reconstruction import (
     Accumulator,
     add_accumulators,
@@ -48,7 +49,7 @@ class HalfSetContext:
     largest_magnification : largest factor by which the frequencies of the map exceed those of the images
     cutting : of the images' windows, where the pass works on these (`window_pass`); the reference, its variance and the
         sums are then those of the window
-    present_share : share of the images that hold the body, from the last iteration
+    shares : of the images by what they show, from the last iteration
     """
 
     spec: RefineSpec
@@ -60,7 +61,7 @@ class HalfSetContext:
     insert_whole_images: bool
     largest_magnification: float
     cutting: Cutting | None = None
-    present_share: float = 1.0
+    shares: Shares = ALL_PRESENT
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def run_half_set(
             subtracted = subtract_outside_density(batch, reference.outside, particles, backend)
         expectation, points = expectation_step(
             particles, spec, subtracted, part.unambiguous, reference, geometry, part.last, context.noise, backend,
-            clock, context.present_share,
+            clock, context.shares,
         )  # fmt: skip
         with clock("noise"):
             residual = measure_residuals(

@@ -59,7 +59,7 @@ from lrcore.refinement.motion_prior import estimate_motion_prior, rows_for_motio
 from lrcore.refinement.noise import apply_noise_model, choose_sample, pooled_noise_spectrum
 from lrcore.refinement.parameter_effects import settings_key
 from lrcore.refinement.parameters import RefineSpec
-from lrcore.refinement.presence import presence_of
+from lrcore.refinement.presence import Shares, estimate_shares, presence_of
 from lrcore.refinement.reconstruction import (
     Accumulator,
     accumulator_to_host,
@@ -266,7 +266,7 @@ def half_set_context(context: IterationContext, half: int, rows: Rows) -> HalfSe
     noise = apply_noise_model(last.noise, spec.noise_model)[half - 1]
     return HalfSetContext(
         spec, geometry, reference, noise, typical_sd, context.operators, whole, magnification,
-        present_share=_present_share(job.particles, last, half),
+        shares=_shares(job.particles, last, half),
     )  # fmt: skip
 
 
@@ -277,10 +277,11 @@ def _with_other_half(reference: Reference, spec: RefineSpec, other: Callable[[],
     return replace(reference, frame=replace(reference.frame, other_volume=other().frame.volume))
 
 
-def _present_share(particles: Particles, last: Step, half: int) -> float:
-    """Return the share of the valid images of a half set that hold the body, from the last iteration."""
-    valid = (particles.half == half) & ~bad_image_mask(last.expectation.flags)
-    return float(last.expectation.presence[valid].mean()) if valid.any() else 1.0
+def _shares(particles: Particles, last: Step, half: int) -> Shares:
+    """Return the shares of the valid images of a half set by what they show, from the last iteration."""
+    found = last.expectation
+    valid = (particles.half == half) & ~bad_image_mask(found.flags)
+    return estimate_shares(found.evidence[valid], found.misfit[valid])
 
 
 def _window_half_set_context(context: IterationContext, window: Window, half: int) -> HalfSetContext:
@@ -303,7 +304,7 @@ def _window_half_set_context(context: IterationContext, window: Window, half: in
     cutting = Cutting(window, context.run.first.noise[half - 1], context.run.cut_input(half))
     return HalfSetContext(
         spec, context.geometry, replace(reference, frame=frame), noise, np.nan, context.operators, False, magnification,
-        cutting, _present_share(job.particles, last, half),
+        cutting, _shares(job.particles, last, half),
     )  # fmt: skip
 
 
@@ -368,7 +369,7 @@ def _run_iteration(run: RunInput, last: Step) -> Iterator[Progress | Step]:
     expectation = _combine_half_sets(expectations, job.particles)
     if job.spec.weight_by_presence:
         valid = ~bad_image_mask(expectation.flags)
-        presence = presence_of(expectation.evidence, job.particles.half, valid)
+        presence = presence_of(expectation.evidence, expectation.misfit, job.particles.half, valid)
         expectation = replace(expectation, presence=presence)
     step = replace(
         last, iteration=last.iteration + 1, expectation=expectation, noise=noise,

@@ -45,7 +45,7 @@ from lrcore.records import (
     WeightedPoses,
 )
 from lrcore.refinement.posterior import MIN_MODE_SHARE, PointGeometry, backprojection_points, laplace_posterior
-from lrcore.refinement.presence import log_evidence, probability_of_presence
+from lrcore.refinement.presence import ALL_PRESENT, Shares, log_evidence, probability_of_presence
 from lrcore.refinement.search_frame import SearchFrame
 from lrcore.refinement.truncation import shorten_to
 
@@ -75,7 +75,7 @@ class SearchRequest:
     scale : (B,) amplitude in the CTF of each image; None to not estimate it
     marginalize : True to represent the posterior by several points in the reconstruction
     magnification_in_3d : (B, 3, 3) L of `aberrations.magnification_in_3d`, or None
-    present_share : share of the images that hold the body, by which images are weighted in the reconstruction
+    shares : of the images by what they show, by which images are weighted in the reconstruction
     """
 
     centres: Poses
@@ -86,7 +86,7 @@ class SearchRequest:
     scale: Float64 | None
     marginalize: bool
     magnification_in_3d: Float64 | None = None
-    present_share: float = 1.0
+    shares: Shares = ALL_PRESENT
 
     @property
     def viewed_rotations(self) -> Float64:
@@ -122,7 +122,7 @@ def search_poses(
     )[:, 0]
     unit = np.array([1.0, 1.0, 1.0, frame.pixel_size_A, frame.pixel_size_A])
     poses = theta_to_poses(centres, theta, frame, magnification)
-    evidence, presence = _presence(W, w, frame, request, theta, probability, backend)
+    evidence, misfit, presence = _presence(W, w, frame, request, theta, probability, backend)
     expectation = Expectation(
         poses,
         posterior.covariance[:, 0] * np.outer(unit, unit),
@@ -134,6 +134,7 @@ def search_poses(
         *_other_modes(modes, posterior.weight, bad, frame.pixel_size_A),
         (posterior.curvature / np.outer(unit, unit)).astype(np.float32),
         evidence,
+        misfit,
         presence,
     )
     if not request.marginalize:
@@ -152,13 +153,14 @@ def _presence(
     theta: Float64,
     probability: Float64,
     backend: Backend,
-) -> tuple[Float64, Float64]:
-    """Return log evidence and probability (B,) of the body at the best poses; 0 and 1 where it is not asked for."""
+) -> tuple[Float64, Float64, Float64]:
+    """Return `evidence`, `misfit` and `presence` of an `Expectation`; 0, 0 and 1 where they are not asked for."""
     if frame.other_volume is None:
-        return np.zeros(len(theta)), np.ones(len(theta))
-    evidence = log_evidence(W, w, frame, request.viewed_rotations, theta, probability, backend)
-    evidence = np.where(request.bad, 0.0, evidence)
-    return evidence, np.where(request.bad, 0.0, probability_of_presence(evidence, request.present_share))
+        return np.zeros(len(theta)), np.zeros(len(theta)), np.ones(len(theta))
+    found = log_evidence(W, w, frame, request.viewed_rotations, theta, probability, backend)
+    evidence, misfit = (np.where(request.bad, 0.0, each) for each in found)
+    presence = probability_of_presence(evidence, misfit, request.shares)
+    return evidence, misfit, np.where(request.bad, 0.0, presence)
 
 
 def _gradient_at_extents(

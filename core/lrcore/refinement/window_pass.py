@@ -55,7 +55,7 @@ def run_half_set_in_window(
             scale = part.last.scale[rows] if spec.per_particle_scale else None
             request = SearchRequest(
                 centres, last_poses, given, batch.bad, part.unambiguous[rows], scale, spec.marginalize, magnification,
-                context.present_share,
+                context.shares,
             )  # fmt: skip
             expectation, points = search_poses(W, w, reference.frame, request, backend)
         with clock("noise"):

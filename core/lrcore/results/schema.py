@@ -105,6 +105,9 @@ SCHEMA: dict[str, dict[str, VariableSchema]] = {
         "evidence": VariableSchema(
             _EACH, "f8", "1", "Log evidence of the body against no density; 0: not measured", False
         ),
+        "misfit": VariableSchema(
+            _EACH, "f8", "1", "Log evidence of something else against no density; 0: not measured", False
+        ),
         "presence": VariableSchema(_EACH, "f8", "1", "Probability that the image holds the body", False),
     },
     "uncertainty": {

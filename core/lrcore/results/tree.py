@@ -290,6 +290,7 @@ def to_step(tree: xr.DataTree, start: Callable[[], HalfMaps] | None = None) -> S
             **_other_modes(particles),
             curvature=_curvature(particles),
             evidence=_known(particles, "evidence", 0.0),
+            misfit=_known(particles, "misfit", 0.0),
             presence=_known(particles, "presence", 1.0),
         ),
         half_maps=half_maps,
@@ -411,6 +412,7 @@ def _particles(job: Job, step: Step, before: Poses | None, fulcrum: tuple[float,
         "other_probability": found.other_probability,
         "curvature": found.curvature,
         "evidence": found.evidence,
+        "misfit": found.misfit,
         "presence": found.presence,
     }
     each = {name: value[None] for name, value in values.items()}

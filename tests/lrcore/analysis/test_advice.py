@@ -67,9 +67,9 @@ def test_particles_without_the_body(missing: int, found: list[str]) -> None:
     step = step_with({}, {})
     evidence = np.where(np.arange(100) < missing, -15.0, 20.0)
     nothing = np.zeros(100)
-    expectation = replace(step.expectation, evidence=evidence, flags=nothing.astype(np.uint8))
+    expectation = replace(step.expectation, evidence=evidence, misfit=nothing - 9, flags=nothing.astype(np.uint8))
     assert [one.name for one in presence_findings(replace(step, expectation=expectation))] == found
-    unmeasured = replace(step, expectation=replace(expectation, evidence=nothing))
+    unmeasured = replace(step, expectation=replace(expectation, evidence=nothing, misfit=nothing))
     assert [*presence_findings(unmeasured)] == []
     for one in presence_findings(replace(step, expectation=expectation)):
         assert f"missing in {missing} ±" in one.finding

@@ -359,7 +359,7 @@ def old_run(tmp_path: Path) -> Path:
 def without_presence(step: Step) -> Step:
     """The step as a version read it that did not know of presence."""
     n = len(step.expectation.poses)
-    expectation = replace(step.expectation, evidence=np.zeros(n), presence=np.ones(n))
+    expectation = replace(step.expectation, evidence=np.zeros(n), misfit=np.zeros(n), presence=np.ones(n))
     return replace(step, expectation=expectation, history=tuple(replace(s, present_share=1.0) for s in step.history))
 
 
