@@ -90,8 +90,7 @@ class WeightedPoses:
     origin_A : (n, P, 2)
         o = (x, y) in Å.
     share : (n, P) float32
-        Weight of the pose; those of an image add up to the weight of the image, 1 by default. A weight of 0 marks an
-        unused entry.
+        Weight of the pose; those of an image add up to its own weight. A weight of 0 marks an unused entry.
     """
 
     rotation: Float64
@@ -336,10 +335,9 @@ class Expectation:
     curvature : (n, 5, 5) float32
         Curvature of −log posterior at the reported pose in 1/rad² and 1/Å², which no extent has cut.
     evidence : (n,)
-        Log evidence of the body in the image against no density, see `lrcore.refinement.presence`; 0 where it was not
-        measured.
+        Log evidence of the body against no density, see `lrcore.refinement.presence`; 0 where it was not measured.
     misfit : (n,)
-        Log evidence that the image shows something else, such as a contaminant, against no density; 0 likewise.
+        The same of something else, such as a contaminant.
     presence : (n,)
         Probability that the image holds the body; 1 where it was not measured.
     """
