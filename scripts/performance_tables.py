@@ -150,6 +150,16 @@ def box(records: list[Record]) -> str:
     return pivot(records, parameter("box"), named, cell, "box (× box 128)")
 
 
+def boxes(records: list[Record]) -> str:
+    """Return a table with a row for each box and mask."""
+
+    def row(r: Record) -> str:
+        known = r["parameters"]
+        return f"{known['box']}, {known['mask_radius_px']:g} px ({known['window']})"
+
+    return pivot(records, row, named, value, "box, radius of the mask (window)")
+
+
 def threads(records: list[Record]) -> str:
     """Return a table of speed, with speed-up in parentheses."""
     return pivot(
@@ -214,6 +224,7 @@ TABLES: dict[str, Callable[[list[Record]], str]] = {
     "asked": shared,
     "particles": table_by_parameter("particles", "particles"),
     "box": box,
+    "boxes": boxes,
     "mask": table_by_parameter("mask_radius_px", "radius of the mask, px"),
     "band": table_by_parameter("align_resolution_A", "information to, Å"),
     "threads": threads,

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "asked": ("step_analyses.run", "analyses of a step: motion, advice, uncertainty, comparisons"),
     "particles": ("scaling.particles", "time per particle for several numbers of particles"),
     "box": ("scaling.box", "time per particle for several boxes around the same mask"),
+    "boxes": ("boxes.measure_boxes", "start and iterations in boxes of real data, each in a new process"),
     "mask": ("scaling.mask", "time per particle for several masks in the same box"),
     "band": ("scaling.band", "time per particle for several resolution limits of the search"),
     "threads": ("scaling.threads", "speed-up with the number of threads"),

@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,10 +21,11 @@ from lrcore.errors import InputError
 from lrcore.imaging.rotations import rotation_exp
 from lrcore.io import StackReader
 from lrcore.records import Poses
+from lrcore.refinement.geometry import search_geometry
 from lrcore.refinement.iteration import run_iteration
 from lrcore.simulation.benchmark_data import BenchmarkData, make_benchmark_data, synthetic_start
 from lrcore.simulation.data_set import simulate_flexible_particle
-from lrwidgets.bench import iteration, relion, roofline, scaling
+from lrwidgets.bench import boxes, iteration, relion, roofline, scaling
 from lrwidgets.bench.kernels import SETTING
 from lrwidgets.bench.measurement import BenchmarkOptions, BenchmarkSkipped, Measurement, fastest_seconds
 from lrwidgets.bench.subprocesses import run_command
@@ -129,6 +131,19 @@ def test_stages_are_timed_in_a_run(small: BenchmarkData) -> None:
     assert step.iteration == 1
     seconds = step.history[-1].seconds
     assert min(seconds[stage] for stage in ("read", "window", "search")) > 0
+
+
+def test_costs_of_a_box(small: BenchmarkData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxes, "FEW", 16)
+    monkeypatch.setattr(boxes, "MANY", 64)
+    cost = boxes.measure_box(small.job, 1, 2)
+    assert min(cost.start_s, *cost.first_s, *cost.later_s) > 0
+    window = search_geometry(small.job.mask, small.job.spec).window
+    half_disc = np.pi / 8 * window**2
+    assert cost.cache_bytes == pytest.approx(6 * half_disc, rel=0.1)  # three numbers of two bytes
+    numbers = {name: value for name, value, _ in boxes._numbers(replace(cost, later_s=(1.0, 4.0)))}
+    assert numbers["later iteration, per particle"] == pytest.approx(1e3 * 3 / 48)
+    assert numbers["later iteration, fixed"] == pytest.approx(0.0)
 
 
 def test_rates_come_from_the_clock(small: BenchmarkData) -> None:
