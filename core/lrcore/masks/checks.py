@@ -2,13 +2,12 @@
 
 import math
 import warnings
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from lrcore.arrays import Float32, Float64
+from lrcore.arrays import Float32, Float64, IdentityCache
 from lrcore.errors import InputError
 from lrcore.imaging.resampling import grid_mismatch
 from lrcore.masks.distance import bounding_block, squared_distance
@@ -135,8 +134,8 @@ def validate_mask(mask: Volume, box: int, pixel_size_A: float) -> Volume:
     return mask
 
 
-_known_warnings: dict[int, tuple[weakref.ref[Volume], tuple[str, ...]]] = {}
-"""Warnings of each mask in use, by its id: a mask is checked when it is read and again when a run starts."""
+_known_warnings = IdentityCache[tuple[str, ...]]()
+"""Warnings of each mask in use: a mask is checked when it is read and again when a run starts."""
 
 
 def mask_warnings(mask: Volume) -> tuple[str, ...]:
@@ -150,12 +149,7 @@ def mask_warnings(mask: Volume) -> tuple[str, ...]:
     mask : Volume
         A mask that has passed `require_mask_fits`.
     """
-    number, known = id(mask), _known_warnings.get(id(mask))
-    if known is None or known[0]() is not mask:
-        gone = weakref.ref(mask, lambda _: _known_warnings.pop(number, None))
-        known = (gone, tuple(f"{mask.path or 'mask'}: {text}" for text in _find_faults(mask)))
-        _known_warnings[number] = known
-    return known[1]
+    return _known_warnings.get(mask, lambda: tuple(f"{mask.path or 'mask'}: {text}" for text in _find_faults(mask)))
 
 
 def _find_faults(mask: Volume) -> Iterator[str]:

@@ -3,11 +3,14 @@
 import numpy as np
 import numpy.typing as npt
 
-from lrcore.arrays import Float32
+from lrcore.arrays import Float32, IdentityCache
 from lrcore.imaging.grids import radius_grid
 
 SUPPORT_THRESHOLD = 1e-3
 """Mask value up to which a voxel counts as outside."""
+# Of the masks in use: an iteration asks for the geometry of the search again, and sums over a box take long.
+_centres, _row_ends = IdentityCache[npt.NDArray[np.float64]](), IdentityCache[npt.NDArray[np.float64]]()
+_sums = IdentityCache[float]()
 
 
 def centre_of_mass(data: Float32) -> npt.NDArray[np.float64]:
@@ -22,10 +25,20 @@ def centre_of_mass(data: Float32) -> npt.NDArray[np.float64]:
     -------
     (3,), (x, y, z).
     """
-    total = float(data.sum(dtype=np.float64))
+    return _centres.get(data, lambda: _centre_of_mass(data)).copy()
+
+
+def _centre_of_mass(data: Float32) -> npt.NDArray[np.float64]:
+    """Return `centre_of_mass`, computed anew."""
+    total = sum_of_mask(data)
     n = data.shape[-1]
     marginals = [data.sum(axis=axes, dtype=np.float64) for axes in ((0, 1), (0, 2), (1, 2))]
     return np.array([m @ (np.arange(n) - n // 2) / total for m in marginals])
+
+
+def sum_of_mask(data: Float32) -> float:
+    """Return the sum of the values of a mask (n, n, n), its volume in voxels."""
+    return _sums.get(data, lambda: float(data.sum(dtype=np.float64)))
 
 
 def row_ends(data: Float32) -> npt.NDArray[np.float64]:
@@ -42,6 +55,11 @@ def row_ends(data: Float32) -> npt.NDArray[np.float64]:
     -------
     (m, 3), (x, y, z).
     """
+    return _row_ends.get(data, lambda: _find_row_ends(data))
+
+
+def _find_row_ends(data: Float32) -> npt.NDArray[np.float64]:
+    """Return `row_ends`, computed anew."""
     inside = data > SUPPORT_THRESHOLD
     rows = np.argwhere(inside.any(axis=2))
     lines = inside[tuple(rows.T)]

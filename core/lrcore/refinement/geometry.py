@@ -19,6 +19,7 @@ from lrcore.imaging.grids import FourierSamples, half_plane
 from lrcore.imaging.poses import magnified_rotation
 from lrcore.kernels.local_search import SearchLimits
 from lrcore.masks import centre_of_mass, farthest_voxel_distance
+from lrcore.masks.geometry import sum_of_mask
 from lrcore.records import Fsc, Poses, SearchSettings, Step, Volume
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec, fulcrum_point
@@ -162,7 +163,7 @@ def search_geometry(mask: Volume, spec: RefineSpec, estimated: MotionPrior | Non
         + limits.rotation * float(np.linalg.norm(centre - fulcrum))
     )
     window = min(scipy.fft.next_fast_len(2 * int(np.ceil(radius) + 1), real=True), mask.box)
-    sphere_radius = (3 * float(mask.data.sum(dtype=np.float64)) / (4 * np.pi)) ** (1 / 3)
+    sphere_radius = (3 * sum_of_mask(mask.data) / (4 * np.pi)) ** (1 / 3)
     return SearchGeometry(mask.box, apix, centre, fulcrum, limits, window, 2 * sphere_radius, np.pi * sphere_radius**2)
 
 
