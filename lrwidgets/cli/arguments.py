@@ -22,6 +22,14 @@ from lrwidgets.cli.option_types import (
     positive_int,
     positive_number,
 )
+from lrwidgets.cli.shared_options import (
+    add_compute_options,
+    add_images,
+    add_particles_to_file,
+    add_seed,
+    add_step,
+    add_threads,
+)
 
 MAKE_FOLDERS = ("demo", "refine")
 """Commands whose output is a folder of their own, which is never replaced."""
@@ -55,54 +63,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-# Options that several commands share.
-
-
-def _add_compute_options(command: argparse.ArgumentParser) -> None:
-    """Add --backend and --threads."""
-    command.add_argument(
-        "--backend",
-        choices=("auto", "cpu", "cuda", "reference"),
-        default="auto",
-        help="where to compute (default: auto, the GPU if there is one)",
-    )
-    _add_threads(command)
-
-
-def _add_threads(command: argparse.ArgumentParser) -> None:
-    """Add --threads."""
-    command.add_argument(
-        "--threads", type=positive_int, metavar="N", help="number of threads (default: all cores of this process)"
-    )
-
-
-def _add_images(command: argparse.ArgumentParser, text: str = "folder of the image stacks") -> None:
-    """Add --images."""
-    command.add_argument("--images", type=Path, metavar="DIR", help=text)
-
-
-def _add_seed(command: argparse.ArgumentParser) -> None:
-    """Add --seed of an FSC."""
-    command.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the phase randomisation (default: 0)"
-    )
-
-
-def _add_step(command: argparse.ArgumentParser) -> None:
-    """Add a run and --iteration, which select a step."""
-    command.add_argument("run", type=Path, metavar="RUN.zarr", help="a run")
-    command.add_argument(
-        "--iteration", type=int, metavar="N", help="iteration of the newest branch (default: its last)"
-    )
-
-
-def _add_particles_to_file(command: argparse.ArgumentParser) -> None:
-    """Add a particle file, the folder of its images, and the file to write."""
-    command.add_argument("particles", type=Path, metavar="PARTICLES", help=".star, .cs or .csg file with 3D poses")
-    _add_images(command)
-    command.add_argument("--out", type=output_file, required=True, metavar="FILE", help=".star or .cs file to write")
-
-
 # Options of each command, in the order of COMMANDS.
 
 
@@ -114,7 +74,7 @@ def _demo(command: argparse.ArgumentParser) -> None:
         "--realistic", action="store_true",
         help="a stack as it comes from a microscope: junk, particles without the body, neighbours, wrong defocus",
     )  # fmt: skip
-    _add_compute_options(command)
+    add_compute_options(command)
 
 
 def _refine(command: argparse.ArgumentParser) -> None:
@@ -141,7 +101,7 @@ def _refine(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw new half sets with the seed; half maps are then reconstructed from the particles",
     )
-    _add_images(command)
+    add_images(command)
     add("--apix", type=float, metavar="A", help="voxel size of mask and half maps, instead of that in their headers")
     add("--out", type=output_folder, required=True, metavar="RUN.zarr", help="the run to write: a new folder")
     add(
@@ -170,12 +130,12 @@ def _refine(command: argparse.ArgumentParser) -> None:
         "--worker-threads", type=positive_int, metavar="N",
         help="threads per worker (default: with --workers their share of the cores, with --scheduler 1)",
     )  # fmt: skip
-    _add_compute_options(command)
+    add_compute_options(command)
 
 
 def _export(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    _add_step(command)
+    add_step(command)
     add("--star", type=output_file, metavar="FILE", help="write the particles with new poses for RELION")
     add(
         "--cs",
@@ -229,8 +189,8 @@ def _reconstruct(command: argparse.ArgumentParser) -> None:
         "--ewald", choices=("none", "positive", "negative"), default="none",
         help="correct for the curvature of the Ewald sphere, with this sign (default: none)",
     )  # fmt: skip
-    _add_images(command)
-    _add_compute_options(command)
+    add_images(command)
+    add_compute_options(command)
 
 
 def _fsc(command: argparse.ArgumentParser) -> None:
@@ -239,7 +199,7 @@ def _fsc(command: argparse.ArgumentParser) -> None:
     add("second", type=Path, metavar="MAP2", help="second map, on the same grid")
     add("--mask", type=Path, help="also print the FSC inside this mask, and corrected for the mask")
     add("--conical", action="store_true", help="also print the conical FSC and how much it depends on the direction")
-    _add_seed(command)
+    add_seed(command)
     add("--apix", type=float, metavar="A", help="voxel size, instead of that in the headers")
 
 
@@ -263,7 +223,7 @@ def _locres(command: argparse.ArgumentParser) -> None:
     )
     add("--plot", type=output_file, metavar="FILE", help="plot slices and histogram (PNG)")
     add("--apix", type=positive_number, metavar="A", help="voxel size, instead of that in the headers")
-    _add_threads(command)
+    add_threads(command)
 
 
 def _filter(command: argparse.ArgumentParser) -> None:
@@ -281,9 +241,9 @@ def _filter(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--local", type=Path, metavar="LOCRES", help="low-pass each voxel at its local resolution, a map from locres")
     add("--mask", type=Path, help="mask for the FSC of the half maps (default: a tight mask made from them)")
-    _add_seed(command)
+    add_seed(command)
     add("--apix", type=positive_number, metavar="A", help="voxel size, instead of that in the headers")
-    _add_threads(command)
+    add_threads(command)
 
 
 def _info(command: argparse.ArgumentParser) -> None:
@@ -301,12 +261,12 @@ def _convert(command: argparse.ArgumentParser) -> None:
 
 
 def _expand(command: argparse.ArgumentParser) -> None:
-    _add_particles_to_file(command)
+    add_particles_to_file(command)
     command.add_argument("--symmetry", required=True, help="point group about the box centre, such as D2")
 
 
 def _duplicates(command: argparse.ArgumentParser) -> None:
-    _add_particles_to_file(command)
+    add_particles_to_file(command)
     command.add_argument(
         "--distance", type=float, metavar="A", help="also remove neighbours on a micrograph that are closer than this"
     )
@@ -428,14 +388,14 @@ def _subtract(command: argparse.ArgumentParser) -> None:
         "--out", type=output_table_or_folder, required=True, metavar="DIR-or-FILE",
         help="folder, or .star or .cs file, to write; the image stack goes to the same folder",
     )  # fmt: skip
-    _add_images(command, "folder of the image stacks (with --back, of the original ones)")
+    add_images(command, "folder of the image stacks (with --back, of the original ones)")
     add("--apix", type=float, metavar="A", help="voxel size of mask and half maps, instead of that in their headers")
-    _add_compute_options(command)
+    add_compute_options(command)
 
 
 def _motion(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    _add_step(command)
+    add_step(command)
     add(
         "--out",
         type=output_file,
@@ -453,15 +413,49 @@ def _motion(command: argparse.ArgumentParser) -> None:
 
 def _uncertainty(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    _add_step(command)
-    _add_images(command)
+    add_step(command)
+    add_images(command)
     add("--out", type=output_file, metavar="FILE.nc", help="write SDs, covariances and offsets of the poses (netCDF)")
     add("--plot", type=output_file, metavar="FILE", help="plot histograms of the SDs (PNG)")
     add(
         "--backend", choices=("auto", "cpu", "cuda"), default="auto",
         help="where to compute (default: auto, the GPU if there is one)",
     )  # fmt: skip
-    _add_threads(command)
+    add_threads(command)
+
+
+def _classify(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add_step(command)
+    add("--classes", type=positive_int, nargs="+", default=[2], metavar="K",
+        help="number of classes; several numbers are compared by held-out images, and one is chosen (default: 2)",
+    )  # fmt: skip
+    add("--empty-class", action="store_true", help="add a class without density, for particles without the body")
+    add(
+        "--resolution", type=positive_number, metavar="A",
+        help="finest resolution used to classify (default: that of the iteration, but not finer than 6 A)",
+    )  # fmt: skip
+    add(
+        "--maps", type=Path, nargs="+", default=[], metavar="MAP",
+        help="start from these maps, one for each class (default: from random subsets)",
+    )  # fmt: skip
+    add("--starts", type=positive_int, default=3, metavar="N", help="random starts; the best is kept (default: 3)")
+    add(
+        "--annealing", type=nonnegative_int, default=25, metavar="N",
+        help="iterations at first with a softened assignment (default: 25)",
+    )  # fmt: skip
+    add(
+        "--max-iterations", type=positive_int, default=60, metavar="N",
+        help="largest number of iterations from each start (default: 60)",
+    )  # fmt: skip
+    add(
+        "--switching", type=positive_number, default=0.01, metavar="SHARE",
+        help="converged when fewer particles than this share change their class (default: 0.01)",
+    )  # fmt: skip
+    add("--seed", type=nonnegative_int, default=0, metavar="N", help="seed of the random starts (default: 0)")
+    add_images(command)
+    add_compute_options(command)
+    add("--out", type=output_folder, required=True, metavar="FOLDER", help="folder to write")
 
 
 def _check(command: argparse.ArgumentParser) -> None:
@@ -479,7 +473,7 @@ def _sweep(command: argparse.ArgumentParser) -> None:
         "--subset", type=positive_int, default=2000, metavar="N",
         help="number of particles, half of them from each half set (default: 2000)",
     )  # fmt: skip
-    _add_images(command)
+    add_images(command)
     add(
         "--out", type=output_file, metavar="FILE.nc", help="write the table as netCDF, with one dimension per parameter"
     )
@@ -491,7 +485,7 @@ def _tree(command: argparse.ArgumentParser) -> None:
 
 
 def _advise(command: argparse.ArgumentParser) -> None:
-    _add_step(command)
+    add_step(command)
     command.add_argument(
         "--mask-out", type=output_file, metavar="FILE.mrc", help="write the suggested mask, if a finding suggests one"
     )
@@ -537,7 +531,7 @@ def _recenter(command: argparse.ArgumentParser) -> None:
         help="two half maps to move as well, or a volume .csg",
     )  # fmt: skip
     add("--mask", type=Path, help="mask to move as well")
-    _add_images(command, "folder of the image stacks (with --back, of the original ones)")
+    add_images(command, "folder of the image stacks (with --back, of the original ones)")
     add("--apix", type=float, metavar="A", help="voxel size of maps and mask, instead of that in their headers")
     add("--out", type=output_folder, required=True, metavar="DIR", help="folder to write")
 
@@ -553,7 +547,7 @@ def _bench(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--quick", action="store_true", help="smaller workloads, a minute or two, without the RELION refinement")
     add("--only", nargs="+", metavar="NAME", help="run these benchmarks only")
-    _add_threads(command)
+    add_threads(command)
     add("--data", type=Path, metavar="DIR", help="folder of the data set two_body, for the comparison with RELION")
     add(
         "--relion-iterations", type=all_or_positive_int, metavar="N",
@@ -583,6 +577,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "subtract": (_subtract, "subtract the density outside a mask from the images"),
     "motion": (_motion, "estimate the fulcrum and the motion of the refined body from a run"),
     "uncertainty": (_uncertainty, "estimate the uncertainty of each pose of a run by sampling its posterior"),
+    "classify": (_classify, "sort the particles of a run into classes of the body at fixed poses"),
     "check": (_check, "verify every step and mask of a run by its checksum"),
     "sweep": (_sweep, "try parameter values on a subset of the particles of a run and rank them"),
     "tree": (_tree, "show the steps and branches of a run"),

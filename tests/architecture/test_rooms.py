@@ -19,7 +19,7 @@ ROOMS = {
     "lrcore": [
         ["simulation", "testing"],
         ["results"],
-        ["analysis"],
+        ["analysis", "classification"],
         ["refinement"],
         ["motion"],
         ["particles"],

@@ -81,7 +81,7 @@ from lrcore.refinement.window import (
     with_coarse_shells,
 )
 from lrcore.refinement.window_batch import window_batch_size
-from lrcore.refinement.window_cache import WindowCache
+from lrcore.refinement.window_cache import WindowCache, window_key
 from lrcore.refinement.window_images import CutInput, Cutting
 from lrcore.refinement.window_pass import run_pass, run_pass_on_worker
 
@@ -402,11 +402,7 @@ def _prepare_cache(context: IterationContext, window: Window) -> None:
     run, particles = context.run, context.job.particles
     if run.cache is None or context.backend.workers is not None:
         return
-    first, spec = run.first, context.job.spec
-    images, poses, mask = particles.images, particles.poses.rotation, context.job.mask.data
-    settings = (spec.subtract_outside, spec.symmetry, first.outside_fraction, first.intensity)
-    key = (images, poses, mask, first.noise, window.centre, window.size, *settings)
-    run.cache.prepare(key, len(particles), window)
+    run.cache.prepare(window_key(context.job, run.first, window), len(particles), window)
 
 
 def _estimate_motion_prior(context: IterationContext) -> Generator[Progress, None, MotionPrior | None]:

@@ -127,16 +127,23 @@ def backproject(
 
 
 def insert_slices(
-    sums: Accumulator, slices: tuple[Any, ...], data: Complex64, weight: Float32, backend: Backend
+    sums: Accumulator,
+    slices: tuple[Any, ...],
+    data: Complex64,
+    weight: Float32,
+    backend: Backend,
+    limit: int | None = None,
 ) -> None:
     """Add slices, in halves where memory is short.
 
-    slices: rotation, shift, image, share and curvature (or None) of each.
+    slices: rotation, shift, image, share and curvature (or None) of each. limit: last shell of the images that is
+    inserted; None for the Nyquist frequency of the map.
     """
     rotations, shifts, image, share, curvatures = slices
+    last = sums.box // 2 if limit is None else limit
     try:
         backend.kernels.backproject_images(
-            sums.numerator, sums.denominator, rotations, shifts, data, weight, sums.box // 2, image, share, curvatures
+            sums.numerator, sums.denominator, rotations, shifts, data, weight, last, image, share, curvatures
         )
     except MemoryError as error:
         if len(rotations) < 2:
@@ -144,9 +151,8 @@ def insert_slices(
         backend.free_cached_memory()
         middle = len(rotations) // 2
         for half in (slice(middle), slice(middle, None)):
-            insert_slices(
-                sums, tuple(None if column is None else column[half] for column in slices), data, weight, backend
-            )
+            part = tuple(None if column is None else column[half] for column in slices)
+            insert_slices(sums, part, data, weight, backend, limit)
 
 
 def _weighted_slices(
@@ -192,10 +198,10 @@ def solve_map(
     """
     make_hermitian(sums.numerator)
     make_hermitian(sums.denominator)
-    shells = _shells(sums.limit)
-    mean = _shell_means(sums.denominator, shells, sums.limit)
-    least = _of_shells(least_share, len(mean)) * mean_of_neighbours(np.maximum(mean, 0.0))
-    shell_rho = _of_shells(rho, len(mean))
+    shells = shells_of_radii(sums.limit)
+    mean = shell_means(sums.denominator, shells, sums.limit)
+    least = of_shells(least_share, len(mean)) * mean_of_neighbours(np.maximum(mean, 0.0))
+    shell_rho = of_shells(rho, len(mean))
     floor = np.maximum(shell_rho, 1e-6) * np.maximum(mean, least)
     sampled = (np.arange(len(mean)) <= sums.limit) & (floor > 0)
     gain = np.where(sampled, 1 + shell_rho, 0.0).astype(np.float32)[shells]
@@ -207,7 +213,7 @@ def solve_map(
     return Volume(fourier_volume_to_map(FourierVolume(sums.numerator, sums.box, sums.limit), workers), pixel_size_A)
 
 
-def _of_shells(values: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
+def of_shells(values: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
     """Return values for `count` shells: one for all, or one each, the last for all further ones."""
     given = np.ravel(np.asarray(values, dtype=np.float64))
     return given[np.minimum(np.arange(count), len(given) - 1)]
@@ -229,13 +235,13 @@ def _samples_within(limit: int) -> Iterator[tuple[Box, Int32]]:
         yield box, squares[box[1:]]
 
 
-def _shells(limit: int) -> npt.NDArray[np.int64]:
+def shells_of_radii(limit: int) -> npt.NDArray[np.int64]:
     """Return the shell of the unpadded box by |k|² of a FourierVolume."""
     reach = PADDING * limit + 1
     return np.rint(np.sqrt(np.arange(3 * reach**2 + 1)) / PADDING).astype(np.int64)
 
 
-def _shell_means(values: Float32, shells: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.float64]:
+def shell_means(values: Float32, shells: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.float64]:
     """Return the mean of a Fourier volume's values over each shell."""
     total, count = np.zeros((2, int(shells[-1]) + 1))
     for box, squares in _samples_within(limit):

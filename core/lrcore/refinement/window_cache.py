@@ -16,7 +16,8 @@ import numpy as np
 
 from lrcore.arrays import Float64, Rows
 from lrcore.compute.backend import Backend
-from lrcore.records import Particles
+from lrcore.records import Particles, Step
+from lrcore.refinement.job import Job
 from lrcore.refinement.window import Window
 from lrcore.refinement.window_images import CutImages, Cutting, cut_images
 
@@ -124,6 +125,20 @@ class WindowCache:
             return None
         self.place = "scratch"
         return mapped
+
+
+def window_key(job: Job, first: Step, window: Window) -> tuple[Any, ...]:
+    """Return all that the windows of a job's images depend on, but for the points about which they are cut.
+
+    Parameters
+    ----------
+    job : input of the refinement
+    first : step 0 of the run
+    window : to which images are cut
+    """
+    images, poses, mask = job.particles.images, job.particles.poses.rotation, job.mask.data
+    settings = (job.spec.subtract_outside, job.spec.symmetry, first.outside_fraction, first.intensity)
+    return (images, poses, mask, first.noise, window.centre, window.size, *settings)
 
 
 def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:

@@ -91,6 +91,7 @@ def required(command: str, data: FlexibleParticle) -> list[str]:
         "subtract": [star, "--mask", mask],
         "motion": [run],
         "uncertainty": [run],
+        "classify": [run, "--classes", "1", "--max-iterations", "1"],
         "sweep": [run, "--over", "rotation_prior_sd_deg=2,5", "--subset", "20"],
         "advise": [run],
         "select": [run, "--max-angle-sd", "90"],
