@@ -25,7 +25,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], str, str]] = {
     "FSC": (plots.fsc, "Fourier shell correlation", '["fsc"]'),
     "Pose changes": (lambda tree, **how: plots.changes(tree, by_half=True, **how), "Pose changes", '["particles"]'),
     UNCERTAINTY: (plots.uncertainty, "Posterior SD of the poses", SDS),
-    "Presence": (plots.presence, "Is the body in the images", '["particles"][["evidence", "presence"]]'),
+    "Presence": (plots.presence, "Is the body in the images", '["particles"]["evidence"]'),
     "Directions": (plots.directions, "Viewing directions", '["particles"]["rotation"]'),
     "History": (plots.history, "Resolution and changes by iteration", '["history"]'),
     "Guinier": (lambda tree, **_: plots.guinier(tree), "Guinier plot", '["volumes"]["half_map"]'),

@@ -107,7 +107,7 @@ def test_wide_extents_without_a_prior_overfit_a_small_mask(small: SimulatedCase,
     assert wide.excess[1] > 1.2 * wide.excess[0]
     # The map gets better with the prior and worse without; so do the poses, whose input is 7.6° off.
     assert held.truth_A[1] < held.truth_A[0] - 1.0
-    assert wide.truth_A[1] > wide.truth_A[0] + 2.0
+    assert wide.truth_A[1] > wide.truth_A[0] + 1.0
     assert held.error_deg < 6.5
     assert wide.error_deg > 12.0
     # Held-out images tell it, and advice says so, where the half maps agree better than at the start.
