@@ -137,7 +137,8 @@ def test_costs_of_a_box(small: BenchmarkData, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(boxes, "FEW", 16)
     monkeypatch.setattr(boxes, "MANY", 64)
     cost = boxes.measure_box(small.job, 1, 2)
-    assert min(cost.start_s, *cost.first_s, *cost.later_s) > 0
+    assert min(cost.start_s, cost.start_cpu_s, *cost.first_s, *cost.later_s) > 0
+    assert {name: value for name, value, _ in boxes._numbers(cost)}["start, CPU time"] == cost.start_cpu_s
     window = search_geometry(small.job.mask, small.job.spec).window
     half_disc = np.pi / 8 * window**2
     assert cost.cache_bytes == pytest.approx(6 * half_disc, rel=0.1)  # three numbers of two bytes
