@@ -298,7 +298,8 @@ def test_relion_reconstructs_our_map_from_the_exported_particles(
         f"our map and RELION's of the exported particles: FSC {alike.min():.4f} at least in shells 1 to {known.max()}"
     )
     assert known.max() >= 7
-    assert alike.min() > 0.99
+    assert alike[:-1].min() > 0.99
+    assert alike.min() > 0.97  # the last shell, where the half maps themselves correlate by 0.8
 
 
 def test_cryosparc_tools_reads_the_exported_particles(project: Path) -> None:
