@@ -22,6 +22,7 @@ from lrcore.refinement.parameter_checks import mask_centre_A
 from lrcore.refinement.parameter_effects import acts_from
 from lrcore.refinement.parameters import RefineSpec, spec_differences
 from lrcore.refinement.whole_maps import has_whole_maps
+from lrcore.refinement.window_cache import WindowSelection
 from lrcore.results.fingerprints import volume_fingerprint
 from lrcore.results.store import StepNode
 from lrcore.results.zarr_store import Store
@@ -205,7 +206,8 @@ class RunLoop(StoredSteps):
             first = last = yield from self._run_to_step(self._engine.start(job, self._get_backend()))
         else:
             first, last = (select_step_particles(step, rows) for step in self._current_steps(job))
-        aside = replace(self._get_backend(), windows=None)  # the windows of the run stay as they are
+        backend = self._get_backend()
+        aside = replace(backend, windows=backend.windows and WindowSelection(backend.windows, rows))
         step = yield from self._run_to_step(self._engine.run_iteration(job, first, last, aside))
         self._publish(preview=step, preview_job=job, message=f"previewed {len(rows)} particles")
 

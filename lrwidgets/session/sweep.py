@@ -16,6 +16,7 @@ from lrcore.records import IterationSummary, Progress, Step
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameter_effects import acts_from, unmet_need
 from lrcore.refinement.parameters import RefineSpec
+from lrcore.refinement.window_cache import WindowCache
 from lrcore.results.fingerprints import volume_fingerprint
 from lrcore.results.store import StepNode
 from lrwidgets.session.engine import LRCORE_ENGINE, Engine, Events, map_kind
@@ -68,7 +69,7 @@ def sweep(
     node, last = session.load_step()
     specs, mask = _specs(session, over, node), session.mask
     _, first = session.load_step(session.path()[0].id)
-    made, backend = session.job_of(node), engine.get_backend("auto", None)
+    made, backend = session.job_of(node), replace(engine.get_backend("auto", None), windows=WindowCache())
     rows = draw_balanced_subset(made.particles.half, subset, made.spec.seed)
     made = replace(made, particles=made.particles.select(rows))
     first, last = select_step_particles(first, rows), select_step_particles(last, rows)

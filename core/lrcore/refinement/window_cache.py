@@ -24,6 +24,8 @@ from lrcore.refinement.window_images import CutImages, Cutting, cut_images
 MEMORY_SHARE = 1 / 3
 """Share of the memory that is free at the start which windows may take by default."""
 
+IMAGES_AND_POSES = 2
+"""Number of parts of a key that belong to the particles, and come first."""
 Place = Literal["memory", "scratch", "none"]
 """Where windows are kept."""
 
@@ -125,6 +127,30 @@ class WindowCache:
             return None
         self.place = "scratch"
         return mapped
+
+
+class WindowSelection(WindowCache):
+    """Windows of some particles of a job; those in the cache of all particles are taken from there, and stay there.
+
+    Parameters
+    ----------
+    whole : cache of all particles
+    rows : (m,) of the particles, in the order of the selection
+    """
+
+    def __init__(self, whole: WindowCache, rows: Rows) -> None:
+        super().__init__(whole._memory, whole._scratch)
+        self._whole, self._rows = whole, rows
+
+    def prepare(self, key: tuple[Any, ...], particles: int, window: Window) -> None:
+        """Make room for windows, see `WindowCache`, and take those that are in the cache of all particles."""
+        before = self._stored
+        super().prepare(key, particles, window)
+        own, there = self._stored, self._whole._stored
+        if own is None or own is before or there is None or not _same(there.key[IMAGES_AND_POSES:], key[IMAGES_AND_POSES:]):
+            return
+        own.codes[:], own.steps[:] = there.codes[self._rows], there.steps[self._rows]
+        own.bad[:], own.cut_at[:] = there.bad[self._rows], there.cut_at[self._rows]
 
 
 def window_key(job: Job, first: Step, window: Window) -> tuple[Any, ...]:

@@ -10,15 +10,17 @@ import pytest
 from lrcore.compute.backend import Backend, get_backend
 from lrcore.maps.body_maps import MapsAmidStart, body_in_box
 from lrcore.maps.fsc import masked_fsc
+from lrcore.particles.subsets import select_step_particles
 from lrcore.records import Step
 from lrcore.refinement import iteration, window_cache
 from lrcore.refinement.iteration import iterate, run_iteration
 from lrcore.refinement.job import Job
 from lrcore.refinement.parameters import RefineSpec
 from lrcore.refinement.whole_maps import has_whole_maps, make_whole_maps
-from lrcore.refinement.window_cache import WindowCache
+from lrcore.refinement.window_cache import WindowCache, WindowSelection
 from lrcore.simulation.benchmark_data import make_benchmark_data, synthetic_start
 from lrcore.testing import rotation_error_deg
+from tests.fakes import same_bits
 
 BOX, PIXEL = 64, 3.0
 SPEC = RefineSpec(rotation_prior_sd_deg=4, shift_prior_sd_A=2, shift_extent_A=5)
@@ -76,6 +78,35 @@ def test_maps_and_poses_are_those_of_whole_images(
             ratio = float((one * other * inside).sum() / (other**2 * inside).sum())
             assert ratio == pytest.approx(1, abs=0.04)
         assert np.median(np.abs(a.noise[:, :, 6:-4] / b.noise[:, :, 6:-4] - 1)) < 0.03
+
+
+def test_some_particles_take_their_windows_from_the_cache_of_all(
+    job: Job, first: Step, in_window: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, rows, cut = WindowCache(), np.arange(10, 200, 3), []
+    last = iterations(job, first, 1, backend(cache))[0]
+    some = replace(job, particles=job.particles.select(rows))
+    begun, continued = select_step_particles(first, rows), select_step_particles(last, rows)
+    expected = iterations(some, begun, 1, backend(WindowCache()))[0]
+    make = window_cache.cut_images
+    monkeypatch.setattr(window_cache, "cut_images", lambda *given: cut.append(len(given[1])) or make(*given))
+    found = iterations(some, begun, 1, backend(WindowSelection(cache, rows)))[0]
+    assert cut == []
+    assert same_bits(found.expectation, expected.expectation)
+    assert np.array_equal(found.noise, expected.noise)
+    run_on(some, begun, continued, WindowSelection(cache, rows))
+    assert cut == []
+    other = replace(some, spec=SPEC.model_copy(update={"subtract_outside": False}))
+    iterations(other, begun, 1, backend(WindowSelection(cache, rows)))
+    assert sum(cut) == len(rows), "other images are cut"
+    cut.clear()
+    assert same_bits(run_on(job, first, last, cache).expectation, in_window[1].expectation)
+    assert cut == [], "the run's windows are as they were"
+
+
+def run_on(job: Job, first: Step, last: Step, cache: WindowCache) -> Step:
+    """The step after another one."""
+    return [event for event in run_iteration(job, first, last, backend(cache)) if isinstance(event, Step)][-1]
 
 
 def test_a_cache_changes_nothing(job: Job, first: Step, in_window: list[Step], tmp_path: Path) -> None:
