@@ -147,7 +147,9 @@ class WindowSelection(WindowCache):
         before = self._stored
         super().prepare(key, particles, window)
         own, there = self._stored, self._whole._stored
-        if own is None or own is before or there is None or not _same(there.key[IMAGES_AND_POSES:], key[IMAGES_AND_POSES:]):
+        if own is None or own is before or there is None:
+            return
+        if not _same(there.key[IMAGES_AND_POSES:], key[IMAGES_AND_POSES:]):
             return
         own.codes[:], own.steps[:] = there.codes[self._rows], there.steps[self._rows]
         own.bad[:], own.cut_at[:] = there.bad[self._rows], there.cut_at[self._rows]
